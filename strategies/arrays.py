@@ -1,0 +1,44 @@
+"""Between Flower's Array (bytes in NumPy's .npy format) and numpy, without copies where none are needed."""
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+
+NUMPY = "numpy.ndarray"
+
+
+def view(array: Array) -> np.ndarray:
+    """The array's numbers as a read-only view of its bytes.
+
+    Raises ValueError if the bytes are no .npy data, hold Python objects, or do not have the stated shape and dtype.
+    """
+    if array.stype != NUMPY:
+        raise ValueError(f"serialised as '{array.stype}', not as {NUMPY}")
+    stream = io.BytesIO(array.data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read_header(stream)
+    except Exception as error:  # on crafted bytes numpy's parser also raises TokenError, IndexError, ...
+        raise ValueError(f"has no .npy header: {str(error)[:100]}") from error
+    if dtype.hasobject:
+        raise ValueError("holds Python objects")
+    if tuple(array.shape) != shape or array.dtype != str(dtype):
+        raise ValueError(f"says {array.dtype}{list(array.shape)} and holds {dtype}{list(shape)}")
+    count = int(np.prod(shape, dtype=np.int64))
+    if len(array.data) - stream.tell() != count * dtype.itemsize:
+        raise ValueError(f"has {len(array.data) - stream.tell()} bytes, not {count * dtype.itemsize}")
+    flat = np.frombuffer(array.data, dtype, count, stream.tell())
+    return flat.reshape(shape, order="F" if fortran_order else "C")
+
+
+def views(record: ArrayRecord) -> dict[str, np.ndarray]:
+    """All arrays of a record as read-only views, by name."""
+    return {name: view(array) for name, array in record.items()}
+
+
+def record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    """Named numpy arrays as an ArrayRecord. Shapes and dtypes are kept."""
+    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})

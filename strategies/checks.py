@@ -1,0 +1,72 @@
+"""Nothing is trusted because it arrived: what is wrong with a reply, in one line, or None."""
+
+import math
+import sys
+
+import numpy as np
+from flwr.app import ArrayRecord, Message
+
+from strategies.arrays import view
+from strategies.fedavg import NUM_EXAMPLES
+from strategies.rows import KEYS, column
+
+MAX_EXAMPLES = 10**12
+"""More examples than this are a client's claim to the whole average, not a count."""
+
+LARGEST = sys.float_info.max
+"""A Python int may be larger than any float, and then has no mean."""
+
+
+def fault_of_train(reply: Message, like: ArrayRecord) -> str | None:
+    """What is wrong with a train reply, whose arrays must have the names, shapes and dtypes of `like`."""
+    if fault := _fault_of_message(reply):
+        return fault
+    records = list(reply.content.array_records.values())
+    if len(records) != 1:
+        return f"sent {len(records)} array records, not one"
+    return fault_of_arrays(records[0], like)
+
+
+def fault_of_evaluate(reply: Message) -> str | None:
+    """What is wrong with an evaluate reply."""
+    return _fault_of_message(reply)
+
+
+def fault_of_arrays(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
+    """What is wrong with arrays that should have the names, shapes and dtypes of `like` and finite numbers."""
+    if arrays.keys() != like.keys():
+        odd = sorted(set(arrays.keys()) ^ set(like.keys()))
+        return f"sent other arrays than it was given: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}"
+    for name, array in arrays.items():
+        given = like[name]
+        if tuple(array.shape) != tuple(given.shape) or array.dtype != given.dtype:
+            return f"'{name}' is {array.dtype}{list(array.shape)}, not {given.dtype}{list(given.shape)}"
+        try:
+            numbers = view(array)
+        except ValueError as error:
+            return f"'{name}' cannot be read: {error}"
+        if numbers.dtype.kind in "fc" and not np.isfinite(numbers).all():
+            return f"'{name}' has numbers that are not finite (a smaller learning rate may help)"
+    return None
+
+
+def _fault_of_message(reply: Message) -> str | None:
+    if reply.has_error():
+        return reply.error.reason or f"error {reply.error.code}"
+    records = list(reply.content.metric_records.values())
+    if len(records) != 1:
+        return f"sent {len(records)} metric records, not one"
+    metrics = records[0]
+    count = metrics.get(NUM_EXAMPLES)
+    if type(count) is not int and not (type(count) is float and count.is_integer()):
+        return f"says it has {count!r} examples"
+    if not 0 < count <= MAX_EXAMPLES:
+        return f"says it has {count} examples"
+    for name, value in metrics.items():
+        if isinstance(value, list):
+            return f"metric '{name}' is a list, not a number"
+        if column(name) in KEYS or (column(name) == column(NUM_EXAMPLES) and name != NUM_EXAMPLES):
+            return f"metric '{name}' has the name of a column of history.csv"
+        if abs(value) > LARGEST or not math.isfinite(value):
+            return f"metric '{name}' is not finite"
+    return None

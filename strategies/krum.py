@@ -1,0 +1,59 @@
+"""Krum and multi-Krum.
+
+Blanchard, El Mhamdi, Guerraoui, Stainer: Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent,
+NeurIPS 2017, https://arxiv.org/abs/1703.02757, sections 4 and 5, on weights instead of gradients.
+
+The score of a client is the sum of the squared distances to its K - f - 2 nearest others, where K clients answered and
+f may be Byzantine. Krum takes the weights of the client with the lowest score; multi-Krum the plain mean of the m
+lowest. Of equal scores the lower cid wins. The paper's guarantee needs K > 2f + 2.
+"""
+
+import numpy as np
+from flwr.app import ArrayRecord
+
+from strategies.arrays import view
+from strategies.coordinatewise import AllAtOnce, by_array
+
+
+class Krum(AllAtOnce):
+    """The update nearest to the others, or the mean of the `num_selected` nearest, with `num_byzantine` liars allowed.
+
+    Raises ValueError in a round that was answered by fewer than num_byzantine + 3 clients.
+    """
+
+    def __init__(self, num_byzantine: int = 1, num_selected: int = 1) -> None:
+        if type(num_byzantine) is not int or num_byzantine < 0:
+            raise ValueError(f"num_byzantine must be a whole number, 0 or more, not {num_byzantine}")
+        if type(num_selected) is not int or num_selected < 1:
+            raise ValueError(f"num_selected must be a whole number, 1 or more, not {num_selected}")
+        self.num_byzantine, self.num_selected = num_byzantine, num_selected
+
+    def combine(self, updates: list[ArrayRecord]) -> dict[str, np.ndarray]:
+        """The mean of the selected clients' arrays, in float64."""
+        if len(updates) < self.num_byzantine + 3:
+            raise ValueError(
+                f"krum with num_byzantine={self.num_byzantine} needs at least {self.num_byzantine + 3} answers "
+                f"a round, and there are {len(updates)}"
+            )
+        scores = krum_scores(squared_distances(updates), self.num_byzantine)
+        selected = sorted(np.argsort(scores, kind="stable")[: self.num_selected])
+        chosen = [updates[index] for index in selected]
+        return by_array(chosen, lambda stack: stack.mean(axis=0, dtype=np.float64))
+
+
+def squared_distances(updates: list[ArrayRecord]) -> np.ndarray:
+    """Squared Euclidean distances between all pairs of updates, shape (K, K), summed array by array in float64."""
+    distances = np.zeros((len(updates), len(updates)))
+    for name in updates[0]:
+        flat = [view(update[name]).ravel() for update in updates]
+        for i, left in enumerate(flat):
+            for j in range(i):
+                difference = np.subtract(left, flat[j], dtype=np.float64)
+                distances[i, j] += difference @ difference
+    return distances + distances.T
+
+
+def krum_scores(distances: np.ndarray, num_byzantine: int) -> np.ndarray:
+    """Each client's summed squared distance to its K - f - 2 nearest others, shape (K,)."""
+    near = len(distances) - num_byzantine - 2
+    return np.array([np.sort(np.delete(row, index))[:near].sum() for index, row in enumerate(distances)])

@@ -1,0 +1,55 @@
+"""Strategies by name."""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras.errors import UserError
+
+OURS = {
+    "fedavg": "strategies.fedavg:FedAvg",
+    "fedmedian": "strategies.fedmedian:FedMedian",
+    "fedprox": "strategies.fedprox:FedProx",
+    "trimmed_mean": "strategies.trimmed_mean:TrimmedMean",
+    "krum": "strategies.krum:Krum",
+}
+FLOWERS = {
+    "fedavgm": "flwr.serverapp.strategy:FedAvgM",
+    "fedadam": "flwr.serverapp.strategy:FedAdam",
+    "fedyogi": "flwr.serverapp.strategy:FedYogi",
+    "fedadagrad": "flwr.serverapp.strategy:FedAdagrad",
+}
+TAKE_ALL = {
+    "fraction_train": 1.0,
+    "fraction_evaluate": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
+}
+"""Flower's strategies sample by themselves. The round loop shows them the cohort alone, so they take all they see."""
+
+
+def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:
+    """Make the strategy named `spec`, a name of the tables above or `package.module:Class`, with its options `args`.
+
+    Raises UserError if there is no such strategy, or if it does not take these options.
+    """
+    path = {**OURS, **FLOWERS}.get(spec, spec)
+    if ":" not in path:
+        raise UserError(f"--strategy is '{spec}'; known are {', '.join([*OURS, *FLOWERS])}, or package.module:Class")
+    module_name, _, class_name = path.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"--strategy {spec} cannot be imported: {error}") from error
+    if not (inspect.isclass(kind) and issubclass(kind, Strategy)):
+        raise UserError(f"--strategy {spec} is no subclass of flwr.serverapp.strategy.Strategy")
+    taken = inspect.signature(kind).parameters
+    defaults = {name: value for name, value in TAKE_ALL.items() if name in taken}
+    try:
+        return kind(**{**defaults, **(args or {})})
+    except (TypeError, ValueError) as error:
+        own = [name for name in taken if name not in TAKE_ALL]
+        raise UserError(f"--strategy-args: {error} ({spec} takes: {', '.join(own) or 'no options'})") from error

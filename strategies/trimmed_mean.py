@@ -1,0 +1,33 @@
+"""Coordinate-wise trimmed mean.
+
+Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates, ICML 2018,
+https://arxiv.org/abs/1803.01498, option II of algorithm 1, on weights instead of gradients.
+
+For each single weight the floor(beta * K) smallest and as many largest of the K clients' values are left out; the rest
+are averaged, each client counted once (numbers of examples are ignored, as in the paper).
+"""
+
+import numpy as np
+from flwr.app import ArrayRecord
+
+from strategies.coordinatewise import AllAtOnce, by_array
+
+
+class TrimmedMean(AllAtOnce):
+    """The mean of each weight without the fraction `beta` of the clients at either end, 0 <= beta < 0.5."""
+
+    def __init__(self, beta: float = 0.2) -> None:
+        if not 0 <= beta < 0.5:
+            raise ValueError(f"beta must be at least 0 and below 0.5, not {beta}")
+        self.beta = float(beta)
+
+    def combine(self, updates: list[ArrayRecord]) -> dict[str, np.ndarray]:
+        """Trimmed means over clients, in float64."""
+        # 1e-9: 0.3 * 10 is 2.999... in binary, and the paper's floor means 3 there.
+        cut = int(self.beta * len(updates) + 1e-9)
+
+        def trimmed(stack: np.ndarray) -> np.ndarray:
+            ordered = np.sort(stack, axis=0)
+            return ordered[cut : len(stack) - cut].mean(axis=0, dtype=np.float64)
+
+        return by_array(updates, trimmed)
