@@ -1,0 +1,39 @@
+"""A node's side of a message, however it travelled: the client's Context, its app's answer, its app's exceptions."""
+
+import traceback
+from collections.abc import Callable, Mapping
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+
+from fedkeras.errors import UserError
+from fedkeras.runtime.identity import node_id_of
+
+App = Callable[[Message, Context], Message]
+
+
+def new_context(cid: int, num_partitions: int, run_id: int, run_config: Mapping, node_config: Mapping) -> Context:
+    """The Context of client `cid`, as Flower's simulation makes it."""
+    own = {**node_config, "partition-id": cid, "num-partitions": num_partitions}
+    return Context(run_id, node_id_of(cid), own, RecordDict(), dict(run_config))
+
+
+def answer(app: App, message: Message, context: Context) -> Message:
+    """The app's reply; an exception in it becomes an error reply with the exception as its reason."""
+    try:
+        reply = app(message, context)
+        if not isinstance(reply, Message):
+            raise TypeError(f"the ClientApp returned {type(reply).__name__}, not a Message")
+    except Exception as error:  # noqa: BLE001 - whatever a client's code raises is that client's failure for this round
+        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, describe(error)), reply_to=message)
+    return reply
+
+
+def describe(error: Exception) -> str:
+    """An exception in one line, with the place it came from unless it is meant for the user."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text[:500]}{where}"

@@ -1,0 +1,69 @@
+"""Where replies wait until the round loop takes them, and how it waits for them."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+from flwr.app import Error, Message
+
+log = logging.getLogger("fedkeras")
+
+
+class Mailbox:
+    """Messages sent and not yet answered, and their replies. Safe between the network's thread and the round loop's."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._outstanding: dict[str, Message] = {}
+        self._replies: dict[str, Message] = {}
+
+    def expect(self, message: Message) -> None:
+        """Note a message that is about to be sent."""
+        with self._changed:
+            self._outstanding[message.metadata.message_id] = message
+
+    def asked(self, message_id: str) -> Message | None:
+        """The message a reply claims to answer, or None if nobody waits for one: it was answered, or given up."""
+        with self._changed:
+            return self._outstanding.get(message_id)
+
+    def outstanding(self, node_ids: Iterable[int]) -> list[str]:
+        """Ids of the messages that these nodes have not answered."""
+        nodes = set(node_ids)
+        with self._changed:
+            return [key for key, message in self._outstanding.items() if message.metadata.dst_node_id in nodes]
+
+    def deliver(self, reply: Message) -> None:
+        """Put a reply in. One that nobody waits for is dropped: it came too late, or twice."""
+        with self._changed:
+            if self._outstanding.pop(reply.metadata.reply_to_message_id, None) is None:
+                log.warning("an answer of node %d came too late and is dropped", reply.metadata.src_node_id)
+                return
+            self._replies[reply.metadata.reply_to_message_id] = reply
+            self._changed.notify_all()
+
+    def fail(self, message_id: str, code: int, reason: str) -> None:
+        """Answer a message with an error in the place of a node that cannot."""
+        if message := self.asked(message_id):
+            self.deliver(Message(Error(code, reason), reply_to=message))
+
+    def take(self, message_ids: Iterable[str]) -> list[Message]:
+        """The replies to these messages that are there, removed from the mailbox."""
+        with self._changed:
+            return [self._replies.pop(message_id) for message_id in list(message_ids) if message_id in self._replies]
+
+    def wait(self, message_ids: Iterable[str], timeout: float) -> list[Message]:
+        """Like `take`, but waits up to `timeout` seconds until there is at least one."""
+        wanted, deadline = set(message_ids), time.monotonic() + timeout
+        with self._changed:
+            while not wanted & self._replies.keys() and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+        return self.take(wanted)
+
+    def abandon(self, message_ids: Iterable[str]) -> None:
+        """Wait for these no longer."""
+        with self._changed:
+            for message_id in message_ids:
+                self._outstanding.pop(message_id, None)
+                self._replies.pop(message_id, None)

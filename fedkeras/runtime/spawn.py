@@ -1,0 +1,55 @@
+"""Client processes on this machine, started and ended by the server: a simulation over the real wire."""
+
+import contextlib
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedkeras.errors import UserError
+
+log = logging.getLogger("fedkeras")
+
+CLIENT = Path(__file__).resolve().parents[2] / "client.py"
+GRACE_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def clients(count: int, num_partitions: int, server: str, data_dir: str = "") -> Iterator[list[subprocess.Popen]]:
+    """Run `count` processes of client.py, which share the partitions in equal, interleaved parts, meanwhile.
+
+    On leaving, processes that do not end by themselves are terminated. 0: no process. Raises UserError for more
+    processes than partitions.
+    """
+    if count > num_partitions:
+        raise UserError(
+            f"--spawn {count} is more processes than there are partitions (--num-partitions {num_partitions})"
+        )
+    processes = []
+    try:
+        for number in range(count):
+            cids = ",".join(map(str, range(number, num_partitions, count)))
+            command = [sys.executable, str(CLIENT), "--cid", cids, "--server", server]
+            command += ["--data-dir", data_dir] if data_dir else []
+            processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        yield processes
+    except BaseException:
+        for process in processes:
+            process.terminate()
+        raise
+    finally:
+        for process in processes:
+            _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Wait for a process that was told to end; end it if it does not."""
+    for end in (process.terminate, process.kill, None):
+        try:
+            process.wait(GRACE_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            log.warning("client process %d does not end", process.pid)
+            if end:
+                end()
