@@ -1,0 +1,22 @@
+"""What a run leaves behind: folder, history, summary, log, curves. Knows neither TensorFlow nor Flower nor gRPC."""
+
+from fedkeras.reports.curves import plot_curves
+from fedkeras.reports.folder import RunFolder, create_run_folder
+from fedkeras.reports.history import History, read_history, read_rows, weighted_mean
+from fedkeras.reports.log import start_log, stop_log
+from fedkeras.reports.recorder import Recorder
+from fedkeras.reports.summary import summarise
+
+__all__ = [
+    "History",
+    "Recorder",
+    "RunFolder",
+    "create_run_folder",
+    "plot_curves",
+    "read_history",
+    "read_rows",
+    "start_log",
+    "stop_log",
+    "summarise",
+    "weighted_mean",
+]

@@ -1,0 +1,110 @@
+"""Learning curves from a history.csv: loss and accuracy by round, drawn by matplotlib without a display."""
+
+import io
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedkeras.errors import UserError
+from fedkeras.reports.atomic import replace_file
+from fedkeras.reports.headline import SOURCES, choose_headline
+from fedkeras.reports.history import AGGREGATES, Row, read_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMATS = (".png", ".svg")
+MOST_LINES = 10
+"""Clients drawn as a line each; more become a band from the lowest to the highest."""
+MOST_MARKERS = 20
+"""Rounds up to which each is marked with a dot; a single round would not be seen otherwise."""
+
+INK, GRID = "#333333", "#e3e3e3"
+STYLES = {
+    # Okabe and Ito's colours, which colour-blind readers tell apart
+    "central": ("central test set", {"color": "#0072B2", "linewidth": 2.2, "zorder": 4}),
+    "clients": ("mean over clients, own test sets", {"color": "#D55E00", "linewidth": 1.8, "zorder": 3}),
+    "training": ("mean over clients, in training", {"color": "#009E73", "linewidth": 1.4, "zorder": 2, "ls": "--"}),
+}
+EACH = {"color": "#D55E00", "linewidth": 0.7, "alpha": 0.4, "zorder": 1}
+BAND = {"color": "#D55E00", "linewidth": 0, "alpha": 0.15, "zorder": 1}
+
+
+def plot_curves(history_path: Path, out: Path) -> None:
+    """Draw the history's curves into `out`, a .png or .svg.
+
+    Raises UserError where `out` is neither, cannot be written, or the history cannot be read or has no round yet.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise UserError(f"cannot draw {out.name}: the picture's name must end in {' or '.join(FORMATS)}")
+    rows = read_rows(history_path)
+    headline = choose_headline(rows)
+    if headline is None:
+        raise UserError(f"{history_path} holds no round yet, so there is nothing to draw")
+    metrics = [name for name in ("loss", headline.metric) if any(name in row for row in rows)]
+    replace_file(out, _draw(rows, metrics, history_path.absolute().parent.name, out.suffix.lower()[1:]))
+
+
+def _draw(rows: list[Row], metrics: list[str], title: str, kind: str) -> bytes:
+    # Figure without pyplot: no global state, no display, safe beside threads
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#999999"}):
+        figure = Figure(figsize=(5.2 * len(metrics), 4.3), dpi=150, layout="constrained")
+        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+        for panel, metric in zip(panels, metrics, strict=True):
+            _draw_panel(panel, rows, metric)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4 if len(metrics) > 1 else 2, frameon=False)
+        out = io.BytesIO()
+        figure.savefig(out, format=kind)
+    return out.getvalue()
+
+
+def _draw_panel(panel: "Axes", rows: list[Row], metric: str) -> None:
+    _draw_clients(panel, rows, metric)
+    for source, (label, style) in STYLES.items():
+        phase, client = SOURCES[source]
+        rounds, values = _series((row for row in rows if (row["phase"], row["client"]) == (phase, client)), metric)
+        if rounds:
+            panel.plot(rounds, values, label=label, marker=_marker(rounds), markersize=4, **style)
+    panel.set_xlabel("round")
+    panel.set_ylabel({"loss": "loss", "accuracy": "accuracy (share of examples)"}.get(metric, metric))
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.grid(color=GRID, linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_clients(panel: "Axes", rows: list[Row], metric: str) -> None:
+    """Thin lines, or a band, of the clients' own evaluation; of their training where they never evaluate."""
+    own = [row for row in rows if row["client"] not in AGGREGATES and isinstance(row.get(metric), Real)]
+    evaluated = [row for row in own if row["phase"] == "evaluate"]
+    own = evaluated or own
+    clients = sorted({row["client"] for row in own}, key=lambda cid: (len(cid), cid))
+    if len(clients) <= MOST_LINES:
+        for place, cid in enumerate(clients):
+            rounds, values = _series((row for row in own if row["client"] == cid), metric)
+            panel.plot(rounds, values, label="each client" if place == 0 else None, marker=_marker(rounds, "."), **EACH)
+        return
+    spread: dict[int, list[float]] = {}
+    for row in own:
+        if math.isfinite(row[metric]):  # a diverged client is no edge of a band
+            spread.setdefault(row["round"], []).append(row[metric])
+    rounds = sorted(spread)
+    low, high = [min(spread[number]) for number in rounds], [max(spread[number]) for number in rounds]
+    panel.fill_between(rounds, low, high, label=f"lowest to highest of {len(clients)} clients", **BAND)
+
+
+def _series(rows: Iterable[Mapping[str, object]], metric: str) -> tuple[list[int], list[float]]:
+    """Rounds in order and the metric in each; the last written row counts where a round has two."""
+    found = {row["round"]: row[metric] for row in rows if isinstance(row.get(metric), Real)}
+    return sorted(found), [found[number] for number in sorted(found)]
+
+
+def _marker(rounds: list[int], marker: str = "o") -> str | None:
+    return marker if len(rounds) <= MOST_MARKERS else None

@@ -1,0 +1,44 @@
+"""Which loss and accuracy stand for a run: central ones if there are any, else the clients' mean.
+
+One choice, made once a run, for the live table, the summary and the curves alike.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+
+from fedkeras.reports.history import COLUMNS
+
+SOURCES = {"central": ("evaluate", "server"), "clients": ("evaluate", "all"), "training": ("train", "all")}
+"""Name of a source -> (phase, client) of its rows, the best first."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A source (a key of SOURCES) and the metric shown beside the loss, `accuracy` unless the model has none."""
+
+    source: str
+    metric: str = "accuracy"
+
+    def select(self, rows: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
+        """This source's rows, one a round in the order of rounds; the last written counts where a round has two."""
+        phase, client = SOURCES[self.source]
+        found = {row["round"]: row for row in rows if row["phase"] == phase and str(row["client"]) == client}
+        return [found[number] for number in sorted(found)]
+
+
+def choose_headline(rows: Iterable[Mapping[str, object]]) -> Headline | None:
+    """The best source that has rows, or None if none has."""
+    rows = list(rows)
+    for source in SOURCES:
+        chosen = Headline(source).select(rows)
+        if chosen:
+            return Headline(source, _metric(chosen))
+    return None
+
+
+def _metric(rows: list[Mapping[str, object]]) -> str:
+    if any(row.get("accuracy") is not None for row in rows):
+        return "accuracy"
+    others = (key for row in rows for key in row if key not in COLUMNS and isinstance(row[key], Real))
+    return next(others, "accuracy")

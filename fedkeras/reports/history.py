@@ -1,0 +1,182 @@
+"""history.csv: one tidy table of a run, appended and flushed each round.
+
+A row is one client's (or an aggregate's) figures in one phase of one round. What a killed process can leave behind
+is at worst a torn last line: a reader drops it, and a writer that goes on cuts it off first.
+"""
+
+import contextlib
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedkeras.errors import UserError
+from fedkeras.reports.atomic import replace_file
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMNS = ("round", "phase", "client", "num_examples", "loss", "accuracy", "seconds")
+TEXT = ("phase", "client")
+KEYS = ("round", *TEXT)
+AGGREGATES = ("all", "server")
+NOT_AVERAGED = (*KEYS, "num_examples", "seconds")
+
+Row = dict[str, int | float | str]
+
+
+class History:
+    """The writer of one history.csv. A metric first seen later adds a column by rewriting the file in one step."""
+
+    def __init__(self, path: Path) -> None:
+        """Start `path` with its header, or go on with an existing history. Raises UserError if it is none."""
+        self.path = path
+        whole = _whole_lines(path) if path.exists() else b""
+        self.columns = _header(path, whole) if whole else list(COLUMNS)
+        if not whole:
+            replace_file(path, _lines([], self.columns, header=True))
+        elif len(whole) != path.stat().st_size:
+            replace_file(path, whole)  # a torn line would swallow the row appended after it
+
+    def append(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Append rows and hand them to the operating system before returning.
+
+        Raises UserError on a full disk; earlier rows stay readable.
+        """
+        rows = list(rows)
+        new = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in self.columns]
+        if new:
+            columns = self.columns + new
+            replace_file(self.path, _lines([*read_rows(self.path), *rows], columns, header=True))
+            self.columns = columns
+        elif rows:
+            _append(self.path, _lines(rows, self.columns))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a history as a list of rows; an empty cell is left out of its row. A torn last line is dropped.
+
+    Raises UserError where the file is missing, lacks a column or holds a line that is none.
+    """
+    whole = _whole_lines(path)
+    columns = _header(path, whole)
+    rows: list[Row] = []
+    for number, line in enumerate(_decoded(whole)[1:], start=2):
+        try:
+            cells = zip(columns, next(csv.reader([line])), strict=True)
+            row = {key: _parse(key, text) for key, text in cells if text != "" or key in KEYS}
+        except (ValueError, StopIteration, csv.Error):
+            raise UserError(f"{path}: line {number} is damaged: '{line[:60]}'; remove it to read the rest") from None
+        rows.append(row)
+    return rows
+
+
+def read_history(path: Path) -> "pandas.DataFrame":
+    """Read a history as a table; `client` and `phase` are text. Raises UserError as `read_rows` does."""
+    import pandas
+
+    columns = _header(path, _whole_lines(path))
+    table = pandas.DataFrame(read_rows(path), columns=columns)
+    return table.astype(dict.fromkeys(TEXT, str) | {"round": int})
+
+
+def weighted_mean(rows: Iterable[Mapping[str, object]]) -> dict[str, int | float]:
+    """Mean over clients of each numeric metric, weighted by `num_examples`, in float64 and in the order of cid.
+
+    Returns the metrics, the total `num_examples`, and as `seconds` the slowest client's, for which the round waited.
+    A metric that only some clients report is averaged over those; aggregates among the rows and rows without
+    examples do not count.
+    """
+    counted = [row for row in rows if row.get("client") not in AGGREGATES and row["num_examples"] > 0]
+    counted.sort(key=lambda row: (len(str(row["client"])), str(row["client"])))  # cid 2 before cid 10
+    sums: dict[str, float] = {}
+    weights: dict[str, int] = {}
+    for row in counted:
+        for key, value in row.items():
+            if isinstance(value, Real) and key not in NOT_AVERAGED:
+                sums[key] = sums.get(key, 0.0) + float(row["num_examples"]) * float(value)
+                weights[key] = weights.get(key, 0) + int(row["num_examples"])
+    result: dict[str, int | float] = {"num_examples": sum(int(row["num_examples"]) for row in counted)}
+    result |= {key: sums[key] / weights[key] for key in sums}
+    seconds = [float(row["seconds"]) for row in counted if isinstance(row.get("seconds"), Real)]
+    return result | ({"seconds": max(seconds)} if seconds else {})
+
+
+def _whole_lines(path: Path) -> bytes:
+    """The file up to its last line end: what follows was being written when the process died."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"there is no {path}; is this the folder of a run?") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _decoded(whole: bytes) -> list[str]:
+    return whole.decode("utf-8-sig", errors="replace").split("\n")[:-1]
+
+
+def _header(path: Path, whole: bytes) -> list[str]:
+    lines = _decoded(whole)
+    if not lines:
+        raise UserError(f"{path} is empty")
+    columns = next(csv.reader(lines[:1]), [])
+    missing = [name for name in COLUMNS if name not in columns]
+    if missing:
+        raise UserError(f"{path} is no history: it lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    return columns
+
+
+def _lines(rows: Iterable[Mapping[str, object]], columns: list[str], header: bool = False) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if header:
+        writer.writerow(columns)
+    writer.writerows([_format(row.get(name)) for name in columns] for row in rows)
+    return out.getvalue().encode()
+
+
+def _format(value: object) -> str:
+    """All digits of a number, so that what is read back is what was measured; a text stays on its line."""
+    if value is None:
+        return ""
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, Real):
+        return repr(float(value))
+    return " ".join(str(value).split())
+
+
+def _parse(key: str, text: str) -> int | float | str:
+    if key in TEXT:
+        if not text:
+            raise ValueError(f"no {key}")
+        return text
+    if key in ("round", "num_examples"):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        if key in COLUMNS:
+            raise
+        return text  # a client's own metric may be a word
+
+
+def _append(path: Path, content: bytes) -> None:
+    try:
+        with path.open("ab", buffering=0) as file:
+            before = file.seek(0, 2)
+            try:
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                # Cut off what a full disk took of these rows. If even that is refused, the reader drops a torn line.
+                with contextlib.suppress(OSError):
+                    file.truncate(before)
+                raise
+    except OSError as error:
+        raise UserError(f"cannot append to {path}: {error.strerror or error}; earlier rounds are kept") from error

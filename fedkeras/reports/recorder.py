@@ -1,0 +1,112 @@
+"""The recorder hangs on the round loop: it keeps what a round gave, and shows it."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+from fedkeras.reports.curves import plot_curves
+from fedkeras.reports.ending import ending
+from fedkeras.reports.folder import RunFolder
+from fedkeras.reports.history import History, read_rows
+from fedkeras.reports.summary import summarise
+from fedkeras.reports.tensorboard import TensorBoard
+from fedkeras.reports.terminal import Terminal
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(Protocol):
+    """What the round loop says of a round. `round` 0 is the evaluation of the initial model."""
+
+    round: int
+    num_rounds: int
+    rows: list[dict]  # as in history.csv, with the rows of `all` and `server`
+    failures: Mapping[int, str]  # cid -> reason
+    seconds: float  # wall time of the round
+    asked: int  # clients
+    answered: int  # clients
+
+
+class Recorder:
+    """Writes history.csv (and TensorBoard's files) round by round, summary.json and curves.png at the end.
+
+    As a context manager: a run that is left by an exception gets a summary whose status says so.
+
+        with Recorder(folder, config) as recorder:
+            ...  # recorder.round_finished(outcome) after each round
+            recorder.finish(num_weights=6_603_710)
+    """
+
+    def __init__(self, folder: RunFolder, config: Config, live: bool | None = None) -> None:
+        """`live`: force or forbid the progress bar; None: where stdout is a terminal.
+
+        Raises UserError if --tensorboard is asked for and tensorboardX is missing.
+        """
+        self._folder = folder
+        self._config = config
+        self._tensorboard = TensorBoard(folder.tensorboard_path) if config.tensorboard else None
+        self._history = History(folder.history_path)
+        self._terminal = Terminal(config.num_server_rounds, live)
+        self._started = time.perf_counter()
+        self._finished = False
+
+    def __enter__(self) -> "Recorder":
+        self._started = time.perf_counter()
+        self._terminal.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        try:
+            if not self._finished:
+                self._leave("failed" if kind and issubclass(kind, Exception) else "interrupted", error)
+        finally:
+            self._close()
+
+    def round_finished(self, outcome: Outcome) -> None:
+        """Keep and show one round. Raises UserError if the disk takes no more."""
+        self._history.append(outcome.rows)
+        if self._tensorboard:
+            self._tensorboard.append(outcome.rows)
+        for cid, reason in outcome.failures.items():
+            log.info("round %d: client %s failed: %s", outcome.round, cid, reason)
+        log.info(
+            "round %d of %d: %d of %d clients answered, %.3f s",
+            *(outcome.round, outcome.num_rounds, outcome.answered, outcome.asked, outcome.seconds),
+        )
+        self._terminal.round_finished(outcome)
+
+    def finish(self, status: str = "finished", **more: object) -> dict[str, object]:
+        """Write summary.json and curves.png, print the end of the run, and return the summary.
+
+        `status` is finished, interrupted or failed; `more` goes into the summary (num_weights, ...).
+        """
+        self._finished = True
+        rows = read_rows(self._folder.history_path)
+        summary = summarise(self._config, rows, time.perf_counter() - self._started, status, **more)
+        self._folder.write_summary(summary)  # before the picture: figures first, should anything break
+        self._close()
+        if summary["source"] and summary["rounds"]:  # a lone round 0 is no curve
+            plot_curves(self._folder.history_path, self._folder.curves_path)
+        log.info("%s in %.1f s", status, summary["seconds"])
+        for line in ending(summary, rows, self._folder.path):
+            print(line, flush=True)
+        return summary
+
+    def _leave(self, status: str, error: BaseException | None) -> None:
+        """The exception on its way out is the one to show: a disk that is full as well is only noted."""
+        log.info("%s: %s", status, f"{type(error).__name__}: {error}" if error else "left before the end")
+        try:
+            self.finish(status)
+        except UserError as second:
+            if error is None:
+                raise
+            log.warning("%s", second)
+
+    def _close(self) -> None:
+        self._terminal.close()
+        if self._tensorboard:
+            self._tensorboard.close()
+            self._tensorboard = None
