@@ -1,0 +1,118 @@
+"""Parsed data sets as plain .npy files in the user's cache folder, read memory-mapped from then on.
+
+An entry is a folder that appears by one rename, so a reader never sees half of it. Several processes may start at
+once: the first parses, the others wait for it. A cache that cannot be used never stops a run.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+log = logging.getLogger("fedkeras.data")
+Arrays = dict[str, np.ndarray]
+_warned: set[Path] = set()
+
+
+def folder() -> Path:
+    """FEDKERAS_CACHE where it is set, else the user's cache folder (~/.cache/fedkeras on Linux)."""
+    if named := os.environ.get("FEDKERAS_CACHE"):
+        return Path(named)
+    import platformdirs
+
+    return platformdirs.user_cache_path("fedkeras", appauthor=False)
+
+
+def fingerprint(files: Iterable[Path], *words: object) -> str:
+    """A digest of names, sizes and times of change: another one as soon as a file is replaced."""
+    digest = hashlib.sha256(repr(words).encode())
+    for file in sorted(files):
+        status = file.stat()
+        digest.update(repr((str(file.resolve()), status.st_size, status.st_mtime_ns)).encode())
+    return digest.hexdigest()[:24]
+
+
+def cached(name: str, key: str, build: Callable[[], Arrays]) -> Arrays:
+    """The arrays that `build` returns, from the cache if they are there, else built and stored.
+
+    Arrays that come from the cache are read-only and memory-mapped. Errors of `build` pass through.
+    """
+    entry = folder() / f"{name}-{key}"
+    if (arrays := _read(entry)) is not None:
+        return arrays
+    with _lock(entry, name):
+        if (arrays := _read(entry)) is not None:  # another process was faster
+            return arrays
+        # a warning, so that it is seen: all of LEAF's FEMNIST takes minutes
+        log.warning("%s: reading the original files, once; the next start takes them from %s", name, entry)
+        arrays = build()
+        try:
+            _write(entry, arrays)
+        except OSError as error:
+            _warn_once(entry.parent, error)
+            return arrays
+    # from the file rather than from memory: the pages are then shared by all processes, and given back when short
+    return _read(entry) or arrays
+
+
+def _read(entry: Path) -> Arrays | None:
+    try:
+        files = sorted(entry.glob("*.npy"))
+        return {file.stem: np.load(file, mmap_mode="r") for file in files} or None
+    except (OSError, ValueError, EOFError) as error:
+        log.warning("the cache %s cannot be read (%s) and is made anew", entry, error)
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+
+
+def _write(entry: Path, arrays: Arrays) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
+    try:
+        for name, array in arrays.items():
+            np.save(new / f"{name}.npy", array, allow_pickle=False)
+        new.chmod(0o755)
+        new.rename(entry)
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)
+        if not entry.is_dir():  # else another process has put the same there
+            raise
+
+
+@contextlib.contextmanager
+def _lock(entry: Path, name: str) -> Iterator[None]:
+    """Let one process parse at a time. Without locks (Windows, some network disks) all do, which costs time only."""
+    with contextlib.ExitStack() as stack:
+        try:
+            import fcntl
+
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((entry.parent / f".{entry.name}.lock").open("w"))
+        except (ImportError, OSError):
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("%s: waiting for another process that is reading the original files", name)
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system frees it if that process dies
+        except OSError as error:
+            log.info("%s: no locks in %s (%s)", name, entry.parent, error)
+        yield
+
+
+def _warn_once(where: Path, error: OSError) -> None:
+    if where not in _warned:
+        _warned.add(where)
+        log.warning(
+            "the cache in %s cannot be written (%s): going on in memory, and the next start will be as slow; "
+            "set FEDKERAS_CACHE to a folder that can be",
+            where,
+            error.strerror or error,
+        )

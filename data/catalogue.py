@@ -1,0 +1,53 @@
+"""From --dataset to a source: the built-in ones by name, an .npz file by path, your own as package.module:function."""
+
+import importlib
+from collections.abc import Callable
+from functools import lru_cache
+
+from data.source import Source, check_source
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+
+BUILT_IN = {name: f"data.{name}" for name in ("digits", "mnist", "femnist", "motionsense")}
+
+
+# A process has one configuration: a node of fifty clients opens the files once. Pixels stay on disk (memory-mapped)
+# or are held as bytes, so keeping the source costs little.
+@lru_cache(maxsize=1)
+def open_source(config: Config) -> Source:
+    """The source that `config.dataset` names.
+
+    Opening reads labels and owners; the examples themselves are read when asked for, where the format allows.
+    Raises UserError for an unknown name, missing files, or files that are not what they should be.
+    """
+    name = config.dataset
+    if name in BUILT_IN:
+        # by name and not at the top: digits must not pay for pandas
+        source = importlib.import_module(BUILT_IN[name]).load(config)
+    elif name.endswith(".npz"):
+        source = importlib.import_module("data.npz").load(config)
+    elif ":" in name:
+        source = _named_function(name)(config)
+    else:
+        raise UserError(
+            f"--dataset is '{name}'; give {', '.join(BUILT_IN)}, a path to an .npz file, or package.module:function"
+        )
+    return check_source(source, name)
+
+
+def _named_function(name: str) -> Callable[[Config], Source]:
+    """The function that `package.module:function` names."""
+    module_name, _, function_name = name.partition(":")
+    if not all(word.isidentifier() for word in module_name.split(".")):
+        raise UserError(f"--dataset {name}: '{module_name}' is not a module's name")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(
+            f"--dataset {name}: cannot import '{module_name}' ({error}); "
+            "start from the folder that holds it, install it, or name its folder in PYTHONPATH"
+        ) from None
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UserError(f"--dataset {name}: '{module_name}' has no function '{function_name}'")
+    return function

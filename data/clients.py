@@ -1,0 +1,82 @@
+"""What each process loads: one client's own examples, the central test set, or the counts of all clients."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from data.catalogue import open_source
+from data.hold_out import hold_out
+from data.normalise import Normaliser, Statistics, fit, measure
+from data.partition import Partition, partition
+from data.source import Client, Examples, Source
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+
+CHUNK = 2048  # examples held at a time while statistics are taken
+
+
+@dataclass(frozen=True)
+class Description:
+    """Counts of all clients' labels, without the examples. counts: (clients, classes), training and test together."""
+
+    source: Source
+    partition: Partition
+    counts: np.ndarray
+    train_sizes: np.ndarray
+    test_sizes: np.ndarray
+    central_test_size: int
+
+
+def load_client(config: Config, cid: int) -> Client:
+    """Client `cid`'s own part, split in training and test and normalised; reads no other client's where it can.
+
+    Raises UserError for a cid outside 0..num_partitions-1.
+    """
+    if not 0 <= cid < config.num_partitions:
+        last = config.num_partitions - 1
+        raise UserError(f"--cid is {cid}; with --num-partitions {config.num_partitions} it must be 0 to {last}")
+    source = open_source(config)
+    train, test = hold_out(source, _partition(config).parts[cid], config, cid)
+    return Client(_normalised(source.examples(train), config), _normalised(source.examples(test), config))
+
+
+def load_test(config: Config) -> Examples:
+    """The central test set, normalised with training statistics."""
+    return _normalised(open_source(config).test(), config)
+
+
+def describe(config: Config) -> Description:
+    """How many examples of each label each client holds."""
+    source, division = open_source(config), _partition(config)
+    counts = np.stack([np.bincount(source.labels[part], minlength=len(source.classes)) for part in division.parts])
+    sides = [hold_out(source, part, config, cid) for cid, part in enumerate(division.parts)]
+    train_sizes, test_sizes = (np.array([len(side[i]) for side in sides]) for i in (0, 1))
+    return Description(source, division, counts, train_sizes, test_sizes, len(source.test_labels()))
+
+
+@lru_cache(maxsize=1)
+def _partition(config: Config) -> Partition:
+    return partition(open_source(config), config)
+
+
+@lru_cache(maxsize=1)
+def _normaliser(config: Config) -> Normaliser:
+    source = open_source(config)
+    name = source.default_normaliser if config.normaliser == "default" else config.normaliser
+    if name == "none":
+        return fit(name, None)
+    per_feature = len(source.input_shape) < 3
+    if source.known_range is not None and name in ("scale", "minmax"):
+        low, high = map(np.float64, source.known_range)
+        return fit(name, Statistics(low, high, np.float64(np.nan), np.float64(np.nan)))
+    # Of all clients' training parts. Where data may not be looked at together, each client would send
+    # its count, sum and sum of squares (or its extremes), and the server would merge them.
+    parts = _partition(config).parts
+    indices = np.sort(np.concatenate([hold_out(source, part, config, cid)[0] for cid, part in enumerate(parts)]))
+    chunks = (source.examples(indices[i : i + CHUNK]).x for i in range(0, len(indices), CHUNK))
+    return fit(name, measure(chunks, per_feature))
+
+
+def _normalised(examples: Examples, config: Config) -> Examples:
+    return Examples(_normaliser(config).apply(examples.x), examples.y)

@@ -1,0 +1,60 @@
+"""An .npz file with x_train, y_train, x_test and y_test, as Keras' own data sets come."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from data.cache import Arrays
+from data.source import ArraySource
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def load(config: Config) -> ArraySource:
+    """The file that --dataset names: a path, taken from --data-dir if it is relative and that is set.
+
+    A greyscale image (n, height, width) gets a channel axis. Labels are integers from 0; classes are as many as the
+    largest says. Images of bytes have the known range 0..255 and are scaled by default, other values z-scored.
+    """
+    path = Path(config.data_dir) / config.dataset if config.data_dir else Path(config.dataset)
+    arrays = read_npz(path.expanduser())
+    x, y = arrays["x_train"], arrays["y_train"]
+    is_bytes = x.dtype == np.uint8
+    shape = (*x.shape[1:], 1) if x.ndim == 3 and is_bytes else x.shape[1:]
+    highest = max((int(np.max(arrays[k])) for k in ("y_train", "y_test") if len(arrays[k])), default=0)
+    return ArraySource(
+        path.stem,
+        (x, y),
+        (arrays["x_test"], arrays["y_test"]),
+        [str(number) for number in range(highest + 1)],
+        provenance=f"the user's own file {path}",
+        input_shape=shape,
+        default_normaliser="scale" if is_bytes else "zscore",
+        known_range=(0.0, 255.0) if is_bytes else None,
+    )
+
+
+def read_npz(path: Path) -> Arrays:
+    """The four arrays of the file; raises UserError where it is missing, damaged, empty, or holds other keys."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give the path of an .npz file with {', '.join(KEYS)}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in KEYS if key not in file.files]
+            if missing:
+                raise UserError(f"{path} has no {', '.join(missing)}; it holds: {', '.join(file.files) or 'nothing'}")
+            arrays = {key: file[key] for key in KEYS}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged, or no .npz file of plain arrays ({error})") from None
+    if any(array.ndim == 0 for array in arrays.values()) or not len(arrays["x_train"]):
+        raise UserError(f"{path} is empty: x_train must hold one example at least")
+    if arrays["x_train"].ndim < 2 or not np.issubdtype(arrays["x_train"].dtype, np.number):
+        raise UserError(f"{path}: x_train must be numbers of shape (examples, ...)")
+    for key in ("y_train", "y_test"):
+        if not np.issubdtype(arrays[key].dtype, np.integer):
+            raise UserError(f"{path}: {key} must be integer labels, not {arrays[key].dtype}")
+    return arrays

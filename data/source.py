@@ -1,0 +1,147 @@
+"""What a source of examples is: arrays by index, who they belong to, and where they come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedkeras.errors import UserError
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What learning needs. x: float32, (n, *input_shape); y: int32 class numbers, (n,)."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Client:
+    """One client's own examples; `test` is held out of its own part and may be empty."""
+
+    train: Examples
+    test: Examples
+
+
+class Source:
+    """Training examples by index, and a central test set. Subclass it, or use ArraySource.
+
+    Attributes are set by the subclass; those with a value here may be left alone.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    """Class names; labels are positions in it."""
+    input_shape: tuple[int, ...]
+    """Shape of one example: (height, width, channels), (samples, signals) or (features,)."""
+    provenance: str
+    """Where the data come from, licence and citation, in one or two lines."""
+    labels: np.ndarray
+    """Integer labels of all training examples, (n,)."""
+    groups: np.ndarray | None = None
+    """Natural owner of each training example, such as its writer or subject, (n,); None if there is none."""
+    recordings: np.ndarray | None = None
+    """Number of the recording each training example was cut from, (n,): never torn between clients, nor between
+    a client's training and test part, because neighbouring windows overlap. None where examples stand alone."""
+    default_normaliser: str = "none"
+    """What `--normaliser default` means: none, scale, minmax or zscore."""
+    known_range: tuple[float, float] | None = None
+    """Smallest and largest possible value where the format decides them; spares a pass over the data."""
+    notes: tuple[str, ...] = ()
+    """What the loader merged or left out, one sentence each."""
+
+    def examples(self, indices: np.ndarray) -> Examples:
+        """The training examples at `indices`, not normalised; reads no others where the format allows."""
+        raise NotImplementedError
+
+    def test(self) -> Examples:
+        """The central test set, not normalised."""
+        raise NotImplementedError
+
+    def test_labels(self) -> np.ndarray:
+        """Labels of the central test set; override it where reading the examples can be spared."""
+        return self.test().y
+
+
+class ArraySource(Source):
+    """A source that holds arrays of any numeric dtype, in memory or memory-mapped.
+
+    `x_train` has shape (n, ...) and `input_shape` may add a channel axis to it. Values become float32 only in the
+    examples that are asked for, so a memory-mapped uint8 file costs a client no more than its own part.
+    Raises UserError where lengths or labels do not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        train: tuple[np.ndarray, np.ndarray],
+        test: tuple[np.ndarray, np.ndarray],
+        classes: Sequence[str],
+        *,
+        provenance: str = "not stated",
+        input_shape: tuple[int, ...] | None = None,
+        groups: np.ndarray | None = None,
+        recordings: np.ndarray | None = None,
+        default_normaliser: str = "none",
+        known_range: tuple[float, float] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.name, self.classes, self.provenance = name, tuple(classes), provenance
+        self._x, self.labels = train[0], _labels(train[1], name)
+        self._test_x, self._test_y = test[0], _labels(test[1], name)
+        self.input_shape = tuple(self._x.shape[1:]) if input_shape is None else input_shape
+        self.groups, self.recordings = groups, recordings
+        self.default_normaliser, self.known_range, self.notes = default_normaliser, known_range, tuple(notes)
+        for part, x, y in (("training", self._x, self.labels), ("test", self._test_x, self._test_y)):
+            if len(x) != len(y):
+                raise UserError(f"{name}: {len(x)} {part} examples but {len(y)} labels; they must be as many")
+            if len(y) and np.prod(x.shape[1:], dtype=int) != np.prod(self.input_shape, dtype=int):
+                raise UserError(f"{name}: {part} examples of shape {x.shape[1:]} do not fit {self.input_shape}")
+
+    def examples(self, indices: np.ndarray) -> Examples:
+        return self._select(self._x, self.labels, indices)
+
+    def test(self) -> Examples:
+        return self._select(self._test_x, self._test_y, slice(None))
+
+    def test_labels(self) -> np.ndarray:
+        return self._test_y
+
+    def _select(self, x: np.ndarray, y: np.ndarray, which: np.ndarray | slice) -> Examples:
+        chosen = np.asarray(x[which], dtype=np.float32).reshape(-1, *self.input_shape)
+        return Examples(chosen, y[which].astype(np.int32))
+
+
+def check_source(source: object, dataset: str) -> Source:
+    """Return `source` if it is one that partitions can be made of; raises UserError naming --dataset otherwise."""
+    if not isinstance(source, Source):
+        raise UserError(f"--dataset {dataset}: it must return a data.Source, not {type(source).__name__}")
+    missing = [name for name in ("name", "classes", "input_shape", "provenance", "labels") if not hasattr(source, name)]
+    if missing:
+        raise UserError(f"--dataset {dataset}: the source does not set {', '.join(missing)}")
+    labels = source.labels
+    if not len(labels):
+        raise UserError(f"--dataset {dataset}: there is not one training example; check --data-dir and its filters")
+    for part, values in (("training", labels), ("test", source.test_labels())):
+        if len(values) and not (np.min(values) >= 0 and np.max(values) < len(source.classes)):
+            raise UserError(
+                f"--dataset {dataset}: {part} labels run from {np.min(values)} to {np.max(values)}, "
+                f"but there are {len(source.classes)} classes, numbered from 0"
+            )
+    for name in ("groups", "recordings"):
+        values = getattr(source, name)
+        if values is not None and len(values) != len(labels):
+            raise UserError(f"--dataset {dataset}: {len(values)} {name} for {len(labels)} training examples")
+    return source
+
+
+def _labels(y: np.ndarray, name: str) -> np.ndarray:
+    """Labels as a flat int32 array: Keras' own data sets ship some as a column."""
+    flat = np.asarray(y).reshape(-1)
+    if not np.issubdtype(flat.dtype, np.integer):
+        raise UserError(f"{name}: labels must be integers, not {flat.dtype}")
+    return flat.astype(np.int32)

@@ -1,0 +1,100 @@
+"""`python -m fedkeras data DATASET`: where a data set comes from, and which client holds how much of what."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import tyro
+
+from data import Description, describe
+from fedkeras.config import Config, parse_flags
+from fedkeras.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PROGRAM = "python -m fedkeras data"
+WIDE = 12  # more classes than this do not fit side by side
+MANY = 20  # of more clients only as many are listed
+
+
+@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+@dataclass(frozen=True)
+class Flags:
+    """Print and plot the label distribution over clients. DATASET comes first; the flags are server.py's."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    plot: str = ""
+    """Write the label distribution as a picture to this PNG file."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command; `args` are the words after `data`. Raises UserError."""
+    args = list(args)
+    if args and not args[0].startswith("-"):
+        args.insert(0, "--dataset")
+    flags = parse_flags(Flags, args, PROGRAM)
+    path = _writable(flags.plot) if flags.plot else None
+    description = describe(flags.config)
+    _print(description)
+    if path is not None:
+        from data.plot import plot_labels
+
+        plot_labels(description, path)
+        print(f"\nlabel distribution: {path}")
+    return 0
+
+
+def _print(description: Description) -> None:
+    from rich.console import Console
+
+    source, division = description.source, description.partition
+    console = Console(highlight=False)
+    shape = " x ".join(map(str, source.input_shape))
+    console.print(f"[bold]{source.name}[/bold]: {source.provenance}")
+    console.print(f"examples of shape {shape}, {len(source.classes)} classes: {', '.join(source.classes)}")
+    console.print(f"{len(source.labels)} training examples, {description.central_test_size} in the central test set")
+    for note in source.notes:
+        console.print(note)
+    console.print(f"\n{division.scheme}")
+    console.print(_table(description))
+    clients = len(division.parts)
+    sizes = np.sort(description.counts.sum(axis=1))
+    if clients > MANY:
+        console.print(f"and {clients - MANY} more clients")
+    console.print(f"a client holds {sizes[0]} to {sizes[-1]} examples, {np.median(sizes):.0f} in the middle")
+    console.print(f"left out: {division.left_out} training examples that no client holds")
+
+
+def _table(description: Description) -> "Table":
+    """A row a client; a column a label where they fit, else the commonest labels by name."""
+    from rich.table import Table
+
+    classes, table = description.source.classes, Table(box=None, header_style="bold", pad_edge=False)
+    wide = len(classes) > WIDE
+    for name in ("client", "train", "test", *(() if wide else classes)):
+        table.add_column(name, justify="right")
+    if wide:
+        table.add_column("labels", justify="right")
+        table.add_column("commonest labels")
+    for cid, counts in enumerate(description.counts[:MANY]):
+        row = [str(cid), str(description.train_sizes[cid]), str(description.test_sizes[cid])]
+        if wide:
+            top = [label for label in np.argsort(-counts, kind="stable")[:5] if counts[label]]
+            row += [str(np.count_nonzero(counts)), ", ".join(f"{classes[label]}: {counts[label]}" for label in top)]
+        else:
+            row += [str(count) for count in counts]
+        table.add_row(*row)
+    return table
+
+
+def _writable(name: str) -> Path:
+    """Where the picture goes; said before the work, not after it."""
+    path = Path(name).expanduser()
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--plot is '{name}'; give a file that ends in .png")
+    if not path.parent.is_dir():
+        raise UserError(f"--plot {name}: there is no folder {path.parent}")
+    return path

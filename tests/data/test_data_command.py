@@ -1,0 +1,61 @@
+"""`python -m fedkeras data`: what it prints and draws, and how it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import describe
+from data.plot import draw_labels
+from fedkeras.commands.data import main
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+
+
+def test_table_of_three_clients(capsys: pytest.CaptureFixture) -> None:
+    assert main(["digits", "--partitioner", "shards", "--seed", "1"]) == 0
+    said = capsys.readouterr().out
+    counts = describe(Config(partitioner="shards", seed=1))
+    assert "Alpaydin" in said and "1437 training examples, 360 in the central test set" in said
+    rows = [line.split() for line in said.splitlines()]
+    assert ["client", "train", "test", *"0123456789"] in rows
+    for cid in range(3):
+        numbers = [cid, counts.train_sizes[cid], counts.test_sizes[cid], *counts.counts[cid]]
+        assert [str(number) for number in numbers] in rows
+    assert f"left out: {counts.partition.left_out} training examples" in said and counts.partition.left_out > 0
+
+
+def test_a_hundred_clients_and_the_flag_for_the_data_set(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--dataset", "digits", "--num-partitions", "100"]) == 0
+    said = capsys.readouterr().out
+    assert "and 80 more clients" in said and "a client holds 14 to 15 examples" in said
+    assert len(said.splitlines()) < 40
+
+
+@pytest.mark.parametrize("clients", ["3", "100"])
+def test_picture(tmp_path: Path, capsys: pytest.CaptureFixture, clients: str) -> None:
+    path = tmp_path / "labels.png"
+    assert main(["digits", "--num-partitions", clients, "--plot", str(path)]) == 0
+    assert path.read_bytes().startswith(b"\x89PNG") and str(path) in capsys.readouterr().out
+
+
+def test_bars_are_as_high_as_the_counts() -> None:
+    counts = describe(Config(partitioner="dirichlet"))
+    figure = draw_labels(counts)
+    heights = np.array([[bar.get_height() for bar in label] for label in figure.axes[0].containers])
+    np.testing.assert_array_equal(heights.T, counts.counts)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nothing"], "--dataset is 'nothing'; give digits, mnist, femnist, motionsense"),
+        (["digits", "--nonsense", "1"], "--nonsense"),
+        (["digits", "--plot", "/nowhere/labels.png"], "there is no folder /nowhere"),
+        (["digits", "--plot", "labels.pdf"], "ends in .png"),
+        (["digits", "--num-partitions", "0"], "--num-partitions must be at least 1"),
+    ],
+)
+def test_refusals(args: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        main(args)
