@@ -1,0 +1,47 @@
+"""Training and testing a model that has its own `train_step` or `test_step`: by Keras' own loops, batch after batch.
+
+Such a step may do anything (several losses, gradients of gradients), so it runs as it is, in `fit` and `evaluate`.
+"""
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def has_own_step(model: keras.Model, step: str) -> bool:
+    """True if `model`'s class replaces Keras' own `step`, which is "train_step" or "test_step"."""
+    return getattr(type(model), step) is not getattr(keras.Model, step)
+
+
+def fit(
+    model: keras.Model, x: tf.Tensor, y: tf.Tensor, orders: np.ndarray, batch_size: int
+) -> tuple[float, dict[str, float]]:
+    """Train by `model.fit`, an epoch for each row of `orders`; return the last epoch's loss and metrics.
+
+    Raises ValueError if the model's step does not return its loss as "loss".
+    """
+    _build_metrics(model, x, y)
+    for order in orders:
+        chosen = tf.gather(x, order), tf.gather(y, order)
+        history = model.fit(*chosen, batch_size=batch_size, shuffle=False, verbose=0).history
+    return _split({name: values[-1] for name, values in history.items()})
+
+
+def evaluate(model: keras.Model, x: tf.Tensor, y: tf.Tensor, batch_size: int) -> tuple[float, dict[str, float]]:
+    """Test by `model.evaluate`; return loss and metrics. Raises ValueError if there is no "loss"."""
+    _build_metrics(model, x, y)
+    return _split(model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True))
+
+
+def _build_metrics(model: keras.Model, x: tf.Tensor, y: tf.Tensor) -> None:
+    """Let Keras make its metrics: its loops ask for their results even when an own step has never used them."""
+    model.compute_metrics(x[:1], y[:1], model(x[:1], training=False), sample_weight=None)
+    model.reset_metrics()
+
+
+def _split(values: Mapping[str, float]) -> tuple[float, dict[str, float]]:
+    if "loss" not in values:
+        raise ValueError(f"the model's own step returns {', '.join(values)}; it must return 'loss' too")
+    return values["loss"], {name: value for name, value in values.items() if name != "loss"}

@@ -1,0 +1,140 @@
+"""One resident model that trains on and is tested with one client's arrays after another's."""
+
+import logging
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fedkeras import models
+from fedkeras.learning import fallback, optimizers, targets
+from fedkeras.learning.graphs import Graph, evaluation_graph, training_graph
+from fedkeras.learning.outcome import Outcome
+
+log = logging.getLogger(__name__)
+
+Array = np.ndarray | tf.Tensor
+
+
+class Learner:
+    """A Keras model, its optimizer and loss, and their graphs, compiled once for all clients a process serves.
+
+    `model` has one input and one output. `optimizer` is a name of Keras', with `learning_rate` (a number or a schedule)
+    and `optimizer_args`, or an optimizer whose configuration is taken. `loss` is a name or an object; unset, it is the
+    model's own, or sparse_categorical_crossentropy. `metrics` are names or objects of Keras', beside accuracy.
+    The model is compiled with all of these. Raises UserError for a name or option Keras does not know.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        optimizer: str | keras.optimizers.Optimizer = "sgd",
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.1,
+        optimizer_args: Mapping | None = None,
+        loss: str | keras.losses.Loss = "",
+        metrics: tuple[str | keras.metrics.Metric, ...] = (),
+    ) -> None:
+        self.model = model
+        self.loss = targets.choose_loss(model, loss)
+        self._metrics = targets.choose_metrics(model, self.loss, metrics)
+        self._seeds = _random_states(model)
+        self._optimizer = optimizers.make(optimizer, learning_rate, optimizer_args)
+        model.compile(optimizer=self._optimizer, loss=self.loss, metrics=self._metrics, jit_compile=False)
+        self._fresh = optimizers.build_fresh(self._optimizer, model.trainable_variables)
+        self._graphs: dict[tuple, Graph] = {}
+        if fallback.has_own_step(model, "train_step"):
+            log.warning("%s has its own train_step: it trains by model.fit, which is slower", type(model).__name__)
+
+    def place(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Check a client's arrays and move them to the device, once; `train` and `evaluate` take the result.
+
+        x is (examples, *input shape); y is labels (examples,), or targets of the output's shape, or None for an
+        autoencoder (see `targets.prepare`). Raises ValueError for what does not fit.
+        """
+        inputs = getattr(self.model, "inputs", None)  # a subclassed model has none
+        x = np.asarray(x, inputs[0].dtype if inputs else "float32")
+        if inputs and not inputs[0].shape[1:] == x.shape[1:] and None not in inputs[0].shape[1:]:
+            raise ValueError(f"examples have shape {x.shape[1:]}; the model takes {tuple(inputs[0].shape[1:])}")
+        if len(x) == 0:
+            raise ValueError("there are no examples")
+        output = self.model.output_shape if inputs else self.model(x[:1], training=False).shape
+        return tf.constant(x), tf.constant(targets.prepare(x, y, tuple(output)[1:], self.loss))
+
+    def train(
+        self, x: Array, y: Array, *, epochs: int, batch_size: int, rng: np.random.Generator, proximal_mu: float = 0.0
+    ) -> Outcome:
+        """Train the model from its present weights, with a fresh optimizer, and return the last epoch's means.
+
+        x and y are from `place`, or arrays that are placed first. Orders and Dropout's masks are drawn from `rng`. With
+        `proximal_mu` above 0 the objective is FedProx's, `loss + mu/2 * ||w - w_start||^2` over trainable weights (T.
+        Li et al., MLSys 2020, arXiv:1812.06127); the loss returned is its first term alone, to compare with others.
+        Raises ValueError for data that does not fit, and for FedProx with a model that has its own train_step.
+        """
+        if epochs < 1 or batch_size < 1 or not proximal_mu >= 0:
+            raise ValueError(f"epochs={epochs} and batch_size={batch_size} start at 1, proximal_mu={proximal_mu} at 0")
+        x, y = self._placed(x, y)
+        seed_values, orders = draw(rng, len(self._seeds), int(x.shape[0]), epochs)
+        if fallback.has_own_step(self.model, "train_step"):
+            if proximal_mu:
+                raise ValueError(f"FedProx's term cannot reach into {type(self.model).__name__}'s own train_step")
+            optimizers.make_fresh(self._fresh)
+            for seed, value in zip(self._seeds, seed_values, strict=True):
+                seed.assign(value)
+            return self._outcome(len(orders[0]), *fallback.fit(self.model, x, y, orders, batch_size))
+        key = ("train", proximal_mu > 0, *_kinds(x, y))
+        if key not in self._graphs:
+            self._graphs[key] = training_graph(
+                self.model, self._metrics, self._fresh, self._seeds, x, y, proximal=proximal_mu > 0
+            )
+        arguments = orders, np.int32(batch_size), seed_values, np.float32(proximal_mu)
+        loss, values = self._graphs[key](x, y, *map(tf.constant, arguments))
+        return self._outcome(len(orders[0]), loss, self._named(values))
+
+    def evaluate(self, x: Array, y: Array, *, batch_size: int = 256) -> Outcome:
+        """Return the loss and metrics of the present weights on x and y (from `place`, or arrays)."""
+        x, y = self._placed(x, y)
+        if fallback.has_own_step(self.model, "test_step"):
+            return self._outcome(int(x.shape[0]), *fallback.evaluate(self.model, x, y, batch_size))
+        key = ("evaluate", *_kinds(x, y))
+        if key not in self._graphs:
+            self._graphs[key] = evaluation_graph(self.model, self._metrics, x, y)
+        loss, values = self._graphs[key](x, y, tf.constant(batch_size))
+        return self._outcome(int(x.shape[0]), loss, self._named(values))
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        """Copies of the model's weights under stable names (`fedkeras.models.get_weights`)."""
+        return models.get_weights(self.model)
+
+    def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Set the model's weights. Raises ValueError for a missing, unknown or misshapen one."""
+        models.set_weights(self.model, weights)
+
+    def _placed(self, x: Array, y: Array) -> tuple[tf.Tensor, tf.Tensor]:
+        return (x, y) if tf.is_tensor(x) and tf.is_tensor(y) else self.place(x, y)
+
+    def _named(self, values: list[tf.Tensor]) -> dict[str, float]:
+        return {metric.name: float(value) for metric, value in zip(self._metrics, values, strict=True)}
+
+    def _outcome(self, examples: int, loss: float | tf.Tensor, metrics: dict[str, float]) -> Outcome:
+        others = {name: float(value) for name, value in metrics.items() if name != "accuracy"}
+        return Outcome(examples, float(loss), metrics.get("accuracy"), others)
+
+
+def draw(rng: np.random.Generator, seeds: int, examples: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one training's random states (seeds, 2) and orders (epochs, examples), as `Learner.train` does."""
+    seed_values = np.zeros((seeds, 2), np.uint32)
+    seed_values[:, 0] = rng.integers(1, 2**31, seeds)
+    return seed_values, np.stack([rng.permutation(examples) for _ in range(epochs)]).astype(np.int32)
+
+
+def _random_states(model: keras.Model) -> list[keras.Variable]:
+    """The states of a model's seed generators, which are variables of it and no weights."""
+    weights = {id(variable) for variable in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def _kinds(x: tf.Tensor, y: tf.Tensor) -> tuple:
+    """What of its data a graph depends on: everything but the number of examples."""
+    return tuple(x.shape[1:]), x.dtype, tuple(y.shape[1:]), y.dtype

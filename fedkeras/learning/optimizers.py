@@ -1,0 +1,66 @@
+"""Optimizers by name, and how to make a used one new again."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fedkeras.errors import UserError
+
+
+def names() -> list[str]:
+    """Names of the Keras optimizers that a name and options can make, in lower case."""
+    # These three wrap other optimizers, which a name cannot give them.
+    wrappers = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
+    classes = {name: value for name, value in vars(keras.optimizers).items() if isinstance(value, type)}
+    return sorted(
+        name.lower()
+        for name, kind in classes.items()
+        if name not in wrappers and issubclass(kind, keras.optimizers.Optimizer)
+    )
+
+
+def make(
+    optimizer: "str | keras.optimizers.Optimizer", learning_rate: object, options: dict | None
+) -> keras.optimizers.Optimizer:
+    """Return a new optimizer: from its name in any case, or with the configuration of the one given.
+
+    `learning_rate` is a number or a Keras schedule, and is not used for an optimizer given whole. Raises UserError.
+    """
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        return type(optimizer).from_config(optimizer.get_config())
+    if optimizer.lower() not in names():
+        raise UserError(f"--optimizer is '{optimizer}'; allowed are: {', '.join(names())}")
+    kind = next(value for name, value in vars(keras.optimizers).items() if name.lower() == optimizer.lower())
+    try:
+        return kind(learning_rate=learning_rate, **(options or {}))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--optimizer-args for {kind.__name__}: {' '.join(str(error).split())}") from error
+
+
+def build_fresh(
+    optimizer: keras.optimizers.Optimizer, weights: list[keras.Variable]
+) -> list[tuple[keras.Variable, "tf.Tensor | keras.Variable"]]:
+    """Build `optimizer` for `weights` and return, for each of its variables, what it is to hold before a training.
+
+    That is its value after `build`: not always zero (Adagrad and Ftrl start at 0.1, Nadam's product at 1), and for
+    some a weight's own value (ScheduleFreeAdamW), which is then returned as that weight.
+    """
+    values = [weight.numpy() for weight in weights]
+    marks = [np.full(weight.shape, 1000.5 + i, weight.dtype) for i, weight in enumerate(weights)]
+    for weight, mark in zip(weights, marks, strict=True):  # no two alike, so that a copy is known by its content
+        weight.assign(mark)
+    optimizer.build(weights)
+    fresh = []
+    for slot in optimizer.variables:
+        start = slot.numpy()
+        source = [weight for weight, mark in zip(weights, marks, strict=True) if np.array_equal(mark, start)]
+        fresh.append((slot, source[0] if source else tf.constant(start)))
+    for weight, value in zip(weights, values, strict=True):
+        weight.assign(value)
+    return fresh
+
+
+def make_fresh(fresh: list[tuple[keras.Variable, "tf.Tensor | keras.Variable"]]) -> None:
+    """Set an optimizer's variables to what `build_fresh` returned; in a graph or outside."""
+    for slot, start in fresh:
+        slot.assign(start.value if isinstance(start, keras.Variable) else start)

@@ -1,0 +1,44 @@
+"""A model's weights as a dictionary of arrays, under names that are the same in every process.
+
+Keras' automatic layer names count the layers a process has made (`conv2d_3`), so they differ between machines. A name
+here is the weight's position and its role: `000.kernel`, `001.bias`, `004.moving_mean`. What a layer needs to predict
+is in: BatchNorm's statistics are, Dropout's random state and an optimizer's slots are not.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+
+def get_weights(model: "keras.Model") -> dict[str, np.ndarray]:
+    """Return copies of the model's weights, in the model's own order, under stable names."""
+    return {name: variable.numpy() for name, variable in zip(names(model), model.weights, strict=True)}
+
+
+def set_weights(model: "keras.Model", weights: Mapping[str, np.ndarray]) -> None:
+    """Copy `weights` (as from `get_weights`) into the model, in any order of keys.
+
+    Raises ValueError naming the first weight that is missing, unknown or of another shape; the model is then unchanged.
+    """
+    own = dict(zip(names(model), model.weights, strict=True))
+    for name, variable in own.items():
+        if name not in weights:
+            raise ValueError(f"weight '{name}' of the model is missing; there are: {', '.join(list(weights)[:8])}")
+        if np.shape(weights[name]) != tuple(variable.shape):
+            raise ValueError(f"weight '{name}' has shape {np.shape(weights[name])}; the model's is {variable.shape}")
+    for name in weights:
+        if name not in own:
+            raise ValueError(f"weight '{name}' is not one of the model's {len(own)}; they are: {', '.join(own)}")
+    for name, variable in own.items():
+        variable.assign(weights[name])
+
+
+def names(model: "keras.Model") -> list[str]:
+    """Stable names of `model.weights`, in that order."""
+    # add_weight() without a name yields `variable_7`: that number counts like a layer's, so it goes.
+    return [f"{i:03d}.{re.sub(r'_[0-9]+$', '', variable.name)}" for i, variable in enumerate(model.weights)]
