@@ -1,9 +1,11 @@
 """One client's odd records must not end a round: Flower's aggregations compare them, and give all up if they differ."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+
+from strategies.arrays import of_kind
 
 
 def alike(replies: list[Message], like: ArrayRecord | None = None) -> list[Message]:
@@ -12,10 +14,10 @@ def alike(replies: list[Message], like: ArrayRecord | None = None) -> list[Messa
     With `like`, the arrays of train replies too, in its order: FedAvgM tells them apart by position. Nobody is left
     out: if other metrics were a failure, a client could make all the others fail by sending one more.
     """
-    metrics = [_only(reply.content.metric_records) for reply in replies]
+    metrics = [_only(reply.content, MetricRecord) for reply in replies]
     shared = [key for key in (metrics[0][1] if metrics else ()) if all(key in table for _, table in metrics)]
     metrics_name = _most_common(name for name, _ in metrics)
-    arrays = [_only(reply.content.array_records) for reply in replies] if like is not None else []
+    arrays = [_only(reply.content, ArrayRecord) for reply in replies] if like is not None else []
     arrays_name = _most_common(name for name, _ in arrays)
     result = []
     for index, reply in enumerate(replies):
@@ -31,8 +33,8 @@ def alike(replies: list[Message], like: ArrayRecord | None = None) -> list[Messa
     return result
 
 
-def _only(records: Mapping) -> tuple:
-    return next(iter(records.items()))
+def _only(content: RecordDict, kind: type) -> tuple:
+    return next(iter(of_kind(content, kind).items()))
 
 
 def _most_common(names: Iterable[str]) -> str:

@@ -1,12 +1,24 @@
-"""Between Flower's Array (bytes in NumPy's .npy format) and numpy, without copies where none are needed."""
+"""Between Flower's records and numpy (an Array is bytes in NumPy's .npy format), without needless copies."""
 
 import io
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 NUMPY = "numpy.ndarray"
+
+Record = TypeVar("Record", ArrayRecord, MetricRecord, ConfigRecord)
+
+
+def of_kind(content: RecordDict, kind: type[Record]) -> dict[str, Record]:
+    """The records of one kind by name, without Flower's `content.array_records` and its like.
+
+    Those refer to themselves and to the content, so that every reply looked at with them stays in memory until Python's
+    garbage collector comes round, which counts objects and not megabytes.
+    """
+    return {name: record for name, record in content.items() if isinstance(record, kind)}
 
 
 def view(array: Array) -> np.ndarray:

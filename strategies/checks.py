@@ -4,9 +4,9 @@ import math
 import sys
 
 import numpy as np
-from flwr.app import ArrayRecord, Message
+from flwr.app import ArrayRecord, Message, MetricRecord
 
-from strategies.arrays import view
+from strategies.arrays import of_kind, view
 from strategies.fedavg import NUM_EXAMPLES
 from strategies.rows import KEYS, column
 
@@ -21,7 +21,7 @@ def fault_of_train(reply: Message, like: ArrayRecord) -> str | None:
     """What is wrong with a train reply, whose arrays must have the names, shapes and dtypes of `like`."""
     if fault := _fault_of_message(reply):
         return fault
-    records = list(reply.content.array_records.values())
+    records = list(of_kind(reply.content, ArrayRecord).values())
     if len(records) != 1:
         return f"sent {len(records)} array records, not one"
     return fault_of_arrays(records[0], like)
@@ -53,7 +53,7 @@ def fault_of_arrays(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
 def _fault_of_message(reply: Message) -> str | None:
     if reply.has_error():
         return reply.error.reason or f"error {reply.error.code}"
-    records = list(reply.content.metric_records.values())
+    records = list(of_kind(reply.content, MetricRecord).values())
     if len(records) != 1:
         return f"sent {len(records)} metric records, not one"
     metrics = records[0]

@@ -5,8 +5,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from flwr.app import Message
+from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
+
+from strategies.arrays import of_kind
 
 HELD_IN_MEMORY = 1 << 30
 """Bytes of replies that came before their turn and wait in memory; further ones wait in a temporary file."""
@@ -94,4 +96,4 @@ class Waiting:
 def _size(reply: Message | None) -> int:
     if reply is None or reply.has_error():
         return 0
-    return sum(len(array.data) for record in reply.content.array_records.values() for array in record.values())
+    return sum(len(array.data) for record in of_kind(reply.content, ArrayRecord).values() for array in record.values())

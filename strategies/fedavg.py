@@ -18,7 +18,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from strategies.arrays import record, view
+from strategies.arrays import of_kind, record, view
 
 NUM_EXAMPLES = "num-examples"
 
@@ -93,12 +93,12 @@ def examples(content: RecordDict) -> int:
 
 def arrays_of(content: RecordDict) -> ArrayRecord:
     """The one ArrayRecord of a train reply."""
-    return next(iter(content.array_records.values()))
+    return next(iter(of_kind(content, ArrayRecord).values()))
 
 
 def metrics_of(content: RecordDict) -> MetricRecord:
-    """The one MetricRecord of a reply. (Keep this, not `content.metric_records`, which holds on to the arrays.)"""
-    return next(iter(content.metric_records.values()))
+    """The one MetricRecord of a reply."""
+    return next(iter(of_kind(content, MetricRecord).values()))
 
 
 def mean_metrics(tables: list[MetricRecord]) -> MetricRecord | None:

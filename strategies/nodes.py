@@ -8,6 +8,7 @@ from flwr.serverapp import Grid
 
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed
+from strategies.arrays import of_kind
 from strategies.exchange import exchange
 
 log = logging.getLogger("fedkeras")
@@ -29,6 +30,7 @@ class Nodes:
         self._grid, self._config = grid, config
         self._asked: dict[int, int] = {}
         self._needed = config.min_available_nodes or config.num_partitions
+        self._idle: set[int] = set()
 
     def wait(self) -> dict[int, int]:
         """Wait until enough clients are connected; return {cid: node id}, ascending in cid.
@@ -53,7 +55,15 @@ class Nodes:
     def _connected(self) -> dict[int, int]:
         cids = self._grid.cids() if hasattr(self._grid, "cids") else self._ask()
         count = self._config.num_partitions
+        self._report_idle({cid for cid in cids.values() if not 0 <= cid < count})
         return dict(sorted((cid, node_id) for node_id, cid in cids.items() if 0 <= cid < count))
+
+    def _report_idle(self, cids: set[int]) -> None:
+        """Nodes that were started for more partitions than this run has: each is mentioned once."""
+        if new := sorted(cids - self._idle):
+            self._idle |= cids
+            shown = ", ".join(map(str, new[:10])) + (", ..." if len(new) > 10 else "")
+            log.warning("cid %s: idle, since --num-partitions is %d", shown, self._config.num_partitions)
 
     def _ask(self) -> dict[int, int]:
         connected = list(self._grid.get_node_ids())
@@ -62,7 +72,7 @@ class Nodes:
         for reply in exchange(self._grid, messages, min(ANSWER_SECONDS, self._config.node_timeout)):
             if reply.has_error():
                 raise RunFailed(f"a node does not say which partition it has: {reply.error.reason}")
-            table = next(iter(reply.content.config_records.values()))
+            table = next(iter(of_kind(reply.content, ConfigRecord).values()))
             self._asked[reply.metadata.src_node_id] = int(table["partition-id"])
         return {node_id: self._asked[node_id] for node_id in connected if node_id in self._asked}
 
@@ -80,5 +90,8 @@ class Nodes:
     def _advice(self) -> str:
         if self._is_simulation():
             count = self._config.num_partitions
-            return f': the simulation has too few, start it with --federation-config "num-supernodes={count}"'
+            return (
+                f': the simulation has too few, start it with --federation-config "num-supernodes={count}", '
+                "or by `python -m fedkeras simulate`"
+            )
         return " (--node-timeout)"

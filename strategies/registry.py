@@ -42,14 +42,20 @@ def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:
     module_name, _, class_name = path.partition(":")
     try:
         kind = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"--strategy {spec} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise UserError(f"--strategy {spec} cannot be imported: {type(error).__name__}: {error}") from error
     if not (inspect.isclass(kind) and issubclass(kind, Strategy)):
         raise UserError(f"--strategy {spec} is no subclass of flwr.serverapp.strategy.Strategy")
-    taken = inspect.signature(kind).parameters
-    defaults = {name: value for name, value in TAKE_ALL.items() if name in taken}
+    if inspect.isabstract(kind):
+        raise UserError(f"--strategy {spec} does not define {', '.join(sorted(kind.__abstractmethods__))}")
+    args = args or {}
     try:
-        return kind(**{**defaults, **(args or {})})
+        strategy = kind(**args)
     except (TypeError, ValueError) as error:
-        own = [name for name in taken if name not in TAKE_ALL]
+        own = [name for name in inspect.signature(kind).parameters if name not in TAKE_ALL]
         raise UserError(f"--strategy-args: {error} ({spec} takes: {', '.join(own) or 'no options'})") from error
+    # Set afterwards: a subclass of Flower's need not take them, and then would wait for a second node for ever.
+    for name, value in TAKE_ALL.items():
+        if hasattr(strategy, name) and name not in args:
+            setattr(strategy, name, value)
+    return strategy

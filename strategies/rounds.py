@@ -111,6 +111,7 @@ def one_round(
         raise TooFewAnswers(f"round {server_round} cannot be aggregated: {error}") from error
     _require(config.min_results, outcome)
     outcome.arrays = _conform(new_arrays, arrays, strategy)
+    log.info("round %d is aggregated", server_round)
     add_means(outcome.rows, server_round, MessageType.TRAIN, extra, time.monotonic() - started)
     outcome.answered = len(cohort) - len(outcome.failures)
 

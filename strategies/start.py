@@ -7,6 +7,7 @@ from flwr.serverapp import Grid
 
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed
+from strategies.arrays import of_kind
 from strategies.checks import fault_of_arrays
 from strategies.exchange import exchange
 from strategies.nodes import Nodes
@@ -28,7 +29,7 @@ def initial_arrays(grid: Grid, config: Config, nodes: Nodes, tell: dict | None =
         for reply in exchange(grid, [question], config.round_timeout):
             fault = f"client {cid}: {reply.error.reason}" if reply.has_error() else ""
             if not fault:
-                arrays = next(iter(reply.content.array_records.values()), ArrayRecord())
+                arrays = next(iter(of_kind(reply.content, ArrayRecord).values()), ArrayRecord())
                 fault = fault_of_arrays(arrays, arrays) if arrays else "sent no arrays"
                 if not fault:
                     return arrays

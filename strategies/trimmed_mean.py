@@ -23,7 +23,7 @@ class TrimmedMean(AllAtOnce):
 
     def combine(self, updates: list[ArrayRecord]) -> dict[str, np.ndarray]:
         """Trimmed means over clients, in float64."""
-        # 1e-9: 0.3 * 10 is 2.999... in binary, and the paper's floor means 3 there.
+        # 1e-9: 0.29 * 100 is 28.999... in binary, and the paper's floor means 29 there.
         cut = int(self.beta * len(updates) + 1e-9)
 
         def trimmed(stack: np.ndarray) -> np.ndarray:
