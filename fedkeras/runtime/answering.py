@@ -24,14 +24,21 @@ def answer(app: App, message: Message, context: Context) -> Message:
         reply = app(message, context)
         if not isinstance(reply, Message):
             raise TypeError(f"the ClientApp returned {type(reply).__name__}, not a Message")
+        if reply.metadata.reply_to_message_id != message.metadata.message_id:
+            raise ValueError("the ClientApp returned a message that is no reply: make it with reply_to=message")
     except Exception as error:  # noqa: BLE001 - whatever a client's code raises is that client's failure for this round
-        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, describe(error)), reply_to=message)
+        return failure(error, message)
     return reply
+
+
+def failure(error: Exception, message: Message) -> Message:
+    """The error reply to `message` that says what a node's code raised."""
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, describe(error)), reply_to=message)
 
 
 def describe(error: Exception) -> str:
     """An exception in one line, with the place it came from unless it is meant for the user."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).encode(errors="replace").decode().split())
     if isinstance(error, UserError):
         return text
     frames = traceback.extract_tb(error.__traceback__)

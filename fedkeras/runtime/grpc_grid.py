@@ -88,8 +88,12 @@ class GrpcGrid(OwnGrid):
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        reason = str(error) or kind.__name__ if kind else ""
-        self.stop(finished=kind is None, reason=f"the run failed: {reason}" if kind else "")
+        if kind is None:
+            self.stop()
+        elif issubclass(kind, Exception):
+            self.stop(finished=False, reason=f"the run failed: {str(error) or kind.__name__}")
+        else:
+            self.stop(finished=False, reason="the server was interrupted")
 
     def cids(self) -> dict[int, int]:
         """Connected nodes as {node id: cid}."""
@@ -102,9 +106,9 @@ class GrpcGrid(OwnGrid):
             message_ids.append(self._register(message))
             content = message.content
             if id(content) not in encoded:  # a strategy's messages to all nodes share one content: encode it once
-                encoded[id(content)] = wire.encode_content(content)
+                encoded[id(content)] = wire.encode_content(content), content  # kept, so that its id is not used again
             cid = cid_of(message.metadata.dst_node_id)
-            outgoing = wire.encode(message, cid, encoded[id(content)])
+            outgoing = wire.encode(message, cid, encoded[id(content)][0])
             self._loop.call_soon_threadsafe(self._send, cid, message_ids[-1], outgoing)
         return message_ids
 
@@ -130,6 +134,9 @@ class GrpcGrid(OwnGrid):
         for session in set(self._sessions.values()):
             session.outgoing.put_nowait(None)
         await self._server.stop(STOP_SECONDS)
+        # The streams' handlers are gone, gRPC's own tasks around them may have a step left: closing the loop complains.
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left, timeout=1.0)
 
     def _send(self, cid: int, message_id: str, outgoing: tuple) -> None:
         if session := self._sessions.get(cid):

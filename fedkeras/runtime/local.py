@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
 
 from fedkeras.runtime.answering import App, answer, new_context
 from fedkeras.runtime.identity import cid_of, node_id_of
@@ -30,7 +31,10 @@ class LocalGrid(OwnGrid):
         message_ids = []
         for message in messages:
             message_id = self._register(message)
-            self._waiting[message_id] = message
+            if cid_of(message.metadata.dst_node_id) in self._contexts:
+                self._waiting[message_id] = message
+            else:
+                self._mailbox.fail(message_id, ErrorCode.NODE_UNAVAILABLE, "is not connected")
             message_ids.append(message_id)
         return message_ids
 
@@ -48,6 +52,7 @@ class LocalGrid(OwnGrid):
         wanted = list(message_ids)
         while any(message_id in self._waiting for message_id in wanted):
             yield from self.wait_for_replies(wanted, 0)
+        yield from self._mailbox.take(wanted)
 
     def abandon(self, message_ids: Iterable[str]) -> None:
         """Messages that have not run yet never will."""

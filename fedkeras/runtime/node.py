@@ -16,7 +16,7 @@ from flwr.app import Context, Message
 
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.runtime import wire
-from fedkeras.runtime.answering import App, answer, new_context
+from fedkeras.runtime.answering import App, answer, failure, new_context
 from fedkeras.runtime.channel import channel_options
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello, Welcome
 from fedkeras.runtime.identity import SERVER_NODE_ID, be, node_id_of
@@ -36,13 +36,13 @@ def serve(
     cids: Sequence[int],
     node_config: Mapping,
     max_wait: float,
-    prepare: Callable[[Context], None] = lambda context: None,
+    prepare: Callable[[Sequence[Context]], None] = lambda contexts: None,
     say: Callable[[str], None] = log.info,
 ) -> None:
     """Serve the partitions `cids` at the server `host:port`; return when the run is finished.
 
     `node_config` is what Flower calls so: this node's own settings, given to the app. Waits up to `max_wait` seconds
-    for the server to be there. `prepare` is called with each partition's Context after joining.
+    for the server to be there. `prepare` is called with all partitions' Contexts after joining.
 
     Raises UserError if the server refuses this client or cannot be reached, RunFailed if the run ends otherwise than
     well.
@@ -57,8 +57,7 @@ def serve(
             contexts = {
                 cid: new_context(cid, welcome.num_partitions, welcome.run_id, run_config, node_config) for cid in cids
             }
-            for context in contexts.values():
-                prepare(context)
+            prepare(list(contexts.values()))
             _answer_all(app, stream, welcome.run_id, contexts)
         finally:
             stream.close()
@@ -84,12 +83,19 @@ def _answer_all(app: App, stream: "_Stream", run_id: int, contexts: Mapping[int,
         if header.cid not in contexts:
             raise LostConnection(f"the server sent a message for client {header.cid}, which is not served here")
         be(node_id_of(header.cid), run_id)
-        message = wire.decode(header, pieces, run_id, SERVER_NODE_ID, node_id_of(header.cid))
+        try:
+            message = wire.decode(header, pieces, run_id, SERVER_NODE_ID, node_id_of(header.cid))
+        except wire.WireError as error:
+            raise LostConnection(f"the server sent {error}") from error
         del received, pieces  # the message has its own copy; the next one may be large
         reply = answer(app, message, contexts[header.cid])
         if reply.has_error():
             log.error("client %d could not answer: %s", header.cid, reply.error.reason)
-        stream.send(reply, header.cid)
+        try:
+            stream.send(reply, header.cid)
+        except ValueError as error:
+            log.error("client %d's answer cannot be sent: %s", header.cid, error)
+            stream.send(failure(error, message), header.cid)
 
 
 class _Stream:
@@ -121,7 +127,7 @@ class _Stream:
         raise RunFailed(f"the server ended the run: {received.reason}")
 
     def send(self, reply: Message, cid: int) -> None:
-        """Queue a reply; it is sent while the next message is worked on."""
+        """Queue a reply; it is sent while the next message is worked on. Raises ValueError if it cannot be encoded."""
         self._outgoing.put(wire.frames(*wire.encode(reply, cid)))
 
     def close(self) -> None:

@@ -68,7 +68,10 @@ def encode_content(content: RecordDict) -> tuple[list[Record], list[bytes]]:
 
 
 def encode(message: Message, cid: int, content: tuple[list[Record], list[bytes]] | None = None) -> tuple[Header, list]:
-    """A message as its Header and buffers; `content` is encode_content's result where many messages share it."""
+    """A message as its Header and buffers; `content` is encode_content's result where many messages share it.
+
+    Raises ValueError for what cannot be sent: integers beyond 64 bits, or names and values that take too much room.
+    """
     meta = message.metadata
     header = Header(
         message_id=meta.message_id,
@@ -85,6 +88,10 @@ def encode(message: Message, cid: int, content: tuple[list[Record], list[bytes]]
     records, buffers = content or encode_content(message.content)
     header.records.extend(records)
     header.payload_bytes = sum(map(len, buffers))
+    if (size := header.ByteSize()) > MAX_FRAME_BYTES - 64:
+        raise ValueError(
+            f"{size} bytes beside the arrays are too many for a message: put large values into an ArrayRecord"
+        )
     return header, buffers
 
 
@@ -202,7 +209,9 @@ def _encode_values(table: MetricRecord | ConfigRecord) -> Values:
     values = Values()
     for name, content in table.items():
         items = content if isinstance(content, list) else [content]
-        field, number = _FIELDS[type(items[0])] if items else _FIELDS[float]
+        # isinstance, for numpy's float64 is a float and its str_ a str
+        kind = next(kind for kind in _FIELDS if isinstance(items[0], kind)) if items else float
+        field, number = _FIELDS[kind]
         entry = values.values.add(name=name, is_list=isinstance(content, list), type=number)
         getattr(entry, field).extend(items)
     return values

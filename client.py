@@ -1,0 +1,230 @@
+"""The ClientApp, and `python client.py --cid N`: what a node does with the server's messages.
+
+The same `app` answers over our gRPC (this file as a command), in Flower's simulation and on its SuperNodes. A process
+keeps one model, one compiled graph and its clients' data from message to message.
+"""
+
+import functools
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+import data
+from fedkeras import assembly, origin
+from fedkeras.config import Config, parse_flags
+from fedkeras.errors import UserError, complain
+from fedkeras.quietly import import_tensorflow
+from fedkeras.randomness import generator
+from fedkeras.runtime.answering import answer
+from strategies import arrays
+
+app = ClientApp()
+
+KEPT_CLIENTS = 256
+"""Clients whose examples a process keeps between rounds, if it serves so many."""
+
+
+def answering(handler: Callable[[Message, Context], Message]) -> Callable[[Message, Context], Message]:
+    """What goes wrong in a handler becomes an error reply with a reason in one line, in every runtime."""
+    return functools.wraps(handler)(lambda message, context: answer(handler, message, context))
+
+
+@app.query("identify")
+@answering
+def identify(message: Message, context: Context) -> Message:
+    """Which partition this node has: Flower's server knows random node ids only."""
+    if "partition-id" not in context.node_config:
+        raise UserError("a SuperNode was started without its partition: add --node-config 'partition-id=0', or 1, ...")
+    return _reply(message, config=ConfigRecord({"partition-id": int(context.node_config["partition-id"])}))
+
+
+@app.query("initial_weights")
+@answering
+def initial_weights(message: Message, context: Context) -> Message:
+    """The untrained model's weights, from the seed; so the server needs no TensorFlow to begin."""
+    resident = _resident(_config(message, context))
+    return _reply(message, arrays=arrays.record(resident.initial))
+
+
+@app.train()
+@answering
+def train(message: Message, context: Context) -> Message:
+    """Train the global weights on this client's examples for the local epochs."""
+    config, cid = _config(message, context), int(context.node_config["partition-id"])
+    learner, examples = _resident(config).learner, _to_train(config, cid)
+    sent = message.content["config"]
+    learner.set_weights(arrays.views(message.content["arrays"]))
+    started = time.perf_counter()
+    outcome = learner.train(
+        *examples,
+        epochs=config.local_epochs,
+        batch_size=config.batch_size,
+        rng=generator(config.seed, "train", int(sent["server-round"]), cid),
+        proximal_mu=float(sent.get("proximal-mu", 0.0)),
+    )
+    seconds = time.perf_counter() - started
+    metrics = MetricRecord(assembly.metrics_of(outcome, seconds))
+    return _reply(message, arrays=arrays.record(learner.get_weights()), metrics=metrics)
+
+
+@app.evaluate()
+@answering
+def evaluate(message: Message, context: Context) -> Message:
+    """Test the global weights on the examples this client held out."""
+    config, cid = _config(message, context), int(context.node_config["partition-id"])
+    learner, examples = _resident(config).learner, _to_test(config, cid)
+    learner.set_weights(arrays.views(message.content["arrays"]))
+    started = time.perf_counter()
+    outcome = learner.evaluate(*examples)
+    metrics = MetricRecord(assembly.metrics_of(outcome, time.perf_counter() - started))
+    return _reply(message, metrics=metrics)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """What a process keeps: the learner with its compiled graphs, and the weights the model began with."""
+
+    learner: object
+    initial: dict
+
+
+@functools.lru_cache(maxsize=1)
+def _resident(config: Config) -> Resident:
+    learner = assembly.make_learner(config, config.threads_per_client)
+    return Resident(learner, learner.get_weights())
+
+
+@functools.lru_cache(maxsize=8)
+def _client(config: Config, cid: int) -> data.Client:
+    """A client's part as arrays; kept for a short while, since the device has its own copy."""
+    return data.load_client(config, cid)
+
+
+@functools.lru_cache(maxsize=KEPT_CLIENTS)
+def _to_train(config: Config, cid: int) -> tuple:
+    """A client's training examples (x, y) on the device."""
+    examples = _client(config, cid).train
+    return _resident(config).learner.place(examples.x, examples.y)
+
+
+@functools.lru_cache(maxsize=KEPT_CLIENTS)
+def _to_test(config: Config, cid: int) -> tuple:
+    """The examples (x, y) that the client held out, on the device."""
+    examples = _client(config, cid).test
+    if not len(examples.x):
+        raise UserError(f"client {cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
+    return _resident(config).learner.place(examples.x, examples.y)
+
+
+def _config(message: Message, context: Context) -> Config:
+    origin.check(message.content["config"].get("code-digest"))
+    return _config_of(context)
+
+
+def _config_of(context: Context) -> Config:
+    """The run's configuration, with this node's own data folder if it has one."""
+    table = dict(context.run_config)
+    if "data-dir" in context.node_config:
+        table["data-dir"] = context.node_config["data-dir"]
+    return Config.from_run_config(table)
+
+
+def _reply(message: Message, **records: object) -> Message:
+    return Message(RecordDict(records), reply_to=message)
+
+
+def prepare(contexts: Sequence[Context]) -> None:
+    """Load the clients' data and build the model when they have joined, before the first message asks for them."""
+    started = time.perf_counter()
+    import_tensorflow()
+    imported = time.perf_counter()
+    for context in contexts:
+        _to_train(_config_of(context), int(context.node_config["partition-id"]))
+    own = time.perf_counter() - imported
+    say(f"ready (waited {imported - started:.1f} s for TensorFlow, {own:.1f} s for data and model)")
+
+
+MAX_CIDS = 1_000_000
+"""Above this a --cid is a slip of the keyboard; a range up to it would fill the memory."""
+
+
+MAX_CIDS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Join a server and train on this machine's own part of the data."""
+
+    cid: str
+    """The partition, or partitions, this process serves: 3, or 0-9, or 0,2,5."""
+    server: str = "127.0.0.1:9080"
+    """HOST:PORT of the server."""
+    data_dir: str = ""
+    """Where the data set's files are on this machine; the server tells which data set."""
+    max_wait: float = 60.0
+    """Seconds to wait for the server to be there."""
+
+    def cids(self) -> list[int]:
+        """`--cid` as numbers, ascending. Raises UserError."""
+        try:
+            ends = [[int(end) for end in part.split("-")] for part in self.cid.split(",")]
+            known = all(len(part) <= 2 and part[-1] < MAX_CIDS for part in ends)
+            cids = sorted({cid for part in ends for cid in range(part[0], part[-1] + 1)}) if known else []
+        except ValueError:
+            cids = []
+        if not cids:
+            raise UserError(f"--cid is '{self.cid}'; give a number like 3, a range like 0-9, or 0,2,5")
+        return cids
+
+    def check(self) -> None:
+        """Raise UserError if another flag makes no sense."""
+        host, _, port = self.server.rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 65536):
+            raise UserError(f"--server is '{self.server}'; give HOST:PORT, such as 127.0.0.1:9080")
+        if not 0 <= self.max_wait < float("inf"):
+            raise UserError(f"--max-wait must be a number of seconds, at least 0, not {self.max_wait}")
+
+
+def main() -> int:
+    """The command. Returns the exit status."""
+    from fedkeras.runtime.node import serve
+
+    logging.basicConfig(format="client: %(message)s", level=logging.WARNING)
+    try:
+        flags = parse_flags(Flags, None, "client.py")
+        node_config = {"data-dir": flags.data_dir} if flags.data_dir else {}
+        cids = flags.cids()
+        flags.check()
+        # TensorFlow takes seconds to import: begin now, while the server is looked for.
+        threading.Thread(target=import_tensorflow, daemon=True).start()
+        serve(app, flags.server, cids, node_config, flags.max_wait, prepare, say)
+    except UserError as error:
+        return complain("client.py", error)
+    except KeyboardInterrupt:
+        print("client: interrupted", file=sys.stderr)
+        return 130
+    say("the run is finished")
+    return 0
+
+
+def say(text: str) -> None:
+    """One line on the client's terminal."""
+    print(f"client: {text}", flush=True)
+
+
+def leave(status: int) -> None:
+    """End the process at once. An orderly exit waits for, or aborts in, a thread that is still importing TensorFlow."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,91 @@
+"""Where the parts meet: a configuration becomes a model ready to learn, and the server's own evaluation.
+
+Used by server.py and client.py; TensorFlow is imported when something is made, not before.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+import data
+from fedkeras import models
+from fedkeras.config import Config, options
+from fedkeras.errors import UserError
+from fedkeras.quietly import import_tensorflow
+
+
+def model_name(config: Config) -> str:
+    """The configured model, or the data set's default. Raises UserError if that has none."""
+    name = config.model or models.DEFAULT_MODELS.get(config.dataset, "")
+    if not name:
+        raise UserError(f"--dataset {config.dataset} has no default model; name one with --model")
+    return name
+
+
+def build_model(config: Config) -> object:
+    """The configured Keras model with its initial weights. Raises UserError."""
+    import_tensorflow()
+    source = data.open_source(config)
+    return models.build(
+        model_name(config),
+        input_shape=source.input_shape,
+        num_classes=len(source.classes),
+        precision=config.precision,
+        seed=config.seed,
+    )
+
+
+def make_learner(config: Config, threads: int) -> object:
+    """A `fedkeras.learning.Learner` for the configured model, on `threads` TensorFlow threads. Raises UserError."""
+    import_tensorflow()
+    from fedkeras.learning import Learner, limit_threads
+
+    limit_threads(threads)
+    return Learner(
+        build_model(config),
+        optimizer=config.optimizer,
+        learning_rate=config.learning_rate,
+        optimizer_args=options(config.optimizer_args, "optimizer-args"),
+        loss=config.loss,
+    )
+
+
+class CentralEvaluation:
+    """Tests global weights on the central test set. The model and the data are loaded when they are first needed.
+
+    `threads`: of TensorFlow in this process; unset: one a core, since the clients wait meanwhile.
+    """
+
+    def __init__(self, config: Config, threads: int = 0) -> None:
+        self._config, self._threads = config, threads or os.cpu_count() or 1
+        self._learner, self._test, self._examples = None, None, None
+
+    def load(self) -> None:
+        """Read the test set now, without TensorFlow: what is wrong with it is said before a client has trained."""
+        self._examples = data.load_test(self._config)
+
+    def __call__(self, server_round: int, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Metrics as in a client's reply: num-examples, loss, accuracy, seconds."""
+        if self._learner is None:
+            self._learner = make_learner(self._config, self._threads)
+            test = self._examples or data.load_test(self._config)
+            self._test, self._examples = self._learner.place(test.x, test.y), None
+        started = time.perf_counter()
+        self._learner.set_weights(weights)
+        outcome = self._learner.evaluate(*self._test)
+        return metrics_of(outcome, time.perf_counter() - started)
+
+    def save(self, weights: Mapping[str, np.ndarray], path: Path) -> None:
+        """Write the model with these weights as a .keras file."""
+        model = build_model(self._config) if self._learner is None else self._learner.model
+        models.set_weights(model, weights)
+        models.save(model, path)
+
+
+def metrics_of(outcome: object, seconds: float) -> dict[str, float]:
+    """A Learner's Outcome as the metrics of a reply, in Flower's spelling; no accuracy where the model has none."""
+    values = {"num-examples": outcome.num_examples, "loss": outcome.loss, "seconds": seconds, **outcome.metrics}
+    return values if outcome.accuracy is None else {**values, "accuracy": outcome.accuracy}

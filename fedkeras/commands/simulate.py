@@ -1,0 +1,192 @@
+"""`python -m fedkeras simulate [flags of server.py]`: `flwr run .` with what it alone leaves to find out.
+
+That is: as many virtual clients as partitions and one CPU each (Flower's defaults are 2 and 2); the
+environment that is already installed (Flower makes a new one with uv for each run, minutes with TensorFlow); absolute
+paths; and a SuperLink of its own, which ends with the run, where Flower's stays and may serve another checkout's code.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from fedkeras.commands.process_tree import end_tree
+from fedkeras.config import Config, flag
+from fedkeras.errors import RunFailed, UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+SAID = "server.py: "
+"""How server.py begins the line in which it says what went wrong."""
+START_SECONDS = 60.0
+END_SECONDS = 5.0
+"""Given to Flower and Ray to end by themselves; by then everything of the run is written, or it was interrupted."""
+
+_NOISE = re.compile(
+    "|".join(
+        [
+            r"WARNING: All log messages before absl",
+            r"[IWE]\d{4} [\d:.]+ +\d+ \w+\.cc",
+            r"To enable the following instructions: .*, in other operations, rebuild TensorFlow",
+            r"FutureWarning: Tip: In future versions of Ray|^  warnings\.warn\($",
+            r"DeprecationWarning: __array__ implementation doesn't accept a copy keyword|^  return np\.array\(x\)$",
+            r"Manually terminating ClientAppActor",
+            r"default simulated SuperNodes changed|To change federation size|flwr federation simulation-config",
+            r"^Using SuperLink: local|^Successfully started run|^Successfully installed",
+            r"Starting logstream for run_id|Starting Flower Simulation|Federation `.*simulated SuperNodes",
+        ]
+    )
+)
+"""Lines that TensorFlow, Ray and Flower print at every start and that say nothing about this run."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the simulation; returns 0 if it finished. Raises UserError, RunFailed."""
+    config = _absolute(Config.from_flags(args, "python -m fedkeras simulate"))
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("Ray is missing: there is none for Python 3.13 on Windows; use `python server.py --spawn 2`")
+    cpus = min(config.threads_per_client, os.cpu_count() or 1)  # Ray waits for ever for a CPU more than there is
+    federation = f"num-supernodes={config.num_partitions} client-resources-num-cpus={cpus}"
+    with _ended_by_sigterm(), _home() as home:
+        print(f"simulating {config.num_partitions} clients: Flower and Ray start first, some 20 seconds", flush=True)
+        with superlink(home) as environment:
+            overrides = home / "run.toml"
+            overrides.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in changed(config).items()))
+            command = [_program("flwr"), "run", str(ROOT), "--stream", "--run-config", str(overrides)]
+            folder = _show([*command, "--federation-config", federation], environment, Path(config.run_dir))
+    return _verdict(folder)
+
+
+def changed(config: Config) -> dict:
+    """The run configuration's keys that differ from pyproject.toml's defaults."""
+    default = Config()
+    names = [field.name for field in fields(Config) if getattr(config, field.name) != getattr(default, field.name)]
+    return {flag(name): getattr(config, name) for name in names}
+
+
+@contextlib.contextmanager
+def superlink(home: Path) -> Iterator[dict[str, str]]:
+    """Run a SuperLink for simulations on free ports; yields the environment in which `flwr` finds it."""
+    http_port, control_port = _free_ports()
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),  # for Flower's tools
+        "FLWR_HOME": str(home),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(http_port),
+        "FLWR_LOCAL_CONTROL_API_PORT": str(control_port),
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [_program("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
+    command += ["--host", "127.0.0.1", "--port", str(http_port), "--control-api-address", f"127.0.0.1:{control_port}"]
+    home.mkdir(exist_ok=True)
+    (home / "config.toml").write_text('[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = ":local:"\n')
+    # A session of its own, so that Ctrl-C in the terminal reaches this process alone, which then ends the others. The
+    # working directory is an empty one, because Ray's clients import from there before they look into the app's bundle.
+    with (home / "superlink.log").open("w") as log:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, env=environment, cwd=home, start_new_session=True, **streams)
+    try:
+        _wait_until_open(http_port, process, home / "superlink.log")
+        yield {**environment, "FEDKERAS_SUPERLINK": str(process.pid)}
+    finally:
+        end_tree(process, END_SECONDS)
+
+
+def _show(command: Sequence[str], environment: dict[str, str], runs: Path) -> Path | None:
+    """Run `flwr run --stream` and pass on what it prints, without the noise. Returns the run's folder, if it says one.
+
+    Raises RunFailed, or UserError where the run had not begun, with what server.py said of its failure.
+    """
+    said, folder = "", None
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        for line in run.stdout:
+            if said:
+                continue  # Flower's traceback of what has just been said in one line
+            if line.startswith(SAID):
+                said = line.removeprefix(SAID).strip()
+            elif not _NOISE.search(line):
+                print(line, end="", flush=True)
+            if Path(line.strip()).parent == runs:
+                folder = Path(line.strip())
+    if said:
+        raise RunFailed(said) if folder else UserError(said)
+    if run.returncode:
+        raise RunFailed(f"`flwr run` ended with status {run.returncode}")
+    return folder
+
+
+def _verdict(folder: Path | None) -> int:
+    """Flower's own exit status is 0 for a failed run too: the run folder tells. A run ends by saying its folder."""
+    if folder is None:
+        raise RunFailed("the simulation ended before its run did; what Flower printed above says why")
+    status = json.loads((folder / "summary.json").read_text())["status"]
+    if status != "finished":
+        raise RunFailed(f"the run is {status}; see {folder / 'run.log'}")
+    return 0
+
+
+@contextlib.contextmanager
+def _home() -> Iterator[Path]:
+    """A folder for Flower's files of this run."""
+    with tempfile.TemporaryDirectory(prefix="fedkeras-flwr-", ignore_cleanup_errors=True) as home:
+        yield Path(home)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM as Ctrl-C: without it the SuperLink, the simulation and Ray would stay."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _absolute(config: Config) -> Config:
+    """Paths as they are meant here: Flower runs the app in a directory of its own."""
+    own_model = config.model.endswith((".keras", ".h5"))
+    return replace(
+        config,
+        run_dir=str(Path(config.run_dir or "runs").absolute()),
+        data_dir=str(Path(config.data_dir).absolute()) if config.data_dir else "",
+        model=str(Path(config.model).absolute()) if own_model else config.model,
+    )
+
+
+def _program(name: str) -> str:
+    """A command of Flower's in the environment that runs this."""
+    path = shutil.which(name, path=str(Path(sys.executable).parent))
+    if path is None:
+        raise UserError(f"{name} is missing beside {sys.executable}: pip install 'flwr[simulation]'")
+    return path
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
+
+
+def _wait_until_open(port: int, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            last = " ".join(log.read_text(errors="replace").split()[-40:])
+            raise RunFailed(f"Flower's SuperLink ended at once with status {process.returncode}: {last}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        time.sleep(0.05)
+    raise RunFailed(f"Flower's SuperLink did not open its port within {START_SECONDS:g} s")

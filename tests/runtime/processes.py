@@ -1,0 +1,111 @@
+"""Real processes for tests: output in files (a full pipe blocks nobody), waits with deadlines, nothing left running."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+SLOW_MACHINE = 120.0
+"""Seconds that no healthy step takes, even with other work on the machine: a deadline against hanging, no promise."""
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = SLOW_MACHINE) -> object:
+    """Poll until `condition()` is true and return it; fail the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.02)
+    return result
+
+
+class Process:
+    """A started command with its output so far."""
+
+    def __init__(self, command: list[str], folder: Path, name: str) -> None:
+        self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
+        environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "FEDKERAS_CACHE": str(folder / "cache")}
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.popen = subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text(errors="replace")
+
+    def ended(self, seconds: float = SLOW_MACHINE) -> int:
+        """Wait for the end; the exit status."""
+        until(lambda: self.popen.poll() is not None, f"the end of {self.popen.args}\n{self.out}\n{self.err}\n", seconds)
+        return self.popen.returncode
+
+    def said(self, text: str) -> None:
+        """Wait for `text` on stdout."""
+
+        def there() -> bool:
+            if text in self.out:
+                return True
+            assert self.popen.poll() is None, f"ended with {self.popen.returncode} before it said '{text}': {self.err}"
+            return False
+
+        until(there, f"'{text}' from {self.popen.args}: {self.out} {self.err}")
+
+
+class Starter:
+    """Starts processes in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[Process] = []
+
+    def __call__(self, *command: object) -> Process:
+        """Start any command."""
+        process = Process([str(part) for part in command], self.folder, f"process-{len(self.processes)}")
+        self.processes.append(process)
+        return process
+
+    def python(self, script: Path, *flags: object) -> Process:
+        """Start a Python script."""
+        return self(sys.executable, script, *flags)
+
+    def toy(self, server: str, cids: object, *flags: object) -> Process:
+        """A toy client, not waited for."""
+        return self.python(HERE / "toy_client.py", server, cids, *flags)
+
+    def client(self, server: str, cids: object, *flags: object) -> Process:
+        """`python client.py`."""
+        return self.python(ROOT / "client.py", "--server", server, "--cid", cids, *flags)
+
+    def server(self, *flags: object) -> tuple[Process, str]:
+        """`python server.py` on a free port, listening, and its address."""
+        server = self.python(ROOT / "server.py", "--port", 0, *flags)
+        server.said("listening on ")
+        until(lambda: "\n" in server.out, "the address")
+        return server, server.out.split()[2]
+
+    def run_folder(self) -> Path:
+        """The folder of the only run that was started here."""
+        (folder,) = until(lambda: list((self.folder / "runs").glob("*/")), "a run folder")
+        return folder
+
+
+@contextlib.contextmanager
+def starting(folder: Path) -> Iterator[Starter]:
+    """A Starter whose processes do not outlive the block."""
+    starter = Starter(folder)
+    try:
+        yield starter
+    finally:
+        for process in starter.processes:
+            if process.popen.poll() is None:
+                process.popen.kill()
+            process.popen.wait()

@@ -1,0 +1,144 @@
+"""How programs end when they cannot go on: Ctrl-C, SIGTERM, a port in use, a server that fails with its own clients."""
+
+import contextlib
+import json
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import Starter, until
+
+from fedkeras.config import Config
+from fedkeras.reports.history import read_rows
+from fedkeras.runtime import spawn
+
+LONG = ("--num-server-rounds", 1000, "--num-partitions", 1, "--no-central-evaluation")
+
+
+def one_line(text: str) -> str:
+    (line,) = text.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_interrupted_in_mid_run_leaves_a_readable_folder(start: Starter, ending: signal.Signals) -> None:
+    server, address = start.server(*LONG)
+    client = start.toy(address, 0, "--seconds", 0.05)
+    server.said("\n    2 ")
+    server.popen.send_signal(ending)
+    assert server.ended(30) == 130
+    assert one_line(server.err) == "server.py: interrupted"
+    folder = start.run_folder()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert Config.load(folder / "config.json").num_server_rounds == 1000
+    rows = read_rows(folder / "history.csv")
+    assert summary["rounds"] == max(row["round"] for row in rows) >= 2
+    assert client.ended(30) == 3
+    assert "the server was interrupted" in one_line(client.err)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_interrupted_while_it_waits_for_clients(start: Starter, ending: signal.Signals) -> None:
+    server, _ = start.server(*LONG)
+    server.popen.send_signal(ending)
+    assert server.ended(30) == 130
+    assert one_line(server.err) == "server.py: interrupted"
+
+
+def test_a_client_interrupted_in_mid_run(start: Starter) -> None:
+    """Ctrl-C at one client: one line and status 130 there; the server, which has no other, names it and waits."""
+    server, address = start.server(*LONG)
+    client = start.client(address, 0)
+    server.said("\n    2 ")
+    client.popen.send_signal(signal.SIGINT)
+    assert client.ended(30) == 130
+    assert one_line(client.err) == "client: interrupted"
+    log = start.run_folder() / "run.log"
+    until(lambda: "client 0 is gone" in log.read_text(), "the server's word on it", 20)
+    assert server.popen.poll() is None
+
+
+def test_a_client_interrupted_while_it_waits_for_a_server(start: Starter) -> None:
+    """TensorFlow is being imported at that time, which neither hides the line nor spoils the status."""
+    client = start.client("127.0.0.1:1", 0)
+    client.said("waiting for the server")
+    client.popen.send_signal(signal.SIGINT)
+    assert client.ended(30) == 130
+    assert one_line(client.err) == "client: interrupted"
+
+
+def test_a_port_in_use(start: Starter) -> None:
+    first, address = start.server()
+    started = time.monotonic()
+    second = start.python(Path(__file__).resolve().parents[2] / "server.py", "--port", address.split(":")[1])
+    assert second.ended(30) == 2
+    assert time.monotonic() - started < 15
+    line = one_line(second.err)
+    assert line.startswith(f"server.py: cannot listen on {address}: the port is in use")
+    assert second.out == ""
+    assert first.popen.poll() is None
+
+
+def test_a_client_that_may_not_join_ends_with_a_line(start: Starter) -> None:
+    """While TensorFlow is still being imported."""
+    _, address = start.server()
+    client = start.client(address, 7)
+    assert client.ended() == 2
+    assert one_line(client.err).startswith("client.py: the server refused this client: --cid 7 does not exist")
+
+
+def test_a_data_dir_that_does_not_exist(start: Starter) -> None:
+    images, labels = np.zeros((20, 28, 28), np.uint8), np.arange(20, dtype=np.uint8) % 10
+    npz = start.folder / "mnist.npz"
+    np.savez(npz, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    server, address = start.server("--dataset", "mnist", "--num-partitions", 1, "--data-dir", start.folder)
+    client = start.client(address, 0, "--data-dir", start.folder / "nowhere")
+    assert client.ended() == 2
+    assert "nowhere" in one_line(client.err)
+    assert server.popen.poll() is None
+
+
+def belongs_to(start: Starter) -> list[str]:
+    """Processes that run in the test's folder: what the server spawned inherits it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").resolve() == start.folder.resolve():
+                found.append(process.name)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for child processes in Linux's /proc")
+@pytest.mark.parametrize("ending", ["fails", signal.SIGTERM])
+def test_spawned_clients_end_with_a_server_that_does_not_finish(start: Starter, ending: object) -> None:
+    """It fails over its strategy, or is sent SIGTERM, as soon as it has started them."""
+    flags = ("--spawn", 2, "--num-server-rounds", 1000)
+    if ending == "fails":
+        flags += ("--strategy-args", "no_such_option=1")
+    server, _ = start.server(*flags)
+    if ending != "fails":
+        spawned = until(lambda: children(server.popen.pid), "spawned clients")
+        server.popen.send_signal(ending)
+        assert server.ended(60) == 130
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in spawned), "the end of the spawned clients", 5)
+    else:
+        assert server.ended(60) == 2
+    assert "Traceback" not in server.err
+    until(lambda: not belongs_to(start), "no process of this test's folder is left", 5)
+
+
+def test_spawned_clients_are_ended_and_not_waited_for_when_something_fails() -> None:
+    """Even if they never found a server: left alone, they would look for it for a minute."""
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="something"), spawn.clients(2, 4, "127.0.0.1:1") as processes:
+        assert [process.poll() for process in processes] == [None, None]
+        raise ValueError("something")
+    assert time.monotonic() - started < spawn.GRACE_SECONDS
+    assert all(process.returncode for process in processes)
