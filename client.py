@@ -20,6 +20,7 @@ import data
 from fedkeras import assembly, origin
 from fedkeras.config import Config, parse_flags
 from fedkeras.errors import UserError, complain
+from fedkeras.node_flags import Flags
 from fedkeras.quietly import import_tensorflow
 from fedkeras.randomness import generator
 from fedkeras.runtime.answering import answer
@@ -149,47 +150,6 @@ def prepare(contexts: Sequence[Context]) -> None:
         _to_train(_config_of(context), int(context.node_config["partition-id"]))
     own = time.perf_counter() - imported
     say(f"ready (waited {imported - started:.1f} s for TensorFlow, {own:.1f} s for data and model)")
-
-
-MAX_CIDS = 1_000_000
-"""Above this a --cid is a slip of the keyboard; a range up to it would fill the memory."""
-
-
-MAX_CIDS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Flags:
-    """Join a server and train on this machine's own part of the data."""
-
-    cid: str
-    """The partition, or partitions, this process serves: 3, or 0-9, or 0,2,5."""
-    server: str = "127.0.0.1:9080"
-    """HOST:PORT of the server."""
-    data_dir: str = ""
-    """Where the data set's files are on this machine; the server tells which data set."""
-    max_wait: float = 60.0
-    """Seconds to wait for the server to be there."""
-
-    def cids(self) -> list[int]:
-        """`--cid` as numbers, ascending. Raises UserError."""
-        try:
-            ends = [[int(end) for end in part.split("-")] for part in self.cid.split(",")]
-            known = all(len(part) <= 2 and part[-1] < MAX_CIDS for part in ends)
-            cids = sorted({cid for part in ends for cid in range(part[0], part[-1] + 1)}) if known else []
-        except ValueError:
-            cids = []
-        if not cids:
-            raise UserError(f"--cid is '{self.cid}'; give a number like 3, a range like 0-9, or 0,2,5")
-        return cids
-
-    def check(self) -> None:
-        """Raise UserError if another flag makes no sense."""
-        host, _, port = self.server.rpartition(":")
-        if not (host and port.isdecimal() and 0 < int(port) < 65536):
-            raise UserError(f"--server is '{self.server}'; give HOST:PORT, such as 127.0.0.1:9080")
-        if not 0 <= self.max_wait < float("inf"):
-            raise UserError(f"--max-wait must be a number of seconds, at least 0, not {self.max_wait}")
 
 
 def main() -> int:

@@ -92,7 +92,9 @@ def command() -> int:
         # The grid is left first: it tells the clients to end, and only then are spawned ones waited for.
         with contextlib.ExitStack() as spawned, own_grid as grid:
             print(f"listening on {grid.address} for {config.num_partitions} clients", flush=True)
-            spawned.enter_context(clients(config.spawn, config.num_partitions, grid.address, config.data_dir))
+            spawned.enter_context(
+                clients(config.spawn, config.num_partitions, grid.address, config.data_dir, grid.fail)
+            )
             train(grid, config, parent)
     except UserError as error:
         return complain("server.py", error)

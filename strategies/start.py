@@ -20,19 +20,24 @@ INITIAL_WEIGHTS = f"{MessageType.QUERY}.initial_weights"
 def initial_arrays(grid: Grid, config: Config, nodes: Nodes, tell: dict | None = None) -> ArrayRecord:
     """The initial weights from the first client, by cid, that can give them; they depend on the seed alone.
 
-    Raises RunFailed with the last client's reason if none can.
+    Raises RunFailed with the first client's reason if none can.
     """
-    fault = ""
+    faults = []
     for cid, node_id in nodes.wait().items():
-        question = Message(RecordDict({"config": ConfigRecord(tell or {})}), node_id, INITIAL_WEIGHTS)
-        fault = f"client {cid}: no answer within {config.round_timeout:g} s"
-        for reply in exchange(grid, [question], config.round_timeout):
-            fault = f"client {cid}: {reply.error.reason}" if reply.has_error() else ""
-            if not fault:
-                arrays = next(iter(of_kind(reply.content, ArrayRecord).values()), ArrayRecord())
-                fault = fault_of_arrays(arrays, arrays) if arrays else "sent no arrays"
-                if not fault:
-                    return arrays
-                fault = f"client {cid}: {fault}"
-        log.warning("no initial weights: %s", fault)
-    raise RunFailed(f"no client can give the initial weights; {fault}")
+        answer = _ask(grid, node_id, config.round_timeout, tell or {})
+        if isinstance(answer, ArrayRecord):
+            return answer
+        faults.append(f"client {cid}: {answer}")
+        log.info("no initial weights: %s", faults[-1])
+    raise RunFailed(f"no client can give the initial weights; {faults[0]}")
+
+
+def _ask(grid: Grid, node_id: int, timeout: float, tell: dict) -> ArrayRecord | str:
+    """One client's initial weights, or why there are none."""
+    question = Message(RecordDict({"config": ConfigRecord(tell)}), node_id, INITIAL_WEIGHTS)
+    for reply in exchange(grid, [question], timeout):
+        if reply.has_error():
+            return reply.error.reason
+        arrays = next(iter(of_kind(reply.content, ArrayRecord).values()), ArrayRecord())
+        return (fault_of_arrays(arrays, arrays) if arrays else "sent no arrays") or arrays
+    return f"no answer within {timeout:g} s (--round-timeout)"

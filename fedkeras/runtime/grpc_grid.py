@@ -16,7 +16,7 @@ import grpc
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
 
-from fedkeras.errors import UserError
+from fedkeras.errors import RunFailed, UserError
 from fedkeras.runtime import wire
 from fedkeras.runtime.channel import server_options
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello, Welcome
@@ -60,6 +60,7 @@ class GrpcGrid(OwnGrid):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fedkeras-grpc", daemon=True)
         self._server: grpc.aio.Server | None = None
+        self._failure = ""
 
     @property
     def address(self) -> str:
@@ -95,8 +96,14 @@ class GrpcGrid(OwnGrid):
         else:
             self.stop(finished=False, reason="the server was interrupted")
 
+    def fail(self, reason: str) -> None:
+        """Let the run fail with this reason the next time it asks who is connected."""
+        self._failure = reason
+
     def cids(self) -> dict[int, int]:
-        """Connected nodes as {node id: cid}."""
+        """Connected nodes as {node id: cid}. Raises RunFailed once `fail` was called."""
+        if self._failure:
+            raise RunFailed(self._failure)
         return {node_id_of(cid): cid for cid in list(self._sessions)}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -197,6 +204,9 @@ class GrpcGrid(OwnGrid):
         """Take replies until the stream ends; return why it ended."""
         assembler = wire.Assembler()
         while (frame := await context.read()) is not grpc.aio.EOF:
+            if isinstance(frame, Frame) and frame.HasField("goodbye"):
+                log.warning("client %s cannot take part: %s", _name(session.cids), frame.goodbye.reason)
+                return f"cannot take part: {frame.goodbye.reason}"
             try:
                 if complete := assembler.add(frame):
                     self._take(session, *complete)

@@ -57,7 +57,11 @@ def serve(
             contexts = {
                 cid: new_context(cid, welcome.num_partitions, welcome.run_id, run_config, node_config) for cid in cids
             }
-            prepare(list(contexts.values()))
+            try:
+                prepare(list(contexts.values()))
+            except UserError as error:
+                stream.leave(str(error))
+                raise
             _answer_all(app, stream, welcome.run_id, contexts)
         finally:
             stream.close()
@@ -129,6 +133,15 @@ class _Stream:
     def send(self, reply: Message, cid: int) -> None:
         """Queue a reply; it is sent while the next message is worked on. Raises ValueError if it cannot be encoded."""
         self._outgoing.put(wire.frames(*wire.encode(reply, cid)))
+
+    def leave(self, reason: str) -> None:
+        """Tell the server why this client goes before it was asked for anything, and wait until that is sent."""
+        self._outgoing.put((Frame(goodbye=Goodbye(reason=reason)),))
+        self._outgoing.put(None)
+        try:
+            self._call.code()  # the server ends the stream when it has read this
+        except grpc.RpcError as error:
+            log.debug("the server could not be told: %s", error)
 
     def close(self) -> None:
         """End the stream."""

@@ -4,7 +4,8 @@ import contextlib
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fedkeras.errors import UserError
@@ -16,11 +17,14 @@ GRACE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def clients(count: int, num_partitions: int, server: str, data_dir: str = "") -> Iterator[list[subprocess.Popen]]:
+def clients(
+    count: int, num_partitions: int, server: str, data_dir: str, all_ended: Callable[[str], None]
+) -> Iterator[list[subprocess.Popen]]:
     """Run `count` processes of client.py, which share the partitions in equal, interleaved parts, meanwhile.
 
-    On leaving, processes that do not end by themselves are terminated. 0: no process. Raises UserError for more
-    processes than partitions.
+    When the last of them ends, `all_ended` is called with a line that says so: nobody is left to wait for. On leaving,
+    processes that do not end by themselves are terminated. 0: no process. Raises UserError for more processes than
+    partitions.
     """
     if count > num_partitions:
         raise UserError(
@@ -33,6 +37,8 @@ def clients(count: int, num_partitions: int, server: str, data_dir: str = "") ->
             command = [sys.executable, str(CLIENT), "--cid", cids, "--server", server]
             command += ["--data-dir", data_dir] if data_dir else []
             processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        if processes:
+            threading.Thread(target=_watch, args=(processes, all_ended), name="fedkeras-spawn", daemon=True).start()
         yield processes
     except BaseException:
         for process in processes:
@@ -41,6 +47,11 @@ def clients(count: int, num_partitions: int, server: str, data_dir: str = "") ->
     finally:
         for process in processes:
             _end(process)
+
+
+def _watch(processes: list[subprocess.Popen], all_ended: Callable[[str], None]) -> None:
+    statuses = [process.wait() for process in processes]
+    all_ended(f"all spawned client processes have ended, with status {', '.join(map(str, statuses))}")
 
 
 def _end(process: subprocess.Popen) -> None:

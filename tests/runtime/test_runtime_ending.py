@@ -137,8 +137,29 @@ def test_spawned_clients_end_with_a_server_that_does_not_finish(start: Starter, 
 def test_spawned_clients_are_ended_and_not_waited_for_when_something_fails() -> None:
     """Even if they never found a server: left alone, they would look for it for a minute."""
     started = time.monotonic()
-    with pytest.raises(ValueError, match="something"), spawn.clients(2, 4, "127.0.0.1:1") as processes:
+    ended = []
+    with (
+        pytest.raises(ValueError, match="something"),
+        spawn.clients(2, 4, "127.0.0.1:1", "", ended.append) as processes,
+    ):
         assert [process.poll() for process in processes] == [None, None]
         raise ValueError("something")
     assert time.monotonic() - started < spawn.GRACE_SECONDS
     assert all(process.returncode for process in processes)
+    until(lambda: ended, "word that nobody is left", 5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--optimizer", "nonsense"), "--optimizer is 'nonsense'; allowed are: "),
+        (("--partitioner", "natural"), "--partitioner natural: digits does not say who its examples belong to"),
+    ],
+)
+def test_what_only_clients_can_find_wrong_ends_the_run_soon(start: Starter, flags: tuple, reason: str) -> None:
+    """A client says why it goes; once all spawned ones are gone, the server waits for nobody."""
+    server, _ = start.server("--spawn", 2, "--no-central-evaluation", *flags)
+    assert server.ended(90) == 3
+    assert f"cannot take part: {reason}" in server.err
+    assert "Traceback" not in server.err
+    assert server.err.splitlines()[-1].startswith(("server.py: ", "client.py: "))
