@@ -164,7 +164,10 @@ def main() -> int:
         flags.check()
         # TensorFlow takes seconds to import: begin now, while the server is looked for.
         threading.Thread(target=import_tensorflow, daemon=True).start()
-        serve(app, flags.server, cids, node_config, flags.max_wait, prepare, say)
+        # Of partitions that others serve too, the first shows whether all is well; the rest are loaded when it is known
+        # who trains them.
+        ready = (lambda contexts: prepare(contexts[:1])) if flags.shared else prepare
+        serve(app, flags.server, cids, node_config, flags.max_wait, ready, say, flags.shared)
     except UserError as error:
         return complain("client.py", error)
     except KeyboardInterrupt:

@@ -17,6 +17,8 @@ class Flags:
     """HOST:PORT of the server."""
     data_dir: str = ""
     """Where the data set's files are on this machine; the server tells which data set."""
+    shared: bool = False
+    """Share these partitions with other processes started so: whoever is free takes the next message."""
     max_wait: float = 60.0
     """Seconds to wait for the server to be there."""
 

@@ -9,7 +9,6 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import grpc
@@ -22,6 +21,7 @@ from fedkeras.runtime.channel import server_options
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello, Welcome
 from fedkeras.runtime.identity import SERVER_NODE_ID, cid_of, node_id_of
 from fedkeras.runtime.own_grid import OwnGrid
+from fedkeras.runtime.sessions import Session, Sessions
 
 log = logging.getLogger("fedkeras")
 
@@ -32,15 +32,6 @@ STOP_SECONDS = 5.0
 """How long clients have to take their goodbye when the server stops."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(eq=False)
-class Session:
-    """One client process: the partitions it serves, and what is to be sent to it."""
-
-    cids: tuple[int, ...]
-    peer: str
-    outgoing: asyncio.Queue = field(default_factory=asyncio.Queue)
 
 
 class GrpcGrid(OwnGrid):
@@ -55,7 +46,7 @@ class GrpcGrid(OwnGrid):
             raise UserError(f"--host is {host}; without encryption the server listens on loopback only: 127.0.0.1")
         self._host, self._port, self._num_partitions = host, port, num_partitions
         self._welcome = Welcome(run_id=run_id, num_partitions=num_partitions, run_config=json.dumps(dict(run_config)))
-        self._sessions: dict[int, Session] = {}
+        self._sessions = Sessions()
         self._goodbye = Goodbye(reason="the server stopped before the run was finished")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fedkeras-grpc", daemon=True)
@@ -104,7 +95,7 @@ class GrpcGrid(OwnGrid):
         """Connected nodes as {node id: cid}. Raises RunFailed once `fail` was called."""
         if self._failure:
             raise RunFailed(self._failure)
-        return {node_id_of(cid): cid for cid in list(self._sessions)}
+        return {node_id_of(cid): cid for cid in self._sessions.cids()}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages for their nodes. One to a node that is not connected is answered with an error at once."""
@@ -138,17 +129,14 @@ class GrpcGrid(OwnGrid):
         self._server = server
 
     async def _stop(self) -> None:
-        for session in set(self._sessions.values()):
-            session.outgoing.put_nowait(None)
+        self._sessions.dismiss()
         await self._server.stop(STOP_SECONDS)
         # The streams' handlers are gone, gRPC's own tasks around them may have a step left: closing the loop complains.
         if left := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(left, timeout=1.0)
 
     def _send(self, cid: int, message_id: str, outgoing: tuple) -> None:
-        if session := self._sessions.get(cid):
-            session.outgoing.put_nowait(outgoing)
-        else:
+        if not self._sessions.put(cid, message_id, outgoing):
             self._mailbox.fail(message_id, ErrorCode.NODE_UNAVAILABLE, "is not connected")
 
     async def _join(self, _: object, context: grpc.aio.ServicerContext) -> None:
@@ -162,8 +150,7 @@ class GrpcGrid(OwnGrid):
             log.warning("refused a client from %s: %s", context.peer(), refusal)
             await context.write(Frame(goodbye=Goodbye(reason=refusal)))
             return
-        session = Session(tuple(hello.cids), context.peer())
-        self._sessions.update(dict.fromkeys(session.cids, session))
+        session = self._sessions.join(tuple(hello.cids), context.peer(), hello.shared)
         log.info("client %s joined from %s", _name(session.cids), session.peer)
         reading = asyncio.ensure_future(self._read(session, context))
         writing = asyncio.ensure_future(self._write(session, context))
@@ -188,14 +175,14 @@ class GrpcGrid(OwnGrid):
                 f"--cid {outside[0]} does not exist: the run has {self._num_partitions} partitions, "
                 f"0 to {self._num_partitions - 1} (the server's --num-partitions)"
             )
-        if taken := [cid for cid in hello.cids if cid in self._sessions]:
-            return f"--cid {taken[0]} is already connected; give each client a cid of its own"
+        if (taken := self._sessions.taken(tuple(hello.cids), hello.shared)) is not None:
+            return f"--cid {taken} is already connected; give each client a cid of its own"
         return ""
 
     async def _write(self, session: Session, context: grpc.aio.ServicerContext) -> None:
         """Send what is queued, until there is a None; writing waits for the client to read (gRPC's flow control)."""
         await context.write(Frame(welcome=self._welcome))
-        while (outgoing := await session.outgoing.get()) is not None:
+        while (outgoing := await session.next()) is not None:
             for frame in wire.frames(*outgoing):
                 await context.write(frame)
         await context.write(Frame(goodbye=self._goodbye))
@@ -221,15 +208,17 @@ class GrpcGrid(OwnGrid):
         asked = self._mailbox.asked(header.reply_to_message_id)
         if asked is not None and cid_of(asked.metadata.dst_node_id) != header.cid:
             raise wire.WireError("a reply to another client's message")
+        session.answered(header.reply_to_message_id)
         self._mailbox.deliver(wire.decode(header, pieces, self.run.run_id, node_id_of(header.cid), SERVER_NODE_ID))
 
     def _leave(self, session: Session, why: object) -> None:
-        """Forget a client, and answer in its place what it still owes."""
-        for cid in session.cids:
-            self._sessions.pop(cid, None)
+        """Forget a client, and answer in its place what it still owes: all of it, unless a pool goes on without it."""
+        owed = set(session.holding)
+        if self._sessions.leave(session):
+            owed.update(self._mailbox.outstanding(node_id_of(cid) for cid in session.cids))
         reason = why if isinstance(why, str) else "the connection was lost"
         log.info("client %s is gone: %s", _name(session.cids), reason)
-        for message_id in self._mailbox.outstanding(node_id_of(cid) for cid in session.cids):
+        for message_id in owed:
             self._mailbox.fail(message_id, ErrorCode.NODE_UNAVAILABLE, f"is gone: {reason}")
 
 

@@ -38,18 +38,20 @@ def serve(
     max_wait: float,
     prepare: Callable[[Sequence[Context]], None] = lambda contexts: None,
     say: Callable[[str], None] = log.info,
+    shared: bool = False,
 ) -> None:
     """Serve the partitions `cids` at the server `host:port`; return when the run is finished.
 
     `node_config` is what Flower calls so: this node's own settings, given to the app. Waits up to `max_wait` seconds
-    for the server to be there. `prepare` is called with all partitions' Contexts after joining.
+    for the server to be there. `prepare` is called with all partitions' Contexts after joining. With `shared` this and
+    other processes that say so serve the partitions between them.
 
     Raises UserError if the server refuses this client or cannot be reached, RunFailed if the run ends otherwise than
     well.
     """
     with grpc.insecure_channel(server, options=channel_options(wire.MAX_FRAME_BYTES)) as channel:
         _wait_for_server(channel, server, max_wait, say)
-        stream = _Stream(channel, cids)
+        stream = _Stream(channel, cids, shared)
         try:
             welcome = stream.welcome()
             say(f"joined {server} as client {', '.join(map(str, cids))}")
@@ -105,10 +107,10 @@ def _answer_all(app: App, stream: "_Stream", run_id: int, contexts: Mapping[int,
 class _Stream:
     """The bidirectional stream: frames in, frames out, and how it ended."""
 
-    def __init__(self, channel: grpc.Channel, cids: Sequence[int]) -> None:
+    def __init__(self, channel: grpc.Channel, cids: Sequence[int], shared: bool) -> None:
         self._outgoing: queue.SimpleQueue = queue.SimpleQueue()
         self._incoming: queue.SimpleQueue = queue.SimpleQueue()
-        hello = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), cids=cids)
+        hello = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), cids=cids, shared=shared)
         self._outgoing.put((Frame(hello=hello),))
         join = channel.stream_stream(wire.METHOD, wire.serialise, wire.parse)
         self._call = join(self._requests())

@@ -20,7 +20,7 @@ GRACE_SECONDS = 10.0
 def clients(
     count: int, num_partitions: int, server: str, data_dir: str, all_ended: Callable[[str], None]
 ) -> Iterator[list[subprocess.Popen]]:
-    """Run `count` processes of client.py, which share the partitions in equal, interleaved parts, meanwhile.
+    """Run `count` processes of client.py, which serve all partitions between them, meanwhile.
 
     When the last of them ends, `all_ended` is called with a line that says so: nobody is left to wait for. On leaving,
     processes that do not end by themselves are terminated. 0: no process. Raises UserError for more processes than
@@ -33,8 +33,12 @@ def clients(
     processes = []
     try:
         for number in range(count):
-            cids = ",".join(map(str, range(number, num_partitions, count)))
-            command = [sys.executable, str(CLIENT), "--cid", cids, "--server", server]
+            # With more partitions than processes, all serve all: a cohort is then never seven for one and three for
+            # the other. With one each, a process needs to load its own client's data only.
+            cids = (
+                ["--cid", f"0-{num_partitions - 1}", "--shared"] if count < num_partitions else ["--cid", str(number)]
+            )
+            command = [sys.executable, str(CLIENT), *cids, "--server", server]
             command += ["--data-dir", data_dir] if data_dir else []
             processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
         if processes:

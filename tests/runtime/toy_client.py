@@ -4,6 +4,7 @@ Run by the tests as a process of its own; `app` is also imported by them for Loc
 """
 
 import argparse
+import os
 import sys
 import time
 
@@ -43,6 +44,14 @@ def wait(message: Message, context: Context) -> Message:
     print(f"working for client {cid_of(context)}", flush=True)
     time.sleep(float(message.content["config"]["seconds"]))
     return Message(message.content, reply_to=message)
+
+
+@app.query("pid")
+def pid(message: Message, context: Context) -> Message:
+    """Work for `seconds`, then say which process did it."""
+    print(f"working for client {cid_of(context)}", flush=True)
+    time.sleep(float(message.content["config"]["seconds"]))
+    return Message(RecordDict({"config": ConfigRecord({"pid": os.getpid()})}), reply_to=message)
 
 
 @app.query("misbehave")
@@ -90,6 +99,11 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
+def say(text: str) -> None:
+    """One line on stdout."""
+    print(text, flush=True)
+
+
 def main() -> int:
     """As client.py: the exit status."""
     parser = argparse.ArgumentParser()
@@ -97,6 +111,7 @@ def main() -> int:
     parser.add_argument("cids", type=lambda text: [int(cid) for cid in text.split(",")])
     parser.add_argument("--max-wait", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=0.0, help="for each training")
+    parser.add_argument("--shared", action="store_true")
     parser.add_argument("--protocol", type=int, default=wire.PROTOCOL)
     parser.add_argument("--version", default="")
     flags = parser.parse_args()
@@ -105,7 +120,7 @@ def main() -> int:
         node.version = lambda _: flags.version
     try:
         own = {"seconds": flags.seconds}
-        node.serve(app, flags.server, flags.cids, own, flags.max_wait, say=lambda text: print(text, flush=True))
+        node.serve(app, flags.server, flags.cids, own, flags.max_wait, say=say, shared=flags.shared)
     except UserError as error:
         return complain("toy", error)
     return 0

@@ -1,0 +1,68 @@
+"""Processes that share partitions (`--shared`): whoever is free takes the next message, and one may die."""
+
+import time
+from collections import Counter
+
+import pytest
+from processes import Process, Starter, until
+
+from fedkeras.runtime.grpc_grid import GrpcGrid
+from fedkeras.runtime.identity import cid_of
+
+CIDS = "0,1,2,3,4,5,6,7"
+
+
+@pytest.fixture
+def pool(start: Starter, grid: GrpcGrid) -> tuple[Process, Process]:
+    """Two processes that serve clients 0 to 7 between them."""
+    members = tuple(start.toy(grid.address, CIDS, "--shared") for _ in range(2))
+    for member in members:
+        member.said("joined")
+    return members
+
+
+def test_messages_go_to_whoever_is_free(pool: tuple, grid: GrpcGrid, question) -> None:
+    """Client 0's answer takes long: the other process does all the rest but for what already waits behind client 0."""
+    asked = [question(0, "pid", seconds=2.0)] + [question(cid, "pid", seconds=0.02) for cid in range(1, 8)]
+    replies = list(grid.send_and_receive(asked, timeout=60))
+    by = {cid_of(reply.metadata.src_node_id): reply.content["config"]["pid"] for reply in replies}
+    assert sorted(by) == list(range(8))
+    assert set(by.values()) == {member.popen.pid for member in pool}
+    assert Counter(by.values())[by[0]] <= 2  # sessions.IN_FLIGHT
+
+
+def test_all_end_when_the_run_ends_also_while_one_works(pool: tuple, grid: GrpcGrid, question) -> None:
+    list(grid.push_messages([question(cid, "pid", seconds=0.5) for cid in range(8)]))
+    pool[0].said("working")
+    started = time.monotonic()
+    grid.stop()
+    assert [member.ended(20) for member in pool] == [0, 0]
+    assert time.monotonic() - started < 15
+
+
+def test_one_that_dies_fails_only_what_it_held(pool: tuple, grid: GrpcGrid, question) -> None:
+    message_ids = list(grid.push_messages([question(cid, "pid", seconds=1.0) for cid in range(8)]))
+    pool[0].said("working")
+    pool[0].popen.kill()
+    replies = {}
+
+    def complete() -> bool:
+        replies.update({reply.metadata.reply_to_message_id: reply for reply in grid.wait_for_replies(message_ids, 1)})
+        return len(replies) == 8
+
+    until(complete, "8 replies")
+    failed = [reply for reply in replies.values() if reply.has_error()]
+    assert 1 <= len(failed) <= 2
+    assert all("is gone" in reply.error.reason for reply in failed)
+    assert sorted(grid.cids().values()) == list(range(8))  # the other goes on with all of them
+    (reply,) = grid.send_and_receive([question(0, "pid", seconds=0.0)], timeout=60)
+    assert reply.content["config"]["pid"] == pool[1].popen.pid
+
+
+@pytest.mark.parametrize("flags", [("3",), ("3", "--shared"), (CIDS,)])
+def test_who_is_not_of_the_pool_may_not_take_its_partitions(pool: tuple, start: Starter, grid, flags: tuple) -> None:
+    """Another set of partitions, or the same without --shared, would make it unclear who serves what."""
+    stranger = start.toy(grid.address, *flags)
+    assert stranger.ended() == 2
+    assert "already connected" in stranger.err
+    assert len(stranger.err.splitlines()) == 1
