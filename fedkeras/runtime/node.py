@@ -162,7 +162,7 @@ class _Stream:
 
     def _read(self) -> None:
         """Runs in a thread: put messages, the Welcome and the Goodbye into the queue, at last an exception."""
-        assembler = wire.Assembler()
+        assembler = wire.Assembler(keep=True)
         try:
             for frame in self._call:
                 kind = None if isinstance(frame, memoryview) else frame.WhichOneof("content")

@@ -117,10 +117,19 @@ def frames(header: Header, buffers: Iterable[bytes]) -> Iterator[Frame | Chunk]:
     yield from chunks(buffers)
 
 
-class Assembler:
-    """Puts one stream's Header and Chunk frames together again, message by message."""
+def same_buffers(one: Sequence[bytes], other: Sequence[bytes]) -> bool:
+    """True if these are the very same bytes objects, as they are where a strategy gives several messages one record."""
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
-    def __init__(self) -> None:
+
+class Assembler:
+    """Puts one stream's Header and Chunk frames together again, message by message.
+
+    With `keep` (a node's side) the last payload is kept, and a header may refer to it instead of sending it again.
+    """
+
+    def __init__(self, keep: bool = False) -> None:
+        self._kept: list[memoryview] | None = [] if keep else None
         self._header: Header | None = None
         self._pieces: list[memoryview] = []
         self._missing = 0
@@ -138,11 +147,17 @@ class Assembler:
             self._header, self._missing = frame.header, frame.header.payload_bytes
             if sum(info.num_bytes for record in self._header.records for info in record.arrays.arrays) != self._missing:
                 raise WireError("a message whose arrays do not add up to its length")
+            if self._header.same_payload:
+                if not self._kept or sum(map(len, self._kept)) != self._missing:
+                    raise WireError("a message that refers to a payload that is not there")
+                self._pieces, self._missing = self._kept, 0
         else:
             raise WireError(f"a frame that does not belong here: {frame.WhichOneof('content') or 'no frame at all'}")
         if self._missing:
             return None
         complete = self._header, self._pieces
+        if self._kept is not None and self._pieces:
+            self._kept = self._pieces
         self._header, self._pieces = None, []
         return complete
 

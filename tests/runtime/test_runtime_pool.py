@@ -3,7 +3,9 @@
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from processes import Process, Starter, until
 
 from fedkeras.runtime.grpc_grid import GrpcGrid
@@ -66,3 +68,17 @@ def test_who_is_not_of_the_pool_may_not_take_its_partitions(pool: tuple, start: 
     assert stranger.ended() == 2
     assert "already connected" in stranger.err
     assert len(stranger.err.splitlines()) == 1
+
+
+def test_weights_that_a_process_has_already_are_not_sent_again(start: Starter, grid: GrpcGrid, question) -> None:
+    """Clients of one process, and evaluation after training, get the right arrays whether sent or referred to."""
+    start.toy(grid.address, CIDS)
+    until(lambda: len(grid.cids()) == 8, "clients")
+    first, second = (ArrayRecord({"w": Array(np.full(300_000, number, np.float32))}) for number in (1, 2))
+    for weights in (first, first, second, first):
+        content = RecordDict({"arrays": weights, "config": ConfigRecord({"round": 1})})
+        asked = [question(cid, "echo", content) for cid in range(8)]
+        replies = list(grid.send_and_receive([*asked, question(0, "pid", seconds=0.0)], timeout=60))
+        echoed = [reply.content["arrays"] for reply in replies if "arrays" in reply.content]
+        assert len(echoed) == 8
+        assert all(record == weights for record in echoed)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedkeras.runtime import wire
-from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Record, Welcome
+from fedkeras.runtime.federation_pb2 import ArrayInfo, Arrays, Frame, Goodbye, Header, Hello, Record, Welcome
 
 RUN, SERVER, NODE = 7, 1, 5
 
@@ -286,3 +286,21 @@ def test_a_promise_of_bytes_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_header_may_refer_to_the_last_payload_on_a_nodes_side_only() -> None:
+    sent = [Frame(header=Header(payload_bytes=3, records=[array_record(3)])), memoryview(b"abc")]
+    again = Frame(header=Header(payload_bytes=3, records=[array_record(3)], same_payload=True))
+    node = wire.Assembler(keep=True)
+    assert [node.add(frame) is not None for frame in sent] == [False, True]
+    assert [bytes(piece) for piece in node.add(again)[1]] == [b"abc"]
+    with pytest.raises(wire.WireError, match="not there"):
+        node.add(Frame(header=Header(payload_bytes=2, records=[array_record(2)], same_payload=True)))
+    server = wire.Assembler()
+    assert [server.add(frame) is not None for frame in sent] == [False, True]
+    with pytest.raises(wire.WireError, match="not there"):
+        server.add(again)
+
+
+def array_record(num_bytes: int) -> Record:
+    return Record(name="arrays", arrays=Arrays(arrays=[ArrayInfo(name="w", num_bytes=num_bytes)]))
