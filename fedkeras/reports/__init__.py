@@ -2,7 +2,7 @@
 
 from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.folder import RunFolder, create_run_folder
-from fedkeras.reports.history import History, read_history, read_rows, weighted_mean
+from fedkeras.reports.history import History, read_history, read_rows
 from fedkeras.reports.log import start_log, stop_log
 from fedkeras.reports.recorder import Recorder
 from fedkeras.reports.summary import summarise
@@ -18,5 +18,4 @@ __all__ = [
     "start_log",
     "stop_log",
     "summarise",
-    "weighted_mean",
 ]

@@ -82,28 +82,6 @@ def read_history(path: Path) -> "pandas.DataFrame":
     return table.astype(dict.fromkeys(TEXT, str) | {"round": int})
 
 
-def weighted_mean(rows: Iterable[Mapping[str, object]]) -> dict[str, int | float]:
-    """Mean over clients of each numeric metric, weighted by `num_examples`, in float64 and in the order of cid.
-
-    Returns the metrics, the total `num_examples`, and as `seconds` the slowest client's, for which the round waited.
-    A metric that only some clients report is averaged over those; aggregates among the rows and rows without
-    examples do not count.
-    """
-    counted = [row for row in rows if row.get("client") not in AGGREGATES and row["num_examples"] > 0]
-    counted.sort(key=lambda row: (len(str(row["client"])), str(row["client"])))  # cid 2 before cid 10
-    sums: dict[str, float] = {}
-    weights: dict[str, int] = {}
-    for row in counted:
-        for key, value in row.items():
-            if isinstance(value, Real) and key not in NOT_AVERAGED:
-                sums[key] = sums.get(key, 0.0) + float(row["num_examples"]) * float(value)
-                weights[key] = weights.get(key, 0) + int(row["num_examples"])
-    result: dict[str, int | float] = {"num_examples": sum(int(row["num_examples"]) for row in counted)}
-    result |= {key: sums[key] / weights[key] for key in sums}
-    seconds = [float(row["seconds"]) for row in counted if isinstance(row.get("seconds"), Real)]
-    return result | ({"seconds": max(seconds)} if seconds else {})
-
-
 def _whole_lines(path: Path) -> bytes:
     """The file up to its last line end: what follows was being written when the process died."""
     try:

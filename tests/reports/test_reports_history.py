@@ -13,49 +13,13 @@ import numpy as np
 import pytest
 
 from fedkeras.errors import UserError
-from fedkeras.reports import History, read_history, read_rows, weighted_mean
+from fedkeras.reports import History, read_history, read_rows
 
 HEADER = "round,phase,client,num_examples,loss,accuracy,seconds"
 
 
 def row(number, client="0", phase="train", **more):
     return {"round": number, "phase": phase, "client": client, "num_examples": 10, "loss": 0.5} | more
-
-
-def test_weighted_mean_of_three_clients_by_hand():
-    rows = [
-        {"round": 1, "client": "0", "num_examples": 10, "loss": 1.0, "accuracy": 0.5, "seconds": 3.0},
-        {"round": 1, "client": "1", "num_examples": 30, "loss": 2.0, "accuracy": 0.75, "seconds": 1.0},
-        {"round": 1, "client": "2", "num_examples": 60, "loss": 4.0, "accuracy": 1.0, "seconds": 2.0},
-    ]
-    # loss (10*1 + 30*2 + 60*4)/100, accuracy (5 + 22.5 + 60)/100
-    assert weighted_mean(rows) == {"num_examples": 100, "loss": 3.1, "accuracy": 0.875, "seconds": 3.0}
-
-
-def test_weighted_mean_leaves_out_who_has_no_examples_no_metric_or_is_no_client():
-    rows = [
-        {"client": 0, "num_examples": 1, "loss": 1.0, "auc": 0.25, "note": "warm"},
-        {"client": 1, "num_examples": 3, "loss": 5.0},
-        {"client": 2, "num_examples": 0, "loss": float("nan")},
-        {"client": "all", "num_examples": 4, "loss": 100.0},
-        {"client": "server", "num_examples": 360, "loss": 100.0},
-    ]
-    assert weighted_mean(rows) == {"num_examples": 4, "loss": 4.0, "auc": 0.25}
-    assert weighted_mean([]) == {"num_examples": 0}
-
-
-def test_weighted_mean_has_the_same_bits_in_any_order_and_is_float64():
-    rng = np.random.default_rng(7)
-    rows = [{"client": cid, "num_examples": 17 + cid, "loss": rng.random() * 10**cid} for cid in range(12)]
-    expected = weighted_mean(rows)["loss"]
-    assert {weighted_mean([rows[i] for i in rng.permutation(12)])["loss"] for _ in range(50)} == {expected}
-    exact = math.fsum(each["loss"] * each["num_examples"] for each in rows) / sum(range(17, 29))
-    assert expected == pytest.approx(exact, rel=1e-14)
-
-
-def test_a_nan_of_a_client_with_examples_is_not_hidden():
-    rows = [{"client": 0, "num_examples": 1, "loss": 1.0}, {"client": 1, "num_examples": 1, "loss": float("nan")}]
-    assert math.isnan(weighted_mean(rows)["loss"])
 
 
 def test_rows_come_back_with_all_digits_and_client_as_text(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports import Recorder, create_run_folder, read_rows, start_log, stop_log, summarise, weighted_mean
+from fedkeras.reports import Recorder, create_run_folder, read_rows, start_log, stop_log, summarise
 
 CENTRAL = [(2.0, 0.1), (1.0, 0.5), (0.5, 0.9), (0.6, 0.8)]  # loss, accuracy of rounds 0 to 3
 
@@ -27,7 +27,8 @@ def outcome(number, central=True, evaluate=True, train=True, failures=(), num_ro
                 base | {"client": "0", "num_examples": 10, "loss": 4.0, "accuracy": 0.2, "seconds": 1.5} | more,
                 base | {"client": "1", "num_examples": 30, "loss": 2.0, "accuracy": 0.6, "seconds": 0.5} | more,
             ]
-            rows += [*clients, base | {"client": "all"} | weighted_mean(clients)]
+            mean = {"num_examples": 40, "loss": 2.5, "accuracy": 0.5, "seconds": 1.5}
+            rows += [*clients, base | {"client": "all"} | mean | more]
     if central:
         loss, accuracy = CENTRAL[number]
         rows.append(
