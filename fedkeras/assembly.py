@@ -3,6 +3,7 @@
 Used by server.py and client.py; TensorFlow is imported when something is made, not before.
 """
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from fedkeras import models
 from fedkeras.config import Config, options
 from fedkeras.errors import UserError
 from fedkeras.quietly import import_tensorflow
+
+log = logging.getLogger("fedkeras")
 
 
 def model_name(config: Config) -> str:
@@ -79,8 +82,17 @@ class CentralEvaluation:
         return metrics_of(outcome, time.perf_counter() - started)
 
     def save(self, weights: Mapping[str, np.ndarray], path: Path) -> None:
-        """Write the model with these weights as a .keras file."""
-        model = build_model(self._config) if self._learner is None else self._learner.model
+        """Write the model with these weights as a .keras file.
+
+        A server without data cannot know the model's shape; it writes the weights as an .npz file beside `path`.
+        """
+        try:
+            model = build_model(self._config) if self._learner is None else self._learner.model
+        except UserError as error:
+            own = path.with_name("weights.npz")
+            np.savez(own, **weights)
+            log.warning("the weights are in %s, since the model cannot be built on the server: %s", own, error)
+            return
         models.set_weights(model, weights)
         models.save(model, path)
 

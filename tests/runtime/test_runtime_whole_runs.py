@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 from conftest import ROUNDS
 from processes import Starter, until
 
@@ -68,3 +69,19 @@ def test_a_client_killed_in_mid_run_is_named_and_the_others_finish(start: Starte
     assert [row["client"] for row in rows if row["round"] == rounds] == ["0", "1", "all"]
     assert [row["client"] for row in rows if row["round"] == 1] == ["0", "1", "2", "all"]
     until(lambda: (folder / "model.keras").exists(), "the model", 1)
+
+
+def test_a_server_without_data_keeps_the_weights(start: Starter) -> None:
+    """It cannot build the model without the data's shape; what was trained is saved all the same."""
+    folder = start.folder / "at-the-client"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    arrays = {"x_train": rng.random((60, 4), np.float32), "y_train": np.arange(60) % 3}
+    np.savez(folder / "own.npz", **arrays, x_test=np.zeros((3, 4)), y_test=[0, 1, 2])
+    flags = ("--dataset", "own.npz", "--model", "motionsense_dense", "--num-partitions", 1)
+    server, address = start.server(*flags, "--no-central-evaluation", "--num-server-rounds", 1)
+    client = start.client(address, 0, "--data-dir", folder)
+    assert server.ended() == 0, server.err + client.err
+    assert "the weights are in" in server.err
+    with np.load(start.run_folder() / "weights.npz") as saved:
+        assert saved["000.kernel"].shape == (4, 128)
