@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -32,15 +33,8 @@ def clients(
         )
     processes = []
     try:
-        for number in range(count):
-            # With more partitions than processes, all serve all: a cohort is then never seven for one and three for
-            # the other. With one each, a process needs to load its own client's data only.
-            cids = (
-                ["--cid", f"0-{num_partitions - 1}", "--shared"] if count < num_partitions else ["--cid", str(number)]
-            )
-            command = [sys.executable, str(CLIENT), *cids, "--server", server]
-            command += ["--data-dir", data_dir] if data_dir else []
-            processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        with _signals_later():
+            _start(processes, count, num_partitions, server, data_dir)
         if processes:
             threading.Thread(target=_watch, args=(processes, all_ended), name="fedkeras-spawn", daemon=True).start()
         yield processes
@@ -51,6 +45,34 @@ def clients(
     finally:
         for process in processes:
             _end(process)
+
+
+def _start(processes: list[subprocess.Popen], count: int, num_partitions: int, server: str, data_dir: str) -> None:
+    """Start `count` processes and put each into the list at once, so that none is lost if the next cannot start."""
+    for number in range(count):
+        # With more partitions than processes, all serve all: a cohort is then never seven for one and three for the
+        # other. With one each, a process needs to load its own client's data only.
+        cids = ["--cid", f"0-{num_partitions - 1}", "--shared"] if count < num_partitions else ["--cid", str(number)]
+        command = [sys.executable, str(CLIENT), *cids, "--server", server]
+        command += ["--data-dir", data_dir] if data_dir else []
+        processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back: in the middle of starting a process they would leave one that nobody knows."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    before = {number: signal.signal(number, lambda *_: came.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _watch(processes: list[subprocess.Popen], all_ended: Callable[[str], None]) -> None:
