@@ -1,5 +1,6 @@
 """What each process loads: one client's own examples, the central test set, or the counts of all clients."""
 
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,6 +13,8 @@ from data.partition import Partition, partition
 from data.source import Client, Examples, Source
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+
+log = logging.getLogger("fedkeras.data")
 
 CHUNK = 2048  # examples held at a time while statistics are taken
 
@@ -37,6 +40,7 @@ def load_client(config: Config, cid: int) -> Client:
         last = config.num_partitions - 1
         raise UserError(f"--cid is {cid}; with --num-partitions {config.num_partitions} it must be 0 to {last}")
     source = open_source(config)
+    _say_what_is_left_out(config)
     train, test = hold_out(source, _partition(config).parts[cid], config, cid)
     return Client(_normalised(source.examples(train), config), _normalised(source.examples(test), config))
 
@@ -58,6 +62,18 @@ def describe(config: Config) -> Description:
 @lru_cache(maxsize=1)
 def _partition(config: Config) -> Partition:
     return partition(open_source(config), config)
+
+
+@lru_cache(maxsize=1)
+def _say_what_is_left_out(config: Config) -> None:
+    """Once a process: a run on a part of the examples must not pass for one on all."""
+    if left_out := _partition(config).left_out:
+        log.warning(
+            "--partitioner %s leaves out %d of %d training examples",
+            config.partitioner,
+            left_out,
+            len(open_source(config).labels),
+        )
 
 
 @lru_cache(maxsize=1)

@@ -157,8 +157,6 @@ def test_it_is_frozen():
 def test_the_table_in_pyproject_is_the_dataclass():
     """`flwr run` knows no other keys, and its defaults must not differ from those of `python server.py`."""
     app = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
-    if "config" not in app:
-        pytest.skip("no [tool.flwr.app.config] yet")
     assert app["config"] == Config().to_run_config()
     for key, value in Config().to_run_config().items():
         assert type(app["config"][key]) is type(value), key

@@ -56,7 +56,8 @@ class GrpcGrid(OwnGrid):
     @property
     def address(self) -> str:
         """host:port, with the port that was really bound."""
-        return f"{self._host}:{self._port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host  # IPv6
+        return f"{host}:{self._port}"
 
     def start(self) -> "GrpcGrid":
         """Listen. Raises UserError if the port is in use or not allowed."""
@@ -119,7 +120,7 @@ class GrpcGrid(OwnGrid):
         service, method = wire.METHOD.strip("/").split("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
         try:
-            self._port = server.add_insecure_port(f"{self._host}:{self._port}")
+            self._port = server.add_insecure_port(self.address)
         except RuntimeError as error:
             raise UserError(
                 f"cannot listen on {self.address}: the port is in use or not allowed; "

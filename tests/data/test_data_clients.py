@@ -48,6 +48,18 @@ def test_clients_hold_their_own_parts(partitioner: str) -> None:
     assert seen + counts.partition.left_out == 1437 and counts.central_test_size == 360
 
 
+@pytest.mark.parametrize(("partitioner", "lines"), [("shards", 1), ("iid", 0)])
+def test_a_client_is_told_once_what_nobody_holds(
+    partitioner: str, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(partitioner=partitioner, seed=1)
+    left_out = describe(config).partition.left_out
+    assert bool(left_out) == bool(lines) and not caplog.messages
+    for cid in range(3):
+        load_client(config, cid)
+    assert caplog.messages == [f"--partitioner shards leaves out {left_out} of 1437 training examples"][:lines]
+
+
 def test_digits_are_scaled_by_16() -> None:
     raw = open_source(Config()).test().x
     np.testing.assert_array_equal(load_test(Config()).x, raw / 16)

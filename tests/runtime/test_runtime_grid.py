@@ -335,3 +335,21 @@ def test_an_idle_stream_lives(toy, ask) -> None:
     until(lambda: process.popen.poll() is not None or time.monotonic() > deadline, "90 s", seconds=100)
     assert process.popen.poll() is None
     assert ask(0, text="awake").content["config"]["text"] == "awake"
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no ::1")
+def test_ipv6_addresses_stand_in_brackets(start: Starter) -> None:
+    """Else the port cannot be told from the address, and what the server prints is no use to a client."""
+    with GrpcGrid("::1", 0, 1, {}) as grid:
+        assert grid.address.startswith("[::1]:")
+        client = start.toy(grid.address, 0)
+        until(lambda: grid.cids(), "the client")
+    assert client.ended(ENDS_SOON) == 0
