@@ -21,8 +21,11 @@ T = typing.TypeVar("T")
 Value = bool | int | float | str
 
 
-SERVERS_OWN = ("data-dir", "host", "port", "spawn", "run-dir", "name", "tensorboard")
-"""Keys that clients are not told: paths and ports of the server's machine."""
+SERVERS_OWN = (
+    "data-dir", "host", "port", "spawn", "passphrase-file", "tls-cert", "tls-key", "tls-client-ca", "insecure",
+    "max-message-mb", "app", "app-config", "run-dir", "name", "tensorboard", "checkpoint-every", "keep-checkpoints", "resume",
+)  # fmt: skip
+"""Keys that clients are not told: paths, ports and secrets of the server's machine."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +145,44 @@ class Config:
     """Seconds to wait for clients to connect before the run fails."""
     round_timeout: Positive = 3600.0
     """Seconds to wait for the answers of a round; who is late is counted as failed."""
+    reconnect_grace: Seconds = 30.0
+    """gRPC: seconds a client that lost its connection has to come back before its work counts as failed."""
+    rest_after: CountOrZero = 3
+    """Failures in a row after which a client rests, if there are others; 0: never."""
+    rest_rounds: Count = 2
+    """Rounds that such a client is left out of."""
+
+    # What the run keeps, so that it can go on
+    checkpoint_every: CountOrZero = 1
+    """Rounds from one checkpoint to the next; 0: none."""
+    keep_checkpoints: Count = 2
+    """The newest checkpoints that are kept, beside the best one."""
+    resume: str = ""
+    """The folder of a run that ended early: go on where its newest checkpoint is, with its settings."""
+
+    # Who may join, and what is encrypted
+    passphrase_file: str = ""
+    """File with the passphrase that clients must know; or set FEDKERAS_PASSPHRASE. Unset: anybody may join."""
+    tls_cert: str = ""
+    """The server's certificate chain (PEM): encrypt. `python -m fedkeras certs` makes one."""
+    tls_key: str = ""
+    """The private key of tls-cert (PEM)."""
+    tls_client_ca: str = ""
+    """Demand of clients a certificate of this authority (PEM)."""
+    insecure: bool = False
+    """Allow to listen beyond this machine without encryption."""
 
     # This process
     host: str = "127.0.0.1"
-    """Address the gRPC server listens on; loopback only, until there is TLS."""
+    """Address the gRPC server listens on; beyond loopback it needs TLS, or --insecure."""
     port: Annotated[int, Bounds(low=0, high=65535)] = 9080
     """Port the gRPC server listens on; 0: a free one."""
+    max_message_mb: Count = 1024
+    """Largest message that a client may send, in megabytes."""
+    app: str = ""
+    """Run another Flower app over this server: the folder of its pyproject.toml, or package.module:app."""
+    app_config: str = ""
+    """The other app's run configuration as key=value, comma-separated, over that of its pyproject.toml."""
     spawn: CountOrZero = 0
     """Start this many client processes on this machine, which share the partitions; 0: clients come by themselves."""
     seed: CountOrZero = 42

@@ -20,7 +20,21 @@ class Flags:
     shared: bool = False
     """Share these partitions with other processes started so: whoever is free takes the next message."""
     max_wait: float = 60.0
-    """Seconds to wait for the server to be there."""
+    """Seconds to wait for the server to be there, at the start and whenever the connection is lost."""
+    passphrase_file: str = ""
+    """File with the server's passphrase; or set FEDKERAS_PASSPHRASE, or be asked for it on a terminal."""
+    tls_ca: str = ""
+    """The authority that signed the server's certificate (PEM): encrypt, and talk to that server only."""
+    tls_cert: str = ""
+    """This client's own certificate chain (PEM), for a server with --tls-client-ca."""
+    tls_key: str = ""
+    """The private key of tls-cert (PEM)."""
+    insecure: bool = False
+    """Allow a passphrase to be used over an unencrypted connection beyond this machine."""
+    replace: bool = False
+    """Take the place of a client that is connected under the same cid."""
+    app: str = ""
+    """Run another Flower app's ClientApp: the folder of its pyproject.toml, or package.module:app."""
 
     def cids(self) -> list[int]:
         """`--cid` as numbers, ascending. Raises UserError."""
