@@ -154,20 +154,33 @@ def prepare(contexts: Sequence[Context]) -> None:
 
 def main() -> int:
     """The command. Returns the exit status."""
+    from fedkeras import flower_app, flower_settings
+    from fedkeras.runtime.access import Access
     from fedkeras.runtime.node import serve
+    from fedkeras.runtime.passphrase import read_passphrase
 
     logging.basicConfig(format="client: %(message)s", level=logging.WARNING)
     try:
         flags = parse_flags(Flags, None, "client.py")
-        node_config = {"data-dir": flags.data_dir} if flags.data_dir else {}
+        node_config = flower_settings.node_config(flags.node_config, flags.data_dir)
         cids = flags.cids()
         flags.check()
-        # TensorFlow takes seconds to import: begin now, while the server is looked for.
-        threading.Thread(target=import_tensorflow, daemon=True).start()
+        if flags.app:
+            served, ready = flower_app.load_client_app(flags.app), lambda contexts: None
+        else:
+            served, ready = app, prepare
+            # TensorFlow takes seconds to import: begin now, while the server is looked for.
+            _tensorflow.start()
         # Of partitions that others serve too, the first shows whether all is well; the rest are loaded when it is known
         # who trains them.
-        ready = (lambda contexts: prepare(contexts[:1])) if flags.shared else prepare
-        serve(app, flags.server, cids, node_config, flags.max_wait, ready, say, flags.shared)
+        first = (lambda contexts: ready(contexts[:1])) if flags.shared else ready
+        access = Access(
+            read_passphrase(flags.passphrase_file), flags.tls_cert, flags.tls_key, flags.tls_ca, flags.insecure
+        )
+        serve(
+            served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
+            replace=flags.replace,
+        )  # fmt: skip
     except UserError as error:
         return complain("client.py", error)
     except KeyboardInterrupt:
@@ -182,8 +195,13 @@ def say(text: str) -> None:
     print(f"client: {text}", flush=True)
 
 
+_tensorflow = threading.Thread(target=import_tensorflow, daemon=True)
+
+
 def leave(status: int) -> None:
     """End the process at once. An orderly exit waits for, or aborts in, a thread that is still importing TensorFlow."""
+    if _tensorflow.ident is None:  # it was never started: another app's end is an orderly one
+        sys.exit(status)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

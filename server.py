@@ -4,7 +4,6 @@ The same `app` runs over our gRPC (this file as a command), in Flower's simulati
 """
 
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +12,16 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 import strategies
-from fedkeras import assembly, origin, reports
+from fedkeras import assembly, keeping, origin, reports
 from fedkeras.config import Config, options
-from fedkeras.errors import UserError, complain
+from fedkeras.errors import RunFailed, UserError, complain
+from fedkeras.interruption import Interruption
+from fedkeras.reports import RunFolder, checkpoints, resuming
 from strategies import arrays
 from strategies.nodes import Nodes
 from strategies.rounds import run_rounds
 from strategies.start import initial_arrays
+from strategies.state import Memory
 
 app = ServerApp()
 
@@ -30,37 +32,82 @@ def main(grid: Grid, context: Context) -> None:
     import platformdirs
 
     try:
-        config = Config.from_run_config(context.run_config).require_absolute_paths()
+        config = resuming.from_run_config(context.run_config)
         parent = Path(config.run_dir) if config.run_dir else platformdirs.user_data_path("fedkeras") / "runs"
-        train(grid, config, parent, {"code-digest": origin.digest()})
+        if not resuming.already_finished(config):
+            train(grid, config, parent, {"code-digest": origin.digest()})
     except UserError as error:
         complain("server.py", error)  # before Flower's traceback, the line that matters
         raise
 
 
-def train(grid: Grid, config: Config, parent: Path, tell: dict | None = None, threads: int = 0) -> dict:
+def train(
+    grid: Grid,
+    config: Config,
+    parent: Path,
+    tell: dict | None = None,
+    threads: int = 0,
+    interruption: Interruption | None = None,
+) -> dict:
     """One federated run on any grid; leaves a run folder under `parent` and returns its summary.
 
-    `tell` goes into every message's config; `threads` are TensorFlow's in this process (0: one a core).
+    With config.resume, that folder's run goes on. `tell` goes into every message's config; `threads` are TensorFlow's
+    in this process (0: one a core). Raises KeyboardInterrupt after a round in which `interruption` was asked for.
     """
     model = assembly.model_name(config)
     strategy = strategies.load(config.strategy, strategy_options(config))
+    memory = Memory(strategy)
     central = assembly.CentralEvaluation(config, threads)
     if config.central_evaluation:
         central.load()
-    folder = reports.create_run_folder(parent, config.name or f"{config.dataset}-{config.strategy}", config)
+    new_name = config.name or f"{config.dataset}-{config.strategy}"
+    folder = RunFolder(Path(config.resume)) if config.resume else reports.create_run_folder(parent, new_name, config)
+    stop = interruption or Interruption()
 
     def evaluate(server_round: int, global_arrays: ArrayRecord) -> dict[str, float]:
         return central(server_round, arrays.views(global_arrays))
 
-    with logged(folder), reports.Recorder(folder, config) as recorder:
-        nodes = Nodes(grid, config)
-        start = initial_arrays(grid, config, nodes, tell)
-        callbacks = [recorder.round_finished]
-        central_evaluation = evaluate if config.central_evaluation else None
-        final = arrays.views(run_rounds(strategy, grid, nodes, start, config, central_evaluation, callbacks, tell))
-        central.save(final, folder.model_path)
-        return recorder.finish(model=model, num_weights=sum(array.size for array in final.values()))
+    with reports.held(folder), logged(folder), saying_how_to_go_on(folder, "server.py" if interruption else ""):
+        last = keeping.take_up(folder, config, memory) if config.resume else None
+        rests, done = keeping.rests_of(config, last), last.round if last else 0
+        with (
+            reports.Recorder(folder, config, before=last.seconds if last else 0.0) as recorder,
+            keeping.Keeper(folder, config, memory, rests, recorder) as keeper,
+        ):
+            nodes = Nodes(grid, config)
+            start = keeping.weights_of(last) if last else initial_arrays(grid, config, nodes, tell)
+            if done < config.num_server_rounds:
+                nodes.wait()  # here and not in the round: who interrupts while nobody is there need not wait for it
+            with stop.rounds(done + 1, ", then a checkpoint" if config.checkpoint_every else ""):
+                final = run_rounds(
+                    strategy,
+                    grid,
+                    nodes,
+                    start,
+                    config,
+                    evaluate if config.central_evaluation else None,
+                    [recorder.round_finished, keeper, stop.round_finished],
+                    tell,
+                    first_round=done + 1,
+                    rests=rests,
+                    stop=stop.asked,
+                )
+            if stop.asked() and keeper.rounds_left():
+                keeper.before_end()
+                raise KeyboardInterrupt
+            central.save(arrays.views(final), folder.model_path)
+            return recorder.finish(model=model, num_weights=sum(array.size for array in arrays.views(final).values()))
+
+
+@contextlib.contextmanager
+def saying_how_to_go_on(folder: RunFolder, command: str) -> Iterator[None]:
+    """A run that ends early and has a checkpoint says how to resume it."""
+    try:
+        yield
+    except (RunFailed, KeyboardInterrupt):
+        if checkpoints.rounds_of(folder):
+            print(f"to go on: python {command or '-m fedkeras simulate'} --resume {folder.path}", flush=True)
+        raise
 
 
 def strategy_options(config: Config) -> dict:
@@ -79,23 +126,46 @@ def logged(folder: reports.RunFolder) -> Iterator[None]:
         reports.stop_log()
 
 
+def listening(config: Config, run_config: dict) -> Grid:
+    """The gRPC grid of this run or of another app's; `run_config` is what clients are told. Raises UserError."""
+    from fedkeras.runtime.access import access_of_server
+    from fedkeras.runtime.grpc_grid import GrpcGrid
+
+    return GrpcGrid(
+        config.host,
+        config.port,
+        config.num_partitions,
+        run_config,
+        access=access_of_server(config),
+        reconnect_grace=config.reconnect_grace,
+        max_message_bytes=config.max_message_mb * 1_000_000,
+    )
+
+
 def command() -> int:
     """`python server.py`. Returns the exit status: 0 only for a finished run."""
-    from fedkeras.runtime.grpc_grid import GrpcGrid
+    from fedkeras import flower_app, flower_settings
     from fedkeras.runtime.spawn import clients
 
+    interruption = Interruption()
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C: the run folder says "interrupted"
-        config = Config.from_flags()
+        interruption.watch()
+        config = resuming.from_flags()
+        if resuming.already_finished(config):
+            return 0
         parent = Path(config.run_dir or "runs")
-        own_grid = GrpcGrid(config.host, config.port, config.num_partitions, config.for_clients())
+        flower_settings.check_flags(config)
+        other, run_config = None, config.for_clients()
+        if config.app:
+            other, run_config = flower_app.load_server_app(config.app, config.app_config)
         # The grid is left first: it tells the clients to end, and only then are spawned ones waited for.
-        with contextlib.ExitStack() as spawned, own_grid as grid:
+        with contextlib.ExitStack() as spawned, listening(config, run_config) as grid:
             print(f"listening on {grid.address} for {config.num_partitions} clients", flush=True)
-            spawned.enter_context(
-                clients(config.spawn, config.num_partitions, grid.address, config.data_dir, grid.fail)
-            )
-            train(grid, config, parent)
+            spawned.enter_context(clients(config, grid.port, grid.fail))
+            if other:
+                flower_app.run(other, grid, run_config, flower_app.log_path(parent, config.name, config.app))
+            else:
+                train(grid, config, parent, interruption=interruption)
     except UserError as error:
         return complain("server.py", error)
     except KeyboardInterrupt:

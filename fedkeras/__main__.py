@@ -10,6 +10,7 @@ COMMANDS = {
     "simulate": "`flwr run` with the right surroundings: virtual clients on Ray, one flag each",
     "data": "how a data set is divided among clients: counts, table, picture",
     "curves": "draw a run's learning curves again",
+    "certs": "an authority of your own, and certificates for a server and its clients",
 }
 
 

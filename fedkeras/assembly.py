@@ -88,12 +88,12 @@ class CentralEvaluation:
         """
         try:
             model = build_model(self._config) if self._learner is None else self._learner.model
-        except UserError as error:
+            models.set_weights(model, weights)
+        except (UserError, ValueError) as error:  # no data here, or the clients train another model than is configured
             own = path.with_name("weights.npz")
             np.savez(own, **weights)
             log.warning("the weights are in %s, since the model cannot be built on the server: %s", own, error)
             return
-        models.set_weights(model, weights)
         models.save(model, path)
 
 

@@ -23,7 +23,8 @@ Value = bool | int | float | str
 
 SERVERS_OWN = (
     "data-dir", "host", "port", "spawn", "passphrase-file", "tls-cert", "tls-key", "tls-client-ca", "insecure",
-    "max-message-mb", "app", "app-config", "run-dir", "name", "tensorboard", "checkpoint-every", "keep-checkpoints", "resume",
+    "max-message-mb", "app", "app-config", "run-dir", "name", "tensorboard", "checkpoint-every",
+    "keep-checkpoints", "resume",
 )  # fmt: skip
 """Keys that clients are not told: paths, ports and secrets of the server's machine."""
 
@@ -206,10 +207,15 @@ class Config:
         options(self.optimizer_args, "optimizer-args")
 
     @classmethod
-    def from_flags(cls, args: Sequence[str] | None = None, prog: str = "server.py") -> "Config":
-        """Parse command-line flags. Raises UserError; `--help` prints and exits with status 0."""
+    def from_flags(
+        cls, args: Sequence[str] | None = None, prog: str = "server.py", default: "Config | None" = None
+    ) -> "Config":
+        """Parse command-line flags; what is not given is as in `default`.
+
+        Raises UserError; `--help` prints and exits with status 0.
+        """
         try:
-            return parse_flags(cls, args, prog)
+            return parse_flags(cls, args, prog, default)
         except UserError:
             _check_flags(sys.argv[1:] if args is None else args)  # says it as the run configuration would
             raise
@@ -233,7 +239,7 @@ class Config:
 
     def require_absolute_paths(self) -> "Config":
         """Under Flower's runtime the working directory is Flower's, not the user's: refuse paths that depend on it."""
-        for key in ("run-dir", "data-dir", "model"):
+        for key in ("run-dir", "data-dir", "resume", "model"):
             value = self.to_run_config()[key]
             looks_like_path = key != "model" or value.endswith((".keras", ".h5"))
             if value and looks_like_path and not Path(value).is_absolute():
@@ -277,14 +283,18 @@ def options(text: str, name: str) -> dict[str, Value]:
     return result
 
 
-def parse_flags(kind: type[T], args: Sequence[str] | None, prog: str) -> T:
-    """Make any dataclass of flags from the command line by tyro; its boxed errors become one UserError line."""
+def parse_flags(kind: type[T], args: Sequence[str] | None, prog: str, default: T | None = None) -> T:
+    """Make any dataclass of flags from the command line by tyro; its boxed errors become one UserError line.
+
+    What is not given is as in `default`, an instance; None: as the class says.
+    """
     import tyro  # here and not above: a client under Ray never parses a command line
 
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(kind, prog=prog, args=args)
+            # An absent default is not None to tyro, hence the table
+            return tyro.cli(kind, prog=prog, args=args, **({} if default is None else {"default": default}))
     except SystemExit as stop:
         if not stop.code:
             raise

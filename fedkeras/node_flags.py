@@ -35,6 +35,8 @@ class Flags:
     """Take the place of a client that is connected under the same cid."""
     app: str = ""
     """Run another Flower app's ClientApp: the folder of its pyproject.toml, or package.module:app."""
+    node_config: str = ""
+    """This node's own settings for the other app's context.node_config: key=value, comma-separated."""
 
     def cids(self) -> list[int]:
         """`--cid` as numbers, ascending. Raises UserError."""
@@ -55,3 +57,7 @@ class Flags:
             raise UserError(f"--server is '{self.server}'; give HOST:PORT, such as 127.0.0.1:9080")
         if not 0 <= self.max_wait < float("inf"):
             raise UserError(f"--max-wait must be a number of seconds, at least 0, not {self.max_wait}")
+        if self.node_config and not self.app:
+            raise UserError("--node-config is for another Flower app; name it with --app")
+        if self.app and self.shared:
+            raise UserError("--shared is not for --app: a partition's context.state stays with one process")

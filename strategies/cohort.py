@@ -17,10 +17,22 @@ def sample(
     All `num_partitions` clients are put in a random order, and the first max(1, round(fraction * num_partitions)) that
     are available are taken; so one client's absence brings in the next and leaves the rest of the cohort as it was.
     """
-    size = max(1, round(fraction * num_partitions))
+    order = sampling_order(available, num_partitions, seed, server_round, purpose)
+    return sorted(order[: cohort_size(num_partitions, fraction)])
+
+
+def cohort_size(num_partitions: int, fraction: float) -> int:
+    """How many clients a round asks: the rounded share of all, and at least one."""
+    return max(1, round(fraction * num_partitions))
+
+
+def sampling_order(
+    available: Iterable[int], num_partitions: int, seed: int, server_round: int, purpose: str
+) -> list[int]:
+    """The available clients in the random order in which they are taken: all clients' order, without the absent."""
     order = generator(seed, "cohort", purpose, server_round).permutation(num_partitions)
     present = set(available)
-    return sorted([int(cid) for cid in order if cid in present][:size])
+    return [int(cid) for cid in order if cid in present]
 
 
 class CohortGrid(Grid):

@@ -5,12 +5,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import Message
 from flwr.serverapp import Grid
 
-from strategies.arrays import of_kind
+from strategies.arrays import payload
 
-HELD_IN_MEMORY = 1 << 30
+HELD_IN_MEMORY = 64 << 20
 """Bytes of replies that came before their turn and wait in memory; further ones wait in a temporary file."""
 
 POLL_SECONDS = 0.02
@@ -96,4 +96,4 @@ class Waiting:
 def _size(reply: Message | None) -> int:
     if reply is None or reply.has_error():
         return 0
-    return sum(len(array.data) for record in of_kind(reply.content, ArrayRecord).values() for array in record.values())
+    return payload(reply.content)

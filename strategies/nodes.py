@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed
 from strategies.arrays import of_kind
+from strategies.checks import one_line
 from strategies.exchange import exchange
 
 log = logging.getLogger("fedkeras")
@@ -71,7 +72,7 @@ class Nodes:
         messages = [Message(RecordDict({"config": ConfigRecord()}), node_id, IDENTIFY) for node_id in new]
         for reply in exchange(self._grid, messages, min(ANSWER_SECONDS, self._config.node_timeout)):
             if reply.has_error():
-                raise RunFailed(f"a node does not say which partition it has: {reply.error.reason}")
+                raise RunFailed(f"a node does not say which partition it has: {one_line(reply.error.reason)}")
             table = next(iter(of_kind(reply.content, ConfigRecord).values()))
             self._asked[reply.metadata.src_node_id] = int(table["partition-id"])
         return {node_id: self._asked[node_id] for node_id in connected if node_id in self._asked}

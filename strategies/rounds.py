@@ -5,25 +5,24 @@ strategy in the order of cid, evaluate the new global arrays on the clients and 
 callbacks. Flower's own loop has no callbacks, no per-client results, no seed, and waits for nodes for ever.
 """
 
+import collections
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
 
-import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
+from flwr.app import ArrayRecord, MessageType
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fedkeras.config import Config
-from fedkeras.errors import RunFailed
+from strategies import calling
 from strategies.alike import alike
-from strategies.arrays import record, view
-from strategies.checks import fault_of_arrays, fault_of_evaluate, fault_of_train
-from strategies.cohort import CohortGrid, sample
-from strategies.exchange import exchange, in_order
-from strategies.fedavg import metrics_of
+from strategies.answers import Outcome, TooFewAnswers, good_replies, require
+from strategies.checks import fault_of_evaluate, fault_of_train
+from strategies.cohort import CohortGrid
 from strategies.nodes import Nodes
+from strategies.resting import Rests
 from strategies.rows import add_means, row
 
 log = logging.getLogger("fedkeras")
@@ -31,22 +30,17 @@ log = logging.getLogger("fedkeras")
 Evaluate = Callable[[int, ArrayRecord], dict[str, float] | None]
 
 
-@dataclass
-class Outcome:
-    """What came of a round. `rows` are the lines of history.csv."""
+@dataclass(frozen=True)
+class Run:
+    """What stays the same from round to round; `rests` remembers who failed."""
 
-    round: int
-    num_rounds: int
-    asked: int = 0
-    answered: int = 0
-    rows: list[dict] = field(default_factory=list)
-    failures: dict[int, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    arrays: ArrayRecord | None = None
-
-
-class TooFewAnswers(RunFailed):
-    """A round that fewer clients answered than `min-results`."""
+    strategy: Strategy
+    grid: Grid
+    nodes: Nodes
+    config: Config
+    rests: Rests
+    evaluate: Evaluate | None
+    tell: Mapping
 
 
 def run_rounds(
@@ -58,155 +52,106 @@ def run_rounds(
     evaluate: Evaluate | None = None,
     callbacks: Iterable[Callable[[Outcome], None]] = (),
     tell: Mapping | None = None,
+    first_round: int = 1,
+    rests: Rests | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> ArrayRecord:
-    """Train for `config.num_server_rounds` rounds and return the final global arrays.
+    """Train until round `config.num_server_rounds` is done and return the final global arrays.
 
     `evaluate(round, arrays)` is the central evaluation: {"num-examples", "loss", ...}. Each callback is called with
-    the round's Outcome. `tell` goes into the config of every message. Raises RunFailed if clients stay away, or if a
-    round fails `config.max_retries` + 1 times.
+    the round's Outcome. `tell` goes into the config of every message. To go on with an earlier run, give `arrays` and
+    `rests` as they were after round `first_round` - 1. `stop` is asked after a round's callbacks; True ends the loop.
+    Raises RunFailed if clients stay away, if a round fails `config.max_retries` + 1 times, or if the strategy fails.
     """
-    for server_round in range(1, config.num_server_rounds + 1):
-        for attempt in range(config.max_retries + 1):
-            try:
-                outcome = one_round(strategy, grid, nodes, arrays, config, server_round, evaluate, tell or {})
-                break
-            except TooFewAnswers as error:
-                if attempt == config.max_retries:
-                    raise
-                log.warning("round %d is repeated: %s", server_round, error)
+    run = Run(strategy, grid, nodes, config, rests or Rests(config), evaluate, tell or {})
+    for server_round in range(first_round, config.num_server_rounds + 1):
+        outcome = _round_with_retries(run, arrays, server_round)
         arrays = outcome.arrays
         for callback in callbacks:
             callback(outcome)
+        if stop():
+            break
     return arrays
 
 
-def one_round(
-    strategy: Strategy,
-    grid: Grid,
-    nodes: Nodes,
-    arrays: ArrayRecord,
-    config: Config,
-    server_round: int,
-    evaluate: Evaluate | None,
-    tell: Mapping,
-) -> Outcome:
-    """One round of training and evaluation. Raises TooFewAnswers; `arrays` are not changed."""
+def _round_with_retries(run: Run, arrays: ArrayRecord, server_round: int) -> Outcome:
+    failed, retries_left = None, run.config.max_retries
+    while True:
+        try:
+            return one_round(run, arrays, server_round, failed)
+        except TooFewAnswers as error:
+            if not retries_left:
+                raise
+            failed, retries_left = (failed or set()) | error.failed, retries_left - 1
+            log.warning("round %d is repeated: %s", server_round, error)
+
+
+def one_round(run: Run, arrays: ArrayRecord, server_round: int, failed: Set[int] | None = None) -> Outcome:
+    """One round of training and evaluation. Raises TooFewAnswers; `arrays` are not changed.
+
+    In a repeated round, `failed` are the clients that failed in its earlier attempts; others are asked before them.
+    """
+    strategy, config = run.strategy, run.config
     outcome, started = Outcome(server_round, config.num_server_rounds), time.monotonic()
 
-    cohort = _cohort(nodes.wait(), config, config.fraction_train, server_round, "train")
+    cohort = _cohort(run, MessageType.TRAIN, server_round, failed)
     outcome.asked = len(cohort)
-    messages = strategy.configure_train(
-        server_round, arrays, ConfigRecord(dict(tell)), CohortGrid(grid, cohort.values())
-    )
-    replies = _good_replies(
-        grid, messages, cohort, config, lambda reply: fault_of_train(reply, arrays), MessageType.TRAIN, outcome
+    shown = CohortGrid(run.grid, cohort.values())
+    messages = calling.configure(strategy, MessageType.TRAIN, server_round, arrays, run.tell, shown)
+    replies = good_replies(
+        run.grid,
+        messages,
+        cohort,
+        config,
+        run.rests,
+        lambda reply: fault_of_train(reply, arrays),
+        MessageType.TRAIN,
+        outcome,
     )
     if not getattr(strategy, "streams", False):
         # A strategy may change its own state when it aggregates, so it sees nothing of a round that is to be repeated.
         replies = alike(list(replies), arrays)
-        _require(config.min_results, outcome)
+        require(config.min_results, outcome)
     try:
-        new_arrays, extra = strategy.aggregate_train(server_round, replies)
+        new_arrays, extra = calling.aggregate_train(strategy, server_round, replies)
     except ValueError as error:
-        raise TooFewAnswers(f"round {server_round} cannot be aggregated: {error}") from error
-    _require(config.min_results, outcome)
-    outcome.arrays = _conform(new_arrays, arrays, strategy)
+        _take_all(replies)
+        raise TooFewAnswers(f"round {server_round} cannot be aggregated: {error}", outcome) from error
+    _take_all(replies)
+    require(config.min_results, outcome)
+    outcome.arrays = calling.conform(new_arrays, arrays, strategy)
     log.info("round %d is aggregated", server_round)
     add_means(outcome.rows, server_round, MessageType.TRAIN, extra, time.monotonic() - started)
     outcome.answered = len(cohort) - len(outcome.failures)
 
-    _evaluate_round(strategy, grid, nodes, config, server_round, evaluate, tell, outcome)
+    _evaluate_round(run, outcome)
     outcome.seconds = time.monotonic() - started
     return outcome
 
 
-def _evaluate_round(
-    strategy: Strategy,
-    grid: Grid,
-    nodes: Nodes,
-    config: Config,
-    server_round: int,
-    evaluate: Evaluate | None,
-    tell: Mapping,
-    outcome: Outcome,
-) -> None:
+def _evaluate_round(run: Run, outcome: Outcome) -> None:
     """Evaluate outcome.arrays on the clients and, while they work, on the server."""
+    strategy, server_round = run.strategy, outcome.round
     started, replies = time.monotonic(), iter(())
-    if config.fraction_evaluate > 0:
-        cohort = _cohort(nodes.wait(), config, config.fraction_evaluate, server_round, "evaluate")
-        view_of_cohort = CohortGrid(grid, cohort.values())
-        messages = strategy.configure_evaluate(server_round, outcome.arrays, ConfigRecord(dict(tell)), view_of_cohort)
-        replies = _good_replies(grid, messages, cohort, config, fault_of_evaluate, MessageType.EVALUATE, outcome)
-    if evaluate and (metrics := evaluate(server_round, outcome.arrays)) is not None:
+    if run.config.fraction_evaluate > 0:
+        cohort = _cohort(run, MessageType.EVALUATE, server_round)
+        shown = CohortGrid(run.grid, cohort.values())
+        messages = calling.configure(strategy, MessageType.EVALUATE, server_round, outcome.arrays, run.tell, shown)
+        replies = good_replies(
+            run.grid, messages, cohort, run.config, run.rests, fault_of_evaluate, MessageType.EVALUATE, outcome
+        )
+    if run.evaluate and (metrics := run.evaluate(server_round, outcome.arrays)) is not None:
         outcome.rows.append(row(server_round, MessageType.EVALUATE, "server", metrics))
-    extra = strategy.aggregate_evaluate(server_round, alike(list(replies)))
+    extra = calling.aggregate_evaluate(strategy, server_round, alike(list(replies)))
     add_means(outcome.rows, server_round, MessageType.EVALUATE, extra, time.monotonic() - started)
 
 
-def _cohort(nodes: dict[int, int], config: Config, fraction: float, server_round: int, purpose: str) -> dict[int, int]:
+def _take_all(replies: Iterable) -> None:
+    """A strategy may stop in the middle; who fails is counted whatever the order of arrival, so after the last one."""
+    collections.deque(replies, maxlen=0)
+
+
+def _cohort(run: Run, phase: str, server_round: int, failed: Set[int] | None = None) -> dict[int, int]:
     """The cohort as {cid: node id}, ascending in cid."""
-    cids = sample(nodes, config.num_partitions, fraction, config.seed, server_round, purpose)
-    return {cid: nodes[cid] for cid in cids}
-
-
-def _good_replies(
-    grid: Grid,
-    messages: Iterable[Message],
-    cohort: dict[int, int],
-    config: Config,
-    fault_of: Callable[[Message], str | None],
-    phase: str,
-    outcome: Outcome,
-) -> Iterator[Message]:
-    """Send the messages now; then yield good replies in the order of cid, and note rows and failures in `outcome`."""
-    cid_of = {node_id: cid for cid, node_id in cohort.items()}
-    messages = sorted(messages, key=lambda message: cid_of[message.metadata.dst_node_id])
-    expected = [cid_of[message.metadata.dst_node_id] for message in messages]
-    arriving = exchange(grid, messages, config.round_timeout)
-
-    def checked() -> Iterator[tuple[int, Message | None]]:
-        for reply in arriving:
-            cid = cid_of[reply.metadata.src_node_id]
-            fault = fault_of(reply)
-            if fault:
-                outcome.failures[cid] = fault
-            yield cid, None if fault else reply
-
-    def committed() -> Iterator[Message]:
-        answered = set()
-        for cid, reply in in_order(checked(), expected):
-            answered.add(cid)
-            outcome.rows.append(row(outcome.round, phase, str(cid), metrics_of(reply.content)))
-            yield reply
-        for cid in expected:
-            if cid not in answered and cid not in outcome.failures:
-                outcome.failures[cid] = f"no answer within {config.round_timeout:g} s (--round-timeout)"
-
-    return committed()
-
-
-def _require(min_results: int, outcome: Outcome) -> None:
-    """Raise TooFewAnswers, with the clients' reasons, if the round has fewer than `min_results` good train replies."""
-    good = sum(line["phase"] == MessageType.TRAIN for line in outcome.rows)
-    if good < min_results:
-        reasons = "; ".join(f"client {cid}: {reason}" for cid, reason in sorted(outcome.failures.items())[:3])
-        raise TooFewAnswers(
-            f"round {outcome.round} got {good} of at least {min_results} answers (--min-results); {reasons}"
-        )
-
-
-def _conform(new: ArrayRecord | None, old: ArrayRecord, strategy: Strategy) -> ArrayRecord:
-    """The strategy's arrays in the dtypes of the old ones (some of Flower's return float64)."""
-    if new is None:
-        raise RunFailed(f"{type(strategy).__name__} returned no arrays")
-    if new.keys() == old.keys() and any(new[name].dtype != old[name].dtype for name in old):
-        new = record({name: _cast(view(array), np.dtype(old[name].dtype)) for name, array in new.items()})
-    if fault := fault_of_arrays(new, old):
-        raise RunFailed(f"{type(strategy).__name__} returned arrays that cannot go on: {fault}")
-    return ArrayRecord({name: new[name] for name in old})
-
-
-def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`array` as `dtype`; a mean of whole numbers is rounded, for it may be 2.9999 where all clients sent 3."""
-    with np.errstate(over="ignore"):  # what overflows is not finite, which is looked for next
-        return (np.rint(array) if dtype.kind in "iu" else array).astype(dtype)
+    nodes = run.nodes.wait()
+    return {cid: nodes[cid] for cid in run.rests.cohort(nodes, phase, server_round, failed)}

@@ -8,7 +8,7 @@ from flwr.serverapp import Grid
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed
 from strategies.arrays import of_kind
-from strategies.checks import fault_of_arrays
+from strategies.checks import fault_of_arrays, one_line
 from strategies.exchange import exchange
 from strategies.nodes import Nodes
 
@@ -37,7 +37,7 @@ def _ask(grid: Grid, node_id: int, timeout: float, tell: dict) -> ArrayRecord | 
     question = Message(RecordDict({"config": ConfigRecord(tell)}), node_id, INITIAL_WEIGHTS)
     for reply in exchange(grid, [question], timeout):
         if reply.has_error():
-            return reply.error.reason
+            return one_line(reply.error.reason)
         arrays = next(iter(of_kind(reply.content, ArrayRecord).values()), ArrayRecord())
         return (fault_of_arrays(arrays, arrays) if arrays else "sent no arrays") or arrays
     return f"no answer within {timeout:g} s (--round-timeout)"

@@ -29,5 +29,5 @@ def test_an_unknown_command_is_one_line() -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
-        "python -m fedkeras dmeo: there is no such command; there are: demo, simulate, data, curves"
+        "python -m fedkeras dmeo: there is no such command; there are: demo, simulate, data, curves, certs"
     ]

@@ -24,6 +24,7 @@ from pathlib import Path
 from fedkeras.commands.process_tree import end_tree
 from fedkeras.config import Config, flag
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.reports import resuming
 
 ROOT = Path(__file__).resolve().parents[2]
 SAID = "server.py: "
@@ -52,19 +53,28 @@ _NOISE = re.compile(
 
 def main(args: Sequence[str]) -> int:
     """Run the simulation; returns 0 if it finished. Raises UserError, RunFailed."""
-    config = _absolute(Config.from_flags(args, "python -m fedkeras simulate"))
+    config = _absolute(resuming.from_flags(args, "python -m fedkeras simulate"))
+    if resuming.already_finished(config):
+        return 0
     if importlib.util.find_spec("ray") is None:
         raise UserError("Ray is missing: there is none for Python 3.13 on Windows; use `python server.py --spawn 2`")
     cpus = min(config.threads_per_client, os.cpu_count() or 1)  # Ray waits for ever for a CPU more than there is
     federation = f"num-supernodes={config.num_partitions} client-resources-num-cpus={cpus}"
+    if config.resume:
+        resuming.keep_settings(config)
     with _ended_by_sigterm(), _home() as home:
         print(f"simulating {config.num_partitions} clients: Flower and Ray start first, some 20 seconds", flush=True)
         with superlink(home) as environment:
             overrides = home / "run.toml"
-            overrides.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in changed(config).items()))
+            overrides.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in _told(config).items()))
             command = [_program("flwr"), "run", str(ROOT), "--stream", "--run-config", str(overrides)]
             folder = _show([*command, "--federation-config", federation], environment, Path(config.run_dir))
     return _verdict(folder)
+
+
+def _told(config: Config) -> dict:
+    """What the server app is told: all that is no default; of a run to resume its folder, where the rest stands."""
+    return {"resume": config.resume} if config.resume else changed(config)
 
 
 def changed(config: Config) -> dict:
@@ -157,9 +167,11 @@ def _ended_by_sigterm() -> Iterator[None]:
 def _absolute(config: Config) -> Config:
     """Paths as they are meant here: Flower runs the app in a directory of its own."""
     own_model = config.model.endswith((".keras", ".h5"))
+    run = str(Path(config.resume).absolute()) if config.resume else ""
     return replace(
         config,
-        run_dir=str(Path(config.run_dir or "runs").absolute()),
+        resume=run,
+        run_dir=str(Path(run).parent if run else Path(config.run_dir or "runs").absolute()),
         data_dir=str(Path(config.data_dir).absolute()) if config.data_dir else "",
         model=str(Path(config.model).absolute()) if own_model else config.model,
     )

@@ -1,17 +1,23 @@
 """What a run leaves behind: folder, history, summary, log, curves. Knows neither TensorFlow nor Flower nor gRPC."""
 
+from fedkeras.reports.checkpoint_file import Checkpoint
+from fedkeras.reports.checkpoints import Checkpoints
 from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.folder import RunFolder, create_run_folder
 from fedkeras.reports.history import History, read_history, read_rows
+from fedkeras.reports.lock import held
 from fedkeras.reports.log import start_log, stop_log
 from fedkeras.reports.recorder import Recorder
 from fedkeras.reports.summary import summarise
 
 __all__ = [
+    "Checkpoint",
+    "Checkpoints",
     "History",
     "Recorder",
     "RunFolder",
     "create_run_folder",
+    "held",
     "plot_curves",
     "read_history",
     "read_rows",

@@ -44,8 +44,20 @@ class RunFolder:
         return self.path / "curves.png"
 
     @property
+    def checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / ".lock"
+
+    @property
     def tensorboard_path(self) -> Path:
         return self.path / "tensorboard"
+
+    def write_config(self, config: Config) -> None:
+        """Write config.json in one step."""
+        replace_file(self.config_path, f"{json.dumps(config.to_run_config(), indent=2)}\n".encode())
 
     def write_summary(self, summary: dict) -> None:
         """Write summary.json in one step; NaN and infinity, which JSON does not know, become null."""
@@ -64,7 +76,7 @@ def create_run_folder(parent: Path, name: str, config: Config) -> RunFolder:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         folder = RunFolder(_first_free(parent, stem))
-        config.save(folder.config_path)
+        folder.write_config(config)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot make a run folder in {parent}: {reason}; choose another with --run-dir") from error

@@ -3,6 +3,7 @@
 One choice, made once a run, for the live table, the summary and the curves alike.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -35,6 +36,20 @@ def choose_headline(rows: Iterable[Mapping[str, object]]) -> Headline | None:
         if chosen:
             return Headline(source, _metric(chosen))
     return None
+
+
+def best(rows: Iterable[Mapping[str, object]]) -> Mapping[str, object]:
+    """The first row of the highest accuracy, else of the lowest loss; an empty mapping if there is neither."""
+    rows = list(rows)
+    accurate = [row for row in rows if finite(row.get("accuracy")) is not None]
+    if accurate:
+        return max(accurate, key=lambda row: row["accuracy"])
+    return min((row for row in rows if finite(row.get("loss")) is not None), key=lambda row: row["loss"], default={})
+
+
+def finite(value: object) -> float | None:
+    """A figure as a float; None for what is no number, or one that a diverged run gives."""
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
 
 
 def _metric(rows: list[Mapping[str, object]]) -> str:

@@ -39,6 +39,7 @@ class History:
             replace_file(path, _lines([], self.columns, header=True))
         elif len(whole) != path.stat().st_size:
             replace_file(path, whole)  # a torn line would swallow the row appended after it
+        self.num_rows = max(0, whole.count(b"\n") - 1)
 
     def append(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Append rows and hand them to the operating system before returning.
@@ -46,6 +47,10 @@ class History:
         Raises UserError on a full disk; earlier rows stay readable.
         """
         rows = list(rows)
+        self._append(rows)
+        self.num_rows += len(rows)
+
+    def _append(self, rows: list[Mapping[str, object]]) -> None:
         new = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in self.columns]
         if new:
             columns = self.columns + new
@@ -53,6 +58,18 @@ class History:
             self.columns = columns
         elif rows:
             _append(self.path, _lines(rows, self.columns))
+
+
+def count_rows(path: Path) -> int:
+    """How many whole rows there are; 0 without a file. Raises UserError if it cannot be read."""
+    return max(0, _whole_lines(path).count(b"\n") - 1) if path.exists() else 0
+
+
+def cut_rows(path: Path, rows: int) -> None:
+    """Keep the first `rows` rows of a history, in one step. A column that only later rows had stays, empty."""
+    if path.exists():
+        lines = _whole_lines(path).split(b"\n")[:-1]
+        replace_file(path, b"".join(line + b"\n" for line in lines[: rows + 1]))
 
 
 def read_rows(path: Path) -> list[Row]:

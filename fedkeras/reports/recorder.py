@@ -40,9 +40,10 @@ class Recorder:
             recorder.finish(num_weights=6_603_710)
     """
 
-    def __init__(self, folder: RunFolder, config: Config, live: bool | None = None) -> None:
+    def __init__(self, folder: RunFolder, config: Config, live: bool | None = None, before: float = 0.0) -> None:
         """`live`: force or forbid the progress bar; None: where stdout is a terminal.
 
+        `before`: seconds that earlier parts of a resumed run have taken, which the summary adds.
         Raises UserError if --tensorboard is asked for and tensorboardX is missing.
         """
         self._folder = folder
@@ -50,6 +51,7 @@ class Recorder:
         self._tensorboard = TensorBoard(folder.tensorboard_path) if config.tensorboard else None
         self._history = History(folder.history_path)
         self._terminal = Terminal(config.num_server_rounds, live)
+        self._before = before
         self._started = time.perf_counter()
         self._finished = False
 
@@ -64,6 +66,16 @@ class Recorder:
                 self._leave("failed" if kind and issubclass(kind, Exception) else "interrupted", error)
         finally:
             self._close()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run until now, over all its parts."""
+        return self._before + time.perf_counter() - self._started
+
+    @property
+    def history_rows(self) -> int:
+        """How many rows history.csv has."""
+        return self._history.num_rows
 
     def round_finished(self, outcome: Outcome) -> None:
         """Keep and show one round. Raises UserError if the disk takes no more."""
@@ -85,7 +97,7 @@ class Recorder:
         """
         self._finished = True
         rows = read_rows(self._folder.history_path)
-        summary = summarise(self._config, rows, time.perf_counter() - self._started, status, **more)
+        summary = summarise(self._config, rows, self.seconds, status, **more)
         self._folder.write_summary(summary)  # before the picture: figures first, should anything break
         self._close()
         if summary["source"] and summary["rounds"]:  # a lone round 0 is no curve

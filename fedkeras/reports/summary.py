@@ -1,14 +1,12 @@
 """summary.json: the figures of a finished run, for people who compare runs and for scripts."""
 
 import importlib.metadata
-import math
 import platform
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from pathlib import Path
 
 from fedkeras.config import Config
-from fedkeras.reports.headline import choose_headline
+from fedkeras.reports.headline import best, choose_headline, finite
 from fedkeras.reports.history import read_rows
 
 STATUSES = ("finished", "interrupted", "failed")
@@ -30,7 +28,7 @@ def summarise(
     headline = choose_headline(rows)
     shown = headline.select(rows) if headline else []
     last = shown[-1] if shown else {}
-    best = _best(shown)
+    top = best(shown)
     return {
         "status": status,
         "dataset": config.dataset,
@@ -38,10 +36,10 @@ def summarise(
         "strategy": config.strategy,
         "rounds": max((row["round"] for row in rows), default=0),
         "source": headline.source if headline else None,
-        "accuracy": _finite(last.get("accuracy")),
-        "loss": _finite(last.get("loss")),
-        "best_accuracy": _finite(best.get("accuracy")),
-        "best_round": best.get("round"),
+        "accuracy": finite(last.get("accuracy")),
+        "loss": finite(last.get("loss")),
+        "best_accuracy": finite(top.get("accuracy")),
+        "best_round": top.get("round"),
         "seconds": round(seconds, 3),
         "clients": config.num_partitions,
         "seed": config.seed,
@@ -52,18 +50,6 @@ def summarise(
 def versions() -> dict[str, str | None]:
     """Versions of Python and of what decides the figures, read without importing any of it; None: not installed."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-
-
-def _best(rows: list[Mapping[str, object]]) -> Mapping[str, object]:
-    """The first round of the highest accuracy, else of the lowest loss; an empty mapping if there is neither."""
-    accurate = [row for row in rows if _finite(row.get("accuracy")) is not None]
-    if accurate:
-        return max(accurate, key=lambda row: row["accuracy"])
-    return min((row for row in rows if _finite(row.get("loss")) is not None), key=lambda row: row["loss"], default={})
-
-
-def _finite(value: object) -> float | None:
-    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
 
 
 def _version(name: str) -> str | None:

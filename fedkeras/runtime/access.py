@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from fedkeras.config import Config
+from fedkeras.runtime.passphrase import read_passphrase
+
 
 @dataclass(frozen=True)
 class Access:
@@ -16,3 +19,10 @@ class Access:
     demands certificates of its clients."""
     insecure: bool = False
     """Plaintext beyond loopback is allowed."""
+
+
+def access_of_server(config: Config) -> Access:
+    """What the flags of server.py say. Raises UserError where the passphrase cannot be read."""
+    return Access(
+        read_passphrase(config.passphrase_file), config.tls_cert, config.tls_key, config.tls_client_ca, config.insecure
+    )

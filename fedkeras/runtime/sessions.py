@@ -1,104 +1,285 @@
-"""Who is connected, and which messages wait for whom: a process with partitions of its own, or a pool that shares some.
+"""Who takes part, and which messages wait for whom: a process with partitions of its own, or a pool that shares some.
 
-A pool's processes all serve the same partitions, and whoever is free takes the next message. What a client computes is
-a function of its message, so it does not matter who does it, and nobody waits while another has two to do.
+A session outlives its connection: a process that comes back in time goes on where it was. A pool's processes all serve
+the same partitions, and whoever is free takes the next message. What a client computes is a function of its message, so
+it does not matter who does it. Everything here runs in the network's loop, but for `Sessions.cids`.
 """
 
 import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+
+from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello, Settled
+from fedkeras.runtime.wire import Outgoing
+
+log = logging.getLogger("fedkeras")
 
 IN_FLIGHT = 2
 """Messages a pool's process may hold: one to work on and one that has already arrived."""
 
+QUEUE = 4096
+"""Messages that may wait for a process. A round sends one; an app that sends this many without waiting is mistaken."""
+
+REMEMBERED = 256
+"""Messages a session was given lately, whose replies may come twice or late."""
+
 
 @dataclass(eq=False)
 class Session:
-    """One client process. `holding` are the messages it was sent and has not answered."""
+    """One client process. `holding` are the messages it was given and has not answered; None where nobody waits."""
 
     cids: tuple[int, ...]
-    peer: str
     line: "Line"
-    holding: set[str] = field(default_factory=set)
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT))
+    name: bytes = field(default_factory=lambda: os.urandom(16))
+    holding: dict[str, Outgoing | None] = field(default_factory=dict)
+    given: dict[str, None] = field(default_factory=dict)
+    settled: deque[str] = field(default_factory=deque)
+    again: deque[str] = field(default_factory=deque)
+    link: "Link | None" = None
+    expiry: asyncio.TimerHandle | None = None
 
-    async def next(self) -> tuple | None:
-        """The next message for this process, when it may hold one more; None when it is to be sent away."""
-        if self.line.shared:
-            await self.slots.acquire()
-        item = await self.line.queue.get()
-        if item is None:
+    def give(self) -> Outgoing | None:
+        """The next message for this process, if there is one and it may hold one more."""
+        while self.again:
+            if outgoing := self.holding.get(self.again.popleft()):
+                return outgoing
+        if not self.line.waiting or (self.line.shared and len(self.holding) >= IN_FLIGHT):
             return None
-        message_id, outgoing = item
-        self.holding.add(message_id)
+        message_id = next(iter(self.line.waiting))
+        self.holding[message_id] = outgoing = self.line.waiting.pop(message_id)
+        self.given[message_id] = None
+        while len(self.given) > REMEMBERED + len(self.holding):
+            self.given.pop(next(iter(self.given)))
         return outgoing
 
-    def answered(self, message_id: str) -> None:
-        """Note a reply."""
-        if message_id in self.holding:
-            self.holding.discard(message_id)
-            self.slots.release()
+    def settle(self, message_id: str) -> None:
+        """Tell the process that nothing more is wanted of it for this message."""
+        self.settled.append(message_id)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the connection look what there is to send."""
+        if self.link:
+            self.link.wake.set()
+
+
+@dataclass(eq=False)
+class Link:
+    """One connection of a session; `goodbye` is the last thing to send on it."""
+
+    session: Session
+    peer: str
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    goodbye: Goodbye | None = None
+
+    def close(self, goodbye: Goodbye) -> None:
+        """End it."""
+        self.goodbye = goodbye
+        self.wake.set()
+
+    async def next(self) -> Outgoing | Frame:
+        """The next thing to send: a message, a Settled, at last a Goodbye."""
+        while True:
+            self.wake.clear()
+            if self.goodbye:
+                return Frame(goodbye=self.goodbye)
+            if self.session.settled:
+                return Frame(settled=Settled(message_id=self.session.settled.popleft()))
+            if outgoing := self.session.give():
+                return outgoing
+            await self.wake.wait()
 
 
 @dataclass(eq=False)
 class Line:
     """The messages that wait for a process, or for a pool's."""
 
+    cids: tuple[int, ...]
     shared: bool
-    queue: asyncio.Queue = field(default_factory=asyncio.Queue)
+    waiting: dict[str, Outgoing] = field(default_factory=dict)
     members: set[Session] = field(default_factory=set)
+    returned: set[str] = field(default_factory=set)
 
-    def dismiss(self) -> None:
-        """Send all members away, whatever was still waiting for them."""
-        while not self.queue.empty():
-            self.queue.get_nowait()
+    def is_served(self) -> bool:
+        """True if one of its processes is connected now."""
+        return any(member.link for member in self.members)
+
+    def take_back(self, session: Session) -> None:
+        """Put what a process holds in front of the line, for others."""
+        held = {key: outgoing for key, outgoing in session.holding.items() if outgoing}
+        session.holding.clear()
+        self.returned.update(held)
+        self.waiting = held | self.waiting
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all connections look what there is to send."""
         for member in self.members:
-            member.slots.release()
-            self.queue.put_nowait(None)
+            member.wake()
 
 
 class Sessions:
-    """All connected processes, and the line for each client id. Used in the network's loop; `cids` from any thread."""
+    """All processes, and the line for each client id.
 
-    def __init__(self) -> None:
+    `grace`: seconds for which a process that lost its connection is waited for. `fail(message_ids, cids, reason)` is
+    called for messages that nobody will answer: these, and all that these clients owe.
+    """
+
+    def __init__(self, grace: float, fail: Callable[[Iterable[str], Iterable[int], str], None]) -> None:
+        self._grace, self._fail = grace, fail
         self._lines: dict[int, Line] = {}
+        self._names: dict[bytes, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def cids(self) -> list[int]:
-        """The client ids that somebody serves."""
+        """The client ids that somebody serves, or is expected back to serve."""
         return list(self._lines)
 
-    def taken(self, cids: tuple[int, ...], shared: bool) -> int | None:
-        """The first of these client ids that is served already by others than this pool; None if there is none."""
-        for cid in cids:
+    def forget_session(self, name: bytes) -> None:
+        """A process that came back when all was over has been told."""
+        if session := self._names.get(name):
+            self._leave(session, "it was told that the run is over")
+
+    def taken(self, hello: Hello) -> int | None:
+        """The first of its client ids that others serve already, not being this process's own pool; None: none is."""
+        cids, mine = tuple(hello.cids), self._names.get(hello.session)
+        for cid in () if hello.replace else cids:
             line = self._lines.get(cid)
-            if line and not (shared and line.shared and all(member.cids == cids for member in line.members)):
+            pool = line and hello.shared and line.shared and line.cids == cids
+            if line and line.is_served() and not pool and not (mine and mine.line is line):
                 return cid
         return None
 
-    def join(self, cids: tuple[int, ...], peer: str, shared: bool) -> Session:
-        """Add a process that `taken` does not speak against."""
-        line = self._lines.get(cids[0]) or Line(shared)
-        session = Session(cids, peer, line)
+    def join(self, hello: Hello, peer: str) -> tuple[Link, bool]:
+        """Add a process that `taken` does not speak against; True if it goes on with a session that it had."""
+        cids, session = tuple(hello.cids), self._names.get(hello.session)
+        if session and session.cids == cids:
+            return self._come_back(session, hello, peer), True
+        line = self._inherit(cids, hello.shared)
+        session = Session(cids, line)
+        session.link = link = Link(session, peer)
         line.members.add(session)
         self._lines.update(dict.fromkeys(cids, line))
-        return session
+        self._names[session.name] = session
+        return link, False
 
-    def leave(self, session: Session) -> bool:
-        """Remove a process; True if nobody serves its client ids now."""
-        session.line.members.discard(session)
-        if session.line.members:
+    def put(self, cid: int, message_id: str, outgoing: Outgoing) -> str:
+        """Queue a message for whoever serves `cid`; why not, if it cannot be."""
+        line = self._lines.get(cid)
+        if line is None:
+            return "is not connected"
+        if len(line.waiting) >= QUEUE:
+            return f"has {QUEUE} messages waiting already"
+        line.waiting[message_id] = outgoing
+        line.wake()
+        return ""
+
+    def answered(self, session: Session, message_id: str) -> bool:
+        """Note a reply; False if the process was never given this message."""
+        if message_id not in session.given:
             return False
-        for cid in session.cids:
-            self._lines.pop(cid, None)
+        session.line.waiting.pop(message_id, None)  # taken back for others meanwhile: they need not
+        session.holding.pop(message_id, None)
+        session.line.returned.discard(message_id)
+        session.settle(message_id)
         return True
 
-    def put(self, cid: int, message_id: str, outgoing: tuple) -> bool:
-        """Queue a message for whoever serves `cid`; False if nobody does."""
-        line = self._lines.get(cid)
-        if line:
-            line.queue.put_nowait((message_id, outgoing))
-        return line is not None
+    def forget(self, message_ids: Iterable[str]) -> None:
+        """Nobody waits for these: they are not sent, or not begun, if there is still time."""
+        for message_id in message_ids:
+            for line in set(self._lines.values()):
+                line.waiting.pop(message_id, None)
+                line.returned.discard(message_id)
+                for member in line.members:
+                    if message_id in member.holding:
+                        member.holding[message_id] = None  # it still counts as held: the process may be at work on it
+                        member.settle(message_id)
 
-    def dismiss(self) -> None:
-        """Send everyone away."""
-        for line in set(self._lines.values()):
-            line.dismiss()
+    def lost(self, link: Link, reason: str, final: bool) -> None:
+        """A connection ended; unless that is final, its process may come back within the grace."""
+        session = link.session
+        if session.link is not link:
+            return  # it has another one already, or is forgotten
+        session.link = None
+        if final or not self._grace:
+            self._leave(session, reason)
+            return
+        log.info("client %s: %s; it has %g s to come back", label(session.cids), reason, self._grace)
+        if session.line.is_served():
+            self._hand_over(session, reason)
+        session.expiry = asyncio.get_running_loop().call_later(self._grace, self._leave, session, reason)
+
+    def dismiss(self, goodbye: Goodbye) -> None:
+        """Send everyone away, whatever was still waiting for them."""
+        for session in self._names.values():
+            if session.link:
+                session.link.close(goodbye)
+
+    def _come_back(self, session: Session, hello: Hello, peer: str) -> Link:
+        if session.link:  # the old connection is dead, and this is how the server learns of it
+            session.link.close(Goodbye(reason="it is connected again", again=True))
+        if session.expiry:
+            session.expiry.cancel()
+            session.expiry = None
+        session.link = Link(session, peer)
+        session.settled.clear()  # Welcome says it all
+        # What was under way when the connection broke is sent again from its beginning.
+        session.again = deque(key for key, outgoing in session.holding.items() if outgoing and key not in hello.held)
+        return session.link
+
+    def _inherit(self, cids: tuple[int, ...], shared: bool) -> Line:
+        """The line for a new process: its pool's, or what one that is away, or replaced, with the same ids has left."""
+        reason = "another client took its place"
+        for line in {self._lines[cid] for cid in cids if cid in self._lines}:
+            if line.cids == cids and line.shared and shared:
+                return line
+            for member in list(line.members):
+                if member.link:
+                    member.link.close(Goodbye(reason=f"{reason} (--replace)"))
+                    member.link = None
+                if line.cids == cids:
+                    line.take_back(member)
+                    self._drop(member)
+                else:
+                    self._leave(member, reason)
+            if line.cids == cids:
+                line.shared = shared
+                return line
+        return Line(cids, shared)
+
+    def _hand_over(self, session: Session, reason: str) -> None:
+        """Let the rest of a pool do it, but not what two processes have been lost over: it might be the reason."""
+        twice = [key for key in session.holding if key in session.line.returned]
+        for message_id in twice:
+            del session.holding[message_id]
+        session.line.take_back(session)
+        self._fail(twice, (), f"is gone: {reason}, as the process before it")
+
+    def _leave(self, session: Session, reason: str) -> None:
+        """Forget a process; what it owes is done by the rest of its pool, or nobody will do it."""
+        line = session.line
+        self._drop(session)
+        log.info("client %s is gone: %s", label(session.cids), reason)
+        if line.members:
+            self._hand_over(session, reason)
+            return
+        for cid in session.cids:
+            self._lines.pop(cid, None)
+        self._fail(session.holding, session.cids, f"is gone: {reason}")
+
+    def _drop(self, session: Session) -> None:
+        if session.expiry:
+            session.expiry.cancel()
+            session.expiry = None
+        session.line.members.discard(session)
+        self._names.pop(session.name, None)
+
+
+def label(cids: tuple[int, ...]) -> str:
+    """Client ids in a log line."""
+    return str(cids[0]) if len(cids) == 1 else f"{cids[0]}-{cids[-1]}"

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fedkeras.config import Config
 from fedkeras.errors import UserError
 
 log = logging.getLogger("fedkeras")
@@ -18,23 +19,24 @@ GRACE_SECONDS = 10.0
 
 
 @contextlib.contextmanager
-def clients(
-    count: int, num_partitions: int, server: str, data_dir: str, all_ended: Callable[[str], None]
-) -> Iterator[list[subprocess.Popen]]:
-    """Run `count` processes of client.py, which serve all partitions between them, meanwhile.
+def clients(config: Config, port: int, all_ended: Callable[[str], None]) -> Iterator[list[subprocess.Popen]]:
+    """Run `config.spawn` processes of client.py, which serve all partitions between them, meanwhile.
 
     When the last of them ends, `all_ended` is called with a line that says so: nobody is left to wait for. On leaving,
     processes that do not end by themselves are terminated. 0: no process. Raises UserError for more processes than
-    partitions.
+    partitions, and where the server demands what a spawned client does not have.
     """
-    if count > num_partitions:
+    if config.spawn > config.num_partitions:
         raise UserError(
-            f"--spawn {count} is more processes than there are partitions (--num-partitions {num_partitions})"
+            f"--spawn {config.spawn} is more processes than there are partitions "
+            f"(--num-partitions {config.num_partitions})"
         )
+    if config.spawn and config.tls_client_ca:
+        raise UserError("--spawn starts clients without certificates of their own: leave out --tls-client-ca")
     processes = []
     try:
         with _signals_later():
-            _start(processes, count, num_partitions, server, data_dir)
+            _start(processes, config, port)
         if processes:
             threading.Thread(target=_watch, args=(processes, all_ended), name="fedkeras-spawn", daemon=True).start()
         yield processes
@@ -47,15 +49,29 @@ def clients(
             _end(process)
 
 
-def _start(processes: list[subprocess.Popen], count: int, num_partitions: int, server: str, data_dir: str) -> None:
-    """Start `count` processes and put each into the list at once, so that none is lost if the next cannot start."""
+def _start(processes: list[subprocess.Popen], config: Config, port: int) -> None:
+    """Start the processes and put each into the list at once, so that none is lost if the next cannot start."""
+    # The server's own chain holds the authority that signed it, and names this machine (`python -m fedkeras certs`).
+    given = {
+        "--server": f"{'[::1]' if config.host == '::1' else '127.0.0.1'}:{port}",
+        "--data-dir": config.data_dir,
+        "--app": config.app,
+        "--passphrase-file": config.passphrase_file,
+        "--tls-ca": config.tls_cert,
+    }
+    flags = [word for flag, value in given.items() if value for word in (flag, value)]
+    count, partitions = config.spawn, config.num_partitions
     for number in range(count):
         # With more partitions than processes, all serve all: a cohort is then never seven for one and three for the
-        # other. With one each, a process needs to load its own client's data only.
-        cids = ["--cid", f"0-{num_partitions - 1}", "--shared"] if count < num_partitions else ["--cid", str(number)]
-        command = [sys.executable, str(CLIENT), *cids, "--server", server]
-        command += ["--data-dir", data_dir] if data_dir else []
-        processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        # other. With one each, a process needs to load its own client's data only. Another app may keep something in
+        # its context.state, and in split learning a client is half-way between two messages: such processes share none.
+        shared = count < partitions and not config.app and config.split == "off"
+        own = ",".join(str(cid) for cid in range(number, partitions, count))
+        cids = ["--cid", f"0-{partitions - 1}", "--shared"] if shared else ["--cid", own]
+        command = [sys.executable, str(CLIENT), *cids, *flags]
+        # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        processes.append(subprocess.Popen(command, start_new_session=True, **quiet))
 
 
 @contextlib.contextmanager

@@ -23,8 +23,9 @@ def start(tmp_path: Path) -> Iterator[Starter]:
 
 @pytest.fixture
 def grid() -> Iterator[GrpcGrid]:
-    """A listening grid of 50 partitions."""
-    with GrpcGrid("127.0.0.1", 0, 50, {"dataset": "digits", "num-partitions": 50}) as listening:
+    """A listening grid of 50 partitions; a client whose connection is lost is gone."""
+    told = {"dataset": "digits", "num-partitions": 50}
+    with GrpcGrid("127.0.0.1", 0, 50, told, reconnect_grace=0) as listening:
         yield listening
 
 

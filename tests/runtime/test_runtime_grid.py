@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from processes import Starter, until
 
 from fedkeras.runtime import wire
-from fedkeras.runtime.federation_pb2 import Frame, Header, Hello
+from fedkeras.runtime.federation_pb2 import Frame, Header, Hello, Proof
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.identity import cid_of, node_id_of
 
@@ -289,7 +289,7 @@ def test_garbage_on_the_port_does_no_harm(toy, ask, grid: GrpcGrid) -> None:
 
 @pytest.mark.parametrize(
     ("forged", "fault"),
-    [(0, "a message of client 0, which it is not"), (7, "a reply to another client's message")],
+    [(0, "a message of client 0, which it is not"), (7, "a reply to a message that it was never sent")],
 )
 def test_a_client_that_breaks_the_protocol_is_closed_and_named(
     toy, grid: GrpcGrid, question, caplog, forged: int, fault: str
@@ -299,8 +299,10 @@ def test_a_client_that_breaks_the_protocol_is_closed_and_named(
     hello = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), cids=[7])
     to_server = queue.SimpleQueue()
     to_server.put(Frame(hello=hello).SerializeToString())
+    to_server.put(Frame(proof=Proof()).SerializeToString())
     with grpc.insecure_channel(grid.address) as channel:
         stream = channel.stream_stream(wire.METHOD)(iter(to_server.get, None), timeout=60)
+        assert wire.parse(next(stream)).HasField("challenge")
         assert wire.parse(next(stream)).HasField("welcome")
         until(lambda: 7 in grid.cids().values(), "client 7")
         (other,) = grid.push_messages([question(0, "wait", seconds=1.0)])
@@ -308,7 +310,7 @@ def test_a_client_that_breaks_the_protocol_is_closed_and_named(
         reply = Header(cid=forged, reply_to_message_id=other, message_type="train")
         to_server.put(Frame(header=reply).SerializeToString())
         (reply,) = until(lambda: grid.wait_for_replies([own], 1), "the error reply")
-        assert reply.error.reason == "is gone: broke the protocol"
+        assert reply.error.reason == f"is gone: it sent {fault}"
         to_server.put(None)
     assert f"closing the stream of client 7, which sent {fault}" in caplog.text
     (reply,) = until(lambda: grid.wait_for_replies([other], 1), "client 0's own reply")
@@ -318,7 +320,7 @@ def test_a_client_that_breaks_the_protocol_is_closed_and_named(
 def test_the_server_vanishes(start: Starter) -> None:
     """Killed, it says nothing; its clients notice, and end with a line."""
     server, address = start.server("--num-partitions", 1)
-    client = start.toy(address, 0, "--seconds", 0.05)
+    client = start.toy(address, 0, "--seconds", 0.05, "--max-wait", 1.0)
     client.said("joined")
     os.kill(server.popen.pid, signal.SIGKILL)
     assert client.ended(ENDS_SOON) == 3

@@ -10,7 +10,7 @@ from processes import Starter, until
 from fedkeras.config import Config
 from fedkeras.reports.history import read_rows
 
-FILES = {"config.json", "history.csv", "model.keras", "summary.json", "run.log", "curves.png"}
+FILES = {"config.json", "history.csv", "model.keras", "summary.json", "run.log", "curves.png", "checkpoints"}
 
 
 def complaints(stderr: str) -> list[str]:
@@ -28,7 +28,7 @@ def test_all_processes_end_well(run: SimpleNamespace) -> None:
 
 
 def test_the_run_folder_is_complete(run: SimpleNamespace) -> None:
-    assert {path.name for path in run.folder.iterdir()} == FILES
+    assert {path.name for path in run.folder.iterdir() if path.name != ".lock"} == FILES
     assert Config.load(run.folder / "config.json") == Config(port=0, num_server_rounds=ROUNDS)
     summary = json.loads((run.folder / "summary.json").read_text())
     assert summary["status"] == "finished"
@@ -50,13 +50,13 @@ def test_history_has_a_row_for_everyone_in_every_round(run: SimpleNamespace) -> 
 
 def test_spawned_clients_do_the_same(spawned_run: SimpleNamespace) -> None:
     assert spawned_run.statuses == [0], spawned_run.server.err
-    assert {path.name for path in spawned_run.folder.iterdir()} == FILES
+    assert {path.name for path in spawned_run.folder.iterdir() if path.name != ".lock"} == FILES
     assert complaints(spawned_run.server.err) == []
 
 
 def test_a_client_killed_in_mid_run_is_named_and_the_others_finish(start: Starter) -> None:
     rounds = 25
-    server, address = start.server("--num-server-rounds", rounds, "--no-central-evaluation")
+    server, address = start.server("--num-server-rounds", rounds, "--no-central-evaluation", "--reconnect-grace", 1)
     others, victim = start.client(address, "0,1"), start.client(address, 2)
     server.said("\n    3 ")  # the third round's line
     victim.popen.kill()

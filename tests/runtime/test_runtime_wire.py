@@ -1,5 +1,6 @@
 """Messages survive the wire, and bytes that are no message do no harm."""
 
+import hashlib
 import itertools
 import math
 import tracemalloc
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedkeras.runtime import wire
+from fedkeras.runtime.assembler import Assembler
 from fedkeras.runtime.federation_pb2 import ArrayInfo, Arrays, Frame, Goodbye, Header, Hello, Record, Welcome
 
 RUN, SERVER, NODE = 7, 1, 5
@@ -29,7 +31,7 @@ def sent(message: Message, cid: int = 4) -> list[bytes]:
 
 def received(frames: list[bytes]) -> list[Message]:
     """The messages in these frames."""
-    assembler = wire.Assembler()
+    assembler = Assembler()
     complete = filter(None, (assembler.add(wire.parse(frame)) for frame in frames))
     return [wire.decode(header, pieces, RUN, SERVER, NODE) for header, pieces in complete]
 
@@ -256,7 +258,9 @@ def header_for(*sizes: int, payload: int | None = None) -> Frame:
     [
         ([memoryview(b"abc")], "belongs to no message"),
         ([header_for(4), memoryview(b"abcde")], "belongs to no message"),
-        ([header_for(4), memoryview(b"abcd"), memoryview(b"e")], "belongs to no message"),
+        ([header_for(4), memoryview(b"ab"), memoryview(b"cd")], "belongs to no message"),
+        ([header_for(4), memoryview(b"abcd")], "not those that its digest was taken of"),
+        ([header_for(1 << 31)], "a message of 2147483648 bytes; at most 1073741824 are taken"),
         ([header_for(4), memoryview(b"")], "belongs to no message"),
         ([header_for(4), header_for(4)], "before the last one was complete"),
         ([header_for(4, 4, payload=7)], "do not add up"),
@@ -269,7 +273,7 @@ def header_for(*sizes: int, payload: int | None = None) -> Frame:
     ],
 )
 def test_frames_that_make_no_sense_are_refused(frames: list, fault: str) -> None:
-    assembler = wire.Assembler()
+    assembler = Assembler()
     with pytest.raises(wire.WireError, match=fault):
         for frame in frames:
             assembler.add(frame)
@@ -279,24 +283,29 @@ def test_a_promise_of_bytes_takes_no_memory() -> None:
     """A header may announce what it likes: only bytes that came are held."""
     tracemalloc.start()
     try:
-        assembler = wire.Assembler()
-        assert assembler.add(header_for(1 << 62)) is None
-        assert assembler.add(wire.parse(Frame(chunk=bytes(1000)).SerializeToString())) is None
+        assembler = Assembler()
+        assert assembler.add(header_for(1 << 30)) is None
         assert wire.parse(b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\x7f" + bytes(10)) == Frame()
         assert tracemalloc.get_traced_memory()[1] < 100_000
+        assert assembler.add(wire.parse(Frame(chunk=bytes(wire.CHUNK_BYTES)).SerializeToString())) is None
+        assert tracemalloc.get_traced_memory()[1] < 4 * wire.CHUNK_BYTES
     finally:
         tracemalloc.stop()
 
 
 def test_a_header_may_refer_to_the_last_payload_on_a_nodes_side_only() -> None:
-    sent = [Frame(header=Header(payload_bytes=3, records=[array_record(3)])), memoryview(b"abc")]
-    again = Frame(header=Header(payload_bytes=3, records=[array_record(3)], same_payload=True))
-    node = wire.Assembler(keep=True)
+    digest = hashlib.sha256(b"abc").digest()
+    sent = [Frame(header=Header(payload_bytes=3, records=[array_record(3)], digest=digest)), memoryview(b"abc")]
+    again = Frame(header=Header(payload_bytes=3, records=[array_record(3)], digest=digest, same_payload=True))
+    node = Assembler(keep=True)
     assert [node.add(frame) is not None for frame in sent] == [False, True]
     assert [bytes(piece) for piece in node.add(again)[1]] == [b"abc"]
     with pytest.raises(wire.WireError, match="not there"):
-        node.add(Frame(header=Header(payload_bytes=2, records=[array_record(2)], same_payload=True)))
-    server = wire.Assembler()
+        node.add(Frame(header=Header(payload_bytes=2, records=[array_record(2)], digest=digest, same_payload=True)))
+    with pytest.raises(wire.WireError, match="not there"):
+        other = hashlib.sha256(b"abd").digest()
+        Assembler(keep=True).add(Frame(header=Header(digest=other, same_payload=True)))
+    server = Assembler()
     assert [server.add(frame) is not None for frame in sent] == [False, True]
     with pytest.raises(wire.WireError, match="not there"):
         server.add(again)

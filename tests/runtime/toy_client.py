@@ -13,7 +13,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fedkeras.errors import UserError, complain
-from fedkeras.runtime import node, wire
+from fedkeras.runtime import membership, node, wire
+from fedkeras.runtime.access import Access
+from fedkeras.runtime.passphrase import read_passphrase
 
 app = ClientApp()
 
@@ -112,15 +114,27 @@ def main() -> int:
     parser.add_argument("--max-wait", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=0.0, help="for each training")
     parser.add_argument("--shared", action="store_true")
+    parser.add_argument("--replace", action="store_true")
+    parser.add_argument("--passphrase-file", default="")
+    parser.add_argument("--tls-ca", default="")
     parser.add_argument("--protocol", type=int, default=wire.PROTOCOL)
     parser.add_argument("--version", default="")
     flags = parser.parse_args()
     wire.PROTOCOL = flags.protocol
     if flags.version:
-        node.version = lambda _: flags.version
+        membership.version = lambda _: flags.version
     try:
-        own = {"seconds": flags.seconds}
-        node.serve(app, flags.server, flags.cids, own, flags.max_wait, say=say, shared=flags.shared)
+        node.serve(
+            app,
+            flags.server,
+            flags.cids,
+            {"seconds": flags.seconds},
+            flags.max_wait,
+            say=say,
+            shared=flags.shared,
+            access=Access(read_passphrase(flags.passphrase_file), tls_ca=flags.tls_ca),
+            replace=flags.replace,
+        )
     except UserError as error:
         return complain("toy", error)
     return 0

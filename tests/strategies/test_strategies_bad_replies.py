@@ -12,7 +12,7 @@ from toy_federation import ToyClients, content, federate, floats, npy, npy_heade
 
 import strategies
 from strategies.arrays import record, view
-from strategies.checks import fault_of_arrays, fault_of_evaluate, fault_of_train
+from strategies.checks import fault_of_arrays, fault_of_evaluate, fault_of_train, one_line
 
 START = floats(w=[[0, 0, 0], [0, 0, 0]], b=[0, 0])
 GOOD = floats(w=[[1, 1, 1], [1, 1, 1]], b=[1, 1])
@@ -42,8 +42,8 @@ def with_value(value):
     return with_w(array)
 
 
-def raises():
-    raise ZeroDivisionError("the client's own bug")
+def raises(text="the client's own bug"):
+    raise ZeroDivisionError(text)
 
 
 def two_array_records():
@@ -131,6 +131,20 @@ BAD = {
     "a metric too large for a float": (with_metrics(**{"num-examples": 1, "loss": 10**400}), "metric 'loss' is not"),
     "a metric named as a column": (with_metrics(**{"num-examples": 1, "client": 7}), "'client' has the name of a col"),
     "a second count": (with_metrics(**{"num-examples": 1, "num_examples": 9}), "'num_examples' has the name of a col"),
+    "a hundred and one metrics": (
+        with_metrics(**{"num-examples": 1, **{f"m{n}": 0.5 for n in range(100)}}),
+        "sent 101 metrics, more than 100",
+    ),
+    "a name of 101 characters": (
+        with_metrics(**{"num-examples": 1, "m" * 101: 0.5}),
+        f"the name of metric '{'m' * 100}' is longer than 100 characters",
+    ),
+    "a name of two lines": (with_metrics(**{"num-examples": 1, "m\n0": 0.5}), r"metric 'm\n0' is longer than 100"),
+    "examples of 5000 digits": (examples(10**5000), "says it has far too many examples"),
+    "a million examples": (with_metrics(**{"num-examples": [1] * 10**6}), "says it has [1, 1, 1"),
+    "a huge array name": (lambda: content({**GOOD, "x" * 10**6: W}), "other arrays than it was given: xxx"),
+    "a long story": (lambda: raises("word " * 10**5), "ZeroDivisionError: word word"),
+    "a coloured story": (lambda: raises("\x1b[31mred\u202e"), "ZeroDivisionError: [31mred"),
     "two array records": (two_array_records, "sent 2 array records, not one"),
     "two metric records": (two_metric_records, "sent 2 metric records, not one"),
     "no metrics": (lambda: RecordDict({"arrays": record(GOOD)}), "sent 0 metric records"),
@@ -160,7 +174,8 @@ def test_a_bad_reply_is_that_clients_failure(name, spec):
     final, [outcome] = run_with_a_bad_client_1(spec, bad)
     assert list(outcome.failures) == [1]
     assert reason in outcome.failures[1]
-    assert "\n" not in outcome.failures[1]
+    assert outcome.failures[1].isprintable()
+    assert len(outcome.failures[1]) <= 500
     assert (outcome.asked, outcome.answered) == (3, 2)
     assert [line["client"] for line in outcome.rows if line["phase"] == "train"] == ["0", "2", "all"]
     assert not Bomb.exploded
@@ -190,11 +205,50 @@ def test_a_bool_is_no_count_even_if_it_gets_past_flower():
     assert fault_of_train(message, record(START)) == "says it has True examples"
 
 
-@pytest.mark.parametrize("reason", ["the client's own words", ""])
+def test_a_hundred_metrics_with_names_of_a_hundred_characters_are_taken():
+    many = {f"{n:0100d}": 0.5 for n in range(99)}
+    assert fault_of_train(reply(0, content(GOOD, 1, **many)), record(START)) is None
+
+
+def test_reasons_are_cut_at_500_characters():
+    assert one_line("a" * 500) == "a" * 500
+    assert one_line("a" * 501) == "a" * 496 + " ..."
+    assert one_line(" two\nlines\t and \x00 a bell\a") == "two lines and a bell"
+
+
+@pytest.mark.parametrize("value", [1.7e308, -1e291])
+@pytest.mark.parametrize("spec", ["fedavg", "fedmedian", "krum", "fedadam"])
+def test_float64_numbers_whose_sum_would_overflow_are_that_clients_failure(spec, value):
+    """1e308 times the number of examples is no float64: the mean of all would be infinite."""
+
+    def train(cid, server_round, weights, config):
+        return content({"w": np.array([value if cid == 1 else cid, 1.0])}, 100, loss=1.0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        start = {"w": np.zeros(2)}
+        final, [outcome] = federate(strategies.load(spec), ToyClients(train), start, num_partitions=5)
+    assert outcome.failures == {1: "'w' has numbers beyond 1e+290 (a smaller learning rate may help)"}
+    if spec == "fedavg":
+        assert final["w"].tolist() == [(0 + 2 + 3 + 4) / 4, 1.0]
+
+
+def test_the_largest_float64_numbers_that_are_taken_have_a_mean():
+    """Ten clients at the bound, each with as many examples as can be."""
+
+    def train(cid, server_round, weights, config):
+        return content({"w": np.array([1e290])}, 10**12, loss=1.0)
+
+    final, [outcome] = federate(strategies.load("fedavg"), ToyClients(train), {"w": np.zeros(1)}, num_partitions=10)
+    assert outcome.failures == {}
+    assert final["w"][0] == pytest.approx(1e290)
+
+
+@pytest.mark.parametrize("reason", ["the client's own words", "", "\n\x00"])
 def test_an_error_reply_is_a_failure_in_its_own_words(reason):
     question = reply(0, RecordDict())
     fault = fault_of_evaluate(Message(Error(7, reason), reply_to=question))
-    assert fault == (reason or "error 7")
+    assert fault == (reason.strip("\n\x00") or "error 7")
 
 
 def test_a_bad_evaluate_reply_is_a_failure_and_the_others_are_averaged():

@@ -68,6 +68,22 @@ def loss_is_cid(cid: int, server_round: int, weights: Weights, config: dict) -> 
     return content(None, cid + 1, loss=float(cid))
 
 
+def breaking(work: Callable, fails: Callable[[int, int], object]) -> Callable:
+    """`work` that raises where fails(cid, round)."""
+
+    def broken(cid: int, server_round: int, weights: Weights, config: dict) -> RecordDict:
+        if fails(cid, server_round):
+            raise RuntimeError(f"broken {cid}")
+        return work(cid, server_round, weights, config)
+
+    return broken
+
+
+def clients_of(train_fails: Callable = lambda *_: False, evaluate_fails: Callable = lambda *_: False) -> "ToyClients":
+    """Toy clients that raise where train_fails(cid, round), or evaluate_fails, is true."""
+    return ToyClients(breaking(move_by_cid, train_fails), breaking(loss_is_cid, evaluate_fails))
+
+
 @dataclass
 class ToyClients:
     """A ClientApp: `train` and `evaluate` take (cid, round, weights, config) and give a content."""

@@ -1,0 +1,73 @@
+"""Many light clients (no TensorFlow) connected at once to one server on this machine.
+
+    python -m benchmarks.many_clients [--clients 10,100,300] [--rounds 5] [--model-mb 5]
+
+The server is a process of its own: strategies.rounds with FedAvg over our gRPC, training and evaluation, no Keras. Each
+client is a process of its own too, forked before gRPC has started, so that 300 share what they have imported. Prints
+for each number of clients: median seconds a round, beside them the seconds that checking and averaging as many updates
+take without a network, the server's CPU seconds a round, and its peak memory above what it had before the first round,
+also as a number of models. All of it shares the machine's cores with the clients. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SHOWN = {
+    "round_seconds": "s a round",
+    "averaging_seconds": "averaging",
+    "server_cpu_seconds": "server CPU",
+    "server_peak_mb": "peak MB",
+    "server_new_mb": "of it new",
+    "server_new_models": "models",
+}
+
+
+def main() -> None:
+    """Run it for each number of clients."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clients", default="10,100,300")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model-mb", type=float, default=5.0)
+    flags = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the server and the clients would stay behind
+    results = []
+    print("clients" + "".join(f"{head:>12}" for head in SHOWN.values()))
+    for count in map(int, flags.clients.split(",")):
+        row = measure(count, flags.rounds, flags.model_mb)
+        results.append(row)
+        numbers = (f"{row[name]:12.2f}" for name in SHOWN)
+        print(f"{count:>7}{''.join(numbers)}", flush=True)
+    print(json.dumps(results))
+
+
+def measure(count: int, rounds: int, megabytes: float) -> dict:
+    """Start a server and `count` clients; the server's figures when all have ended well."""
+    environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "OPENBLAS_NUM_THREADS": "1"}
+
+    def start(*args: object) -> subprocess.Popen:
+        command = [sys.executable, "-m", "benchmarks.many_clients_roles", *map(str, args)]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+
+    server = start("server", count, rounds, megabytes)
+    clients = None
+    try:
+        address = server.stdout.readline().strip() or sys.exit("the server did not start")
+        clients = start("clients", address, count)
+        figures = server.stdout.readline()
+        if server.wait() or clients.wait():
+            sys.exit(f"{count} clients: the server ended with {server.returncode}, the clients with {clients.wait()}")
+    finally:
+        for process in filter(None, (clients, server)):
+            process.terminate()
+            process.wait()
+    return {"clients": count, **json.loads(figures)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The two sides of benchmarks.many_clients: `server COUNT ROUNDS MEGABYTES` and `clients HOST:PORT COUNT`."""
+
+import gc
+import json
+import logging
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+
+from fedkeras.config import Config
+from fedkeras.runtime.grpc_grid import GrpcGrid
+from fedkeras.runtime.identity import node_id_of
+from fedkeras.runtime.node import serve
+from strategies.arrays import record, views
+from strategies.checks import fault_of_train
+from strategies.fedavg import FedAvg
+from strategies.nodes import Nodes
+from strategies.rounds import Outcome, run_rounds
+
+SHAPES = {"conv": (5, 5, 16, 32), "conv_bias": (32,), "small": (64, 62), "bias": (62,)}
+"""Beside these the model has one large array, which makes it as large as it is to be."""
+
+WAIT_SECONDS = 300.0
+
+
+def server(count: int, rounds: int, megabytes: float) -> None:
+    """Print the address, run the rounds, print the figures as JSON."""
+    arrays = model(megabytes)
+    config = Config(
+        num_partitions=count, num_server_rounds=rounds + 1, central_evaluation=False, node_timeout=WAIT_SECONDS
+    )
+    seconds, phases, cpu = [], {"train": [], "evaluate": []}, []
+    with GrpcGrid("127.0.0.1", 0, count, config.for_clients()) as grid:
+        print(grid.address, flush=True)
+        nodes = Nodes(grid, config)
+        averaging = averaging_seconds(arrays, count)
+        nodes.wait()
+        before, spent = memory("VmRSS"), time.process_time()
+
+        def callback(outcome: Outcome) -> None:
+            nonlocal spent
+            now = time.process_time()
+            cpu.append(now - spent)
+            spent = now
+            if outcome.answered != count:
+                raise SystemExit(f"round {outcome.round}: {outcome.answered} of {count} answered: {outcome.failures}")
+            seconds.append(outcome.seconds)
+            for row in outcome.rows:
+                if row["client"] == "all":
+                    phases[row["phase"]].append(row["seconds"])
+
+        run_rounds(FedAvg(), grid, nodes, arrays, config, callbacks=[callback])
+        peak = memory("VmHWM")
+    new = peak - before
+    figures = {
+        "round_seconds": statistics.median(seconds[1:]),  # the first is left out: connections are new, memory is fresh
+        "train_seconds": statistics.median(phases["train"][1:]),
+        "evaluate_seconds": statistics.median(phases["evaluate"][1:]),
+        "averaging_seconds": averaging,
+        "server_cpu_seconds": statistics.median(cpu[1:]),
+        "server_peak_mb": peak,
+        "server_new_mb": new,
+        "server_new_models": new / (sum(len(array.data) for array in arrays.values()) / 1e6),
+    }
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}), flush=True)
+
+
+def model(megabytes: float) -> ArrayRecord:
+    """Float32 arrays of `megabytes` in all."""
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
+    rest = int(megabytes * 1e6 / 4) - sum(array.size for array in arrays.values())
+    return record({**arrays, "dense": np.zeros((max(1, rest // 64), 64), np.float32)})
+
+
+def averaging_seconds(arrays: ArrayRecord, count: int) -> float:
+    """Seconds to check and average `count` updates, without a network."""
+    content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 10, "loss": 0.5})})
+
+    def replies() -> Iterator[Message]:
+        for _ in range(count):
+            reply = Message(content, node_id_of(0), "train")
+            if fault := fault_of_train(reply, arrays):
+                raise SystemExit(fault)
+            yield reply
+
+    started = time.perf_counter()
+    FedAvg().aggregate_train(1, replies())
+    return time.perf_counter() - started
+
+
+def memory(field: str) -> float:
+    """This process's resident memory now (VmRSS) or at its peak (VmHWM), in MB. Linux only."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1000
+
+
+def clients(address: str, count: int) -> None:
+    """Fork `count` processes that each serve one partition; status 1 if one of them did not end well."""
+    gc.collect()
+    gc.freeze()  # the processes share these objects' memory as long as nobody touches them
+    children = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        for cid in range(count):
+            if not (child := os.fork()):
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                os._exit(client(address, cid))
+            children.append(child)
+        failed = [cid for cid, child in enumerate(children) if os.waitpid(child, 0)[1]]
+        children.clear()
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+    if failed:
+        sys.exit(f"{len(failed)} clients did not end well, the first is {failed[0]}")
+
+
+def client(address: str, cid: int) -> int:
+    """Serve one partition; the exit status."""
+    try:
+        serve(app, address, [cid], {}, WAIT_SECONDS)
+    except Exception:
+        logging.exception("client %d", cid)
+        return 1
+    return 0
+
+
+def app(message: Message, context: Context) -> Message:
+    """Adds one to all weights, or says how good they are."""
+    records = {"metrics": MetricRecord({"num-examples": 10, "loss": 0.5, "accuracy": 0.5, "seconds": 0.0})}
+    if message.metadata.message_type == "train":
+        weights = views(message.content["arrays"])
+        records["arrays"] = record({name: array + np.float32(1) for name, array in weights.items()})
+    return Message(RecordDict(records), reply_to=message)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "server":
+        server(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+    else:
+        clients(sys.argv[2], int(sys.argv[3]))

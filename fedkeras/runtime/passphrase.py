@@ -1,0 +1,59 @@
+"""Where a passphrase comes from: a file, the environment, or the person at the terminal; no flag, which `ps` shows."""
+
+import getpass
+import logging
+import os
+import sys
+from pathlib import Path
+
+from fedkeras.errors import UserError
+
+log = logging.getLogger("fedkeras")
+
+VARIABLE = "FEDKERAS_PASSPHRASE"
+MOST_BYTES = 4096
+SHORT = 12
+"""Characters below which guessing one from a recorded handshake is cheap enough to warn."""
+
+
+def read_passphrase(path: str) -> str | None:
+    """The passphrase from `--passphrase-file`, else from the environment; None if there is neither.
+
+    The end of the file's line does not belong to it. Raises UserError if the file cannot be read or is empty.
+    """
+    if not path:
+        return _checked(os.environ[VARIABLE], VARIABLE) if VARIABLE in os.environ else None
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+            open_to_others = os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise UserError(f"--passphrase-file {path} is no text in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"cannot read --passphrase-file {path}: {error.strerror or error}") from error
+    if len(content) > MOST_BYTES:
+        raise UserError(f"--passphrase-file {path} is longer than {MOST_BYTES} bytes; is it the right file?")
+    if open_to_others:
+        log.warning("others on this machine can read %s: `chmod 600 %s`", path, path)
+    return _checked(text.rstrip("\r\n"), path)
+
+
+def ask_passphrase(server: str) -> str | None:
+    """Ask the person at the terminal, without echo; None where there is no terminal."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        return None
+    try:
+        return getpass.getpass(f"passphrase for {server}: ") or None
+    except EOFError:
+        return None
+
+
+def _checked(text: str, where: str) -> str:
+    if not text.strip():
+        raise UserError(f"the passphrase in {where} is empty")
+    if "\n" in text:
+        raise UserError(f"{where} has more than one line; a passphrase is one")
+    if len(text) < SHORT:
+        log.warning("the passphrase in %s is short: 12 characters or more are hard to guess", where)
+    return text

@@ -1,0 +1,179 @@
+"""The server's end of a stream: lets a client in, sends it what waits for it, takes its replies."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import grpc
+
+from fedkeras.runtime import wire
+from fedkeras.runtime.assembler import Assembler
+from fedkeras.runtime.budget import Budget
+from fedkeras.runtime.content import Altered, WireError
+from fedkeras.runtime.door import Door, Refused
+from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Welcome
+from fedkeras.runtime.handshake import Lock
+from fedkeras.runtime.sessions import Link, Sessions, label
+
+log = logging.getLogger("fedkeras")
+
+UNDER_WAY_BYTES = 64 << 20
+"""Replies that are being received at once; a client beyond that waits, and holds its own reply meanwhile."""
+
+WRITING = 8
+"""Clients that a message is being written to at once: each has a part of it in gRPC's buffers meanwhile."""
+
+GOODBYE_SECONDS = 2.0
+"""How long a client has to take its goodbye."""
+
+STALL_SECONDS = 60.0
+"""How long a client may stop in the middle of a message."""
+
+QUIET_SECONDS = 5.0
+"""Refusals of one address are logged this often at most."""
+
+Take = Callable[[Header, list[memoryview]], None]
+
+
+class Service:
+    """Handles each stream, in the network's loop. `take(header, pieces)` is given each whole reply."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        lock: Lock,
+        num_partitions: int,
+        run_config: Mapping,
+        run_id: int,
+        take: Take,
+        max_message_bytes: int,
+        capacity: int,
+    ) -> None:
+        self._sessions, self._door, self._lock, self._take = sessions, Door(lock), lock, take
+        self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
+        self._about_run = {
+            "run_id": run_id,
+            "num_partitions": num_partitions,
+            "run_config": json.dumps(dict(run_config)),
+        }
+        self._budget, self._writing = Budget(UNDER_WAY_BYTES), asyncio.Semaphore(WRITING)
+        self._told: dict[str, float] = {}
+        self.goodbye: Goodbye | None = None
+        """Once the run is over: what whoever still comes is told."""
+
+    async def join(self, _: object, context: grpc.aio.ServicerContext) -> None:
+        """One client process, from its Hello to the end of its stream."""
+        try:
+            if len(self._door) + len(self._sessions) >= self._capacity:
+                raise Refused(f"the server is full: it takes {self._capacity} connections", again=True)
+            hello, challenge = await self._door.admit(context)
+            self._check(hello)
+        except Refused as refusal:
+            self._tell(context.peer(), "refused a client from %s: %s", context.peer(), refusal)
+            await context.write(Frame(goodbye=refusal.goodbye))
+            return
+        link, resumed = self._sessions.join(hello, context.peer())
+        log.info("client %s %s from %s", label(link.session.cids), "is back" if resumed else "joined", link.peer)
+        wanted = [key for key in hello.held if link.session.holding.get(key)] if resumed else []
+        welcome = Welcome(
+            **self._about_run, mac=self._lock.own_proof(hello, challenge), session=link.session.name, resumed=resumed,
+            wanted=wanted,
+        )  # fmt: skip
+        reading = asyncio.ensure_future(self._read(link, context))
+        writing = asyncio.ensure_future(self._write(link, context, welcome))
+        try:
+            await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            if link.goodbye:  # the client says goodbye too when it has read it; else it may not have come
+                await asyncio.wait((reading, writing), timeout=GOODBYE_SECONDS)
+        finally:
+            reading.cancel()
+            writing.cancel()
+            end, _ = await asyncio.gather(reading, writing, return_exceptions=True)
+            reason, final = end if isinstance(end, tuple) else ("lost its connection", False)
+            self._sessions.lost(link, reason, final)
+
+    def _check(self, hello: Hello) -> None:
+        """Raise Refused if a client that knows the passphrase may not join all the same."""
+        if self.goodbye is not None:
+            refusal = Refused("the run is over")
+            refusal.goodbye = self.goodbye
+            self._sessions.forget_session(hello.session)
+            raise refusal
+        if outside := [cid for cid in hello.cids if cid >= self._num_partitions]:
+            raise Refused(
+                f"--cid {outside[0]} does not exist: the run has {self._num_partitions} partitions, "
+                f"0 to {self._num_partitions - 1} (the server's --num-partitions)"
+            )
+        if (taken := self._sessions.taken(hello)) is not None:
+            raise Refused(
+                f"--cid {taken} is already connected; give each client a cid of its own, or --replace the other one"
+            )
+
+    def _tell(self, peer: str, text: str, *values: object) -> None:
+        """Log a warning about a peer, unless there was one about its address just before."""
+        address, now = peer.rpartition(":")[0], time.monotonic()
+        self._told = {key: when for key, when in self._told.items() if now - when < QUIET_SECONDS}
+        log.log(logging.DEBUG if address in self._told else logging.WARNING, text, *values)
+        self._told.setdefault(address, now)
+
+    async def _write(self, link: Link, context: grpc.aio.ServicerContext, welcome: Welcome) -> None:
+        """Send what waits, until there is a Goodbye; writing waits for the client to read (gRPC's flow control)."""
+        await context.write(Frame(welcome=welcome))
+        last: list[bytes] = []
+        while True:
+            item = await link.next()
+            if isinstance(item, Frame):
+                await context.write(item)
+                if item.HasField("goodbye"):
+                    return
+                continue
+            header, buffers = item
+            # The same weights for the next client of this process, or for training what was just evaluated: it has them
+            header.same_payload = bool(buffers) and wire.same_buffers(buffers, last)
+            async with self._writing:
+                for frame in wire.frames(header, () if header.same_payload else buffers):
+                    await context.write(frame)
+            last = buffers or last
+
+    async def _read(self, link: Link, context: grpc.aio.ServicerContext) -> tuple[str, bool]:
+        """Take replies until the stream ends; return why it ended, and whether for good."""
+        assembler, cids, held = Assembler(max_bytes=self._max_message_bytes), link.session.cids, 0
+        try:
+            while (frame := await self._next_frame(context, assembler.missing)) is not grpc.aio.EOF:
+                if isinstance(frame, Frame) and frame.HasField("goodbye") and frame.goodbye.over:
+                    return "the run is over", True
+                if isinstance(frame, Frame) and frame.HasField("goodbye"):
+                    log.warning("client %s leaves: %s", label(cids), frame.goodbye.reason)
+                    return f"it left: {frame.goodbye.reason}", True
+                complete = assembler.add(frame)
+                if assembler.missing and not held:
+                    await self._budget.take(assembler.missing)
+                    held = assembler.missing
+                if complete:
+                    self._accept(link, *complete)
+                    self._budget.give_back(held)
+                    held = 0
+                frame = complete = None  # a client's last reply is not to be kept while its next one is waited for
+        except WireError as error:
+            self._tell(link.peer, "closing the stream of client %s, which sent %s", label(cids), error)
+            link.close(Goodbye(reason=f"this client sent {error}", again=isinstance(error, Altered)))
+            return f"it sent {error}", not isinstance(error, Altered)
+        except TimeoutError:
+            self._tell(link.peer, "closing the stream of client %s, which stopped in mid-message", label(cids))
+            return "stopped in the middle of a message", False
+        finally:
+            self._budget.give_back(held)
+        return "lost its connection", False
+
+    @staticmethod
+    async def _next_frame(context: grpc.aio.ServicerContext, missing: int) -> wire.Parsed:
+        return await (asyncio.wait_for(context.read(), STALL_SECONDS) if missing else context.read())
+
+    def _accept(self, link: Link, header: Header, pieces: list[memoryview]) -> None:
+        if header.cid not in link.session.cids:
+            raise WireError(f"a message of client {header.cid}, which it is not")
+        if not self._sessions.answered(link.session, header.reply_to_message_id):
+            raise WireError("a reply to a message that it was never sent")
+        self._take(header, pieces)

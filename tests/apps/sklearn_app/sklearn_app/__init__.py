@@ -1,0 +1,1 @@
+"""A Flower app made of scikit-learn."""

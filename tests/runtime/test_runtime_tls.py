@@ -1,0 +1,285 @@
+"""Certificates that gRPC takes in both directions, files that are refused with a reason, and where plaintext is."""
+
+import logging
+import os
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from tls_servers import Files, call, grpc_server, key_of, loose_credentials
+
+from fedkeras.errors import UserError
+from fedkeras.runtime.access import Access
+from fedkeras.runtime.certificates import general_name, names_in, new_authority, new_client, new_server
+from fedkeras.runtime.tls import (
+    channel_credentials,
+    is_loopback,
+    require_encryption_for_passphrase,
+    require_encryption_to_listen,
+    server_credentials,
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("pem"))
+
+
+def own(cert: str, ca: str = "") -> Access:
+    return Access(tls_cert=cert, tls_key=key_of(cert), tls_ca=ca)
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+# --- certificates
+
+
+def test_what_stands_in_a_servers_certificate() -> None:
+    authority = new_authority()
+    server = new_server(authority, ["A.example.", "*.b.example", "192.168.1.5", "[2001:db8::1]", "localhost"], days=30)
+    certificate = server.certificate
+    server.certificate.verify_directly_issued_by(authority.certificate)
+    assert names_in(certificate) == [
+        "a.example", "*.b.example", "localhost", "192.168.1.5", "2001:db8::1", "127.0.0.1", "::1",
+    ]  # fmt: skip
+    extension = certificate.extensions.get_extension_for_class
+    constraints = extension(x509.BasicConstraints)
+    assert constraints.critical and not constraints.value.ca
+    assert extension(x509.KeyUsage).critical and extension(x509.KeyUsage).value.digital_signature
+    assert not extension(x509.KeyUsage).value.key_cert_sign
+    assert list(extension(x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    issuers = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    assert extension(x509.AuthorityKeyIdentifier).value.key_identifier == issuers.digest
+    assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).total_seconds() == 30 * 86400 + 3600
+
+
+def test_what_stands_in_an_authoritys_and_a_clients() -> None:
+    authority = new_authority()
+    extension = authority.certificate.extensions.get_extension_for_class
+    constraints = extension(x509.BasicConstraints)
+    assert constraints.critical and constraints.value == x509.BasicConstraints(ca=True, path_length=0)
+    assert extension(x509.KeyUsage).critical and extension(x509.KeyUsage).value.key_cert_sign
+    assert authority.certificate.subject != new_authority().certificate.subject
+    client = new_client(authority, "anna", days=99_999).certificate
+    assert client.subject.rfc4514_string() == "CN=anna"
+    usage = client.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert (list(usage), names_in(client)) == ([ExtendedKeyUsageOID.CLIENT_AUTH], [])
+    assert client.not_valid_after_utc == authority.certificate.not_valid_after_utc  # never longer than its authority
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "http://a.example", "a.example:9080", "a b", "-a.example", "a..b", "256.1.1.1", "1.2.3", "ü.example", "a.*",
+     "x" * 64, "a." * 127 + "ab", "0.0.0.0", "::", "fe80::1%eth0", "*"],
+)  # fmt: skip
+def test_what_is_no_name_for_a_server(host: str) -> None:
+    with pytest.raises(UserError, match=f"--host '?{re.escape(host)}"):
+        general_name(host)
+
+
+# --- gRPC with them
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_call_over_tls(files: Files, host: str) -> None:
+    credentials = channel_credentials(Access(tls_ca=files.ca))
+    with grpc_server(server_credentials(own(files.server)), host) as port:
+        assert call(f"{host}:{port}", credentials) == b"x!"
+        assert call(f"{host}:{port}", credentials, ssl_target_name_override="a.example") == b"x!"
+        assert call(f"{host}:{port}", credentials, ssl_target_name_override="b.example") is None
+        assert call(f"{host}:{port}", channel_credentials(Access(tls_ca=files.stranger_ca))) is None
+        assert call(f"{host}:{port}", None) is None
+
+
+@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no ::1")
+def test_a_call_over_tls_and_ipv6(files: Files) -> None:
+    with grpc_server(server_credentials(own(files.server)), "::1") as port:
+        assert call(f"[::1]:{port}", channel_credentials(Access(tls_ca=files.ca))) == b"x!"
+
+
+def test_a_servers_own_file_serves_clients_on_its_machine(files: Files) -> None:
+    with grpc_server(server_credentials(own(files.server))) as port:
+        assert call(f"127.0.0.1:{port}", channel_credentials(Access(tls_ca=files.server))) == b"x!"
+
+
+def test_clients_certificates(files: Files) -> None:
+    with grpc_server(server_credentials(own(files.server, files.ca))) as port:
+        assert call(f"127.0.0.1:{port}", channel_credentials(own(files.client, files.ca))) == b"x!"
+        assert call(f"127.0.0.1:{port}", channel_credentials(own(files.stranger, files.ca))) is None
+        assert call(f"127.0.0.1:{port}", channel_credentials(Access(tls_ca=files.ca))) is None
+        old = [Path(path).read_bytes() for path in (files.ca, key_of(files.old_client), files.old_client)]
+        assert call(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(*old)) is None
+
+
+def test_an_expired_server_is_not_believed(files: Files) -> None:
+    with grpc_server(loose_credentials(files.old_server)) as port:
+        assert call(f"127.0.0.1:{port}", channel_credentials(Access(tls_ca=files.ca))) is None
+
+
+def test_no_certificates_no_credentials() -> None:
+    assert server_credentials(Access()) is None
+    assert channel_credentials(Access(passphrase="x")) is None
+
+
+# --- files that are refused
+
+
+def refusal(make, access: Access) -> str:
+    with pytest.raises(UserError) as raised:
+        make(access)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_what_belongs_together(files: Files) -> None:
+    for make in (server_credentials, channel_credentials):
+        assert refusal(make, Access(tls_cert=files.server)).startswith("--tls-cert without --tls-key")
+        assert refusal(make, Access(tls_key=files.server)).startswith("--tls-key without --tls-cert")
+    assert refusal(server_credentials, Access(tls_ca=files.ca)).startswith("--tls-client-ca needs a server that")
+    assert refusal(channel_credentials, own(files.client)).startswith("--tls-cert without --tls-ca")
+
+
+def test_certificates_that_a_server_refuses(files: Files) -> None:
+    def said(cert: str, key: str = "", ca: str = "") -> str:
+        return refusal(server_credentials, Access(tls_cert=cert, tls_key=key or key_of(cert), tls_ca=ca))
+
+    nothing = f"{files.folder}/nothing.pem"
+    assert said(nothing) == f"--tls-cert {nothing}: there is no such file; `python -m fedkeras certs` makes them"
+    assert said(files.server, nothing).startswith(f"--tls-key {nothing}: there is no such file")
+    assert said(files.server, ca=nothing).startswith(f"--tls-client-ca {nothing}: there is no such file")
+    assert said(str(files.folder), nothing) == f"--tls-cert {files.folder} cannot be read: Is a directory"
+    assert "belong to the certificate" in said(files.server, key_of(files.client))
+    assert f"--tls-cert {files.ca} is an authority's certificate" in said(files.ca)
+    assert "is not a certificate for a server: give a server's" in said(files.client)
+    assert "is not a certificate for a client: give an authority's" in said(files.server, ca=files.elsewhere)
+    assert f"--tls-cert {key_of(files.server)} is a private key; give a cert" in said(
+        key_of(files.server), files.server
+    )
+    assert f"--tls-key {files.server} is a certificate; give the private key" in said(files.server, files.server)
+    assert re.search(r"old-server\.pem expired on \d{4}-\d\d-\d\d: ", said(files.old_server))
+    assert re.search(r"--tls-client-ca \S+old-ca\.pem expired on ", said(files.server, ca=files.old_ca))
+    assert re.search(r"future-server\.pem is valid from \d{4}.* UTC only, and this m", said(files.future_server))
+
+
+def test_certificates_that_a_client_refuses(files: Files) -> None:
+    assert "--tls-ca" in refusal(channel_credentials, Access(tls_ca=f"{files.folder}/nothing.pem"))
+    assert "is not a certificate for a server" in refusal(channel_credentials, Access(tls_ca=files.client))
+    assert "is a private key; give" in refusal(channel_credentials, Access(tls_ca=key_of(files.ca)))
+    assert "old-ca.pem expired on" in refusal(channel_credentials, Access(tls_ca=files.old_ca))
+    assert "old-client.pem expired on" in refusal(channel_credentials, own(files.old_client, files.ca))
+    assert "is not a certificate for a client" in refusal(channel_credentials, own(files.elsewhere, files.ca))
+
+
+def test_files_that_are_damaged(files: Files, tmp_path: Path) -> None:
+    for number, content in enumerate((b"", b"hello", bytes(range(256)), Path(files.ca).read_bytes()[:300])):
+        bad = tmp_path / f"{number}.pem"
+        bad.write_bytes(content)
+        assert f"--tls-ca {bad} " in refusal(channel_credentials, Access(tls_ca=str(bad)))
+        assert f"--tls-key {bad} " in refusal(server_credentials, Access(tls_cert=files.server, tls_key=str(bad)))
+    bad.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    assert "holds a damaged certificate" in refusal(channel_credentials, Access(tls_ca=str(bad)))
+    bad.write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    locked = serialization.load_pem_private_key(Path(key_of(files.server)).read_bytes(), None).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    )
+    assert "damaged or unknown key" in refusal(server_credentials, Access(tls_cert=files.server, tls_key=str(bad)))
+    bad.write_bytes(locked)
+    assert "is encrypted with a password" in refusal(
+        server_credentials, Access(tls_cert=files.server, tls_key=str(bad))
+    )
+
+
+def test_one_valid_authority_among_old_ones_is_enough(files: Files, tmp_path: Path) -> None:
+    several = tmp_path / "several.pem"
+    several.write_bytes(Path(files.old_ca).read_bytes() + Path(files.ca).read_bytes())
+    with grpc_server(server_credentials(own(files.server))) as port:
+        assert call(f"127.0.0.1:{port}", channel_credentials(Access(tls_ca=str(several)))) == b"x!"
+
+
+def test_what_is_warned_of(files: Files, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    with caplog.at_level(logging.WARNING, "fedkeras"):
+        server_credentials(own(files.server, files.ca))
+        assert not caplog.records
+        server_credentials(own(files.soon))
+        (said,) = caplog.messages
+        assert re.search(r"soon\.pem expires on \d{4}-\d\d-\d\d", said)
+        caplog.clear()
+        if os.name == "posix":
+            open_key = tmp_path / "key.pem"
+            shutil.copyfile(key_of(files.server), open_key)
+            open_key.chmod(0o640)
+            server_credentials(Access(tls_cert=files.server, tls_key=str(open_key)))
+            assert caplog.messages == [
+                f"--tls-key {open_key} may be read by other users of this machine: chmod 600 {open_key}"
+            ]
+
+
+# --- where plaintext is refused
+
+
+def test_what_is_loopback() -> None:
+    for host in ("localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "::1", "[::1]", "::ffff:127.0.0.1"):
+        assert is_loopback(host), host
+    for host in (
+        "0.0.0.0",
+        "::",
+        "[::]",
+        "192.168.1.5",
+        "::ffff:10.0.0.1",
+        "localhost.example",
+        "",
+        "127.1",
+        "a.example",
+    ):
+        assert not is_loopback(host), host
+
+
+def test_listening_beyond_loopback(caplog: pytest.LogCaptureFixture) -> None:
+    for host, access in (("::1", Access()), ("0.0.0.0", Access(tls_cert="x", tls_key="y"))):
+        require_encryption_to_listen(host, access)
+    assert not caplog.messages
+    for host in ("0.0.0.0", "::", "192.168.1.5", ""):
+        with pytest.raises(UserError, match=r"python -m fedkeras certs.*--tls-cert and --tls-key, or say --insecure"):
+            require_encryption_to_listen(host, Access(tls_ca="x"))
+    require_encryption_to_listen("0.0.0.0", Access(insecure=True))
+    assert "without encryption (--insecure)" in caplog.text
+
+
+def test_a_passphrase_beyond_loopback(caplog: pytest.LogCaptureFixture) -> None:
+    secret = Access(passphrase="secret")
+    require_encryption_for_passphrase("localhost", secret)
+    require_encryption_for_passphrase("a.example", Access())
+    require_encryption_for_passphrase("a.example", Access(passphrase="secret", tls_ca="x"))
+    assert not caplog.messages
+    with pytest.raises(
+        UserError, match=r"passphrase.* a\.example .*--tls-ca.*python -m fedkeras certs.*--insecure"
+    ) as said:
+        require_encryption_for_passphrase("a.example", secret)
+    assert "secret" not in str(said.value)
+    require_encryption_for_passphrase("a.example", Access(passphrase="secret", insecure=True))
+    assert "without encryption (--insecure)" in caplog.text
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl command")
+def test_openssl_agrees(files: Files) -> None:
+    def verify(cert: str, purpose: str, ca: str) -> int:
+        command = ["openssl", "verify", "-x509_strict", "-CAfile", ca, "-purpose", purpose, cert]
+        return subprocess.run(command, capture_output=True, check=False).returncode
+
+    assert verify(files.server, "sslserver", files.ca) == 0
+    assert verify(files.client, "sslclient", files.ca) == 0
+    assert verify(files.client, "sslserver", files.ca) != 0
+    assert verify(files.server, "sslserver", files.stranger_ca) != 0
