@@ -11,8 +11,8 @@ MAX_CIDS = 1_000_000
 class Flags:
     """Join a server and train on this machine's own part of the data."""
 
-    cid: str
-    """The partition, or partitions, this process serves: 3, or 0-9, or 0,2,5."""
+    cid: str = ""
+    """The partition, or partitions, this process serves: 3, or 0-9, or 0,2,5; unset: the server gives it a free one."""
     server: str = "127.0.0.1:9080"
     """HOST:PORT of the server."""
     data_dir: str = ""
@@ -39,7 +39,9 @@ class Flags:
     """This node's own settings for the other app's context.node_config: key=value, comma-separated."""
 
     def cids(self) -> list[int]:
-        """`--cid` as numbers, ascending. Raises UserError."""
+        """`--cid` as numbers, ascending; none if it is unset. Raises UserError."""
+        if not self.cid:
+            return []
         try:
             ends = [[int(end) for end in part.split("-")] for part in self.cid.split(",")]
             known = all(len(part) <= 2 and part[-1] < MAX_CIDS for part in ends)
@@ -52,6 +54,8 @@ class Flags:
 
     def check(self) -> None:
         """Raise UserError if another flag makes no sense."""
+        if self.shared and not self.cid:
+            raise UserError("--shared needs the --cid that the processes share, such as 0-9")
         host, _, port = self.server.rpartition(":")
         if not (host and port.isdecimal() and 0 < int(port) < 65536):
             raise UserError(f"--server is '{self.server}'; give HOST:PORT, such as 127.0.0.1:9080")

@@ -75,12 +75,11 @@ def test_the_server_refuses_bad_flags(tmp_path: Path, flags: list[str], named: s
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        ([], "--cid"),
         (["--cid", "first"], "--cid is 'first'; give a number like 3, a range like 0-9, or 0,2,5"),
         (["--cid", "-1"], "--cid"),
         (["--cid", "9-0"], "--cid is '9-0'"),
         (["--cid", "1-2-3"], "--cid is '1-2-3'"),
-        (["--cid", ""], "--cid is ''"),
+        (["--shared"], "--shared needs the --cid"),
         (["--cid", "0-99999999999"], "--cid is '0-99999999999'"),
         (["--cid", "4294967296"], "--cid is '4294967296'"),
         (["--cid", "0", "--server", "nowhere"], "--server is 'nowhere'; give HOST:PORT"),

@@ -70,8 +70,8 @@ class Door:
     async def _shake_hands(self, context: grpc.aio.ServicerContext) -> tuple[Hello, Challenge]:
         frame = await context.read()
         hello = frame.hello if isinstance(frame, Frame) and frame.HasField("hello") else None
-        if hello is None or not hello.cids:
-            raise Refused("it did not say which partitions it serves; is it a fedkeras client?")
+        if hello is None:
+            raise Refused("it did not say hello; is it a fedkeras client?")
         if (hello.protocol, hello.version) != (wire.PROTOCOL, version("fedkeras")):
             raise Refused(
                 f"it runs fedkeras {hello.version} (protocol {hello.protocol}) and the server {version('fedkeras')} "

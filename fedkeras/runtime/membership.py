@@ -66,9 +66,14 @@ class Membership:
         self._attempts, self._since = 0, time.monotonic()
         self._link = self._connect_asking()
         self.welcome: Welcome = self._link.welcome
-        self._session = self.welcome.session
+        self._session, self._cids = self.welcome.session, list(self.welcome.cids)
         self._thread = threading.Thread(target=self._follow, name="fedkeras-read", daemon=True)
         self._thread.start()
+
+    @property
+    def cids(self) -> list[int]:
+        """The partitions that this process serves, of its own choice or the server's."""
+        return self._cids
 
     def receive(self) -> tuple | Welcome | None:
         """What is next: a message as (header, pieces), the Welcome of a new session, None when the run is finished.

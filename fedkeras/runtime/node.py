@@ -37,6 +37,8 @@ def serve(
 ) -> None:
     """Serve the partitions `cids` at the server `host:port`; return when the run is finished.
 
+    Without `cids` the server gives this process one that is free.
+
     `node_config` is what Flower calls so: this node's own settings, given to the app. Waits up to `max_wait` seconds
     for the server to be there, and as long again whenever the connection is lost. `prepare` is called with all
     partitions' Contexts after joining. With `shared` this and other processes that say so serve the partitions between
@@ -47,8 +49,8 @@ def serve(
     """
     member = Membership(server, cids, shared, access, replace, max_wait, say)
     try:
-        say(f"joined {server} as client {', '.join(map(str, cids))}")
-        contexts = _contexts(member.welcome, cids, node_config)
+        say(f"joined {server} as client {', '.join(map(str, member.cids))}")
+        contexts = _contexts(member.welcome, member.cids, node_config)
         prepare(list(contexts.values()))
         _answer_all(app, member, contexts, node_config)
     except KeyboardInterrupt:

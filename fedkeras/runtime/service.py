@@ -70,16 +70,17 @@ class Service:
                 raise Refused(f"the server is full: it takes {self._capacity} connections", again=True)
             hello, challenge = await self._door.admit(context)
             self._check(hello)
+            cids = tuple(hello.cids) or self._free()
         except Refused as refusal:
             self._tell(context.peer(), "refused a client from %s: %s", context.peer(), refusal)
             await context.write(Frame(goodbye=refusal.goodbye))
             return
-        link, resumed = self._sessions.join(hello, context.peer())
+        link, resumed = self._sessions.join(hello, cids, context.peer())
         log.info("client %s %s from %s", label(link.session.cids), "is back" if resumed else "joined", link.peer)
         wanted = [key for key in hello.held if link.session.holding.get(key)] if resumed else []
         welcome = Welcome(
             **self._about_run, mac=self._lock.own_proof(hello, challenge), session=link.session.name, resumed=resumed,
-            wanted=wanted,
+            wanted=wanted, cids=cids,
         )  # fmt: skip
         reading = asyncio.ensure_future(self._read(link, context))
         writing = asyncio.ensure_future(self._write(link, context, welcome))
@@ -110,6 +111,14 @@ class Service:
             raise Refused(
                 f"--cid {taken} is already connected; give each client a cid of its own, or --replace the other one"
             )
+
+    def _free(self) -> tuple[int, ...]:
+        """A partition for a client that takes any."""
+        taken = set(self._sessions.cids())
+        free = next((cid for cid in range(self._num_partitions) if cid not in taken), None)
+        if free is None:
+            raise Refused(f"all {self._num_partitions} partitions have a client already", again=True)
+        return (free,)
 
     def _tell(self, peer: str, text: str, *values: object) -> None:
         """Log a warning about a peer, unless there was one about its address just before."""

@@ -155,9 +155,9 @@ class Sessions:
                 return cid
         return None
 
-    def join(self, hello: Hello, peer: str) -> tuple[Link, bool]:
+    def join(self, hello: Hello, cids: tuple[int, ...], peer: str) -> tuple[Link, bool]:
         """Add a process that `taken` does not speak against; True if it goes on with a session that it had."""
-        cids, session = tuple(hello.cids), self._names.get(hello.session)
+        session = self._names.get(hello.session)
         if session and session.cids == cids:
             return self._come_back(session, hello, peer), True
         line = self._inherit(cids, hello.shared)

@@ -195,3 +195,18 @@ def test_a_machine_that_vanishes_is_noticed(client, patient, proxy, question) ->
     assert not reply_of(patient, message_id).has_error()
     assert time.monotonic() - stalled < 45
     assert client.out.count("working for client 0") == 1
+
+
+def test_a_client_without_a_cid_gets_a_free_one_and_keeps_it(start: Starter, question) -> None:
+    with GrpcGrid("127.0.0.1", 0, 3, {}, reconnect_grace=60) as grid, Proxy(grid.address) as proxy:
+        start.toy(grid.address, 1).said("as client 1")
+        anyone = start.toy(proxy.address, "")
+        anyone.said("as client 0")
+        start.toy(grid.address, "").said("as client 2")
+        proxy.cut()
+        anyone.said("connected again")
+        (reply,) = grid.send_and_receive([question(0, "who")], timeout=60)
+        assert reply.content["config"]["node.partition-id"] == 0
+        late = start.toy(grid.address, "", "--max-wait", 0.5)
+        assert late.ended() == 3
+        assert "all 3 partitions have a client already" in late.err

@@ -110,7 +110,7 @@ def main() -> int:
     """As client.py: the exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("server")
-    parser.add_argument("cids", type=lambda text: [int(cid) for cid in text.split(",")])
+    parser.add_argument("cids", type=lambda text: [int(cid) for cid in text.split(",") if cid])
     parser.add_argument("--max-wait", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=0.0, help="for each training")
     parser.add_argument("--shared", action="store_true")
