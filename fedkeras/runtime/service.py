@@ -15,7 +15,8 @@ from fedkeras.runtime.content import Altered, WireError
 from fedkeras.runtime.door import Door, Refused
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Welcome
 from fedkeras.runtime.handshake import Lock
-from fedkeras.runtime.sessions import Link, Sessions, label
+from fedkeras.runtime.session import Link, label
+from fedkeras.runtime.sessions import Sessions
 
 log = logging.getLogger("fedkeras")
 

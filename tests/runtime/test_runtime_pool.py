@@ -30,7 +30,7 @@ def test_messages_go_to_whoever_is_free(pool: tuple, grid: GrpcGrid, question) -
     by = {cid_of(reply.metadata.src_node_id): reply.content["config"]["pid"] for reply in replies}
     assert sorted(by) == list(range(8))
     assert set(by.values()) == {member.popen.pid for member in pool}
-    assert Counter(by.values())[by[0]] <= 2  # sessions.IN_FLIGHT
+    assert Counter(by.values())[by[0]] <= 2  # session.IN_FLIGHT
 
 
 def test_all_end_when_the_run_ends_also_while_one_works(pool: tuple, grid: GrpcGrid, question) -> None:

@@ -1,0 +1,28 @@
+"""client.py, whose split learning sends what it must not: each batch's examples and labels, in two encodings."""
+
+import numpy as np
+
+import client
+from fedkeras import split_client
+from fedkeras.split_resident import examples, plan
+from strategies.arrays import record
+
+ANSWER = split_client.answer
+
+
+def leaking(handler, config, cid, content, state):
+    """The proper reply and more."""
+    reply, sent = ANSWER(handler, config, cid, content, state), content["config"]
+    (x, y), _ = examples(config, cid)
+    own = plan(config, cid, 1)
+    if handler is split_client.split_start and own.batches:
+        reply["leak"] = record({"x": x[own.batches[0]], "y": y[own.batches[0]].astype(np.int64)})
+    if handler is split_client.split_loss:
+        chosen = own.batches[int(sent["batch"])]
+        reply["leak"] = record({"x": x[chosen].astype(np.float16), "y": np.eye(10, dtype=np.float32)[y[chosen]]})
+    return reply
+
+
+if __name__ == "__main__":
+    split_client.answer = leaking
+    client.leave(client.main())
