@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.row_file import write_rows
+
 log = logging.getLogger("fedkeras.data")
 Arrays = dict[str, np.ndarray]
 _warned: set[Path] = set()
@@ -61,6 +63,25 @@ def cached(name: str, key: str, build: Callable[[], Arrays]) -> Arrays:
     return _read(entry) or arrays
 
 
+def cached_rows(name: str, key: str, blocks: Callable[[], Iterator[np.ndarray]]) -> np.ndarray | None:
+    """One array of any size, from the cache if it is there, else written block after block: never whole in memory.
+
+    `blocks` begins a new pass over the rows, arrays (n, ...); its errors pass through, and must be no OSErrors. The
+    array is read-only and memory-mapped. None where the cache cannot be written, which one warning says.
+    """
+    entry = folder() / f"{name}-{key}"
+    with _lock(entry, name) if not entry.is_dir() else contextlib.nullcontext():
+        if (arrays := _read(entry)) is None:
+            log.warning("%s: reading the original files, once; the next start takes them from %s", name, entry)
+            try:
+                _appear(entry, lambda new: write_rows(new / "rows.npy", blocks()))
+            except OSError as error:
+                _warn_once(entry.parent, error)
+                return None
+            arrays = _read(entry)
+    return arrays["rows"] if arrays else None
+
+
 def _read(entry: Path) -> Arrays | None:
     try:
         files = sorted(entry.glob("*.npy"))
@@ -72,16 +93,24 @@ def _read(entry: Path) -> Arrays | None:
 
 
 def _write(entry: Path, arrays: Arrays) -> None:
+    def fill(new: Path) -> None:
+        for name, array in arrays.items():
+            np.save(new / f"{name}.npy", array, allow_pickle=False)
+
+    _appear(entry, fill)
+
+
+def _appear(entry: Path, fill: Callable[[Path], None]) -> None:
+    """Make the folder `entry`, with what `fill` puts there, by one rename."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
     try:
-        for name, array in arrays.items():
-            np.save(new / f"{name}.npy", array, allow_pickle=False)
+        fill(new)
         new.chmod(0o755)
         new.rename(entry)
-    except OSError:
+    except BaseException as error:
         shutil.rmtree(new, ignore_errors=True)
-        if not entry.is_dir():  # else another process has put the same there
+        if not (isinstance(error, OSError) and entry.is_dir()):  # else another process has put the same there
             raise
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data import statistics
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -29,9 +31,14 @@ class Normaliser:
     spread: np.ndarray
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """(x - shift) / spread as float32, in the shape of `x`."""
+        """(x - shift) / spread as float32, in the shape of `x`.
+
+        What comes in float64 (or int32, int64) is computed in float64: at 1e6 float32 has one digit behind the point.
+        """
         if self.name == "none":
             return x
+        if np.result_type(x.dtype, np.float32) == np.float64:  # large whole numbers too
+            return ((x - self.shift) / self.spread).astype(np.float32)
         return (x - self.shift.astype(np.float32)) / self.spread.astype(np.float32)
 
 
@@ -54,27 +61,29 @@ def fit(name: str, statistics: Statistics | None) -> Normaliser:
 
 
 def measure(chunks: Iterable[np.ndarray], per_feature: bool) -> Statistics:
-    """Statistics of arrays that need not fit in memory together, merged as Chan, Golub and LeVeque (1979) do.
+    """Statistics of arrays that need not fit in memory together, see `data.statistics`.
 
     `chunks` yields arrays (n, ..., features). Raises ValueError where there is not one value.
     """
-    count, mean, squares = 0, 0.0, 0.0
-    low, high = np.inf, -np.inf
-    for chunk in chunks:
-        values = chunk.reshape(-1, chunk.shape[-1]) if per_feature else chunk.reshape(-1)
-        if not len(values):
-            continue
-        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
-        new_mean = values.mean(axis=0, dtype=np.float64)
-        new_squares = np.square(values - new_mean).sum(axis=0)
-        total, delta = count + len(values), new_mean - mean
-        squares = squares + new_squares + delta**2 * (count * len(values) / total)
-        mean, count = mean + delta * (len(values) / total), total
-    if not count:
+    total = statistics.statistics_of(chunks, per_feature)
+    if not total.count:
         raise ValueError("no values to take statistics of")
-    return Statistics(np.float64(low), np.float64(high), np.asarray(mean), np.sqrt(squares / count))
+    return Statistics(total.low, total.high, total.mean, total.std)
+
+
+def normaliser_from(total: statistics.Statistics, name: str) -> Normaliser:
+    """The normaliser `name` from merged statistics of all parts: what `fit` makes of their rows together.
+
+    Raises ValueError for statistics of nothing.
+    """
+    if name == "none":
+        return fit(name, None)
+    if not total.count:
+        raise ValueError("no values to take statistics of")
+    mean = np.where(total.is_constant, total.low, total.mean)
+    return fit(name, Statistics(total.low, total.high, mean, total.std))
 
 
 def _divisor(spread: np.ndarray) -> np.ndarray:
-    # a spread of rounding error alone would blow noise up to full size
-    return np.where(spread > 1e-12, spread, 1.0)
+    # constant features have a spread of exactly 0, see `data.statistics`; less than this, float32 cannot divide by
+    return np.where(spread > np.finfo(np.float32).tiny, spread, 1.0)

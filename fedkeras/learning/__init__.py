@@ -7,9 +7,14 @@ import importlib
 
 from fedkeras.learning.outcome import Outcome
 
-__all__ = ["Learner", "Outcome", "limit_threads"]
+__all__ = ["Ends", "Learner", "Middle", "Outcome", "limit_threads"]
 
-_LATER = {"Learner": "fedkeras.learning.learner", "limit_threads": "fedkeras.learning.threads"}
+_LATER = {
+    "Ends": "fedkeras.learning.ends",
+    "Learner": "fedkeras.learning.learner",
+    "Middle": "fedkeras.learning.middle",
+    "limit_threads": "fedkeras.learning.threads",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -16,13 +16,15 @@ Graph = Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]
 
 
 def training_graph(
-    model: keras.Model, metrics: list, fresh: list, seeds: list, x: tf.Tensor, y: tf.Tensor, proximal: bool
-) -> Graph:
+    model: keras.Model, metrics: list, fresh: list, seeds: list, x: tf.Tensor, y: tf.Tensor, proximal: bool,
+    last: bool = True,
+) -> Graph:  # fmt: skip
     """Trace and return `train(x, y, orders, batch_size, seed_values, mu) -> (loss, metric values)` of the last epoch.
 
     Each row of `orders` (epochs, examples) says in what order an epoch takes the examples; `seed_values` (seeds, 2) go
     into the model's random states `seeds`; `fresh` is the optimizer's start (`build_fresh`). With `proximal`, each
     gradient gets `mu * (w - w at the start)`; without, `mu` costs nothing. `x` and `y` say what shapes to expect.
+    Without `last`, training goes on after these epochs: averages that an optimizer keeps are not yet put in place.
     """
     weights, optimizer = model.trainable_variables, model.optimizer
 
@@ -56,7 +58,8 @@ def training_graph(
 
         start = tf.constant(0), tf.constant(0.0, tf.float64)
         _, total = tf.while_loop(lambda step, _: step < epochs * steps, one_step, start, parallel_iterations=1)
-        optimizer.finalize_variable_values(weights)
+        if last:
+            optimizer.finalize_variable_values(weights)
         return total / tf.cast(examples, tf.float64), [metric.result() for metric in metrics]
 
     orders, batch_size = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)

@@ -39,7 +39,7 @@ class Learner:
         self.model = model
         self.loss = targets.choose_loss(model, loss)
         self._metrics = targets.choose_metrics(model, self.loss, metrics)
-        self._seeds = _random_states(model)
+        self._seeds = models.random_states(model)
         self._optimizer = optimizers.make(optimizer, learning_rate, optimizer_args)
         model.compile(optimizer=self._optimizer, loss=self.loss, metrics=self._metrics, jit_compile=False)
         self._fresh = optimizers.build_fresh(self._optimizer, model.trainable_variables)
@@ -54,11 +54,7 @@ class Learner:
         autoencoder (see `targets.prepare`). Raises ValueError for what does not fit.
         """
         inputs = getattr(self.model, "inputs", None)  # a subclassed model has none
-        x = np.asarray(x, inputs[0].dtype if inputs else "float32")
-        if inputs and not inputs[0].shape[1:] == x.shape[1:] and None not in inputs[0].shape[1:]:
-            raise ValueError(f"examples have shape {x.shape[1:]}; the model takes {tuple(inputs[0].shape[1:])}")
-        if len(x) == 0:
-            raise ValueError("there are no examples")
+        x = targets.check_examples(x, inputs[0] if inputs else None)
         output = self.model.output_shape if inputs else self.model(x[:1], training=False).shape
         return tf.constant(x), tf.constant(targets.prepare(x, y, tuple(output)[1:], self.loss))
 
@@ -91,6 +87,32 @@ class Learner:
         arguments = orders, np.int32(batch_size), seed_values, np.float32(proximal_mu)
         loss, values = self._graphs[key](x, y, *map(tf.constant, arguments))
         return self._outcome(len(orders[0]), loss, self._named(values))
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Begin a training that `go_on` does epoch by epoch: a fresh optimizer, random states drawn from `rng`.
+
+        With the orders drawn next from the same `rng`, `rng.permutation(examples)` for each epoch, the epochs together
+        do what `train` does, to the bit.
+        """
+        optimizers.make_fresh(self._fresh)
+        values, _ = draw(rng, len(self._seeds), 0, 1)
+        for seed, value in zip(self._seeds, values, strict=True):
+            seed.assign(value)
+
+    def go_on(self, x: tf.Tensor, y: tf.Tensor, order: np.ndarray, batch_size: int) -> Outcome:
+        """One more epoch over the rows `order` of x and y, which are from `place`; other rows are not looked at."""
+        if fallback.has_own_step(self.model, "train_step"):
+            return self._outcome(len(order), *fallback.fit(self.model, x, y, [order], batch_size))
+        key = ("go on", *_kinds(x, y))
+        if key not in self._graphs:
+            self._graphs[key] = training_graph(self.model, self._metrics, [], [], x, y, proximal=False, last=False)
+        arguments = order[None].astype(np.int32), np.int32(batch_size), np.zeros((0, 2), np.uint32), np.float32(0)
+        loss, values = self._graphs[key](x, y, *map(tf.constant, arguments))
+        return self._outcome(len(order), loss, self._named(values))
+
+    def end(self) -> None:
+        """The epochs are over: averages that the optimizer kept of the weights take their place."""
+        self._optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def evaluate(self, x: Array, y: Array, *, batch_size: int = 256) -> Outcome:
         """Return the loss and metrics of the present weights on x and y (from `place`, or arrays)."""
@@ -127,12 +149,6 @@ def draw(rng: np.random.Generator, seeds: int, examples: int, epochs: int) -> tu
     seed_values = np.zeros((seeds, 2), np.uint32)
     seed_values[:, 0] = rng.integers(1, 2**31, seeds)
     return seed_values, np.stack([rng.permutation(examples) for _ in range(epochs)]).astype(np.int32)
-
-
-def _random_states(model: keras.Model) -> list[keras.Variable]:
-    """The states of a model's seed generators, which are variables of it and no weights."""
-    weights = {id(variable) for variable in model.weights}
-    return [variable for variable in model.variables if id(variable) not in weights]
 
 
 def _kinds(x: tf.Tensor, y: tf.Tensor) -> tuple:

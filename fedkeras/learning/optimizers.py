@@ -37,6 +37,21 @@ def make(
         raise UserError(f"--optimizer-args for {kind.__name__}: {' '.join(str(error).split())}") from error
 
 
+def require_separable(optimizer: keras.optimizers.Optimizer) -> None:
+    """Raise UserError for an optimizer that must see all gradients of a model at once, or scales its loss.
+
+    What is left computes each weight's update from that weight's gradient alone, `clipnorm` and `clipvalue` too: one
+    optimizer for each part of a model then does what one for the whole does.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) or optimizer.loss_scale_factor:
+        raise UserError("split learning does not scale losses; take --precision mixed_bfloat16, which needs none")
+    if optimizer.global_clipnorm:
+        raise UserError(
+            "--optimizer-args global_clipnorm needs the gradients of the whole model, and in split learning nobody has "
+            "them; take clipnorm, which is for each weight"
+        )
+
+
 def build_fresh(
     optimizer: keras.optimizers.Optimizer, weights: list[keras.Variable]
 ) -> list[tuple[keras.Variable, "tf.Tensor | keras.Variable"]]:

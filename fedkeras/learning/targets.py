@@ -43,6 +43,19 @@ def choose_metrics(model: keras.Model, loss: object, others: tuple) -> list[kera
         raise UserError(f"not all of these are metrics of Keras: {', '.join(map(str, others))}") from error
 
 
+def check_examples(x: np.ndarray, takes: keras.KerasTensor | None) -> np.ndarray:
+    """Return examples in the dtype of the model's input `takes`; None: float32, and any shape will do.
+
+    Raises ValueError for another shape than the model takes, and for no examples.
+    """
+    x = np.asarray(x, "float32" if takes is None else takes.dtype)
+    if takes is not None and not takes.shape[1:] == x.shape[1:] and None not in takes.shape[1:]:
+        raise ValueError(f"examples have shape {x.shape[1:]}; the model takes {tuple(takes.shape[1:])}")
+    if len(x) == 0:
+        raise ValueError("there are no examples")
+    return x
+
+
 def prepare(x: np.ndarray, y: np.ndarray | None, output: tuple[int, ...], loss: object) -> np.ndarray:
     """Return the targets of examples `x` with labels `y`, in the form that `loss` takes.
 

@@ -5,12 +5,45 @@ Importing this package does not import Keras; using `build`, `save` or `load` do
 
 import importlib
 
+from fedkeras.models.cut_points import DEFAULT_CUTS, cut_points
 from fedkeras.models.names import BUILT_IN, DEFAULT_MODELS
+from fedkeras.models.part_weights import (
+    get_part_weights,
+    join,
+    join_weights,
+    set_part_weights,
+    split_seeds,
+    split_weights,
+)
+from fedkeras.models.random_states import random_states
 from fedkeras.models.weights import get_weights, set_weights
 
-__all__ = ["BUILT_IN", "DEFAULT_MODELS", "build", "get_weights", "load", "save", "set_weights"]
+__all__ = [
+    "BUILT_IN",
+    "DEFAULT_CUTS",
+    "DEFAULT_MODELS",
+    "build",
+    "cut",
+    "cut_points",
+    "get_part_weights",
+    "get_weights",
+    "join",
+    "join_weights",
+    "load",
+    "random_states",
+    "save",
+    "set_part_weights",
+    "set_weights",
+    "split_seeds",
+    "split_weights",
+]
 
-_LATER = {"build": "fedkeras.models.building", "load": "fedkeras.models.files", "save": "fedkeras.models.files"}
+_LATER = {
+    "build": "fedkeras.models.building",
+    "cut": "fedkeras.models.cutting",
+    "load": "fedkeras.models.files",
+    "save": "fedkeras.models.files",
+}
 
 
 def __getattr__(name: str) -> object:

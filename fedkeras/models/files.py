@@ -1,22 +1,23 @@
 """Model files: `.keras`, and the older `.h5`, written atomically and read without running code from them."""
 
-import json
 import tempfile
 import zipfile
 from pathlib import Path
 
-import h5py
 import keras
 
 from fedkeras.errors import UserError
+from fedkeras.models.file_config import SUFFIXES, check_suffix, first_line, read_config
+from fedkeras.models.foreign_code import foreign
+from fedkeras.models.training_config import make_loss, training_config
 
-SUFFIXES = (".keras", ".h5")
+__all__ = ["SUFFIXES", "load", "save"]
 
 
 def save(model: keras.Model, path: str | Path) -> None:
     """Write `model` to `path` (.keras or .h5): a reader sees the old file or the new one, never half of one."""
     path = Path(path)
-    _check_suffix(path)
+    check_suffix(path)
     # In a folder of its own beside the target, so that the rename stays on one file system and nothing is left behind.
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
         partial = Path(folder) / path.name
@@ -24,42 +25,33 @@ def save(model: keras.Model, path: str | Path) -> None:
         partial.replace(path)
 
 
-def load(path: str | Path) -> keras.Model:
+def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> keras.Model:
     """Read a model from `path` (.keras or .h5) and compile it with its own loss, if it had one.
 
-    Its optimizer and metrics are left behind: training here brings its own, and old files that name theirs in ways
-    Keras 3 no longer reads still load. Lambda layers are refused, for they would run code that came with the file.
-    Raises UserError in one line.
+    Its optimizer and metrics are left behind: training here brings its own (`training_config` says what they were), and
+    old files that name theirs in ways Keras 3 no longer reads still load; without `own_loss` its loss is, too. Lambda
+    layers and classes that are not Keras' are refused, for they would run code that came with the file, unless
+    `trust_code`. Raises UserError in one line.
     """
     path = Path(path)
-    _check_suffix(path)
-    if not path.is_file():
-        raise UserError(f"there is no model file {path}")
+    code = foreign(read_config(path).model)
+    if code and not trust_code:
+        more = f" and {len(code) - 1} more of that kind" if len(code) > 1 else ""
+        raise UserError(
+            f"cannot read the model file {path}: it needs {code[0]}{more}; "
+            "if you know who made it, --trust-code allows it"
+        )
+    loss = make_loss(training_config(path).loss, trust_code) if own_loss else None
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        loss = keras.losses.get(_own_loss(path))
+        model = keras.saving.load_model(path, compile=False, safe_mode=not trust_code)
+        loss = keras.losses.get(loss)
     except (ValueError, TypeError, KeyError, OSError, ImportError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"cannot read the model file {path}: {_first_line(error)}") from error
+        raise UserError(f"cannot read the model file {path}: {first_line(error)}") from error
+    except Exception as error:
+        if not trust_code:
+            raise
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"cannot read the model file {path}: its code failed with {said}") from error
     if loss is not None:
         model.compile(optimizer=None, loss=loss)
     return model
-
-
-def _own_loss(path: Path) -> object:
-    """The loss the file's model was compiled with, a name or Keras' serialised form; None if it was not."""
-    if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            compiled = json.loads(archive.read("config.json")).get("compile_config")
-    else:
-        with h5py.File(path) as file:
-            compiled = json.loads(file.attrs.get("training_config", "null"))
-    return compiled.get("loss") if compiled else None
-
-
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path} is not a model file: its name must end in {' or '.join(SUFFIXES)}")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,185 @@
+"""`python -m fedkeras aggregate part_*.keras --out global.keras`: combine model files that were trained apart."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from fedkeras import models
+from fedkeras.config import Config, options, parse_flags
+from fedkeras.errors import UserError, complain
+from fedkeras.quietly import import_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+
+    from fedkeras.learning.outcome import Outcome
+
+PROG = "python -m fedkeras aggregate"
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Combine model files (.keras, .h5) of one architecture into one, and say how good each of them is."""
+
+    files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILE [FILE ...]")]
+    """The parts: models of one architecture, each trained on its own data."""
+    out: str
+    """Where the result goes: .keras or .h5. It is compiled as the first part was."""
+    strategy: str = "fedavg"
+    """fedavg, fedmedian, fedprox, trimmed_mean, krum, or module:Class."""
+    strategy_args: str = ""
+    """The strategy's own options as key=value, comma-separated, such as beta=0.2."""
+    weights: str = ""
+    """Examples that each part was trained on, one a file, such as 12000,12000; unset: all count the same."""
+    evaluate: str = ""
+    """Test the parts and the result on the test set of this data set, named as for server.py's --dataset."""
+    data_dir: str = ""
+    """Where that data set's files are."""
+    normaliser: str = "default"
+    """How its values were scaled when the parts were trained: default, none, scale, minmax or zscore."""
+    loss: str = ""
+    """Loss to evaluate with; unset: the first part's own."""
+    trust_code: bool = False
+    """Load files that hold Python code, such as Lambda layers: it is run."""
+    force: bool = False
+    """Replace --out if it is there."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Combine, save, print the table, and return the exit status."""
+    try:
+        aggregate(parse_flags(Flags, list(args), PROG))
+    except UserError as error:
+        return complain(PROG, error)
+    return 0
+
+
+def aggregate(flags: Flags) -> None:
+    """Do what the command does. Everything that can be wrong is looked for before the first file is loaded."""
+    paths = [Path(file) for file in flags.files]
+    if not paths:
+        raise UserError("there is nothing to combine; name the model files")
+    out, counts = _check_out(flags, paths), _counts(flags.weights, len(paths))
+    from fedkeras.offline import NOTES, check_strategy, combine
+
+    strategy = check_strategy(flags.strategy, options(flags.strategy_args, "strategy-args"))
+    test = _test_set(flags) if flags.evaluate else None
+    import_tensorflow()
+    model, parts = _load(paths, flags.trust_code)
+    new = combine(strategy, parts, counts)
+    models.set_weights(model, new)
+    _compile_as(model, paths[0], flags.trust_code)
+    models.save(model, out)
+    if flags.strategy in NOTES:
+        print(NOTES[flags.strategy])
+    known = ["-" if not flags.weights else str(count) for count in counts]
+    total = str(sum(counts)) if flags.weights else "-"
+    rows = [*zip(map(str, paths), known, parts.values(), strict=True), (str(out), total, new)]
+    _print_table(rows, model, test, flags.loss)
+
+
+def _check_out(flags: Flags, paths: list[Path]) -> Path:
+    out = Path(flags.out)
+    if out.suffix not in (".keras", ".h5"):
+        raise UserError(f"--out is '{flags.out}'; its name must end in .keras or .h5")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}")
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"there is no model file {path}")
+        if out.exists() and out.samefile(path):
+            raise UserError(f"--out {out} is one of the parts; give another name")
+    twice = next((path for i, path in enumerate(paths) if any(path.samefile(other) for other in paths[:i])), None)
+    if twice is not None:
+        raise UserError(f"{twice} is named twice; each part counts once (give it more with --weights)")
+    if out.exists() and not flags.force:
+        raise UserError(f"--out {out} exists; --force replaces it")
+    return out
+
+
+def _counts(text: str, files: int) -> list[int]:
+    if not text:
+        return [1] * files
+    try:
+        counts = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UserError(f"--weights is '{text}'; give whole numbers of examples, such as 12000,12000") from None
+    if len(counts) != files:
+        raise UserError(f"--weights gives {len(counts)} numbers, and there are {files} files; give one a file")
+    if min(counts) < 1:
+        raise UserError(f"--weights is '{text}'; every number of examples must be above 0")
+    return counts
+
+
+def _test_set(flags: Flags) -> object:
+    """The central test set, read before the models: what is wrong with it is said first."""
+    import data
+
+    return data.load_test(Config(dataset=flags.evaluate, data_dir=flags.data_dir, normaliser=flags.normaliser))
+
+
+def _load(paths: list[Path], trust_code: bool) -> tuple["keras.Model", dict[str, dict]]:
+    """The first model, and the weights of all: one model at a time is held besides. Raises UserError."""
+    from fedkeras.models.architecture import difference
+
+    first, parts = None, {}
+    for path in paths:
+        model = models.load(path, trust_code)
+        first = first or model
+        if (found := difference(first, model)) is not None:
+            raise UserError(f"{path} is not of the same architecture as {paths[0]}: {found}")
+        parts[str(path)] = models.get_weights(model)
+    return first, parts
+
+
+def _compile_as(model: "keras.Model", path: Path, trust_code: bool) -> None:
+    """Give the result the first part's optimizer and metrics; where they cannot be made, it keeps its loss alone."""
+    from fedkeras.models.training_config import make_metrics, make_optimizer, training_config
+
+    if not model.compiled:
+        return
+    try:
+        own = training_config(path)
+        optimizer = make_optimizer(own.optimizer, trust_code)
+        metrics = list(make_metrics(own.metrics, trust_code))
+    except UserError as error:
+        print(f"{path}: {error}; the result is compiled with the loss alone")
+        return
+    if optimizer is not None:
+        model.compile(optimizer=optimizer, loss=model.loss, metrics=["accuracy", *metrics] if own.accuracy else metrics)
+
+
+def _print_table(rows: list[tuple], model: "keras.Model", test: object, loss: str) -> None:
+    """A line a file; figures where there is a test set."""
+    width = max(len(name) for name, _, _ in rows)
+    print(f"{'file':<{width}}  {'examples':>9}" + (f"  {'loss':>8}  {'accuracy':>8}" if test else ""))
+    outcomes = _outcomes([weights for _, _, weights in rows], model, test, loss) if test else [None] * len(rows)
+    for (name, count, _), outcome in zip(rows, outcomes, strict=True):
+        print(f"{name:<{width}}  {count:>9}" + (_figures(outcome) if outcome else ""))
+
+
+def _outcomes(weights: list[dict], model: "keras.Model", test: object, loss: str) -> list["Outcome"]:
+    from fedkeras.learning import Learner
+
+    x, takes = test.x, tuple(model.input_shape)[1:]
+    if takes != x.shape[1:] and None not in takes and x[0].size == math.prod(takes):
+        x = x.reshape(len(x), *takes)  # 28 x 28, 28 x 28 x 1 and 784 are the same image
+    learner = Learner(model, loss=loss)
+    try:
+        placed = learner.place(x, test.y)
+    except ValueError as error:
+        raise UserError(f"--evaluate: the data do not fit the model: {error}") from error
+    outcomes = []
+    for some in weights:
+        learner.set_weights(some)
+        outcomes.append(learner.evaluate(*placed))
+    return outcomes
+
+
+def _figures(outcome: "Outcome") -> str:
+    accuracy = "-" if outcome.accuracy is None else f"{outcome.accuracy:.4f}"
+    return f"  {outcome.loss:>8.4f}  {accuracy:>8}"

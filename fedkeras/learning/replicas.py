@@ -1,0 +1,56 @@
+"""Several copies of the same variables' values, one of them in place: replicas of a model without as many graphs."""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Variable = keras.Variable | tf.Variable
+
+
+class Replicas:
+    """Values for `variables` by name. Changing places is cheap: tensors are handed over, their numbers not copied."""
+
+    def __init__(self, variables: Sequence[Variable]) -> None:
+        self._variables = list(variables)
+        self.start()
+
+    def start(self) -> None:
+        """Forget all replicas; those to come begin with the values the variables have now."""
+        self._origin, self._current = self._values(), None
+        self._stored: dict[Hashable, list[tf.Tensor]] = {}
+
+    def use(self, name: Hashable) -> None:
+        """Put replica `name` in place, and keep the one that was; a name not seen since `start` is a new replica."""
+        if self._current == name:
+            return
+        if self._current is not None:
+            self._stored[self._current] = self._values()
+        for variable, value in zip(self._variables, self._stored.pop(name, self._origin), strict=True):
+            variable.assign(value)
+        self._current = name
+
+    def forget(self, name: Hashable) -> None:
+        """Drop a replica; the next `use` of the name makes a new one."""
+        self._stored.pop(name, None)
+        if self._current == name:
+            self._current = None
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Copies of the values in place, under names that say no more than their position."""
+        return {f"{i:03d}": variable.numpy() for i, variable in enumerate(self._variables)}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Put values in place, as from `get_state`. Raises ValueError for a missing or misshapen one."""
+        for i, variable in enumerate(self._variables):
+            value = state.get(f"{i:03d}")
+            if value is None or np.shape(value) != tuple(variable.shape):
+                raise ValueError(
+                    f"state {i:03d} is {'missing' if value is None else np.shape(value)}, must be {variable.shape}"
+                )
+        for i, variable in enumerate(self._variables):
+            variable.assign(state[f"{i:03d}"])
+
+    def _values(self) -> list[tf.Tensor]:
+        return [tf.convert_to_tensor(variable) for variable in self._variables]

@@ -1,0 +1,167 @@
+"""Cutting a Keras model in three, M1, M2 and M3.
+
+For U-shaped split learning: P. Vepakomma, O. Gupta, T. Swedish, R. Raskar, "Split learning for health: Distributed deep
+learning without sharing raw patient data", 2018, arXiv:1812.00564. Any functional or Sequential model will do, branches
+included, as long as a single tensor passes each cut.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from fedkeras.errors import UserError
+from fedkeras.models.random_states import random_states
+from fedkeras.models.tensor_graph import Node, ancestors, node_of
+from fedkeras.models.weights import names
+
+PARTS = ("M1", "M2", "M3")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model and its three parts, which are views of it: they share its layers and variables, and none with another.
+
+    So training a part trains that piece of `whole`, in this process; and two cuts of one model are not two models.
+    `names` says how the whole model's weights are called that a part has, in the order of the part's own `weights`;
+    `seeds` which of the whole model's random states are a part's, in the part's order.
+    """
+
+    whole: keras.Model
+    models: dict[str, keras.Model]
+    names: dict[str, list[str]]
+    seeds: dict[str, list[int]]
+
+
+def cut(model: keras.Model, first: str | int, second: str | int) -> Parts:
+    """Cut `model` in three: M1 ends with layer `first`, M2 ends with layer `second`, M3 is the rest.
+
+    A layer is named, or numbered as in `model.layers`, where a string of digits is a number too. Each part must have
+    weights: without any in M1 the server would see the inputs, without any in M3 the gradient sent back spells out the
+    labels, and without any in M2 there is nothing to hold. A nested model is one layer here, and is not cut. M3 keeps
+    the loss that the model was compiled with. Raises UserError with the reason where a model cannot be cut.
+    """
+    _check_kind(model)
+    end = node_of(model.outputs[0])
+    whole = ancestors(end)
+    nodes = [_node(model, whole, point) for point in (first, second)]
+    before = [_check_crossing(whole, node) for node in nodes]
+    if nodes[0] is nodes[1] or id(nodes[0]) not in before[1]:
+        raise UserError(f"--split-at: layer '{first}' must come before layer '{second}'; M1 ends with it, M2 later")
+    if nodes[1] is end:
+        raise UserError(f"--split-at: layer '{second}' is the model's last: nothing is left for M3")
+    members = [
+        before[0],
+        {key: node for key, node in before[1].items() if key not in before[0]},
+        {key: node for key, node in whole.items() if key not in before[1]},
+    ]
+    _check_sharing(members)
+    tensors = [model.inputs[0], nodes[0].outputs[0], nodes[1].outputs[0], model.outputs[0]]
+    views = {part: keras.Model(tensors[i], tensors[i + 1], name=part) for i, part in enumerate(PARTS)}
+    for part, why in zip(PARTS, _NO_WEIGHTS, strict=True):
+        if not views[part].weights:
+            raise UserError(f"--split-at {first},{second}: {part} has no weights, {why}")
+    if model.compiled and model.loss is not None:
+        views["M3"].compile(optimizer=None, loss=model.loss)
+    _check_equal(model, views)
+    return Parts(model, views, *_positions(model, views))
+
+
+_NO_WEIGHTS = (
+    "so that the server would see the inputs themselves; cut after a layer that learns",
+    "so that the server would have nothing to train; cut so that a layer that learns lies between",
+    "so that the gradient the client sends would spell out the labels; cut before the last layer that learns",
+)
+
+
+def _check_kind(model: keras.Model) -> None:
+    if not isinstance(model, keras.Model) or not type(model).__module__.startswith("keras."):
+        raise UserError(f"a model with a class of its own ({type(model).__name__}) cannot be cut: only Sequential and "
+                        "functional models say how their layers are connected")  # fmt: skip
+    if not getattr(model, "outputs", None):  # Sequential raises AttributeError
+        raise UserError("the model is not built: call it once, or give it a keras.Input")
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UserError(f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; only a model with "
+                        "one of each can be cut")  # fmt: skip
+
+
+def _node(model: keras.Model, whole: dict[int, Node], point: str | int) -> Node:
+    """The place of a layer in the model. Raises UserError if there is none or several."""
+    layers = model.layers
+    if str(point).removeprefix("-").isdigit():
+        if not -len(layers) <= int(point) < len(layers):
+            raise UserError(f"--split-at: there is no layer {point}; {_listing(model)}")
+        layer = layers[int(point)]
+    else:
+        found = [layer for layer in layers if layer.name == point]
+        if not found:
+            inside = [outer.name for outer in layers if isinstance(outer, keras.Model) and _has(outer, point)]
+            raise UserError(
+                f"--split-at: layer '{point}' is inside the nested model '{inside[0]}', which is one layer here"
+                if inside
+                else f"--split-at: there is no layer '{point}'; {_listing(model)}"
+            )
+        layer = found[0]
+    places = [node for node in whole.values() if node.operation is layer]
+    if len(places) != 1:
+        raise UserError(f"--split-at: layer '{layer.name}' is used {len(places)} times, so it ends no part")
+    if len(places[0].outputs) != 1:
+        raise UserError(f"--split-at: layer '{layer.name}' has several outputs; one tensor can pass a cut")
+    return places[0]
+
+
+def _check_crossing(whole: dict[int, Node], node: Node) -> dict[int, Node]:
+    """Return what lies before the cut after `node`; raise UserError if more than its output is needed behind it."""
+    before = ancestors(node)
+    for later in whole.values():
+        for needed in later.parent_nodes if id(later) not in before else []:
+            if id(needed) in before and needed is not node:
+                raise UserError(
+                    f"--split-at: a connection from '{needed.operation.name}' to '{later.operation.name}' passes by "
+                    f"the cut after '{node.operation.name}'; cut before or after the whole block"
+                )
+    return before
+
+
+def _check_sharing(members: list[dict[int, Node]]) -> None:
+    owner: dict[int, str] = {}
+    for part, nodes in zip(PARTS, members, strict=True):
+        for layer in {id(node.operation): node.operation for node in nodes.values()}.values():
+            for thing in [layer, *getattr(layer, "variables", [])]:
+                if owner.setdefault(id(thing), part) != part:
+                    raise UserError(
+                        f"--split-at: layer '{layer.name}', or a variable of it, is shared by {owner[id(thing)]} and "
+                        f"{part}, which are on different machines"
+                    )
+
+
+def _check_equal(model: keras.Model, views: dict[str, keras.Model]) -> None:
+    """Compare M3(M2(M1(x))) with the model on two random examples."""
+    tensor, rng = model.inputs[0], np.random.default_rng(0)
+    shape = [2, *(size or 32 for size in tensor.shape[1:])]
+    x = (rng.normal(size=shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)).astype(tensor.dtype)
+    whole, parts = model(x, training=False), x
+    for part in PARTS:
+        parts = views[part](parts, training=False)
+    whole, parts = (keras.ops.convert_to_numpy(y).astype("float64") for y in (whole, parts))
+    if not np.max(np.abs(whole - parts), initial=0) <= 1e-6 * max(1.0, np.max(np.abs(whole), initial=0)):
+        raise UserError(
+            "the three parts together do not compute what the model does: has it layers that draw at random?"
+        )
+
+
+def _positions(model: keras.Model, views: dict[str, keras.Model]) -> tuple[dict, dict]:
+    name = {id(variable): name for variable, name in zip(model.weights, names(model), strict=True)}
+    seed = {id(variable): i for i, variable in enumerate(random_states(model))}
+    return (
+        {part: [name[id(variable)] for variable in view.weights] for part, view in views.items()},
+        {part: [seed[id(variable)] for variable in random_states(view)] for part, view in views.items()},
+    )
+
+
+def _has(model: keras.Model, name: str) -> bool:
+    return any(layer.name == name or (isinstance(layer, keras.Model) and _has(layer, name)) for layer in model.layers)
+
+
+def _listing(model: keras.Model) -> str:
+    return "there are: " + ", ".join(f"{i} {layer.name}" for i, layer in enumerate(model.layers))

@@ -1,0 +1,112 @@
+"""Cross-validation: the folds, what comes out of them, and which weights the model has afterwards."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from fedkeras.errors import UserError
+from fedkeras.learning import Learner
+from fedkeras.learning.kfold import cross_validate, split
+
+
+def line(rate=0.5):
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    return Learner(model, optimizer="sgd", learning_rate=rate, loss="mse")
+
+
+def weight(learner):
+    return float(learner.get_weights()["000.kernel"][0, 0])
+
+
+@pytest.mark.parametrize("classes", [None, np.repeat([0, 1, 2], [50, 30, 20])])
+def test_folds_are_disjoint_and_all_rows(classes):
+    parts = split(100, 5, np.random.default_rng(0), classes)
+    together = np.concatenate([held for _, held in parts])
+    np.testing.assert_array_equal(np.sort(together), np.arange(100))
+    for rows, held in parts:
+        np.testing.assert_array_equal(np.sort(np.concatenate([rows, held])), np.arange(100))
+        if classes is not None:
+            assert np.bincount(classes[held]).tolist() == [10, 6, 4]
+    assert parts[0][1].tolist() != list(range(20))  # shuffled
+    again = split(100, 5, np.random.default_rng(0), classes)
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(parts, again, strict=True))
+
+
+def test_classes_with_few_rows_are_spread_as_far_as_they_go():
+    parts = split(10, 3, np.random.default_rng(0), np.array([0] * 8 + [1] * 2))
+    assert sorted(len(held) for _, held in parts) == [3, 3, 4]
+    assert len(split(4, 4, np.random.default_rng(0), np.arange(4))) == 4  # each its own class: plain folds
+
+
+def test_what_cannot_be_split():
+    for folds, said in [(1, "--folds is 1; there must be 2"), (5, "--folds is 5, but there are only 4 examples")]:
+        with pytest.raises(UserError, match=said):
+            split(4, folds, np.random.default_rng(0))
+    learner = line()
+    with pytest.raises(UserError, match="--kfold-return is 'mean'; allowed are: best, refit"):
+        cross_validate(learner, *learner.place(np.ones((4, 1)), np.ones((4, 1))), folds=2, epochs=1, batch_size=1,
+                       rng=np.random.default_rng(0), returns="mean")  # fmt: skip
+
+
+def run(returns, rate=0.5, **options):
+    """x = 1 everywhere and whole batches at rate 1/2: after one epoch w is the mean of the targets trained on."""
+    learner = line(rate)
+    y = np.array([[0.0], [6], [12], [15]])
+    settings = {"folds": 4, "epochs": 1, "batch_size": 4, "rng": np.random.default_rng(0), "returns": returns}
+    result = cross_validate(learner, *learner.place(np.ones((4, 1)), y), **{**settings, **options})
+    return learner, y, result
+
+
+def test_by_hand():
+    told = []
+    learner, y, result = run("best", rate=0.25, on_epoch=lambda fold, epoch: told.append((fold, epoch.epoch)))
+    losses = []
+    for fold in result.folds:
+        (held,) = fold.held_out
+        half = (33 - y[held, 0]) / 3 / 2  # from w = 0 in every fold half the way: none goes on where another ended
+        losses.append((half - y[held, 0]) ** 2)
+        assert fold.outcome.loss == pytest.approx(losses[-1], rel=1e-5)
+        assert fold.fitted.epochs[0].val_loss == pytest.approx(losses[-1], rel=1e-5)
+    assert result.mean["loss"] == pytest.approx(np.mean(losses)) and result.std["loss"] == pytest.approx(np.std(losses))
+    # half the mean of the others is nearest to 6: (0 + 12 + 15) / 3 / 2
+    assert result.folds[result.best - 1].held_out.tolist() == [1]
+    assert weight(learner) == pytest.approx(4.5) and result.refitted is None
+    assert told == [(1, 1), (2, 1), (3, 1), (4, 1)] and [fold.number for fold in result.folds] == [1, 2, 3, 4]
+
+
+def test_refit_is_a_training_on_all_rows_from_the_start():
+    learner, _, result = run("refit")
+    assert weight(learner) == pytest.approx(8.25)
+    assert len(result.refitted.epochs) == 1 and result.refitted.epochs[0].val_loss is None
+
+
+def test_refit_after_early_stopping_takes_the_folds_mean_of_best_epochs():
+    _, _, result = run("refit", epochs=6, patience=1)
+    assert {fold.fitted.best for fold in result.folds} == {1}  # the second epoch changes nothing
+    assert len(result.refitted.epochs) == 1
+    _, _, plain = run("refit", epochs=6)
+    assert len(plain.refitted.epochs) == 6
+
+
+def test_accuracy_is_averaged_and_a_fold_does_not_depend_on_another():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((30, 4), "float32"), rng.integers(0, 3, 30)
+
+    def learner():
+        keras.utils.set_random_seed(1)
+        return Learner(
+            keras.Sequential([keras.Input((4,)), layers.Dropout(0.2), layers.Dense(3, activation="softmax")])
+        )
+
+    options = {"folds": 3, "batch_size": 8, "classes": y}
+    first, second = learner(), learner()
+    result = cross_validate(first, *first.place(x, y), epochs=3, rng=np.random.default_rng(1), **options)
+    accuracies = [fold.outcome.accuracy for fold in result.folds]
+    assert result.mean["accuracy"] == pytest.approx(np.mean(accuracies)) and set(result.std) == {"loss", "accuracy"}
+    again = cross_validate(second, *second.place(x, y), epochs=3, rng=np.random.default_rng(1), **options)
+    assert [fold.outcome.loss for fold in again.folds] == [fold.outcome.loss for fold in result.folds]
+    kept = first.get_weights()["000.kernel"]
+    np.testing.assert_array_equal(second.get_weights()["000.kernel"], kept)
+    held_out = result.folds[result.best - 1].held_out
+    assert first.evaluate(x[held_out], y[held_out]).loss == pytest.approx(min(f.outcome.loss for f in result.folds))
