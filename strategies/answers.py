@@ -1,5 +1,6 @@
 """A round's answers: which are good, in the order of cid, and what is noted of the others."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -8,10 +9,14 @@ from flwr.serverapp import Grid
 
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed
+from strategies.arrays import payload
 from strategies.exchange import exchange, in_order
 from strategies.fedavg import metrics_of
 from strategies.resting import Rests
 from strategies.rows import row
+
+PARTS = {MessageType.TRAIN: "training", MessageType.EVALUATE: "evaluation"}
+"""What the time until a phase's last answer is called in `Outcome.timing`."""
 
 
 @dataclass
@@ -26,6 +31,15 @@ class Outcome:
     failures: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
     arrays: ArrayRecord | None = None
+    timing: dict[str, float] = field(default_factory=dict)
+    """Wall seconds by part of the round: waiting, training (with the way there and back), aggregation, evaluation."""
+    _since: float = field(default_factory=time.monotonic)
+
+    def took(self, part: str) -> None:
+        """Count the time since the last call, or since the start, as this part's."""
+        now = time.monotonic()
+        self.timing[part] = self.timing.get(part, 0.0) + now - self._since
+        self._since = now
 
 
 class TooFewAnswers(RunFailed):
@@ -56,22 +70,29 @@ def good_replies(
     cid_of = {node_id: cid for cid, node_id in cohort.items()}
     messages = sorted(messages, key=lambda message: cid_of[message.metadata.dst_node_id])
     expected = [cid_of[message.metadata.dst_node_id] for message in messages]
+    down = {cid_of[message.metadata.dst_node_id]: payload(message.content) for message in messages}
     arriving = exchange(grid, messages, config.round_timeout)
     faults: dict[int, str] = {}
 
     def checked() -> Iterator[tuple[int, Message | None]]:
+        arrived = 0
         for reply in arriving:
+            arrived += 1
+            outcome.took(PARTS[phase])
             cid = cid_of[reply.metadata.src_node_id]
             fault = fault_of(reply)
             if fault:
                 faults[cid] = fault
             yield cid, None if fault else reply
+        if arrived < len(expected):
+            outcome.took(PARTS[phase])  # in vain, for those that did not answer
 
     def committed() -> Iterator[Message]:
         answered = set()
         for cid, reply in in_order(checked(), expected):
             answered.add(cid)
-            outcome.rows.append(row(outcome.round, phase, str(cid), metrics_of(reply.content)))
+            traffic = payload(reply.content), down[cid]
+            outcome.rows.append(row(outcome.round, phase, str(cid), metrics_of(reply.content), traffic))
             yield reply
         late = f"no answer within {config.round_timeout:g} s (--round-timeout)"
         missing = {cid: faults.get(cid, late) for cid in expected if cid not in answered}

@@ -51,6 +51,11 @@ def views(record: ArrayRecord) -> dict[str, np.ndarray]:
     return {name: view(array) for name, array in record.items()}
 
 
+def payload(content: RecordDict) -> int:
+    """Bytes of all arrays in a message's content, each with its .npy header of 128 bytes or so."""
+    return sum(len(array.data) for arrays in of_kind(content, ArrayRecord).values() for array in arrays.values())
+
+
 def record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Named numpy arrays as an ArrayRecord. Shapes and dtypes are kept."""
     return ArrayRecord({name: _npy(np.asarray(array)) for name, array in arrays.items()})

@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 
 from strategies.arrays import of_kind, view
 from strategies.fedavg import NUM_EXAMPLES
-from strategies.rows import KEYS, column
+from strategies.rows import BYTES, KEYS, column
 
 MAX_EXAMPLES = 10**12
 """More examples than this are a client's claim to the whole average, not a count."""
@@ -89,7 +89,7 @@ def _fault_of_message(reply: Message) -> str | None:
             return f"the name of metric {name[:MAX_NAME]!r} is longer than {MAX_NAME} characters or no plain text"
         if isinstance(value, list):
             return f"metric '{name}' is a list, not a number"
-        if column(name) in KEYS or (column(name) == column(NUM_EXAMPLES) and name != NUM_EXAMPLES):
+        if column(name) in (*KEYS, *BYTES) or (column(name) == column(NUM_EXAMPLES) and name != NUM_EXAMPLES):
             return f"metric '{name}' has the name of a column of history.csv"
         if abs(value) > LARGEST or not math.isfinite(value):
             return f"metric '{name}' is not finite"

@@ -13,12 +13,12 @@ the order of cid: memory is one accumulator however many clients there are, and 
 
 from collections.abc import Iterable
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from strategies.arrays import of_kind, record, view
+from strategies.arrays import of_kind, record, views
+from strategies.mean import Mean
 
 NUM_EXAMPLES = "num-examples"
 
@@ -39,21 +39,11 @@ class FedAvg(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The example-weighted mean of the replies' arrays and metrics; (None, None) without a reply."""
-        total, sums, dtypes, seen = 0, {}, {}, []
+        mean, seen = Mean(), []
         for content in contents(replies):
-            num_examples = examples(content)
-            total += num_examples
             seen.append(metrics_of(content))
-            for name, array in arrays_of(content).items():
-                client_weights = view(array)
-                dtypes[name] = client_weights.dtype
-                if name not in sums:
-                    sums[name] = np.zeros(client_weights.shape, np.float64)
-                add_weighted(sums[name], client_weights, num_examples)
-        if not total:
-            return None, None
-        mean = {name: np.divide(sums.pop(name), total).astype(dtypes[name]) for name in list(sums)}
-        return record(mean), mean_metrics(seen)
+            mean.add(views(arrays_of(content)), examples(content))
+        return (record(mean.result()), mean_metrics(seen)) if mean.total else (None, None)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -67,18 +57,6 @@ class FedAvg(Strategy):
 
     def summary(self) -> None:
         """Nothing to add to the run's own log."""
-
-
-BLOCK = 1 << 15
-"""Numbers added at once: their float64 copies stay in the processor's cache, which halves the time."""
-
-
-def add_weighted(sums: np.ndarray, array: np.ndarray, weight: int) -> None:
-    """sums += weight * array, computed in float64, in place."""
-    flat_sums, flat = sums.reshape(-1), array.reshape(-1)
-    for start in range(0, flat.size, BLOCK):
-        block = slice(start, start + BLOCK)
-        flat_sums[block] += np.multiply(flat[block], weight, dtype=np.float64)
 
 
 def to_all(

@@ -21,6 +21,7 @@ from strategies.alike import alike
 from strategies.answers import Outcome, TooFewAnswers, good_replies, require
 from strategies.checks import fault_of_evaluate, fault_of_train
 from strategies.cohort import CohortGrid
+from strategies.loop import cohort_of, repeat_rounds
 from strategies.nodes import Nodes
 from strategies.resting import Rests
 from strategies.rows import add_means, row
@@ -64,26 +65,14 @@ def run_rounds(
     Raises RunFailed if clients stay away, if a round fails `config.max_retries` + 1 times, or if the strategy fails.
     """
     run = Run(strategy, grid, nodes, config, rests or Rests(config), evaluate, tell or {})
-    for server_round in range(first_round, config.num_server_rounds + 1):
-        outcome = _round_with_retries(run, arrays, server_round)
-        arrays = outcome.arrays
-        for callback in callbacks:
-            callback(outcome)
-        if stop():
-            break
-    return arrays
-
-
-def _round_with_retries(run: Run, arrays: ArrayRecord, server_round: int) -> Outcome:
-    failed, retries_left = None, run.config.max_retries
-    while True:
-        try:
-            return one_round(run, arrays, server_round, failed)
-        except TooFewAnswers as error:
-            if not retries_left:
-                raise
-            failed, retries_left = (failed or set()) | error.failed, retries_left - 1
-            log.warning("round %d is repeated: %s", server_round, error)
+    return repeat_rounds(
+        lambda arrays, server_round, failed: one_round(run, arrays, server_round, failed),
+        arrays,
+        config,
+        callbacks,
+        first_round,
+        stop,
+    )
 
 
 def one_round(run: Run, arrays: ArrayRecord, server_round: int, failed: Set[int] | None = None) -> Outcome:
@@ -94,8 +83,9 @@ def one_round(run: Run, arrays: ArrayRecord, server_round: int, failed: Set[int]
     strategy, config = run.strategy, run.config
     outcome, started = Outcome(server_round, config.num_server_rounds), time.monotonic()
 
-    cohort = _cohort(run, MessageType.TRAIN, server_round, failed)
+    cohort = cohort_of(run.nodes, run.rests, MessageType.TRAIN, server_round, failed)
     outcome.asked = len(cohort)
+    outcome.took("waiting")
     shown = CohortGrid(run.grid, cohort.values())
     messages = calling.configure(strategy, MessageType.TRAIN, server_round, arrays, run.tell, shown)
     replies = good_replies(
@@ -120,11 +110,13 @@ def one_round(run: Run, arrays: ArrayRecord, server_round: int, failed: Set[int]
     _take_all(replies)
     require(config.min_results, outcome)
     outcome.arrays = calling.conform(new_arrays, arrays, strategy)
+    outcome.took("aggregation")
     log.info("round %d is aggregated", server_round)
     add_means(outcome.rows, server_round, MessageType.TRAIN, extra, time.monotonic() - started)
     outcome.answered = len(cohort) - len(outcome.failures)
 
     _evaluate_round(run, outcome)
+    outcome.took("evaluation")
     outcome.seconds = time.monotonic() - started
     return outcome
 
@@ -134,7 +126,8 @@ def _evaluate_round(run: Run, outcome: Outcome) -> None:
     strategy, server_round = run.strategy, outcome.round
     started, replies = time.monotonic(), iter(())
     if run.config.fraction_evaluate > 0:
-        cohort = _cohort(run, MessageType.EVALUATE, server_round)
+        cohort = cohort_of(run.nodes, run.rests, MessageType.EVALUATE, server_round)
+        outcome.took("waiting")
         shown = CohortGrid(run.grid, cohort.values())
         messages = calling.configure(strategy, MessageType.EVALUATE, server_round, outcome.arrays, run.tell, shown)
         replies = good_replies(
@@ -149,9 +142,3 @@ def _evaluate_round(run: Run, outcome: Outcome) -> None:
 def _take_all(replies: Iterable) -> None:
     """A strategy may stop in the middle; who fails is counted whatever the order of arrival, so after the last one."""
     collections.deque(replies, maxlen=0)
-
-
-def _cohort(run: Run, phase: str, server_round: int, failed: Set[int] | None = None) -> dict[int, int]:
-    """The cohort as {cid: node id}, ascending in cid."""
-    nodes = run.nodes.wait()
-    return {cid: nodes[cid] for cid in run.rests.cohort(nodes, phase, server_round, failed)}

@@ -7,7 +7,10 @@ from flwr.app import MetricRecord
 KEYS = ("round", "phase", "client")
 """Columns that say which line it is; a metric cannot have these names."""
 
-NOT_AVERAGED = (*KEYS, "num_examples", "seconds")
+BYTES = ("bytes_up", "bytes_down")
+"""Columns of what a client sent, and was sent, in a phase: its messages' arrays in bytes. No metrics."""
+
+NOT_AVERAGED = (*KEYS, "num_examples", "seconds", *BYTES)
 
 
 def column(metric: str) -> str:
@@ -15,17 +18,21 @@ def column(metric: str) -> str:
     return metric.replace("-", "_")
 
 
-def row(server_round: int, phase: str, client: str, metrics: Mapping[str, float]) -> dict:
-    """One line of history.csv."""
+def row(
+    server_round: int, phase: str, client: str, metrics: Mapping[str, float], traffic: tuple[int, int] | None = None
+) -> dict:
+    """One line of history.csv. `traffic`: bytes up and down."""
     values = {column(name): value for name, value in metrics.items()}
-    return {"round": server_round, "phase": phase, "client": client, "num_examples": 0, **values}
+    carried = dict(zip(BYTES, traffic, strict=True)) if traffic else {}
+    return {"round": server_round, "phase": phase, "client": client, "num_examples": 0, **values, **carried}
 
 
 def add_means(rows: list[dict], server_round: int, phase: str, extra: MetricRecord | None, seconds: float) -> None:
     """Append the line `all`: example-weighted means over the clients' lines of this phase, if there are any.
 
     A metric that only some clients report is averaged over those. Metrics in `extra`, the strategy's own aggregate,
-    are added where the clients report none of that name. `seconds` is the phase's wall time on the server, not a mean.
+    are added where the clients report none of that name. `seconds` is the phase's wall time on the server, not a mean;
+    bytes are added up.
     """
     clients = [line for line in rows if line["phase"] == phase and line["client"].isdigit()]
     if not clients:
@@ -34,7 +41,9 @@ def add_means(rows: list[dict], server_round: int, phase: str, extra: MetricReco
     names = {name: None for line in clients for name in line if name not in NOT_AVERAGED}  # as a set with an order
     means = {name: _mean(name, [line for line in clients if name in line]) for name in names}
     own = {name: value for name, value in (extra or {}).items() if column(name) not in {*NOT_AVERAGED, *names}}
-    rows.append(row(server_round, phase, "all", {"num_examples": total, **means, **own, "seconds": seconds}))
+    carried = {name: sum(line[name] for line in clients) for name in BYTES if all(name in line for line in clients)}
+    metrics = {"num_examples": total, **means, **own, "seconds": seconds, **carried}
+    rows.append(row(server_round, phase, "all", metrics))
 
 
 def _mean(name: str, lines: list[dict]) -> float:

@@ -85,12 +85,16 @@ class Starter:
         """`python client.py`."""
         return self.python(ROOT / "client.py", "--server", server, "--cid", cids, *flags)
 
-    def server(self, *flags: object) -> tuple[Process, str]:
+    def server(self, *flags: object, script: Path = ROOT / "server.py") -> tuple[Process, str]:
         """`python server.py` on a free port, listening, and its address."""
-        server = self.python(ROOT / "server.py", "--port", 0, *flags)
+        server = self.python(script, "--port", 0, *flags)
         server.said("listening on ")
         until(lambda: "\n" in server.out, "the address")
         return server, server.out.split()[2]
+
+    def toy_server(self, *flags: object) -> tuple[Process, str]:
+        """The same for toy clients, who have no Keras model to be saved in the end."""
+        return self.server(*flags, script=HERE / "toy_server.py")
 
     def run_folder(self) -> Path:
         """The folder of the only run that was started here."""

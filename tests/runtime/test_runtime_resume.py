@@ -38,9 +38,9 @@ def kill(process: Process) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A run of toy clients from start to end. (It fails then: the toys' weights are no model's, which is seen last.)"""
+    """A run of toy clients from start to end."""
     with starting(tmp_path_factory.mktemp("undisturbed")) as starter:
-        server, address = starter.server("--num-server-rounds", ROUNDS, *TOY)
+        server, address = starter.toy_server("--num-server-rounds", ROUNDS, *TOY)
         with_toys(starter, server, address)
         server.said(f"\n    {ROUNDS} ")
         server.ended()
@@ -48,12 +48,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def resume(start: Starter, folder: Path, *flags: object) -> tuple[Process, list[Process]]:
-    server, address = start.server("--resume", folder, *flags)
+    server, address = start.toy_server("--resume", folder, *flags)
     return server, with_toys(start, server, address, 0.1)
 
 
 def test_killed_three_times_and_resumed(start: Starter, undisturbed: Path) -> None:
-    server, address = start.server("--num-server-rounds", ROUNDS, "--name", "killed", *TOY)
+    server, address = start.toy_server("--num-server-rounds", ROUNDS, "--name", "killed", *TOY)
     toys, folder = with_toys(start, server, address, 0.1), None
     seconds = 0.0
     for number in (1, 3, 6):
@@ -85,7 +85,7 @@ def test_killed_three_times_and_resumed(start: Starter, undisturbed: Path) -> No
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(start: Starter, undisturbed: Path) -> None:
-    server, _ = start.server("--num-server-rounds", ROUNDS, "--name", "early", *TOY)
+    server, _ = start.toy_server("--num-server-rounds", ROUNDS, "--name", "early", *TOY)
     folder = until(lambda: next((start.folder / "runs").glob("*early"), None), "the folder")
     until(lambda: (folder / "run.log").exists(), "the run")
     kill(server)
@@ -97,9 +97,9 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(start: Starter, u
     assert figures(folder) == figures(undisturbed)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_once_finishes_the_round_and_says_how_to_go_on(start: Starter, ending, undisturbed: Path) -> None:
-    server, address = start.server("--num-server-rounds", ROUNDS, "--name", "once", "--checkpoint-every", 100, *TOY)
+    server, address = start.toy_server("--num-server-rounds", ROUNDS, "--name", "once", "--checkpoint-every", 100, *TOY)
     toys = with_toys(start, server, address, 0.5)
     server.said("\n    2 ")
     server.popen.send_signal(ending)
@@ -123,7 +123,7 @@ def test_interrupted_once_finishes_the_round_and_says_how_to_go_on(start: Starte
 
 
 def test_interrupted_twice_ends_at_once(start: Starter) -> None:
-    server, address = start.server("--num-server-rounds", ROUNDS, *TOY)
+    server, address = start.toy_server("--num-server-rounds", ROUNDS, *TOY)
     with_toys(start, server, address, 5)
     server.said("\n    1 ")
     server.popen.send_signal(signal.SIGINT)
@@ -136,10 +136,10 @@ def test_interrupted_twice_ends_at_once(start: Starter) -> None:
 
 
 def test_a_running_server_is_not_disturbed(start: Starter) -> None:
-    server, address = start.server("--num-server-rounds", 1000, *TOY)
+    server, address = start.toy_server("--num-server-rounds", 1000, *TOY)
     with_toys(start, server, address)
     server.said("\n    1 ")
-    second, _ = start.server("--resume", start.run_folder())
+    second, _ = start.toy_server("--resume", start.run_folder())
     assert second.ended() == 2
     assert "another server is writing to" in second.err.splitlines()[-1]
     assert server.popen.poll() is None
@@ -148,7 +148,7 @@ def test_a_running_server_is_not_disturbed(start: Starter) -> None:
 def test_a_failed_run_says_how_to_go_on(start: Starter) -> None:
     """One of two clients goes, and a round needs both."""
     flags = ("--min-results", 2, "--max-retries", 0, "--reconnect-grace", 0)
-    server, address = start.server("--num-server-rounds", 1000, *flags, *TOY)
+    server, address = start.toy_server("--num-server-rounds", 1000, *flags, *TOY)
     toys = with_toys(start, server, address, 0.1)
     server.said("\n    1 ")
     kill(toys[0])
@@ -168,13 +168,13 @@ def test_other_state_of_a_strategy_is_refused_in_one_line(start: Starter) -> Non
     )
     os.environ["PYTHONPATH"] = str(start.folder)
     try:
-        server, address = start.server("--num-server-rounds", 1000, *TOY[:3], "--strategy", "own:Own")
+        server, address = start.toy_server("--num-server-rounds", 1000, *TOY[:3], "--strategy", "own:Own")
         with_toys(start, server, address, 0.1)
         server.said("\n    2 ")
         until(lambda: 2 in rounds_of(RunFolder(start.run_folder())), "a checkpoint")
         kill(server)
         before = (start.run_folder() / "history.csv").read_bytes()
-        again, _ = start.server("--resume", start.run_folder())
+        again, _ = start.toy_server("--resume", start.run_folder())
         assert again.ended() == 2
     finally:
         del os.environ["PYTHONPATH"]

@@ -89,7 +89,8 @@ def test_one_client_over_grpc_is_the_unsplit_training(start: Starter, monkeypatc
         np.testing.assert_allclose(found[1][name], array, rtol=0, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("mode", ["shared", *(pytest.param(m, marks=pytest.mark.slow) for m in MODES[:2])])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
 def test_a_client_killed_in_mid_epoch_drops_out_and_the_others_go_on(start: Starter, mode: str) -> None:
     """Batches of one example: a round takes many seconds, so the kill falls into the middle of one."""
     flags = ("--num-server-rounds", 2, "--batch-size", 1, "--no-central-evaluation", "--reconnect-grace", 0.5)
@@ -111,6 +112,7 @@ def test_a_client_killed_in_mid_epoch_drops_out_and_the_others_go_on(start: Star
     assert all(np.isfinite(array).all() for array in last_weights(start.run_folder()).values())
 
 
+@pytest.mark.slow
 def test_a_client_that_was_started_again_in_mid_epoch_is_out_of_it_and_back_in_the_next(start: Starter) -> None:
     flags = ("--num-server-rounds", 2, "--batch-size", 1, "--no-central-evaluation", "--reconnect-grace", 60)
     server, address = start.server(*flags, "--learning-rate", 0.005, "--split", "shared", "--num-partitions", 2)

@@ -70,6 +70,7 @@ def found_in(recording: bytes) -> Counter:
 def recorded(start: Starter, monkeypatch, script: Path, *flags: object) -> dict[str, bytes]:
     """A whole run through a proxy; what passed up and down."""
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}{os.pathsep}{ROOT}")
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
     setting = [word for key, value in SETTING.items() for word in (f"--{key.replace('_', '-')}", value)]
     server, address = start.server("--num-server-rounds", 1, *setting, *MODEL, *flags)
     with Proxy(address, record=True) as proxy:

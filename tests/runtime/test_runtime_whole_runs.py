@@ -10,7 +10,12 @@ from processes import Starter, until
 from fedkeras.config import Config
 from fedkeras.reports.history import read_rows
 
-FILES = {"config.json", "history.csv", "model.keras", "summary.json", "run.log", "curves.png", "checkpoints"}
+FILES = {"config.json", "history.csv", "model.keras", "summary.json", "run.log", "curves.png", "checkpoints"} | {
+    "report.html",
+    "timing.csv",
+    "partitions.json",
+    "predictions.npz",
+}
 
 
 def complaints(stderr: str) -> list[str]:

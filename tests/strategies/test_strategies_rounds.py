@@ -44,19 +44,24 @@ def test_rows_and_outcomes_by_hand():
         (2, 2, 3, 3, {}),
     ]
     mean = pytest.approx((0 + 2 + 6) / 6)
+    bytes_of = 128 + 2 * 4  # an array's header, and two float32
+    both = {"bytes_up": bytes_of, "bytes_down": bytes_of}
+    down = {"bytes_up": 0, "bytes_down": bytes_of}
     for outcome in outcomes:
         number = outcome.round
         assert without_seconds(outcome.rows) == [
-            {"round": number, "phase": "train", "client": "0", "num_examples": 1, "loss": 0.0},
-            {"round": number, "phase": "train", "client": "1", "num_examples": 2, "loss": 1.0},
-            {"round": number, "phase": "train", "client": "2", "num_examples": 3, "loss": 2.0},
-            {"round": number, "phase": "train", "client": "all", "num_examples": 6, "loss": mean},
+            {"round": number, "phase": "train", "client": "0", "num_examples": 1, "loss": 0.0, **both},
+            {"round": number, "phase": "train", "client": "1", "num_examples": 2, "loss": 1.0, **both},
+            {"round": number, "phase": "train", "client": "2", "num_examples": 3, "loss": 2.0, **both},
+            {"round": number, "phase": "train", "client": "all", "num_examples": 6, "loss": mean}
+            | {name: 3 * value for name, value in both.items()},
             {"round": number, "phase": "evaluate", "client": "server", "num_examples": 50, "loss": 0.25}
             | {"accuracy": 0.5},
-            {"round": number, "phase": "evaluate", "client": "0", "num_examples": 1, "loss": 0.0},
-            {"round": number, "phase": "evaluate", "client": "1", "num_examples": 2, "loss": 1.0},
-            {"round": number, "phase": "evaluate", "client": "2", "num_examples": 3, "loss": 2.0},
-            {"round": number, "phase": "evaluate", "client": "all", "num_examples": 6, "loss": mean},
+            {"round": number, "phase": "evaluate", "client": "0", "num_examples": 1, "loss": 0.0, **down},
+            {"round": number, "phase": "evaluate", "client": "1", "num_examples": 2, "loss": 1.0, **down},
+            {"round": number, "phase": "evaluate", "client": "2", "num_examples": 3, "loss": 2.0, **down},
+            {"round": number, "phase": "evaluate", "client": "all", "num_examples": 6, "loss": mean}
+            | {name: 3 * value for name, value in down.items()},
         ]
         assert 0 < outcome.seconds < 30
         timed = [line["client"] for line in outcome.rows if "seconds" in line]

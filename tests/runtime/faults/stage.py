@@ -78,7 +78,7 @@ class Stage:
         if "--resume" not in flags:
             size = ("--num-partitions", self.partitions, "--num-server-rounds", self.rounds)
             flags = ("--no-central-evaluation", *size, *flags)
-        self.server = self.start.python(HERE / "toy_server.py", "--port", self.port, *flags)
+        self.server = self.start.python(HERE.parent / "toy_server.py", "--port", self.port, *flags)
         self.server.said("listening on ")
         return self.server
 

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # before the copy that an installed wheel has
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before the copy that an installed wheel has
 import server
 from fedkeras import assembly
 from fedkeras.errors import UserError
