@@ -2,12 +2,16 @@
 
 from fedkeras.reports.checkpoint_file import Checkpoint
 from fedkeras.reports.checkpoints import Checkpoints
+from fedkeras.reports.comparison import write_comparison
 from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.folder import RunFolder, create_run_folder
 from fedkeras.reports.history import History, read_history, read_rows
+from fedkeras.reports.label_counts import write_label_counts
 from fedkeras.reports.lock import held
 from fedkeras.reports.log import start_log, stop_log
+from fedkeras.reports.predictions import write_predictions
 from fedkeras.reports.recorder import Recorder
+from fedkeras.reports.report import write_report
 from fedkeras.reports.summary import summarise
 
 __all__ = [
@@ -24,4 +28,8 @@ __all__ = [
     "start_log",
     "stop_log",
     "summarise",
+    "write_comparison",
+    "write_label_counts",
+    "write_predictions",
+    "write_report",
 ]

@@ -57,7 +57,7 @@ def _draw(rows: list[Row], metrics: list[str], title: str, kind: str) -> bytes:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
         for panel, metric in zip(panels, metrics, strict=True):
-            _draw_panel(panel, rows, metric)
+            draw_panel(panel, rows, metric)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4 if len(metrics) > 1 else 2, frameon=False)
         out = io.BytesIO()
@@ -65,13 +65,14 @@ def _draw(rows: list[Row], metrics: list[str], title: str, kind: str) -> bytes:
     return out.getvalue()
 
 
-def _draw_panel(panel: "Axes", rows: list[Row], metric: str) -> None:
+def draw_panel(panel: "Axes", rows: list[Row], metric: str) -> None:
+    """Draw one metric's curves: central, means over clients, and the clients' own."""
     _draw_clients(panel, rows, metric)
     for source, (label, style) in STYLES.items():
         phase, client = SOURCES[source]
-        rounds, values = _series((row for row in rows if (row["phase"], row["client"]) == (phase, client)), metric)
+        rounds, values = series((row for row in rows if (row["phase"], row["client"]) == (phase, client)), metric)
         if rounds:
-            panel.plot(rounds, values, label=label, marker=_marker(rounds), markersize=4, **style)
+            panel.plot(rounds, values, label=label, marker=marker(rounds), markersize=4, **style)
     panel.set_xlabel("round")
     panel.set_ylabel({"loss": "loss", "accuracy": "accuracy (share of examples)"}.get(metric, metric))
     panel.xaxis.get_major_locator().set_params(integer=True)
@@ -88,8 +89,8 @@ def _draw_clients(panel: "Axes", rows: list[Row], metric: str) -> None:
     clients = sorted({row["client"] for row in own}, key=lambda cid: (len(cid), cid))
     if len(clients) <= MOST_LINES:
         for place, cid in enumerate(clients):
-            rounds, values = _series((row for row in own if row["client"] == cid), metric)
-            panel.plot(rounds, values, label="each client" if place == 0 else None, marker=_marker(rounds, "."), **EACH)
+            rounds, values = series((row for row in own if row["client"] == cid), metric)
+            panel.plot(rounds, values, label="each client" if place == 0 else None, marker=marker(rounds, "."), **EACH)
         return
     spread: dict[int, list[float]] = {}
     for row in own:
@@ -100,11 +101,12 @@ def _draw_clients(panel: "Axes", rows: list[Row], metric: str) -> None:
     panel.fill_between(rounds, low, high, label=f"lowest to highest of {len(clients)} clients", **BAND)
 
 
-def _series(rows: Iterable[Mapping[str, object]], metric: str) -> tuple[list[int], list[float]]:
+def series(rows: Iterable[Mapping[str, object]], metric: str) -> tuple[list[int], list[float]]:
     """Rounds in order and the metric in each; the last written row counts where a round has two."""
     found = {row["round"]: row[metric] for row in rows if isinstance(row.get(metric), Real)}
     return sorted(found), [found[number] for number in sorted(found)]
 
 
-def _marker(rounds: list[int], marker: str = "o") -> str | None:
-    return marker if len(rounds) <= MOST_MARKERS else None
+def marker(rounds: list[int], shape: str = "o") -> str | None:
+    """The marker's shape where there are few enough rounds to mark them."""
+    return shape if len(rounds) <= MOST_MARKERS else None

@@ -5,7 +5,7 @@ from numbers import Real
 from pathlib import Path
 
 from fedkeras.reports.headline import SOURCES, Headline
-from fedkeras.reports.history import COLUMNS
+from fedkeras.reports.history import NO_METRICS
 from fedkeras.reports.terminal import figure
 
 A_LINE = 5
@@ -34,7 +34,7 @@ def _accuracy(summary: Mapping[str, object]) -> str:
 
 def _metrics(rows: list[Mapping[str, object]]) -> list[str]:
     names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, Real))
-    return [name for name in names if name in ("loss", "accuracy") or name not in COLUMNS]
+    return [name for name in names if name in ("loss", "accuracy") or name not in NO_METRICS]
 
 
 def _series(rows: list[Mapping[str, object]], metric: str) -> list[str]:

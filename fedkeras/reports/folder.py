@@ -44,6 +44,26 @@ class RunFolder:
         return self.path / "curves.png"
 
     @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def failures_path(self) -> Path:
+        return self.path / "failures.csv"
+
+    @property
+    def timing_path(self) -> Path:
+        return self.path / "timing.csv"
+
+    @property
+    def predictions_path(self) -> Path:
+        return self.path / "predictions.npz"
+
+    @property
+    def partitions_path(self) -> Path:
+        return self.path / "partitions.json"
+
+    @property
     def checkpoints_path(self) -> Path:
         return self.path / "checkpoints"
 

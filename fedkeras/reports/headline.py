@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 
-from fedkeras.reports.history import COLUMNS
+from fedkeras.reports.history import NO_METRICS
 
 SOURCES = {"central": ("evaluate", "server"), "clients": ("evaluate", "all"), "training": ("train", "all")}
 """Name of a source -> (phase, client) of its rows, the best first."""
@@ -55,5 +55,5 @@ def finite(value: object) -> float | None:
 def _metric(rows: list[Mapping[str, object]]) -> str:
     if any(row.get("accuracy") is not None for row in rows):
         return "accuracy"
-    others = (key for row in rows for key in row if key not in COLUMNS and isinstance(row[key], Real))
+    others = (key for row in rows for key in row if key not in NO_METRICS and isinstance(row[key], Real))
     return next(others, "accuracy")

@@ -22,7 +22,10 @@ COLUMNS = ("round", "phase", "client", "num_examples", "loss", "accuracy", "seco
 TEXT = ("phase", "client")
 KEYS = ("round", *TEXT)
 AGGREGATES = ("all", "server")
-NOT_AVERAGED = (*KEYS, "num_examples", "seconds")
+BYTES = ("bytes_up", "bytes_down")
+NOT_AVERAGED = (*KEYS, "num_examples", "seconds", *BYTES)
+NO_METRICS = (*COLUMNS, *BYTES)
+"""Columns that are not a model's own metrics. Histories of before there was split learning have no bytes."""
 
 Row = dict[str, int | float | str]
 
@@ -33,7 +36,7 @@ class History:
     def __init__(self, path: Path) -> None:
         """Start `path` with its header, or go on with an existing history. Raises UserError if it is none."""
         self.path = path
-        whole = _whole_lines(path) if path.exists() else b""
+        whole = whole_lines(path) if path.exists() else b""
         self.columns = _header(path, whole) if whole else list(COLUMNS)
         if not whole:
             replace_file(path, _lines([], self.columns, header=True))
@@ -57,18 +60,18 @@ class History:
             replace_file(self.path, _lines([*read_rows(self.path), *rows], columns, header=True))
             self.columns = columns
         elif rows:
-            _append(self.path, _lines(rows, self.columns))
+            append_bytes(self.path, _lines(rows, self.columns))
 
 
 def count_rows(path: Path) -> int:
     """How many whole rows there are; 0 without a file. Raises UserError if it cannot be read."""
-    return max(0, _whole_lines(path).count(b"\n") - 1) if path.exists() else 0
+    return max(0, whole_lines(path).count(b"\n") - 1) if path.exists() else 0
 
 
 def cut_rows(path: Path, rows: int) -> None:
     """Keep the first `rows` rows of a history, in one step. A column that only later rows had stays, empty."""
     if path.exists():
-        lines = _whole_lines(path).split(b"\n")[:-1]
+        lines = whole_lines(path).split(b"\n")[:-1]
         replace_file(path, b"".join(line + b"\n" for line in lines[: rows + 1]))
 
 
@@ -77,7 +80,7 @@ def read_rows(path: Path) -> list[Row]:
 
     Raises UserError where the file is missing, lacks a column or holds a line that is none.
     """
-    whole = _whole_lines(path)
+    whole = whole_lines(path)
     columns = _header(path, whole)
     rows: list[Row] = []
     for number, line in enumerate(_decoded(whole)[1:], start=2):
@@ -94,12 +97,12 @@ def read_history(path: Path) -> "pandas.DataFrame":
     """Read a history as a table; `client` and `phase` are text. Raises UserError as `read_rows` does."""
     import pandas
 
-    columns = _header(path, _whole_lines(path))
+    columns = _header(path, whole_lines(path))
     table = pandas.DataFrame(read_rows(path), columns=columns)
     return table.astype(dict.fromkeys(TEXT, str) | {"round": int})
 
 
-def _whole_lines(path: Path) -> bytes:
+def whole_lines(path: Path) -> bytes:
     """The file up to its last line end: what follows was being written when the process died."""
     try:
         content = path.read_bytes()
@@ -150,7 +153,7 @@ def _parse(key: str, text: str) -> int | float | str:
         if not text:
             raise ValueError(f"no {key}")
         return text
-    if key in ("round", "num_examples"):
+    if key in ("round", "num_examples", *BYTES):
         return int(text)
     try:
         return float(text)
@@ -160,7 +163,8 @@ def _parse(key: str, text: str) -> int | float | str:
         return text  # a client's own metric may be a word
 
 
-def _append(path: Path, content: bytes) -> None:
+def append_bytes(path: Path, content: bytes) -> None:
+    """Add whole lines to a file, or none of them. Raises UserError if the disk refuses."""
     try:
         with path.open("ab", buffering=0) as file:
             before = file.seek(0, 2)

@@ -11,6 +11,8 @@ from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.ending import ending
 from fedkeras.reports.folder import RunFolder
 from fedkeras.reports.history import History, read_rows
+from fedkeras.reports.report import write_report
+from fedkeras.reports.round_table import FAILURES, TIMING
 from fedkeras.reports.summary import summarise
 from fedkeras.reports.tensorboard import TensorBoard
 from fedkeras.reports.terminal import Terminal
@@ -25,13 +27,14 @@ class Outcome(Protocol):
     num_rounds: int
     rows: list[dict]  # as in history.csv, with the rows of `all` and `server`
     failures: Mapping[int, str]  # cid -> reason
+    timing: Mapping[str, float]  # seconds by part, see round_table.TIMING
     seconds: float  # wall time of the round
     asked: int  # clients
     answered: int  # clients
 
 
 class Recorder:
-    """Writes history.csv (and TensorBoard's files) round by round, summary.json and curves.png at the end.
+    """Writes history.csv (and TensorBoard's files) round by round, summary.json, curves.png and report.html at the end.
 
     As a context manager: a run that is left by an exception gets a summary whose status says so.
 
@@ -80,6 +83,10 @@ class Recorder:
     def round_finished(self, outcome: Outcome) -> None:
         """Keep and show one round. Raises UserError if the disk takes no more."""
         self._history.append(outcome.rows)
+        failures = [{"client": str(cid), "reason": reason} for cid, reason in outcome.failures.items()]
+        FAILURES.append(self._folder.failures_path, [{"round": outcome.round, **failure} for failure in failures])
+        timing = {"round": outcome.round, **outcome.timing, "seconds": outcome.seconds}
+        TIMING.append(self._folder.timing_path, [timing] if outcome.timing else [])
         if self._tensorboard:
             self._tensorboard.append(outcome.rows)
         for cid, reason in outcome.failures.items():
@@ -91,7 +98,7 @@ class Recorder:
         self._terminal.round_finished(outcome)
 
     def finish(self, status: str = "finished", **more: object) -> dict[str, object]:
-        """Write summary.json and curves.png, print the end of the run, and return the summary.
+        """Write summary.json, curves.png and report.html, print the end of the run, and return the summary.
 
         `status` is finished, interrupted or failed; `more` goes into the summary (num_weights, ...).
         """
@@ -102,10 +109,22 @@ class Recorder:
         self._close()
         if summary["source"] and summary["rounds"]:  # a lone round 0 is no curve
             plot_curves(self._folder.history_path, self._folder.curves_path)
+        self._report()
         log.info("%s in %.1f s", status, summary["seconds"])
         for line in ending(summary, rows, self._folder.path):
             print(line, flush=True)
         return summary
+
+    def _report(self) -> None:
+        """A page that cannot be drawn is no reason to lose a run: its figures are written by then."""
+        started = time.perf_counter()
+        try:
+            write_report(self._folder)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            again = f"python -m fedkeras report {self._folder.path}"
+            log.warning("no report.html: %s: %s; to try again: %s", type(error).__name__, error, again)
+        else:
+            log.info("report.html: %.3f s", time.perf_counter() - started)
 
     def _leave(self, status: str, error: BaseException | None) -> None:
         """The exception on its way out is the one to show: a disk that is full as well is only noted."""

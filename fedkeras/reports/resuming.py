@@ -15,6 +15,7 @@ from fedkeras.reports.checkpoints import newest_checkpoint
 from fedkeras.reports.folder import RunFolder
 from fedkeras.reports.history import count_rows, cut_rows
 from fedkeras.reports.lock import held
+from fedkeras.reports.round_table import FAILURES, TIMING
 from fedkeras.reports.summary import versions
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,10 @@ def go_back(folder: RunFolder, config: Config, checkpoint: Checkpoint | None) ->
     """
     folder.write_config(dataclasses.replace(config, resume=""))
     cut_rows(folder.history_path, checkpoint.history_rows if checkpoint else 0)
-    folder.summary_path.unlink(missing_ok=True)  # it tells of an end that is none any more
+    for table, path in ((FAILURES, folder.failures_path), (TIMING, folder.timing_path)):
+        table.cut(path, checkpoint.round if checkpoint else 0)
+    for path in (folder.summary_path, folder.predictions_path):
+        path.unlink(missing_ok=True)  # they tell of an end that is none any more
 
 
 def _run_named_in(args: Sequence[str]) -> str:

@@ -38,6 +38,7 @@ def outcome(number, central=True, evaluate=True, train=True, failures=(), num_ro
     answered = 3 - len(failures) if number else 0
     return SimpleNamespace(
         round=number, num_rounds=num_rounds, rows=rows, failures=dict(failures), seconds=1.25,
+        timing={"waiting": 0.25, "training": 0.5},
         asked=3 if number else 0, answered=answered,
     )  # fmt: skip
 

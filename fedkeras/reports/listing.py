@@ -1,0 +1,85 @@
+"""All runs in a folder, with the figures that tell them apart. A broken one is listed as such."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from fedkeras.errors import UserError
+from fedkeras.reports.folder import RunFolder
+from fedkeras.reports.headline import best, choose_headline, finite
+from fedkeras.reports.history import read_rows
+from fedkeras.reports.round_table import TIMING
+from fedkeras.reports.run import method_of, read_table, seconds_of, status_of
+
+FIGURES = ("rounds", "source", "accuracy", "loss", "best_accuracy", "best_round")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run. `fault` says what is broken; `figures` are then empty."""
+
+    path: Path
+    started: datetime
+    status: str
+    figures: Mapping[str, object] = field(default_factory=dict)
+    fault: str = ""
+
+
+def list_runs(parent: Path) -> list[Listed]:
+    """The runs below `parent`, newest first: folders with a config.json or a history. Raises UserError without it."""
+    try:
+        paths = [path for path in parent.iterdir() if path.is_dir()]
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no folder {parent}; runs are kept in ./runs unless --run-dir says otherwise"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read {parent}: {error.strerror or error}") from error
+    folders = [RunFolder(path) for path in paths]
+    runs = [_listed(folder) for folder in folders if folder.config_path.exists() or folder.history_path.exists()]
+    return sorted(runs, key=lambda run: (run.started, run.path.name), reverse=True)
+
+
+def figures_of(config: Mapping, summary: Mapping, rows: Iterable[Mapping[str, object]]) -> dict:
+    """Name of the data set, strategy, rounds done, last and best figures: from the rows, as summary.json has them."""
+    rows = list(rows)
+    headline = choose_headline(rows)
+    shown = headline.select(rows) if headline else []
+    last, top = (shown[-1] if shown else {}), best(shown)
+    return {
+        "dataset": str(config.get("dataset", summary.get("dataset", "?"))),
+        "strategy": method_of(config) if config else str(summary.get("strategy", "?")),
+        "rounds": max((row["round"] for row in rows), default=0),
+        "source": headline.source if headline else None,
+        "accuracy": finite(last.get("accuracy")),
+        "loss": finite(last.get("loss")),
+        "best_accuracy": finite(top.get("accuracy")),
+        "best_round": top.get("round"),
+    }
+
+
+def _listed(folder: RunFolder) -> Listed:
+    started = _started(folder.path)
+    try:
+        config, summary = read_table(folder.config_path), read_table(folder.summary_path)
+        if all(key in summary for key in FIGURES):
+            # A long history takes a while to read, and there may be hundreds of runs
+            figures = figures_of(config, summary, ()) | {key: summary[key] for key in FIGURES}
+        else:
+            rows = read_rows(folder.history_path) if folder.history_path.exists() else []
+            figures = figures_of(config, summary, rows)
+        figures["seconds"] = seconds_of(summary, [] if summary else TIMING.read(folder.timing_path))
+    except UserError as error:
+        return Listed(folder.path, started, "broken", fault=str(error))
+    return Listed(folder.path, started, status_of(folder, summary), figures)
+
+
+def _started(path: Path) -> datetime:
+    """From the folder's name; of one with another name, its time."""
+    match = re.match(r"\d{8}-\d{6}(?=-)", path.name)
+    try:
+        return datetime.strptime(match[0], "%Y%m%d-%H%M%S") if match else datetime.fromtimestamp(path.stat().st_mtime)
+    except (ValueError, OSError):
+        return datetime.min

@@ -1,0 +1,61 @@
+"""predictions.npz: what the final model says of each example of the central test set, for the confusion matrix.
+
+Three arrays, no pickle: `labels` and `predicted` (class numbers, one an example) and `classes` (their names).
+"""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedkeras.errors import UserError
+from fedkeras.reports.atomic import replace_file
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """labels and predicted: (examples,) whole numbers, positions in `classes`."""
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 1 or self.labels.shape != self.predicted.shape or not len(self.labels):
+            raise ValueError("labels and predicted must be lists of one length, and not empty")
+        for numbers in (self.labels, self.predicted):
+            if numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= len(self.classes):
+                raise ValueError(f"class numbers must lie in 0 to {len(self.classes) - 1}")
+
+    def matrix(self) -> np.ndarray:
+        """Examples by (label, predicted)."""
+        counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        np.add.at(counts, (self.labels, self.predicted), 1)
+        return counts
+
+
+def write_predictions(path: Path, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> None:
+    """Write the file in one step. Raises UserError if the disk refuses, ValueError for what does not fit together."""
+    made = Predictions(np.asarray(labels), np.asarray(predicted), tuple(map(str, classes)))
+    out = io.BytesIO()
+    np.savez_compressed(
+        out,
+        labels=made.labels.astype(np.int32),
+        predicted=made.predicted.astype(np.int32),
+        classes=np.array(made.classes, dtype=np.str_),
+    )
+    replace_file(path, out.getvalue())
+
+
+def read_predictions(path: Path) -> Predictions | None:
+    """The file's content; None if there is none. Raises UserError if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Predictions(file["labels"], file["predicted"], tuple(map(str, file["classes"])))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged: {' '.join(str(error).split())[:120]}") from error

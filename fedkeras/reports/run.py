@@ -1,0 +1,114 @@
+"""A run's folder as a report reads it: the history must be there and whole, all else may be missing or damaged."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from fedkeras.errors import UserError
+from fedkeras.reports.folder import RunFolder
+from fedkeras.reports.headline import Headline, choose_headline
+from fedkeras.reports.history import Row, read_rows
+from fedkeras.reports.label_counts import LabelCounts, read_label_counts
+from fedkeras.reports.lock import is_held
+from fedkeras.reports.predictions import Predictions, read_predictions
+from fedkeras.reports.round_table import FAILURES, TIMING
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has left behind until now. `faults` are sentences about files that could not be read."""
+
+    name: str
+    status: str
+    """finished, interrupted, failed; running; or unfinished, where no summary says how it ended."""
+    rows: list[Row]
+    config: dict
+    summary: dict
+    failures: list[dict]
+    timing: list[dict]
+    labels: LabelCounts | None
+    predictions: Predictions | None
+    faults: tuple[str, ...]
+
+    @property
+    def headline(self) -> Headline:
+        """Which figures stand for the run; of a run without a round yet, those there would be first."""
+        return choose_headline(self.rows) or Headline("training")
+
+    @property
+    def metric(self) -> str:
+        """The metric that stands for the run; the loss of a model that has no other."""
+        metric = self.headline.metric
+        return metric if any(metric in row for row in self.rows) else "loss"
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time: the summary's, else what the rounds took together."""
+        return seconds_of(self.summary, self.timing)
+
+
+def read_run(path: Path) -> Run:
+    """Read a run's folder. Raises UserError where there is no history, or a damaged one."""
+    folder, faults = RunFolder(path), []
+    if not path.is_dir():
+        raise UserError(f"there is no folder {path}")
+
+    def tried(read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except UserError as error:
+            faults.append(str(error))
+            return otherwise
+
+    summary = tried(lambda: read_table(folder.summary_path), {})
+    config = tried(lambda: read_table(folder.config_path), {})
+    if not config and not faults:
+        faults.append(f"there is no {folder.config_path}")
+    return Run(
+        name=path.absolute().name,
+        status=status_of(folder, summary),
+        rows=read_rows(folder.history_path),
+        config=config,
+        summary=summary,
+        failures=tried(lambda: FAILURES.read(folder.failures_path), []),
+        timing=tried(lambda: TIMING.read(folder.timing_path), []),
+        labels=tried(lambda: read_label_counts(folder.partitions_path), None),
+        predictions=tried(lambda: read_predictions(folder.predictions_path), None),
+        faults=tuple(faults),
+    )
+
+
+def read_table(path: Path) -> dict:
+    """A JSON file that holds a table; empty without a file. Raises UserError if it is damaged."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(table, dict):
+        raise UserError(f"{path} is damaged: it holds no table")
+    return table
+
+
+def status_of(folder: RunFolder, summary: dict) -> str:
+    """How the run ended, in one word, or that it has not."""
+    # The summary first: while its own server writes the report, the folder is held, and the run is over
+    return str(summary.get("status") or ("running" if is_held(folder) else "unfinished"))
+
+
+def seconds_of(summary: dict, timing: list[dict]) -> float | None:
+    """A run's wall time in seconds; None if nothing says it."""
+    if isinstance(summary.get("seconds"), int | float):
+        return float(summary["seconds"])
+    return sum(row.get("seconds", 0.0) for row in timing) if timing else None
+
+
+def method_of(config: dict) -> str:
+    """The strategy, or the kind of split learning in its place."""
+    split = config.get("split", "off")
+    return str(config.get("strategy", "?")) if split == "off" else f"split: {split}"
