@@ -4,6 +4,7 @@ The same `app` runs over our gRPC (this file as a command), in Flower's simulati
 """
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +13,18 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 import strategies
-from fedkeras import assembly, keeping, origin, reports
+from fedkeras import assembly, keeping, origin, reports, split_server
 from fedkeras.config import Config, options
 from fedkeras.errors import RunFailed, UserError, complain
+from fedkeras.handout import gathering, leading
+from fedkeras.handout.led_nodes import LedNodes
+from fedkeras.handout.progress import Progress
 from fedkeras.interruption import Interruption
 from fedkeras.reports import RunFolder, checkpoints, resuming
 from strategies import arrays
 from strategies.nodes import Nodes
 from strategies.rounds import run_rounds
+from strategies.split import run_split
 from strategies.start import initial_arrays
 from strategies.state import Memory
 
@@ -52,15 +57,24 @@ def train(
     """One federated run on any grid; leaves a run folder under `parent` and returns its summary.
 
     With config.resume, that folder's run goes on. `tell` goes into every message's config; `threads` are TensorFlow's
-    in this process (0: one a core). Raises KeyboardInterrupt after a round in which `interruption` was asked for.
+    in this process (0: one a core, but in split learning, where they decide the bits, as many as a client's). Raises
+    KeyboardInterrupt after a round in which `interruption` was asked for.
     """
-    model = assembly.model_name(config)
+    model = config.model if config.data_source or config.collect_only else assembly.model_name(config)
     strategy = strategies.load(config.strategy, strategy_options(config))
     memory = Memory(strategy)
-    central = assembly.CentralEvaluation(config, threads)
-    if config.central_evaluation:
+    split_server.check_flags(config)
+    threads = threads or (config.threads_per_client if config.split != "off" else 0)
+    given = leading.open_given(config)
+    central, tested = assembly.CentralEvaluation(config, threads), leading.is_tested_centrally(config)
+    if tested:
         central.load()
-    new_name = config.name or f"{config.dataset}-{config.strategy}"
+    if config.split == "off":
+        train_rounds = functools.partial(run_rounds, strategy)
+    else:
+        train_rounds = functools.partial(run_split, middle=split_server.SplitServer(config, threads))
+    ordinary = f"{config.dataset}-{config.strategy if config.split == 'off' else config.split}"
+    new_name = config.name or leading.name(config) or ordinary
     folder = RunFolder(Path(config.resume)) if config.resume else reports.create_run_folder(parent, new_name, config)
     stop = interruption or Interruption()
 
@@ -71,23 +85,29 @@ def train(
         last = keeping.take_up(folder, config, memory) if config.resume else None
         rests, done = keeping.rests_of(config, last), last.round if last else 0
         with (
-            reports.Recorder(folder, config, before=last.seconds if last else 0.0) as recorder,
+            reports.Recorder(folder, config, leading.bar(config), before=last.seconds if last else 0.0) as recorder,
             keeping.Keeper(folder, config, memory, rests, recorder) as keeper,
         ):
-            nodes = Nodes(grid, config)
+            if tested and (counts := assembly.label_counts(config)):
+                reports.write_label_counts(folder.partitions_path, *counts)
+            if config.collect_only:
+                return gathering.collect_only(grid, config, folder, recorder, tell)
+            nodes = LedNodes(grid, config, given, folder, tell, Progress()) if given else Nodes(grid, config)
+            asked_again = [nodes.round_finished] if given else []
+            if config.mode == "collect":
+                return gathering.train_and_collect(grid, config, nodes, folder, recorder, tell)
             start = keeping.weights_of(last) if last else initial_arrays(grid, config, nodes, tell)
             if done < config.num_server_rounds:
                 nodes.wait()  # here and not in the round: who interrupts while nobody is there need not wait for it
             with stop.rounds(done + 1, ", then a checkpoint" if config.checkpoint_every else ""):
-                final = run_rounds(
-                    strategy,
+                final = train_rounds(
                     grid,
                     nodes,
                     start,
                     config,
-                    evaluate if config.central_evaluation else None,
-                    [recorder.round_finished, keeper, stop.round_finished],
-                    tell,
+                    evaluate=evaluate if tested else None,
+                    callbacks=[*asked_again, recorder.round_finished, keeper, stop.round_finished],
+                    tell=tell,
                     first_round=done + 1,
                     rests=rests,
                     stop=stop.asked,
@@ -96,6 +116,8 @@ def train(
                 keeper.before_end()
                 raise KeyboardInterrupt
             central.save(arrays.views(final), folder.model_path)
+            if predictions := central.predictions(arrays.views(final)):
+                reports.write_predictions(folder.predictions_path, *predictions)
             return recorder.finish(model=model, num_weights=sum(array.size for array in arrays.views(final).values()))
 
 
@@ -144,17 +166,18 @@ def listening(config: Config, run_config: dict) -> Grid:
 
 def command() -> int:
     """`python server.py`. Returns the exit status: 0 only for a finished run."""
-    from fedkeras import flower_app, flower_settings
+    from fedkeras import flower_app, flower_settings, interactive
     from fedkeras.runtime.spawn import clients
 
     interruption = Interruption()
     try:
         interruption.watch()
-        config = resuming.from_flags()
+        config = interactive.ask_if_told() or resuming.from_flags()
         if resuming.already_finished(config):
             return 0
         parent = Path(config.run_dir or "runs")
         flower_settings.check_flags(config)
+        split_server.check_flags(config)
         other, run_config = None, config.for_clients()
         if config.app:
             other, run_config = flower_app.load_server_app(config.app, config.app_config)

@@ -26,6 +26,8 @@ def open_source(config: Config) -> Source:
         source = importlib.import_module(BUILT_IN[name]).load(config)
     elif name.endswith(".npz"):
         source = importlib.import_module("data.npz").load(config)
+    elif name.startswith("keras:"):
+        source = importlib.import_module("data.keras_sets").load(config)
     elif ":" in name:
         source = _named_function(name)(config)
     else:

@@ -9,7 +9,10 @@ COMMANDS = {
     "demo": "a server and three clients on this machine: the first thing to try",
     "simulate": "`flwr run` with the right surroundings: virtual clients on Ray, one flag each",
     "data": "how a data set is divided among clients: counts, table, picture",
+    "runs": "list the runs there are: status, data set, strategy, rounds, best, seconds",
+    "report": "a run's report as one HTML page, or several runs side by side",
     "curves": "draw a run's learning curves again",
+    "aggregate": "combine model files that were trained apart into one",
     "certs": "an authority of your own, and certificates for a server and its clients",
 }
 

@@ -31,6 +31,10 @@ def model_name(config: Config) -> str:
 def build_model(config: Config) -> object:
     """The configured Keras model with its initial weights. Raises UserError."""
     import_tensorflow()
+    if config.data_source in ("server", "client"):  # whose data the catalogue does not know
+        from fedkeras.models.precision import with_precision
+
+        return with_precision(models.load(config.model), config.precision)
     source = data.open_source(config)
     return models.build(
         model_name(config),
@@ -47,13 +51,52 @@ def make_learner(config: Config, threads: int) -> object:
     from fedkeras.learning import Learner, limit_threads
 
     limit_threads(threads)
-    return Learner(
-        build_model(config),
-        optimizer=config.optimizer,
-        learning_rate=config.learning_rate,
-        optimizer_args=options(config.optimizer_args, "optimizer-args"),
-        loss=config.loss,
-    )
+    return Learner(build_model(config), **_optimizer(config), loss=config.loss)
+
+
+def make_ends(config: Config, threads: int) -> object:
+    """A `fedkeras.learning.Ends`, the client's half in split learning. Raises UserError."""
+    import_tensorflow()
+    from fedkeras.learning import Ends, limit_threads
+
+    limit_threads(threads)
+    protection = {"noise": config.split_noise, "nopeek": config.split_nopeek}
+    return Ends(_parts(config), **_optimizer(config), loss=config.loss, **protection)
+
+
+def make_middle(config: Config, threads: int) -> object:
+    """A `fedkeras.learning.Middle`, the server's half in split learning. Raises UserError."""
+    import_tensorflow()
+    from fedkeras.learning import Middle, limit_threads
+
+    limit_threads(threads)
+    return Middle(_parts(config), **_optimizer(config))
+
+
+def _parts(config: Config) -> object:
+    points = models.cut_points(model_name(config), config.split_at)
+    return models.cut(build_model(config), *points)
+
+
+def _optimizer(config: Config) -> dict:
+    return {
+        "optimizer": "sgd" if config.optimizer == "default" else config.optimizer,
+        "learning_rate": config.learning_rate,
+        "optimizer_args": options(config.optimizer_args, "optimizer-args"),
+    }
+
+
+def label_counts(config: Config) -> tuple | None:
+    """How the server's copy of the data is divided: scheme, class names, {cid: examples by class}.
+
+    None where it has none that can be divided: the clients then say why, if they cannot either.
+    """
+    try:
+        description = data.describe(config)
+    except UserError as error:
+        log.info("no label distribution: %s", error)
+        return None
+    return description.partition.scheme, description.source.classes, dict(enumerate(description.counts))
 
 
 class CentralEvaluation:
@@ -64,7 +107,7 @@ class CentralEvaluation:
 
     def __init__(self, config: Config, threads: int = 0) -> None:
         self._config, self._threads = config, threads or os.cpu_count() or 1
-        self._learner, self._test, self._examples = None, None, None
+        self._learner, self._test, self._examples, self._labels = None, None, None, None
 
     def load(self) -> None:
         """Read the test set now, without TensorFlow: what is wrong with it is said before a client has trained."""
@@ -76,10 +119,22 @@ class CentralEvaluation:
             self._learner = make_learner(self._config, self._threads)
             test = self._examples or data.load_test(self._config)
             self._test, self._examples = self._learner.place(test.x, test.y), None
+            self._labels = test.y
         started = time.perf_counter()
         self._learner.set_weights(weights)
         outcome = self._learner.evaluate(*self._test)
         return metrics_of(outcome, time.perf_counter() - started)
+
+    def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple | None:
+        """Labels, predicted class numbers (both one an example) and class names; None for a model of another kind."""
+        if self._learner is None:
+            return None
+        from fedkeras.learning.classes import predicted_classes
+
+        self._learner.set_weights(weights)
+        names = data.open_source(self._config).classes
+        found = predicted_classes(self._learner.model, self._test[0], self._labels, len(names))
+        return None if found is None else (self._labels, found, names)
 
     def save(self, weights: Mapping[str, np.ndarray], path: Path) -> None:
         """Write the model with these weights as a .keras file.

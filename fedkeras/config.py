@@ -69,13 +69,35 @@ class Config:
     dataset: str = "digits"
     """digits, mnist, femnist, motionsense, or your own source as package.module:function."""
     data_dir: str = ""
-    """Where the data set's files are on this machine; unset: digits needs none, mnist and femnist are downloaded."""
+    """Where the files are on this machine; unset: ./dataset for data-source, else downloaded where it can be."""
     model: str = ""
     """A built-in name, a .keras or .h5 file, or package.module:function; unset: the data set's default model."""
     loss: str = ""
     """Any Keras loss by name; unset: the model's own (sparse_categorical_crossentropy for classifiers)."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """What the layers compute in; weights are float32 either way."""
+
+    # Server-led training: the server hands out the model file, and the data if asked
+    data_source: Literal["", "server", "client", "keras"] = ""
+    """Hand the model file out; the data are the server's (data-dir's X and Y), each client's own, or a data set's."""
+    target: Literal["XY", "XX"] = "XY"
+    """data-source: learn Y from X, or X from itself (autoencoders)."""
+    share: str = ""
+    """data-source server: who gets how much, as CID=WEIGHT, such as 0=2,1=1; who is not named counts 1."""
+    mode: Literal["federated", "collect"] = "federated"
+    """data-source: rounds as usual; or train once on each client and gather every model, log and table."""
+    method: Literal["fit", "kfold"] = "fit"
+    """collect: how a client trains: once, or once a fold."""
+    folds: Annotated[int, Bounds(low=2)] = 5
+    """kfold: number of folds."""
+    kfold_return: Literal["best", "refit"] = "best"
+    """kfold: the model of the best fold, or one trained again on all rows."""
+    validation: Annotated[float, Bounds(low=0.0, high=0.9)] = 0.0
+    """collect, fit: share of a client's examples that each epoch is tested on."""
+    patience: CountOrZero = 0
+    """collect: epochs without a better validation loss after which training stops; 0: never."""
+    collect_only: bool = False
+    """Train nothing: gather what clients started with --deliver still hold."""
 
     # How the examples are divided among clients
     num_partitions: Count = 3
@@ -112,6 +134,18 @@ class Config:
     """The strategy's own options as key=value, comma-separated, such as eta=0.1,tau=0.001."""
     proximal_mu: Seconds = 0.1
     """fedprox: weight of the proximal term."""
+    split: Literal["off", "sequential", "splitfed", "shared"] = "off"
+    """Split learning: clients in turns; in parallel with a middle part each; in parallel on one middle part."""
+    split_at: str = ""
+    """split: where to cut, FIRST,SECOND: the last layers of the client's and the server's part; unset: the model's."""
+    split_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """split: what activations and gradients are on the wire."""
+    in_flight: Count = 1
+    """split: batches that a client has under way at once; above 1, gradients are late by so many."""
+    split_noise: Seconds = 0.0
+    """split: standard deviation of the Gaussian noise on activations that leave a client."""
+    split_nopeek: Seconds = 0.0
+    """split: weight of NoPeek's distance correlation between examples and activations in the client's objective."""
     num_server_rounds: Count = 10
     """Rounds of federated training."""
     fraction_train: Annotated[float, Bounds(above=0.0, high=1.0)] = 1.0
@@ -126,8 +160,8 @@ class Config:
     """Epochs over a client's own data in a round."""
     batch_size: Count = 16
     """Examples in a step; the last, shorter batch counts as what it is."""
-    optimizer: str = "sgd"
-    """Any Keras optimizer by name; its slots are fresh in each round."""
+    optimizer: str = "default"
+    """Any Keras optimizer by name, fresh in each round; default: sgd; data-source: compiled, the model file's own."""
     learning_rate: Positive = 0.1
     """The client optimizer's learning rate."""
     optimizer_args: str = ""
@@ -314,13 +348,19 @@ def _check_flags(args: Sequence[str]) -> None:
         name, value = word.removeprefix("--").replace("-", "_"), value if equals else following
         if not word.startswith("--") or name not in _HINTS or (value.startswith("--") and not equals):
             continue
-        kind = _HINTS[name].__origin__ if typing.get_origin(_HINTS[name]) is Annotated else _HINTS[name]
-        read = {bool: lambda text: {"true": True, "false": False}[text.lower()], int: int, float: float}.get(kind, str)
-        with contextlib.suppress(ValueError, KeyError):
-            value = read(value)
-        _checked(name, value)
-        if kind is bool:
+        if type(read_value(name, value)) is bool:
             raise UserError(f"--{flag(name)} takes no value: write --{flag(name)} or --no-{flag(name)}")
+
+
+def read_value(name: str, text: str) -> Value:
+    """A field's value from what somebody typed; yes and no are true and false. Raises UserError naming the flag."""
+    kind, value = _HINTS[name], text
+    kind = kind.__origin__ if typing.get_origin(kind) is Annotated else kind
+    words = {"true": True, "yes": True, "false": False, "no": False}
+    read = {bool: lambda text: words[text.lower()], int: int, float: float}.get(kind, str)
+    with contextlib.suppress(ValueError, KeyError):
+        value = read(text)
+    return _checked(name, value)
 
 
 def _checked(name: str, value: object) -> Value:

@@ -31,6 +31,10 @@ class Flags:
     """The private key of tls-cert (PEM)."""
     insecure: bool = False
     """Allow a passphrase to be used over an unencrypted connection beyond this machine."""
+    trust_code: bool = False
+    """Load a model file that the server hands out even if it brings code of its own: only if you trust its author."""
+    deliver: bool = False
+    """Train nothing: hand over what this machine has trained and no server has confirmed (server.py --collect-only)."""
     replace: bool = False
     """Take the place of a client that is connected under the same cid."""
     app: str = ""

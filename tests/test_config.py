@@ -36,7 +36,7 @@ def bad_values(name):
     kind, bounds, choices = kind_of(name)
     values = {bool: ["maybe", 1, 0.0], int: ["x", 1.5, True, ""], float: ["x", True, ""], str: [3, 1.5, True]}[kind]
     if choices:
-        values = [*values, "nonsense", "", choices[0].upper()]
+        values = [bad for bad in (*values, "nonsense", "", choices[0].swapcase()) if bad not in choices]
     if kind is float:
         values = [*values, float("nan"), float("inf"), 10**400]
     if bounds is not None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fedkeras.__main__ import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -29,5 +31,5 @@ def test_an_unknown_command_is_one_line() -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
-        "python -m fedkeras dmeo: there is no such command; there are: demo, simulate, data, curves, certs"
+        f"python -m fedkeras dmeo: there is no such command; there are: {', '.join(COMMANDS)}"
     ]

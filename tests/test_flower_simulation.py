@@ -26,7 +26,14 @@ from strategies.nodes import Nodes
 ROOT = Path(__file__).resolve().parents[1]
 SLOW_MACHINE = 240.0
 ROUNDS = 3
-FILES = {"config.json", "history.csv", "model.keras", "summary.json", "run.log", "curves.png"}
+FILES = {"config.json", "history.csv", "model.keras", "summary.json", "run.log", "curves.png"} | {
+    ".lock",
+    "checkpoints",
+    "report.html",
+    "timing.csv",
+    "partitions.json",
+    "predictions.npz",
+}
 ENVIRONMENT = {**os.environ, "FLWR_TELEMETRY_ENABLED": "0"}
 
 

@@ -65,7 +65,7 @@ def _start(processes: list[subprocess.Popen], config: Config, port: int) -> None
         # With more partitions than processes, all serve all: a cohort is then never seven for one and three for the
         # other. With one each, a process needs to load its own client's data only. Another app may keep something in
         # its context.state, and in split learning a client is half-way between two messages: such processes share none.
-        shared = count < partitions and not config.app and config.split == "off"
+        shared = count < partitions and not config.app and config.split == "off" and not config.data_source
         own = ",".join(str(cid) for cid in range(number, partitions, count))
         cids = ["--cid", f"0-{partitions - 1}", "--shared"] if shared else ["--cid", own]
         command = [sys.executable, str(CLIENT), *cids, *flags]

@@ -1,0 +1,195 @@
+"""MNIST from the server to five clients: seconds and megabytes a second, beside a bare socket copy of the same bytes.
+
+    python -m benchmarks.data_transfer [--data-dir DIR] [--times 3]
+
+Each client is a process that takes its part of `dataset/X/mnist.npz` as in a real run (digests checked, written to its
+cache), but trains nothing. Over TLS and without; then a second run, whose clients have all in their cache; and five
+processes that take the same bytes from bare sockets over loopback, and keep none. Without --data-dir the images are
+random bytes in MNIST's shape. Medians. The last line is the same as JSON.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import multiprocessing
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Context, Message
+
+from fedkeras.config import Config
+from fedkeras.handout import follow, lead
+from fedkeras.runtime.access import Access
+from fedkeras.runtime.grpc_grid import GrpcGrid
+from fedkeras.runtime.node import serve
+from strategies.arrays import payload
+from strategies.dialogue import talk
+
+CLIENTS = 5
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", default="")
+    parser.add_argument("--times", type=int, default=3)
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fedkeras-bench-") as name:
+        folder = Path(name)
+        config = prepare(folder, flags.data_dir)
+        started = time.monotonic()
+        given = lead.open_given(config)
+        for part in given.parts.values():
+            assert part.digest
+        figures = {"open_seconds": time.monotonic() - started}
+        megabytes = sum(part.num_bytes for part in given.parts.values()) / 1e6
+        figures["megabytes"] = megabytes
+        figures["socket_seconds"] = statistics.median(bare(int(megabytes * 1e6)) for _ in range(flags.times))
+        certificates(folder)
+        tls = Access(tls_cert=str(folder / "certs/server.pem"), tls_key=str(folder / "certs/server-key.pem"))
+        for kind, access in (("plain", Access()), ("tls", tls)):
+            runs = [transfer(config, given, folder, access) for _ in range(flags.times)]
+            figures[f"{kind}_seconds"] = statistics.median(first for first, _, _ in runs)
+            figures[f"{kind}_second_run_seconds"] = statistics.median(second for _, second, _ in runs)
+            figures[f"{kind}_second_run_bytes"] = max(sent for _, _, sent in runs)
+    for kind in ("socket", "plain", "tls"):
+        figures[f"{kind}_mb_s"] = megabytes / figures[f"{kind}_seconds"]
+    figures = {name: round(value, 4) for name, value in figures.items()}
+    for name, value in figures.items():
+        print(f"{name:<26}{value:12.3f}")
+    print(json.dumps(figures))
+
+
+def prepare(folder: Path, data_dir: str) -> Config:
+    """A model file, and MNIST's training images and labels as .npz."""
+    from fedkeras import models
+
+    if data_dir:
+        from data import open_source
+
+        source = open_source(Config(dataset="mnist", data_dir=data_dir))
+        x, y = np.asarray(source._x), source.labels
+    else:
+        rng = np.random.default_rng(0)
+        x, y = rng.integers(0, 256, (60000, 28, 28), np.uint8), rng.integers(0, 10, 60000)
+    for name, array in (("X", x), ("Y", y)):
+        (folder / "dataset" / name).mkdir(parents=True)
+        np.savez(folder / "dataset" / name / "mnist.npz", array)
+    model = models.build("mnist_2nn", input_shape=(28, 28, 1), num_classes=10)
+    models.save(model, folder / "mnist.keras")
+    return Config(
+        data_source="server", data_dir=str(folder / "dataset"), model=str(folder / "mnist.keras"),
+        num_partitions=CLIENTS,
+    )  # fmt: skip
+
+
+def certificates(folder: Path) -> None:
+    """For this machine."""
+    command = [sys.executable, "-m", "fedkeras", "certs", str(folder / "certs"), "--host", "127.0.0.1", "localhost"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def transfer(config: Config, given: lead.Given, folder: Path, access: Access) -> tuple[float, float, int]:
+    """Seconds of a first and of a second hand-out to clients with empty caches, and bytes sent in the second."""
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as cache,
+        GrpcGrid("127.0.0.1", 0, CLIENTS, config.for_clients(), access=access) as grid,
+        clients(grid, cache, str(folder / "certs/ca.pem") if access.tls_cert else ""),
+    ):
+        while len(grid.cids()) < CLIENTS:
+            time.sleep(0.05)
+        seconds, sent = [], [0]
+        push = grid.push_messages
+
+        def counting(messages: list[Message]) -> list[str]:
+            sent[0] += sum(payload(message.content) for message in messages)
+            return push(messages)
+
+        grid.push_messages = counting
+        for _ in range(2):
+            sent[0], started = 0, time.monotonic()
+            cohort = {cid: node for node, cid in grid.cids().items()}
+            script = functools.partial(lead.give, given=given, tell={}, say=lambda cid, state: None)
+            done, failures = talk(grid, cohort, script, 600.0)
+            assert len(done) == CLIENTS, failures
+            seconds.append(time.monotonic() - started)
+        return *seconds, sent[0]
+
+
+@contextlib.contextmanager
+def clients(grid: GrpcGrid, cache: str, tls_ca: str) -> Iterator[None]:
+    """Five processes that take what they are given."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=client, args=(grid.address, cid, cache, tls_ca)) for cid in range(CLIENTS)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        grid.stop()
+        for process in processes:
+            process.join()
+
+
+def client(address: str, cid: int, cache: str, tls_ca: str) -> None:
+    """One client."""
+    os.environ["FEDKERAS_CACHE"] = f"{cache}/{cid}"
+
+    def app(message: Message, context: Context) -> Message:
+        handler = follow.HANDLERS[message.metadata.message_type.partition(".")[2]]
+        task = follow.Task(Config.from_run_config(context.run_config), cid, message.content, context)
+        return Message(handler(task), reply_to=message)
+
+    serve(app, address, [cid], {}, 60.0, access=Access(tls_ca=tls_ca))
+
+
+def bare(size: int) -> float:
+    """Seconds in which five processes take `size` bytes between them from bare sockets."""
+    context = multiprocessing.get_context("spawn")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        processes = [context.Process(target=take, args=(port, size // CLIENTS)) for _ in range(CLIENTS)]
+        for process in processes:
+            process.start()
+        connections = [listener.accept()[0] for _ in processes]
+        content = os.urandom(size // CLIENTS)
+        started = time.monotonic()
+        threads = [threading.Thread(target=give, args=(connection, content)) for connection in connections]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.monotonic() - started
+        for process in processes:
+            process.join()
+    return seconds
+
+
+def give(connection: socket.socket, content: bytes) -> None:
+    """Send, and wait until all has been taken."""
+    with connection:
+        connection.sendall(content)
+        connection.recv(1)
+
+
+def take(port: int, size: int) -> None:
+    """Receive `size` bytes."""
+    buffer = bytearray(1 << 20)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        while size > 0:
+            size -= connection.recv_into(buffer)
+        connection.sendall(b".")
+
+
+if __name__ == "__main__":
+    main()

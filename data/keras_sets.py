@@ -1,0 +1,39 @@
+"""The data sets that Keras brings, by name: `--dataset keras:fashion_mnist`; downloaded and kept by Keras itself.
+
+Those of images; the others are text, or have targets that are no classes.
+"""
+
+import importlib
+
+import numpy as np
+
+from data.source import ArraySource
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+
+SETS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}
+"""Classes by name."""
+
+
+def load(config: Config) -> ArraySource:
+    """The set that `config.dataset` names after `keras:`. Raises UserError for another, or where it cannot be had."""
+    name = config.dataset.partition(":")[2]
+    if name not in SETS:
+        raise UserError(f"--dataset is '{config.dataset}'; of Keras' sets there are: {', '.join(SETS)}")
+    try:
+        # By name: this package does without TensorFlow, unless somebody asks for Keras' own sets.
+        (x, y), (x_test, y_test) = importlib.import_module(f"keras.datasets.{name}").load_data()
+    except Exception as error:  # whatever Keras and its download raise
+        text = " ".join(str(error).split())[:200]
+        raise UserError(f"--dataset {config.dataset}: Keras cannot load or download it ({text})") from error
+    shape = x.shape[1:] if x.ndim == 4 else (*x.shape[1:], 1)
+    return ArraySource(
+        name,
+        (x, np.ravel(y)),
+        (x_test, np.ravel(y_test)),
+        [str(number) for number in range(SETS[name])],
+        provenance=f"keras.datasets.{name}; see keras.io/api/datasets",
+        input_shape=shape,
+        default_normaliser="scale",
+        known_range=(0.0, 255.0),
+    )

@@ -1,0 +1,113 @@
+"""What one client has been given in this run, and its examples as they are trained on."""
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data import labels
+from data.hold_out import spread
+from data.statistics import Statistics, statistics_of
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+from fedkeras.handout import shelf
+from fedkeras.handout.fitting_shapes import Shape, input_shape
+from fedkeras.handout.settlement import Settlement
+from fedkeras.models.file_shapes import file_shapes
+from fedkeras.randomness import generator
+
+
+@dataclass(eq=False)
+class Seat:
+    """`tables` are x and, where there are targets, y, memory-mapped; none if the data come from the catalogue."""
+
+    cid: int
+    model: Path
+    digests: tuple[str, str]
+    """Of the model file, and of the data; "" for data that the client has of its own."""
+    tables: dict[str, np.ndarray] | None = None
+    receiving: dict[str, object] = field(default_factory=dict)
+    settlement: Settlement | None = None
+
+    @property
+    def x(self) -> np.ndarray:
+        """The examples as they came."""
+        if self.tables is None:
+            self.tables = shelf.open_rows(self.digests[1])
+        return self.tables["x"]
+
+    @property
+    def y(self) -> np.ndarray | None:
+        """The targets as they came."""
+        return self.tables["y"] if len(self.x) and "y" in self.tables else None
+
+    @functools.cached_property
+    def takes(self) -> Shape:
+        """The shape of an example as the model takes it. Raises UserError if they do not fit."""
+        return input_shape(file_shapes(self.model).takes, self.x.shape[1:])
+
+    def loss(self, config: Config) -> str:
+        """Its name: a flag's, or the model file's; "" for neither."""
+        from fedkeras.models.training_config import training_config  # Keras: not before the server is found
+
+        own = config.loss or training_config(self.model).loss or ""
+        if isinstance(own, dict):
+            own = own["config"] if own.get("class_name") == "function" else own.get("class_name")
+        return str(own).lower().replace("_", "")
+
+    def are_classes(self, config: Config) -> bool:
+        """True if the targets are classes: by what they are, and for whole numbers by the loss."""
+        if config.target == "XX" or self.y is None:
+            return False
+        kind, loss = labels.kind_of(self.y), self.loss(config)
+        return kind in ("words", "one-hot") or (kind == "integers" and (not loss or "crossentropy" in loss))
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few seats
+    def sides(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that are trained on and rows that are held out, sorted; where a run collects, all are trained on."""
+        count = len(self.x)
+        wanted = 0
+        if config.mode == "federated" and config.test_fraction:
+            wanted = min(max(round(count * config.test_fraction), 1), count - 1)
+        order = np.zeros(count, np.int8)
+        if self.are_classes(config):
+            order = np.unique(_flat(self.y), return_inverse=True)[1]
+        held = spread(order, wanted, generator(config.seed, "client test", self.cid))
+        return np.setdiff1d(np.arange(count), held), held
+
+    def statistics(self, config: Config) -> Statistics:
+        """Of the rows that are trained on: of each feature, or of all numbers where an example is an image."""
+        train, _ = self.sides(config)
+        rows = self.x if len(train) == len(self.x) else _blocks(self.x, train)
+        if self.x.shape[1:] != self.takes:
+            rows = (block.reshape(len(block), *self.takes) for block in ([rows] if rows is self.x else rows))
+        return statistics_of(rows, per_feature=len(self.takes) < 3)
+
+    def examples(self, config: Config, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """These rows scaled, in the model's shape; classes as numbers from 0. Raises UserError."""
+        if self.settlement is None:
+            raise UserError("this client has not been given what it needs yet")
+        x, y = np.ascontiguousarray(self.x[rows]).reshape(len(rows), *self.takes), None
+        if config.target == "XY":
+            if self.y is None:
+                raise UserError("--target XY needs targets, and there is no folder Y; autoencoders take --target XX")
+            y = np.asarray(self.y[rows])
+            if self.settlement.labels:
+                y = self.settlement.labels.encode(y)
+            elif "sparse" in self.loss(config) and y.dtype.kind == "f" and (y == np.rint(y)).all():
+                y = y.astype(np.int32)
+        return self.settlement.normaliser.apply(x).astype(np.float32, copy=False), y
+
+    def check_labels(self, config: Config) -> None:
+        """Raise UserError for a label that the others do not know."""
+        if self.settlement.labels and self.are_classes(config):
+            self.settlement.labels.encode(np.asarray(self.y))
+
+
+def _flat(y: np.ndarray) -> np.ndarray:
+    return np.argmax(y, axis=1) if y.ndim == 2 else np.asarray(y)
+
+
+def _blocks(x: np.ndarray, rows: np.ndarray) -> object:
+    return (x[rows[start : start + 2048]] for start in range(0, len(rows), 2048))

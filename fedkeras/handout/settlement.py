@@ -1,0 +1,71 @@
+"""What all clients agree upon before they train: how examples are scaled, and which number each class has."""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data import labels
+from data.labels import Labels
+from data.normalise import Normaliser
+from fedkeras.errors import UserError
+from fedkeras.reports.atomic import replace_file
+
+
+@dataclass(frozen=True, eq=False)
+class Settlement:
+    """`labels` is None where the targets are no classes."""
+
+    normaliser: Normaliser
+    labels: Labels | None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The normaliser's numbers, float64."""
+        return {"shift": np.asarray(self.normaliser.shift), "spread": np.asarray(self.normaliser.spread)}
+
+    def text(self) -> str:
+        """The rest, as JSON."""
+        return json.dumps({"normaliser": self.normaliser.name, **(self.labels.to_dict() if self.labels else {})})
+
+    @property
+    def digest(self) -> str:
+        """Two settlements with one digest are the same."""
+        content = b"".join(np.ascontiguousarray(array, np.float64).tobytes() for array in self.arrays().values())
+        return hashlib.sha256(self.text().encode() + content).hexdigest()
+
+
+def from_parts(text: str, arrays: dict[str, np.ndarray]) -> Settlement:
+    """The inverse of `text` and `arrays`. Raises ValueError."""
+    table = json.loads(text)
+    shift, spread = (np.asarray(arrays[name], np.float64) for name in ("shift", "spread"))
+    if shift.shape != spread.shape or not (np.isfinite(shift).all() and np.isfinite(spread).all() and spread.all()):
+        raise ValueError("a normaliser's numbers must be finite, and its spread not 0")
+    found = labels.from_dict(table) if "classes" in table else None
+    return Settlement(Normaliser(str(table["normaliser"]), shift, spread), found)
+
+
+def save(settlement: Settlement, folder: Path) -> None:
+    """Write normaliser.npz and labels.json beside the model. Raises UserError."""
+    buffer = io.BytesIO()
+    np.savez(buffer, name=np.array(settlement.normaliser.name), **settlement.arrays())
+    replace_file(folder / "normaliser.npz", buffer.getvalue())
+    if settlement.labels:
+        replace_file(folder / "labels.json", f"{json.dumps(settlement.labels.to_dict(), indent=2)}\n".encode())
+
+
+def load(folder: Path) -> Settlement | None:
+    """What `save` wrote; None if there is nothing. Raises UserError for files that cannot be read."""
+    path = folder / "normaliser.npz"
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            table, arrays = {"normaliser": str(saved["name"])}, {key: saved[key] for key in ("shift", "spread")}
+        if (folder / "labels.json").exists():
+            table |= json.loads((folder / "labels.json").read_text())
+        return from_parts(json.dumps(table), arrays)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(f"{path} or labels.json beside it cannot be read: {error}") from error

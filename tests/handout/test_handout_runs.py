@@ -1,0 +1,161 @@
+"""Whole server-led runs over real processes and sockets."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mixed_tables import write_tables
+from processes import ROOT, until
+from proxy import DOWN, Proxy
+
+LED = ("--data-source", "server", "--num-partitions", 3)
+
+
+def clients_of(start, address: str, count: int, *flags: object) -> list:
+    """Clients that know nothing but the address."""
+    return [start.python(ROOT / "client.py", "--server", address, *flags) for _ in range(count)]
+
+
+def folder_of(start) -> Path:
+    return max((start.folder / "runs").glob("*/"), key=lambda path: path.name)
+
+
+def test_mixed_files_five_folds_and_an_autoencoder(start, tables, model_files):
+    """CSV, XLSX, NPZ from the server, z-score, XX, a passphrase: three models, logs, fold tables, an aggregate."""
+    x, _ = tables
+    (start.folder / "secret").write_text("some words that nobody guesses")
+    (start.folder / "secret").chmod(0o600)
+    server, address = start.server(
+        *LED, "--model", model_files / "autoencoder.h5", "--target", "XX", "--normaliser", "zscore",
+        "--mode", "collect", "--method", "kfold", "--folds", 5, "--local-epochs", 2, "--passphrase-file", "secret",
+    )  # fmt: skip
+    clients = clients_of(start, address, 3, "--passphrase-file", "secret")
+    assert [process.ended() for process in (server, *clients)] == [0, 0, 0, 0], server.err
+    run = folder_of(start)
+    for cid in range(3):
+        own = run / "clients" / str(cid)
+        assert {path.name for path in own.iterdir()} == {
+            "model.keras", "epochs.csv", "log.txt", "folds.csv", "normaliser.npz", "result.json",
+        }  # fmt: skip
+        with (own / "folds.csv").open() as file:
+            folds = list(csv.DictReader(file))
+        assert [line["fold"] for line in folds] == ["1", "2", "3", "4", "5", "mean", "std"]
+        losses = [float(line["loss"]) for line in folds]
+        assert losses[5] == pytest.approx(np.mean(losses[:5]))
+        assert losses[6] == pytest.approx(np.std(losses[:5]))
+        with (own / "epochs.csv").open() as file:
+            assert len(list(csv.DictReader(file))) == 10
+        assert "fold 5/5, epoch 2/2" in (own / "log.txt").read_text()
+    assert (run / "model.keras").exists()
+    assert json.loads((run / "summary.json").read_text())["status"] == "finished"
+    # what was handed out: disjoint parts that are the whole, bit for bit
+    received = [np.load(path) for path in (start.folder / "cache" / "received").glob("rows-*/x.npy")]
+    assert len(received) == 3
+    together = np.concatenate(received)
+    assert sorted(map(bytes, together.astype(np.float64))) == sorted(map(bytes, x))
+    with np.load(run / "normaliser.npz") as saved:
+        assert np.allclose(saved["shift"], x.mean(axis=0), rtol=1e-12)
+        assert saved["spread"][3] == 1.0  # of the constant column
+    assert not list((start.folder / "cache" / "results").glob("*/result.json"))  # the server has confirmed them
+
+
+@pytest.mark.slow
+def test_rounds_on_labels_in_words_and_a_second_run_transfers_nothing(start, model_files):
+    write_tables(start.folder / "dataset", rows=60_000)
+    flags = (*LED, "--model", model_files / "classifier.keras", "--normaliser", "minmax", "--num-server-rounds", 1)
+    passed = []
+    for _ in range(2):
+        server, address = start.server(*flags)
+        with Proxy(address) as proxy:
+            clients = clients_of(start, proxy.address, 3)
+            assert [process.ended() for process in (server, *clients)] == [0, 0, 0, 0], server.err
+            passed.append(proxy.passed[DOWN])
+    data = 60_000 * (4 * 8 + 3 * 4)  # float64 and words
+    assert passed[0] > data
+    assert passed[1] < 60_000  # three times the weights, and questions
+    run = folder_of(start)
+    assert json.loads((run / "labels.json").read_text())["classes"] == ["no", "yes"]
+    assert (run / "model.keras").exists()
+
+
+@pytest.mark.slow
+def test_a_client_that_is_killed_in_mid_transfer_comes_back(start, model_files):
+    write_tables(start.folder / "dataset", rows=90_000)
+    server, address = start.server(
+        *LED,
+        "--model",
+        model_files / "classifier.keras",
+        "--num-server-rounds",
+        1,
+        "--normaliser",
+        "zscore",
+        "--reconnect-grace",
+        2,
+    )
+    with Proxy(address) as proxy:
+        clients = clients_of(start, address, 2)
+        proxy.delay = 0.05
+        (victim,) = clients_of(start, proxy.address, 1)
+        until(lambda: proxy.passed[DOWN] > 300_000, "a part of the data")
+        victim.popen.kill()
+        victim.popen.wait()
+        proxy.delay = 0.0
+        clients += clients_of(start, address, 1)
+        assert [process.ended() for process in (server, *clients)] == [0, 0, 0, 0], server.err
+    history = (folder_of(start) / "history.csv").read_text()
+    assert "3/3" in server.out, history
+    assert not list((start.folder / "cache" / "received").glob(".part-*"))
+
+
+@pytest.mark.slow
+def test_what_was_trained_is_delivered_later(start, tables, model_files):
+    """The server dies while two clients train; they finish, and hand their models to another one."""
+    server, address = start.server(
+        "--data-source", "server", "--num-partitions", 2, "--model", model_files / "classifier.keras",
+        "--mode", "collect", "--local-epochs", 300,
+    )  # fmt: skip
+    clients = clients_of(start, address, 2, "--max-wait", 1)
+    server.said("training epoch")
+    server.popen.kill()
+    assert [client.ended() for client in clients] == [3, 3]
+    held = start.folder / "cache" / "results"
+    assert len(list(held.glob("*/result.json"))) == 2
+    server, address = start.server("--collect-only", "--num-partitions", 1)
+    (late,) = clients_of(start, address, 1, "--deliver")
+    assert [server.ended(), late.ended()] == [0, 0], server.err
+    run = folder_of(start)
+    assert (run / "clients" / "0" / "model.keras").exists() and (run / "clients" / "1" / "model.keras").exists()
+    assert (run / "model.keras").exists()
+    assert not list(held.glob("*/result.json"))
+
+
+@pytest.mark.slow
+def test_code_in_a_model_file_runs_only_where_it_is_trusted(start, tables, model_files):
+    flags = (*LED[:2], "--num-partitions", 1, "--model", model_files / "lambda.keras", "--num-server-rounds", 1)
+    server, address = start.server(*flags, "--max-retries", 0)
+    (client,) = clients_of(start, address, 1)
+    assert server.ended() == 3
+    client.ended()
+    (line,) = server.err.strip().splitlines()[-1:]
+    assert "a Lambda layer, which is Python code" in line and "--trust-code" in line
+    assert "Traceback" not in server.err + client.err
+    server, address = start.server(*flags)
+    (client,) = clients_of(start, address, 1, "--trust-code")
+    assert [server.ended(), client.ended()] == [0, 0], server.err
+
+
+@pytest.mark.slow
+def test_each_client_has_its_own_tables(start, model_files):
+    for cid in range(2):
+        write_tables(start.folder / f"machine-{cid}")
+    server, address = start.server(
+        "--data-source", "client", "--num-partitions", 2, "--model", model_files / "classifier.keras", "--normaliser",
+        "zscore", "--num-server-rounds", 1,
+    )  # fmt: skip
+    clients = [clients_of(start, address, 1, "--data-dir", f"machine-{cid}")[0] for cid in range(2)]
+    assert [process.ended() for process in (server, *clients)] == [0, 0, 0], server.err
+    assert not (start.folder / "cache" / "received").exists() or not list(
+        (start.folder / "cache" / "received").glob("rows-*")
+    )
