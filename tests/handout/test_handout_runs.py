@@ -114,10 +114,11 @@ def test_what_was_trained_is_delivered_later(start, tables, model_files):
     """The server dies while two clients train; they finish, and hand their models to another one."""
     server, address = start.server(
         "--data-source", "server", "--num-partitions", 2, "--model", model_files / "classifier.keras",
-        "--mode", "collect", "--local-epochs", 300,
+        "--mode", "collect", "--local-epochs", 2000,
     )  # fmt: skip
     clients = clients_of(start, address, 2, "--max-wait", 1)
-    server.said("training epoch")
+    for cid in range(2):  # both: one that has not begun yet would have nothing to keep
+        server.said(f"client {cid}: training epoch")
     server.popen.kill()
     assert [client.ended() for client in clients] == [3, 3]
     held = start.folder / "cache" / "results"
