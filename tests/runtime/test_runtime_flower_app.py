@@ -76,6 +76,7 @@ def test_an_app_of_scikit_learn_gives_the_figures_of_a_plain_loop(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_spawned_processes_keep_the_state_of_each_partition(
     start: Starter, tmp_path: Path, task: ModuleType, app_config: str
 ) -> None:
@@ -85,6 +86,7 @@ def test_spawned_processes_keep_the_state_of_each_partition(
     check(json.loads((tmp_path / "report.json").read_text()), task)
 
 
+@pytest.mark.slow
 def test_when_all_clients_have_gone_the_app_ends(start: Starter) -> None:
     """Flower's own loop would wait for them for ever."""
     server, _ = start.server("--app", APP, "--spawn", 1, "--app-config", "num-server-rounds=100000,min-nodes=3")
@@ -99,6 +101,7 @@ def test_when_all_clients_have_gone_the_app_ends(start: Starter) -> None:
     assert "Traceback" not in server.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_app_waits(start: Starter) -> None:
     server, address = start.server("--app", APP)
     client = start.client(address, 0, "--app", APP)

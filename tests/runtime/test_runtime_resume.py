@@ -122,6 +122,7 @@ def test_interrupted_once_finishes_the_round_and_says_how_to_go_on(start: Starte
     assert figures(folder) == figures(undisturbed)
 
 
+@pytest.mark.slow
 def test_interrupted_twice_ends_at_once(start: Starter) -> None:
     server, address = start.toy_server("--num-server-rounds", ROUNDS, *TOY)
     with_toys(start, server, address, 5)
@@ -145,6 +146,7 @@ def test_a_running_server_is_not_disturbed(start: Starter) -> None:
     assert server.popen.poll() is None
 
 
+@pytest.mark.slow
 def test_a_failed_run_says_how_to_go_on(start: Starter) -> None:
     """One of two clients goes, and a round needs both."""
     flags = ("--min-results", 2, "--max-retries", 0, "--reconnect-grace", 0)
@@ -158,6 +160,7 @@ def test_a_failed_run_says_how_to_go_on(start: Starter) -> None:
     assert rounds_of(RunFolder(folder))
 
 
+@pytest.mark.slow
 def test_other_state_of_a_strategy_is_refused_in_one_line(start: Starter) -> None:
     (start.folder / "own.py").write_text(
         "from strategies.fedavg import FedAvg\n"
