@@ -63,7 +63,7 @@ class Membership:
         self._session, self._held, self._replies = b"", {}, {}
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self._leaving = threading.Event()
-        self._attempts, self._since = 0, time.monotonic()
+        self._attempts, self._since, self._opened = 0, time.monotonic(), 0.0
         self._link = self._connect_asking()
         self.welcome: Welcome = self._link.welcome
         self._session, self._cids = self.welcome.session, list(self.welcome.cids)
@@ -131,6 +131,8 @@ class Membership:
                     if not self._leaving.is_set():
                         self._say(f"lost the connection to {self._server}: {error}")
                 self._link.close()
+                if time.monotonic() - self._opened > LONGEST_PAUSE:
+                    self._attempts = 0  # it lasted, even if nothing was to be said
                 if not self._attempts:
                     self._since = time.monotonic()
                 self._resume(self._connect())
@@ -208,7 +210,9 @@ class Membership:
                 self._leaving.wait(min(pause * random.uniform(0.5, 1.0), left))
             self._attempts += 1
             try:
-                return Link(self._server, self._hello(), self._access, self._credentials)
+                link = Link(self._server, self._hello(), self._access, self._credentials)
+                self._opened = time.monotonic()
+                return link
             except Unreachable as error:
                 why = str(error)
             unfit = self._diagnose()

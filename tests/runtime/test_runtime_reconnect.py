@@ -11,6 +11,7 @@ from processes import Process, Starter, until
 from proxy import DOWN, UP, Proxy
 
 from fedkeras.runtime.grpc_grid import GrpcGrid
+from fedkeras.runtime.membership import LONGEST_PAUSE
 
 MEGABYTES = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(3_000_000, dtype=np.float32))})})
 
@@ -210,3 +211,15 @@ def test_a_client_without_a_cid_gets_a_free_one_and_keeps_it(start: Starter, que
         late = start.toy(grid.address, "", "--max-wait", 0.5)
         assert late.ended() == 3
         assert "all 3 partitions have a client already" in late.err
+
+
+def test_a_connection_that_was_silent_for_long_is_made_again(start: Starter, question) -> None:
+    """A client that waits for others to join is asked nothing; its patience begins when the connection breaks."""
+    with GrpcGrid("127.0.0.1", 0, 2, {}, reconnect_grace=60) as grid, Proxy(grid.address) as proxy:
+        client = start.toy(proxy.address, 0, "--max-wait", 2.0)
+        client.said("joined")
+        time.sleep(LONGEST_PAUSE + 1)
+        proxy.cut()
+        client.said("connected again")
+        (reply,) = grid.send_and_receive([question(0, n=1)], timeout=60)
+        assert reply.content["config"]["n"] == 1
