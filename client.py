@@ -33,9 +33,6 @@ from strategies import arrays
 
 app = ClientApp()
 
-KEPT_CLIENTS = 256
-"""Clients whose examples a process keeps between rounds, if it serves so many."""
-
 
 def answering(handler: Callable[[Message, Context], Message]) -> Callable[[Message, Context], Message]:
     """What goes wrong in a handler becomes an error reply with a reason in one line, in every runtime."""
@@ -190,7 +187,7 @@ def _client(config: Config, cid: int) -> data.Client:
     return data.load_client(config, cid)
 
 
-@functools.lru_cache(maxsize=KEPT_CLIENTS)
+@functools.lru_cache(maxsize=assembly.KEPT_CLIENTS)
 def _to_train(config: Config, cid: int, seat: Seat | None = None, trust_code: bool = False) -> tuple:
     """A client's training examples (x, y) on the device."""
     if seat is not None:
@@ -199,7 +196,7 @@ def _to_train(config: Config, cid: int, seat: Seat | None = None, trust_code: bo
     return _resident(config).learner.place(examples.x, examples.y)
 
 
-@functools.lru_cache(maxsize=KEPT_CLIENTS)
+@functools.lru_cache(maxsize=assembly.KEPT_CLIENTS)
 def _to_test(config: Config, cid: int, seat: Seat | None = None, trust_code: bool = False) -> tuple:
     """The examples (x, y) that the client held out, on the device."""
     if seat is not None:

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 
 import strategies
 from fedkeras import assembly, keeping, origin, reports, split_server
-from fedkeras.config import Config, options
+from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, complain
 from fedkeras.handout import gathering, leading
 from fedkeras.handout.led_nodes import LedNodes
@@ -61,7 +61,7 @@ def train(
     KeyboardInterrupt after a round in which `interruption` was asked for.
     """
     model = config.model if config.data_source or config.collect_only else assembly.model_name(config)
-    strategy = strategies.load(config.strategy, strategy_options(config))
+    strategy = strategies.load(config.strategy, strategies.options_of(config))
     memory = Memory(strategy)
     split_server.check_flags(config)
     threads = threads or (config.threads_per_client if config.split != "off" else 0)
@@ -130,12 +130,6 @@ def saying_how_to_go_on(folder: RunFolder, command: str) -> Iterator[None]:
         if checkpoints.rounds_of(folder):
             print(f"to go on: python {command or '-m fedkeras simulate'} --resume {folder.path}", flush=True)
         raise
-
-
-def strategy_options(config: Config) -> dict:
-    """The strategy's own options; fedprox has a flag of its own."""
-    own = {"proximal_mu": config.proximal_mu} if config.strategy == "fedprox" else {}
-    return {**own, **options(config.strategy_args, "strategy-args")}
 
 
 @contextlib.contextmanager

@@ -19,6 +19,9 @@ from fedkeras.quietly import import_tensorflow
 
 log = logging.getLogger("fedkeras")
 
+KEPT_CLIENTS = 256
+"""Clients whose examples a process keeps between rounds, if it serves so many."""
+
 
 def model_name(config: Config) -> str:
     """The configured model, or the data set's default. Raises UserError if that has none."""

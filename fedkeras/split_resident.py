@@ -13,9 +13,6 @@ from fedkeras.errors import UserError
 from fedkeras.randomness import generator
 from fedkeras.split_turn import Turns
 
-KEPT_CLIENTS = 256
-"""Clients whose examples a process keeps between rounds, if it serves so many."""
-
 
 class Resident:
     """The client's half with its graphs, the weights the whole model began with, and the clients' turns."""
@@ -33,7 +30,7 @@ def resident(config: Config) -> Resident:
     return Resident(config)
 
 
-@functools.lru_cache(maxsize=KEPT_CLIENTS)
+@functools.lru_cache(maxsize=assembly.KEPT_CLIENTS)
 def examples(config: Config, cid: int) -> tuple[tuple, tuple]:
     """A client's examples (x, y) to train on, and those held out, if any."""
     client, place = data.load_client(config, cid), resident(config).ends.place
@@ -61,7 +58,7 @@ class Plan:
         return batch > 0 and batch % self.per_epoch == 0
 
 
-@functools.lru_cache(maxsize=KEPT_CLIENTS)
+@functools.lru_cache(maxsize=assembly.KEPT_CLIENTS)
 def plan(config: Config, cid: int, server_round: int) -> Plan:
     """Drawn as `Learner.train` draws for the same client and round."""
     from fedkeras.learning.learner import draw

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from flwr.serverapp.strategy import Strategy
 
+from fedkeras.config import Config, options
 from fedkeras.errors import UserError
 
 OURS = {
@@ -29,6 +30,12 @@ TAKE_ALL = {
     "min_available_nodes": 1,
 }
 """Flower's strategies sample by themselves. The round loop shows them the cohort alone, so they take all they see."""
+
+
+def options_of(config: Config) -> dict[str, object]:
+    """The configured strategy's own options; fedprox has a flag of its own. Raises UserError."""
+    own = {"proximal_mu": config.proximal_mu} if config.strategy == "fedprox" else {}
+    return {**own, **options(config.strategy_args, "strategy-args")}
 
 
 def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:

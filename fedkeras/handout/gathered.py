@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedkeras import models, offline
-from fedkeras.config import Config, options
+from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.quietly import import_tensorflow
+from strategies import options_of
 
 log = logging.getLogger("fedkeras")
 
@@ -21,8 +22,7 @@ def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | Non
     from fedkeras.models.architecture import difference
 
     try:
-        own = {"proximal_mu": config.proximal_mu} if config.strategy == "fedprox" else {}
-        strategy = offline.check_strategy(config.strategy, {**own, **options(config.strategy_args, "strategy-args")})
+        strategy = offline.check_strategy(config.strategy, options_of(config))
         first, weights = None, {}
         for path in parts:
             model = models.load(path)

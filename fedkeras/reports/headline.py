@@ -38,6 +38,22 @@ def choose_headline(rows: Iterable[Mapping[str, object]]) -> Headline | None:
     return None
 
 
+def figures(rows: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """Rounds done, and the last and best figures of the headline; None for what there is none of."""
+    rows = list(rows)
+    headline = choose_headline(rows)
+    shown = headline.select(rows) if headline else []
+    last, top = (shown[-1] if shown else {}), best(shown)
+    return {
+        "rounds": max((row["round"] for row in rows), default=0),
+        "source": headline.source if headline else None,
+        "accuracy": finite(last.get("accuracy")),
+        "loss": finite(last.get("loss")),
+        "best_accuracy": finite(top.get("accuracy")),
+        "best_round": top.get("round"),
+    }
+
+
 def best(rows: Iterable[Mapping[str, object]]) -> Mapping[str, object]:
     """The first row of the highest accuracy, else of the lowest loss; an empty mapping if there is neither."""
     rows = list(rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedkeras.errors import UserError
 from fedkeras.reports.folder import RunFolder
-from fedkeras.reports.headline import best, choose_headline, finite
+from fedkeras.reports.headline import figures
 from fedkeras.reports.history import read_rows
 from fedkeras.reports.round_table import TIMING
 from fedkeras.reports.run import method_of, read_table, seconds_of, status_of
@@ -44,19 +44,10 @@ def list_runs(parent: Path) -> list[Listed]:
 
 def figures_of(config: Mapping, summary: Mapping, rows: Iterable[Mapping[str, object]]) -> dict:
     """Name of the data set, strategy, rounds done, last and best figures: from the rows, as summary.json has them."""
-    rows = list(rows)
-    headline = choose_headline(rows)
-    shown = headline.select(rows) if headline else []
-    last, top = (shown[-1] if shown else {}), best(shown)
     return {
         "dataset": str(config.get("dataset", summary.get("dataset", "?"))),
         "strategy": method_of(config) if config else str(summary.get("strategy", "?")),
-        "rounds": max((row["round"] for row in rows), default=0),
-        "source": headline.source if headline else None,
-        "accuracy": finite(last.get("accuracy")),
-        "loss": finite(last.get("loss")),
-        "best_accuracy": finite(top.get("accuracy")),
-        "best_round": top.get("round"),
+        **figures(rows),
     }
 
 
@@ -66,14 +57,14 @@ def _listed(folder: RunFolder) -> Listed:
         config, summary = read_table(folder.config_path), read_table(folder.summary_path)
         if all(key in summary for key in FIGURES):
             # A long history takes a while to read, and there may be hundreds of runs
-            figures = figures_of(config, summary, ()) | {key: summary[key] for key in FIGURES}
+            found = figures_of(config, summary, ()) | {key: summary[key] for key in FIGURES}
         else:
             rows = read_rows(folder.history_path) if folder.history_path.exists() else []
-            figures = figures_of(config, summary, rows)
-        figures["seconds"] = seconds_of(summary, [] if summary else TIMING.read(folder.timing_path))
+            found = figures_of(config, summary, rows)
+        found["seconds"] = seconds_of(summary, [] if summary else TIMING.read(folder.timing_path))
     except UserError as error:
         return Listed(folder.path, started, "broken", fault=str(error))
-    return Listed(folder.path, started, status_of(folder, summary), figures)
+    return Listed(folder.path, started, status_of(folder, summary), found)
 
 
 def _started(path: Path) -> datetime:

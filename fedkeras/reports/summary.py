@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fedkeras.config import Config
-from fedkeras.reports.headline import best, choose_headline, finite
+from fedkeras.reports.headline import figures
 from fedkeras.reports.history import read_rows
 
 STATUSES = ("finished", "interrupted", "failed")
@@ -25,21 +25,12 @@ def summarise(
     if status not in STATUSES:
         raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {status}")
     rows = read_rows(history) if isinstance(history, Path) else list(history)
-    headline = choose_headline(rows)
-    shown = headline.select(rows) if headline else []
-    last = shown[-1] if shown else {}
-    top = best(shown)
     return {
         "status": status,
         "dataset": config.dataset,
         "model": config.model,
         "strategy": config.strategy,
-        "rounds": max((row["round"] for row in rows), default=0),
-        "source": headline.source if headline else None,
-        "accuracy": finite(last.get("accuracy")),
-        "loss": finite(last.get("loss")),
-        "best_accuracy": finite(top.get("accuracy")),
-        "best_round": top.get("round"),
+        **figures(rows),
         "seconds": round(seconds, 3),
         "clients": config.num_partitions,
         "seed": config.seed,
