@@ -12,23 +12,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-import data
-from fedkeras import assembly, origin, split_client, split_resident
+from fedkeras import assembly
 from fedkeras.config import Config, parse_flags
 from fedkeras.errors import UserError, complain
-from fedkeras.handout import follow, resident, training, work
+from fedkeras.flower import origin
+from fedkeras.handout import follow, training, work
 from fedkeras.handout.progress import Progress
-from fedkeras.handout.seat import Seat
 from fedkeras.node_flags import Flags
+from fedkeras.party import Party
 from fedkeras.quietly import import_tensorflow
 from fedkeras.randomness import generator
 from fedkeras.runtime.answering import answer
+from fedkeras.split import handlers as split_handlers
+from fedkeras.split import resident as split_resident
 from strategies import arrays
 
 app = ClientApp()
@@ -53,8 +54,8 @@ def identify(message: Message, context: Context) -> Message:
 def initial_weights(message: Message, context: Context) -> Message:
     """The untrained model's weights, from the seed; so the server needs no TensorFlow to begin."""
     config, cid = _config(message, context), int(context.node_config["partition-id"])
-    party = _party(config, cid, context) if config.split == "off" else split_resident.resident(config)
-    return _reply(message, arrays=arrays.record(party.initial))
+    own = Party(config, cid, context).model if config.split == "off" else split_resident.resident(config)
+    return _reply(message, arrays=arrays.record(own.initial))
 
 
 @app.train()
@@ -62,7 +63,8 @@ def initial_weights(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Train the global weights on this client's examples for the local epochs."""
     config, cid = _config(message, context), int(context.node_config["partition-id"])
-    learner, examples = _party(config, cid, context).learner, _to_train(*_whose(config, cid, context))
+    party = Party(config, cid, context)
+    learner, examples = party.model.learner, party.to_train()
     sent = message.content["config"]
     learner.set_weights(arrays.views(message.content["arrays"]))
     started = time.perf_counter()
@@ -83,7 +85,8 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Test the global weights on the examples this client held out."""
     config, cid = _config(message, context), int(context.node_config["partition-id"])
-    learner, examples = _party(config, cid, context).learner, _to_test(*_whose(config, cid, context))
+    party = Party(config, cid, context)
+    learner, examples = party.model.learner, party.to_test()
     learner.set_weights(arrays.views(message.content["arrays"]))
     started = time.perf_counter()
     outcome = learner.evaluate(*examples)
@@ -92,16 +95,16 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 def split(handler: Callable) -> Callable[[Message, Context], Message]:
-    """A message of split learning, as one of split_client.HANDLERS answers it."""
+    """A message of split learning, as one of split_handlers.HANDLERS answers it."""
 
     def answered(message: Message, context: Context) -> Message:
         config, cid = _config(message, context), int(context.node_config["partition-id"])
-        return Message(split_client.answer(handler, config, cid, message.content, context.state), reply_to=message)
+        return Message(split_handlers.answer(handler, config, cid, message.content, context.state), reply_to=message)
 
     return answered
 
 
-for action, handler in split_client.HANDLERS.items():
+for action, handler in split_handlers.HANDLERS.items():
     app.query(action)(answering(split(handler)))
 
 
@@ -126,11 +129,11 @@ for action, handler in {**follow.HANDLERS, **work.HANDLERS}.items():
 def fit(message: Message, context: Context) -> Message:
     """Begin to train once and for all, in a thread: `--mode collect`."""
     config, cid = _config(message, context), int(context.node_config["partition-id"])
-    whose = _whose(config, cid, context)
+    party = Party(config, cid, context)
 
     def make(folder: Path, said: Callable[[str], None]) -> dict:
-        party = _party(config, cid, context)
-        party.learner.set_weights(party.initial)
+        model = party.model
+        model.learner.set_weights(model.initial)
         shown = Progress()
 
         def tell(state: str) -> None:
@@ -138,73 +141,9 @@ def fit(message: Message, context: Context) -> Message:
             shown.say(cid, state)
 
         with shown:
-            return training.train(config, whose[2], party.learner, _to_train(*whose), folder, tell)
+            return training.train(config, party.seat, model.learner, party.to_train(), folder, tell)
 
     return Message(work.fit(follow.Task(config, cid, message.content, context), make), reply_to=message)
-
-
-@dataclass(frozen=True)
-class Resident:
-    """What a process keeps: the learner with its compiled graphs, and the weights the model began with."""
-
-    learner: object
-    initial: dict
-
-
-@functools.lru_cache(maxsize=1)
-def _resident(config: Config, model: Path | None = None, trust_code: bool = False) -> Resident:
-    """Of the configuration's model, or of a model file that the server handed out."""
-    if model is None:
-        learner = assembly.make_learner(config, config.threads_per_client)
-    else:
-        learner = resident.make_learner(config, model, trust_code)
-    return Resident(learner, learner.get_weights())
-
-
-def _party(config: Config, cid: int, context: Context) -> Resident:
-    """What client `cid` trains."""
-    seat = _seat(config, cid, context)
-    return _resident(config) if seat is None else _resident(config, seat.model, _trusts_code(context))
-
-
-def _whose(config: Config, cid: int, context: Context) -> tuple:
-    """What a client's examples are a function of."""
-    return config, cid, _seat(config, cid, context), _trusts_code(context)
-
-
-def _seat(config: Config, cid: int, context: Context) -> Seat | None:
-    """What the server has given client `cid`; None where clients bring model and data themselves."""
-    return follow.seat_of(context, cid) if config.data_source else None
-
-
-def _trusts_code(context: Context) -> bool:
-    return bool(context.node_config.get("trust-code", False))
-
-
-@functools.lru_cache(maxsize=8)
-def _client(config: Config, cid: int) -> data.Client:
-    """A client's part as arrays; kept for a short while, since the device has its own copy."""
-    return data.load_client(config, cid)
-
-
-@functools.lru_cache(maxsize=assembly.KEPT_CLIENTS)
-def _to_train(config: Config, cid: int, seat: Seat | None = None, trust_code: bool = False) -> tuple:
-    """A client's training examples (x, y) on the device."""
-    if seat is not None:
-        return resident.training_examples(config, seat, _resident(config, seat.model, trust_code).learner)
-    examples = _client(config, cid).train
-    return _resident(config).learner.place(examples.x, examples.y)
-
-
-@functools.lru_cache(maxsize=assembly.KEPT_CLIENTS)
-def _to_test(config: Config, cid: int, seat: Seat | None = None, trust_code: bool = False) -> tuple:
-    """The examples (x, y) that the client held out, on the device."""
-    if seat is not None:
-        return resident.test_examples(config, seat, _resident(config, seat.model, trust_code).learner)
-    examples = _client(config, cid).test
-    if not len(examples.x):
-        raise UserError(f"client {cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
-    return _resident(config).learner.place(examples.x, examples.y)
 
 
 def _config(message: Message, context: Context) -> Config:
@@ -233,14 +172,17 @@ def prepare(contexts: Sequence[Context]) -> None:
         config, cid = _config_of(context), int(context.node_config["partition-id"])
         if config.data_source or config.collect_only:
             continue  # the server has yet to say what there is to load
-        (_to_train if config.split == "off" else split_resident.examples)(config, cid)
+        if config.split == "off":
+            Party(config, cid, context).to_train()
+        else:
+            split_resident.examples(config, cid)
     own = time.perf_counter() - imported
     say(f"ready (waited {imported - started:.1f} s for TensorFlow, {own:.1f} s for data and model)")
 
 
 def main() -> int:
     """The command. Returns the exit status."""
-    from fedkeras import flower_app, flower_settings
+    from fedkeras.flower import other_app, settings
     from fedkeras.runtime.access import Access
     from fedkeras.runtime.node import serve
     from fedkeras.runtime.passphrase import read_passphrase
@@ -248,11 +190,11 @@ def main() -> int:
     logging.basicConfig(format="client: %(message)s", level=logging.WARNING)
     try:
         flags = parse_flags(Flags, None, "client.py")
-        node_config = flower_settings.node_config(flags.node_config, flags.data_dir)
+        node_config = settings.node_config(flags.node_config, flags.data_dir)
         cids = flags.cids()
         flags.check()
         if flags.app:
-            served, ready = flower_app.load_client_app(flags.app), lambda contexts: None
+            served, ready = other_app.load_client_app(flags.app), lambda contexts: None
         else:
             served, ready = app, (lambda contexts: None) if flags.deliver else prepare
             node_config |= {"trust-code": flags.trust_code, "deliver": flags.deliver}

@@ -13,14 +13,16 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 import strategies
-from fedkeras import assembly, keeping, origin, reports, split_server
+from fedkeras import assembly, keeping, reports
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, complain
+from fedkeras.flower import origin
 from fedkeras.handout import gathering, leading
 from fedkeras.handout.led_nodes import LedNodes
 from fedkeras.handout.progress import Progress
 from fedkeras.interruption import Interruption
 from fedkeras.reports import RunFolder, checkpoints, resuming
+from fedkeras.split import server as split_server
 from strategies import arrays
 from strategies.nodes import Nodes
 from strategies.rounds import run_rounds
@@ -160,7 +162,8 @@ def listening(config: Config, run_config: dict) -> Grid:
 
 def command() -> int:
     """`python server.py`. Returns the exit status: 0 only for a finished run."""
-    from fedkeras import flower_app, flower_settings, interactive
+    from fedkeras import interactive
+    from fedkeras.flower import other_app, settings
     from fedkeras.runtime.spawn import clients
 
     interruption = Interruption()
@@ -170,17 +173,17 @@ def command() -> int:
         if resuming.already_finished(config):
             return 0
         parent = Path(config.run_dir or "runs")
-        flower_settings.check_flags(config)
+        settings.check_flags(config)
         split_server.check_flags(config)
         other, run_config = None, config.for_clients()
         if config.app:
-            other, run_config = flower_app.load_server_app(config.app, config.app_config)
+            other, run_config = other_app.load_server_app(config.app, config.app_config)
         # The grid is left first: it tells the clients to end, and only then are spawned ones waited for.
         with contextlib.ExitStack() as spawned, listening(config, run_config) as grid:
             print(f"listening on {grid.address} for {config.num_partitions} clients", flush=True)
             spawned.enter_context(clients(config, grid.port, grid.fail))
             if other:
-                flower_app.run(other, grid, run_config, flower_app.log_path(parent, config.name, config.app))
+                other_app.run(other, grid, run_config, other_app.log_path(parent, config.name, config.app))
             else:
                 train(grid, config, parent, interruption=interruption)
     except UserError as error:

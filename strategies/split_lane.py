@@ -23,7 +23,7 @@ from strategies.fedavg import examples, metrics_of
 
 START, LOSS, BACKWARD = (f"{MessageType.QUERY}.split_{name}" for name in ("start", "loss", "backward"))
 TEST, SCORE = (f"{MessageType.QUERY}.split_{name}" for name in ("test", "score"))
-"""What a ClientApp answers; fedkeras/split_client.py says how."""
+"""What a ClientApp answers; fedkeras/split/handlers.py says how."""
 
 WEIGHTS = "weights"
 """The record that holds weights, of M1 and M3; other arrays are batches."""

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fedkeras import flower_app, flower_settings
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.flower import other_app, settings
 from fedkeras.runtime.local import LocalGrid
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = ROOT / "tests" / "apps" / "sklearn_app"
-MADE = (*flower_app.OURS, "one", "two", "sklearn_app")
+MADE = (*other_app.OURS, "one", "two", "sklearn_app")
 """Modules that the tests make, under these names."""
 DEFAULTS = {"rounds": 3, "lr": 0.1, "name": "a", "on": False, "solver.kind": "b"}
 
@@ -45,12 +45,12 @@ def made(folder: Path, pyproject: str = "", **modules: str) -> str:
 def refused(spec: str, overrides: str = "") -> str:
     """What is said of a ServerApp that cannot be loaded."""
     with pytest.raises(UserError) as raised:
-        flower_app.load_server_app(spec, overrides)
+        other_app.load_server_app(spec, overrides)
     return str(raised.value)
 
 
 def test_an_app_by_its_folder_has_the_table_of_its_pyproject() -> None:
-    _, run_config = flower_app.load_server_app(str(APP), "num-server-rounds=7,solver.penalty=1")
+    _, run_config = other_app.load_server_app(str(APP), "num-server-rounds=7,solver.penalty=1")
     assert run_config == {
         "num-server-rounds": 7, "min-nodes": 2, "report": "", "solver.penalty": 1.0, "solver.local-epochs": 5,
         "solver.verbose": False,
@@ -64,8 +64,8 @@ def test_an_app_by_its_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     made(
         tmp_path, one="from flwr.clientapp import ClientApp\nclass holder:\n    app = ClientApp()\napp = ClientApp()\n"
     )
-    assert flower_app.load_client_app("one") is sys.modules["one"].app
-    assert flower_app.load_client_app("one:holder.app") is sys.modules["one"].holder.app
+    assert other_app.load_client_app("one") is sys.modules["one"].app
+    assert other_app.load_client_app("one:holder.app") is sys.modules["one"].holder.app
 
 
 SERVER = "from flwr.serverapp import ServerApp\nserver = ServerApp()\n"
@@ -136,13 +136,13 @@ JSON = "Expecting value: line 1 column 1 (char 0)"
 def test_how_an_app_may_end(tmp_path: Path, body: str, said: str) -> None:
     """What it raises is a failed run in one line; its traceback is kept only where there is one of its own."""
     one = f"{SERVER}import json, sys\nfrom fedkeras.errors import RunFailed\n@server.main()\ndef main(grid, context):\n"
-    app, run_config = flower_app.load_server_app(made(tmp_path, one=f"{one}    {body}\n"), "")
+    app, run_config = other_app.load_server_app(made(tmp_path, one=f"{one}    {body}\n"), "")
     grid, log = LocalGrid(None, 1, {}), tmp_path / "runs" / "x.log"
     if not said:
-        flower_app.run(app, grid, run_config, log)
+        other_app.run(app, grid, run_config, log)
     else:
         with pytest.raises(RunFailed) as raised:
-            flower_app.run(app, grid, run_config, log)
+            other_app.run(app, grid, run_config, log)
         assert str(raised.value).startswith(said.format(folder=tmp_path))
     assert log.exists() == ("the app failed" in said)
 
@@ -150,7 +150,7 @@ def test_how_an_app_may_end(tmp_path: Path, body: str, said: str) -> None:
 def test_an_app_of_the_older_kind_needs_no_main(tmp_path: Path) -> None:
     """A ServerApp with a server_fn is Flower's to run; only one with nothing in it is refused."""
     old = "from flwr.serverapp import ServerApp\nserver = ServerApp(server_fn=lambda context: None)\n"
-    flower_app.load_server_app(made(tmp_path, one=old), "")
+    other_app.load_server_app(made(tmp_path, one=old), "")
 
 
 def test_modules_of_ours_give_way_to_the_apps_own(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_modules_of_ours_give_way_to_the_apps_own(tmp_path: Path) -> None:
     importlib.import_module("data.partition")
     importlib.import_module("strategies")
     one = f"{SERVER}import data, server as theirs\n@server.main()\ndef main(grid, context): ...\n"
-    flower_app.load_server_app(made(tmp_path, one=one, data="", server=""), "")
+    other_app.load_server_app(made(tmp_path, one=one, data="", server=""), "")
     assert sys.modules["data"].__file__ == str(tmp_path / "data.py")
     assert sys.modules["server"].__file__ == str(tmp_path / "server.py")
     assert "data.partition" not in sys.modules
@@ -168,16 +168,16 @@ def test_modules_of_ours_give_way_to_the_apps_own(tmp_path: Path) -> None:
 def test_overrides_take_the_type_of_what_they_override() -> None:
     text = "rounds=5, lr=1 name=7,on=TRUE solver.kind='x, y'"
     expected = {"rounds": 5, "lr": 1.0, "name": "7", "on": True, "solver.kind": "x, y"}
-    got = flower_settings.run_config(DEFAULTS, text)
+    got = settings.run_config(DEFAULTS, text)
     assert got == expected
     assert [type(value) for value in got.values()] == [int, float, str, bool, str]
-    assert flower_settings.run_config(DEFAULTS, "") == DEFAULTS
+    assert settings.run_config(DEFAULTS, "") == DEFAULTS
 
 
 def test_without_a_table_values_are_what_they_look_like() -> None:
     text = """a=1,b=1.5,c=1e-3,d=true,e=word,f='5',g="x=y",h=/a/b:c"""
     expected = {"a": 1, "b": 1.5, "c": 0.001, "d": True, "e": "word", "f": "5", "g": "x=y", "h": "/a/b:c"}
-    assert flower_settings.run_config(None, text) == expected
+    assert settings.run_config(None, text) == expected
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_without_a_table_values_are_what_they_look_like() -> None:
 )
 def test_overrides_that_are_refused(text: str, said: str) -> None:
     with pytest.raises(UserError, match=r"^--app-config: ") as raised:
-        flower_settings.run_config(DEFAULTS, text)
+        settings.run_config(DEFAULTS, text)
     assert said in str(raised.value)
 
 
@@ -210,21 +210,21 @@ def test_overrides_that_are_refused(text: str, said: str) -> None:
 )
 def test_flags_that_would_be_ignored_are_refused(flags: dict, said: str) -> None:
     with pytest.raises(UserError) as raised:
-        flower_settings.check_flags(Config(**flags))
+        settings.check_flags(Config(**flags))
     assert said in str(raised.value)
 
 
 def test_flags_of_the_runtime_are_for_any_app() -> None:
-    flower_settings.check_flags(Config(app="x", app_config="a=1", num_partitions=9, port=1, spawn=2, tls_cert="a"))
-    flower_settings.check_flags(Config(num_server_rounds=5))
+    settings.check_flags(Config(app="x", app_config="a=1", num_partitions=9, port=1, spawn=2, tls_cert="a"))
+    settings.check_flags(Config(num_server_rounds=5))
 
 
 def test_a_node_says_nothing_of_what_the_server_knows() -> None:
-    assert flower_settings.node_config("", "") == {}
-    assert flower_settings.node_config("a=1 b='2'", "/d") == {"a": 1, "b": "2", "data-dir": "/d"}
+    assert settings.node_config("", "") == {}
+    assert settings.node_config("a=1 b='2'", "/d") == {"a": 1, "b": "2", "data-dir": "/d"}
     for key in ("partition-id", "num-partitions"):
         with pytest.raises(UserError, match=f"--node-config cannot set {key}: --cid says"):
-            flower_settings.node_config(f"a=1 {key}=0", "")
+            settings.node_config(f"a=1 {key}=0", "")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
-from fedkeras import origin
+from fedkeras.flower import origin
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 10_000_000
@@ -27,7 +27,7 @@ print(json.dumps({
     "elsewhere": [f"{module.__name__}: {module.__file__}" for module in modules
                   if not module.__file__.startswith(sys.path[0])],
     "apps": [type(server.app).__name__, type(client.app).__name__],
-    "digest": importlib.import_module("fedkeras.origin").digest(),
+    "digest": importlib.import_module("fedkeras.flower.origin").digest(),
 }))
 """
 

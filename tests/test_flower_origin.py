@@ -12,9 +12,9 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 import client
-from fedkeras import origin
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.flower import origin
 from fedkeras.runtime.local import LocalGrid
 from strategies.nodes import Nodes
 from strategies.start import initial_arrays
@@ -36,7 +36,7 @@ def other_checkout(tmp_path: Path) -> Path:
 
 def digest_of(folder: Path) -> str:
     """The digest that a server in `folder` sends."""
-    script = "import server; from fedkeras import origin; print(origin.ROOT); print(origin.digest())"
+    script = "import server; from fedkeras.flower import origin; print(origin.ROOT); print(origin.digest())"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, env={"PYTHONPATH": str(folder)}, capture_output=True, text=True
     )

@@ -8,14 +8,15 @@ import pytest
 
 import client
 import data
-from fedkeras import assembly, models, split_resident
+from fedkeras import assembly, models
 from fedkeras.config import Config
 from fedkeras.learning.learner import draw
 from fedkeras.randomness import generator
 from fedkeras.runtime.identity import SERVER_NODE_ID, be
 from fedkeras.runtime.local import LocalGrid
-from fedkeras.split_server import SplitServer
-from fedkeras.split_turn import Turns
+from fedkeras.split import resident
+from fedkeras.split.server import SplitServer
+from fedkeras.split.turn import Turns
 from strategies.arrays import views
 from strategies.cohort import CohortGrid
 from strategies.nodes import Nodes
@@ -294,7 +295,7 @@ def forgetful(config):
     """A ClientApp whose process has other weights, optimizers and random states before every message."""
 
     def app(message, context):
-        home = split_resident.resident(Config.from_run_config(config.for_clients()))
+        home = resident.resident(Config.from_run_config(config.for_clients()))
         home.turns = Turns(home.ends)
         home.ends.start({name: array + np.float32(1) for name, array in home.initial.items()})
         return client.app(message, context)

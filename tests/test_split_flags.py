@@ -5,9 +5,9 @@ import pytest
 import server
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.flower_settings import check_flags as check_app_flags
+from fedkeras.flower.settings import check_flags as check_app_flags
 from fedkeras.runtime import spawn
-from fedkeras.split_server import SplitServer, check_flags
+from fedkeras.split.server import SplitServer, check_flags
 
 ON = {"split": "shared"}
 

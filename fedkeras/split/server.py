@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from flwr.app import RecordDict
 
-from fedkeras import assembly, models, split_wire
+from fedkeras import assembly, models
 from fedkeras.config import Config, flag
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.randomness import generator
+from fedkeras.split import wire
 
 ONLY_SPLIT = ("split_at", "split_dtype", "in_flight", "split_noise", "split_nopeek")
 
@@ -75,18 +76,18 @@ class SplitServer:
         self._use(cid)
         output, penalty = self._middle.forward(activations, self._seeds[cid], (cid, batch))
         self._seeds[cid] = self._middle.seeds()
-        return split_wire.pack({batch: output}, self._dtype), penalty
+        return wire.pack({batch: output}, self._dtype), penalty
 
     def backward(self, cid: int, batch: int, content: RecordDict) -> RecordDict:
         """Update M2 by the gradient of its output. Raises ValueError for what does not fit."""
-        gradient = split_wire.unpack(content, batch, self._dtype)
+        gradient = wire.unpack(content, batch, self._dtype)
         self._use(cid)
-        return split_wire.pack({batch: self._middle.backward(gradient, (cid, batch))}, self._dtype)
+        return wire.pack({batch: self._middle.backward(gradient, (cid, batch))}, self._dtype)
 
     def test(self, batch: int, content: RecordDict, examples: int) -> tuple[RecordDict, float]:
         """M2 in prediction. Raises ValueError for what does not fit."""
         output, penalty = self._middle.forward_eval(self._activations(content, batch, examples))
-        return split_wire.pack({batch: output}, self._dtype), penalty
+        return wire.pack({batch: output}, self._dtype), penalty
 
     def weights(self, replica: int | None = None) -> dict[str, np.ndarray]:
         """M2's weights at the end of a round, or a replica's."""
@@ -108,7 +109,7 @@ class SplitServer:
             self._middle.use(cid)
 
     def _activations(self, content: RecordDict, batch: int, examples: int) -> np.ndarray:
-        activations = split_wire.unpack(content, batch, self._dtype)
+        activations = wire.unpack(content, batch, self._dtype)
         if activations.shape[:1] != (examples,):
             raise ValueError(f"batch {batch} has shape {list(activations.shape)}, for {examples} examples")
         return activations

@@ -18,9 +18,9 @@ from flwr.clientapp import ClientApp
 from flwr.common.config import flatten_dict, get_project_config
 from flwr.serverapp import Grid, ServerApp
 
-from fedkeras import flower_settings
 from fedkeras.config import Value
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.flower import settings
 from fedkeras.runtime.identity import SERVER_NODE_ID
 
 T = TypeVar("T", ServerApp, ClientApp)
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 def load_server_app(spec: str, overrides: str) -> tuple[ServerApp, dict[str, Value]]:
     """The ServerApp that `--app` names and its run configuration with `--app-config` over it. Raises UserError."""
     found = _find(spec)
-    run_config = flower_settings.run_config(found.defaults, overrides)
+    run_config = settings.run_config(found.defaults, overrides)
     app = _load(found.folder, found.serverapp, ServerApp)
     if not any(getattr(app, own, True) for own in ("_main", "_server_fn", "_strategy", "_server", "_config")):
         raise UserError(f"--app: the ServerApp {found.serverapp} has no main function: decorate one with @app.main()")

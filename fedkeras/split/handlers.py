@@ -14,10 +14,11 @@ from collections.abc import Callable
 import numpy as np
 from flwr.app import MetricRecord, RecordDict
 
-from fedkeras import assembly, split_wire
+from fedkeras import assembly
 from fedkeras.config import Config
-from fedkeras.split_resident import Resident, examples, held_out, plan, resident
-from fedkeras.split_turn import Turn
+from fedkeras.split import wire
+from fedkeras.split.resident import Resident, examples, held_out, plan, resident
+from fedkeras.split.turn import Turn
 from strategies.arrays import record, views
 from strategies.split_evaluation import BATCH
 from strategies.split_lane import WEIGHTS
@@ -62,7 +63,7 @@ class Task:
 
     def received(self) -> np.ndarray:
         """The batch in the message: M2's output or a gradient. Raises ValueError."""
-        return split_wire.unpack(self.content, self.batch, self.config.split_dtype)
+        return wire.unpack(self.content, self.batch, self.config.split_dtype)
 
     def penalty(self) -> float:
         """M1's and M2's regularisation terms for the batch."""
@@ -70,7 +71,7 @@ class Task:
 
     def reply(self, batches: dict[int, np.ndarray], **metrics: int) -> RecordDict:
         """These batches packed for the way."""
-        content = split_wire.pack(batches, self.config.split_dtype)
+        content = wire.pack(batches, self.config.split_dtype)
         if metrics:
             content["metrics"] = MetricRecord({name.replace("_", "-"): value for name, value in metrics.items()})
         return content

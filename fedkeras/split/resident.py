@@ -11,7 +11,7 @@ from fedkeras import assembly, models
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.randomness import generator
-from fedkeras.split_turn import Turns
+from fedkeras.split.turn import Turns
 
 
 class Resident:

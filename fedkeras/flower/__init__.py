@@ -1,0 +1,1 @@
+"""Flower's own ground: other Flower apps over our runtime, and our app under Flower's."""
