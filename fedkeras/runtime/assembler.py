@@ -1,6 +1,6 @@
 """Messages put together again from the frames of one stream; what is too long, too short or altered is never used."""
 
-import hashlib
+import xxhash
 
 from fedkeras.runtime import wire
 from fedkeras.runtime.content import Altered, WireError
@@ -20,7 +20,7 @@ class Assembler:
         self._kept_digest = b""
         self._header: Header | None = None
         self._pieces: list[memoryview] = []
-        self._hash = hashlib.sha256()
+        self._hash = xxhash.xxh3_128()
         self.missing = 0
         """Bytes that have yet to come before the message is whole."""
 
@@ -41,7 +41,7 @@ class Assembler:
             raise WireError(f"a message of {header.payload_bytes} bytes; at most {self._max_bytes} are taken")
         if sum(info.num_bytes for record in header.records for info in record.arrays.arrays) != header.payload_bytes:
             raise WireError("a message whose arrays do not add up to its length")
-        self._header, self.missing, self._hash = header, header.payload_bytes, hashlib.sha256()
+        self._header, self.missing, self._hash = header, header.payload_bytes, xxhash.xxh3_128()
         if header.same_payload:
             if not self._kept or header.digest != self._kept_digest or sum(map(len, self._kept)) != self.missing:
                 raise WireError("a message that refers to a payload that is not there")

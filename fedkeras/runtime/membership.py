@@ -128,8 +128,9 @@ class Membership:
                     self._inbox.put(goodbye)
                     return
                 except (Unreachable, WireError) as error:
-                    if not self._leaving.is_set():
-                        self._say(f"lost the connection to {self._server}: {error}")
+                    if self._leaving.is_set():
+                        return  # it has said goodbye: to come back now would keep the server waiting for its end
+                    self._say(f"lost the connection to {self._server}: {error}")
                 self._link.close()
                 if time.monotonic() - self._opened > LONGEST_PAUSE:
                     self._attempts = 0  # it lasted, even if nothing was to be said

@@ -163,4 +163,5 @@ def test_what_only_clients_can_find_wrong_ends_the_run_soon(start: Starter, flag
     assert server.ended(90) == 3
     assert f"leaves: {reason}" in server.err
     assert "Traceback" not in server.err
+    assert "to come back" not in (start.run_folder() / "run.log").read_text(), "who has said goodbye is not waited for"
     assert server.err.splitlines()[-1].startswith(("server.py: ", "client.py: "))

@@ -125,10 +125,12 @@ def test_interrupted_once_finishes_the_round_and_says_how_to_go_on(start: Starte
 @pytest.mark.slow
 def test_interrupted_twice_ends_at_once(start: Starter) -> None:
     server, address = start.toy_server("--num-server-rounds", ROUNDS, *TOY)
-    with_toys(start, server, address, 5)
+    with_toys(start, server, address, 20)
     server.said("\n    1 ")
+    # A checkpoint is written while the next round's clients train already
+    until(lambda: rounds_of(RunFolder(start.run_folder())) == [1], "round 2")
     server.popen.send_signal(signal.SIGINT)
-    until(lambda: "finishing round 2" in server.err, "the word", 4)
+    until(lambda: "finishing round 2" in server.err, "the word", 10)
     server.popen.send_signal(signal.SIGINT)
     assert server.ended(15) == 130
     assert server.err.splitlines()[-1] == "server.py: interrupted"
