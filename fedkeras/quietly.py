@@ -1,6 +1,7 @@
 """TensorFlow greets in six lines of C++ log that no setting turns off: they are held back while it is imported."""
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -53,5 +54,8 @@ def _python_writes_to(descriptor: int) -> Iterator[None]:
     try:
         yield
     finally:
+        for handler in logging.getLogger("tensorflow").handlers:  # which took the stderr that it found
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+                handler.setStream(before)
         sys.stderr.close()
         sys.stderr = before
