@@ -22,7 +22,8 @@ from fedkeras.config import Config, parse_flags
 from fedkeras.errors import UserError, complain
 from fedkeras.flower import origin
 from fedkeras.handout import follow, training, work
-from fedkeras.handout.progress import Progress
+from fedkeras.handout.by_epoch import train_by_epoch
+from fedkeras.handout.own_bar import own_bar
 from fedkeras.node_flags import Flags
 from fedkeras.party import Party
 from fedkeras.quietly import import_tensorflow
@@ -67,14 +68,14 @@ def train(message: Message, context: Context) -> Message:
     learner, examples = party.model.learner, party.to_train()
     sent = message.content["config"]
     learner.set_weights(arrays.views(message.content["arrays"]))
+    server_round, mu = int(sent["server-round"]), float(sent.get("proximal-mu", 0.0))
+    rng, options = generator(config.seed, "train", server_round, cid), {"batch_size": config.batch_size}
     started = time.perf_counter()
-    outcome = learner.train(
-        *examples,
-        epochs=config.local_epochs,
-        batch_size=config.batch_size,
-        rng=generator(config.seed, "train", int(sent["server-round"]), cid),
-        proximal_mu=float(sent.get("proximal-mu", 0.0)),
-    )
+    if party.seat is None or config.local_epochs == 1 or mu:
+        outcome = learner.train(*examples, epochs=config.local_epochs, rng=rng, proximal_mu=mu, **options)
+    else:
+        shown = _epochs(config, cid, server_round)
+        outcome = train_by_epoch(learner, examples, config.local_epochs, rng=rng, say=shown, **options)
     seconds = time.perf_counter() - started
     metrics = MetricRecord(assembly.metrics_of(outcome, seconds))
     return _reply(message, arrays=arrays.record(learner.get_weights()), metrics=metrics)
@@ -115,7 +116,11 @@ def led(handler: Callable) -> Callable[[Message, Context], Message]:
         if handler is follow.offer and context.node_config.get("deliver"):
             raise UserError("this client only delivers what it has trained (--deliver): collect it with --collect-only")
         config, cid = _config(message, context), int(context.node_config["partition-id"])
-        return Message(handler(follow.Task(config, cid, message.content, context)), reply_to=message)
+        try:
+            return Message(handler(follow.Task(config, cid, message.content, context)), reply_to=message)
+        except Exception:
+            own_bar.over(cid)
+            raise
 
     return answered
 
@@ -134,16 +139,29 @@ def fit(message: Message, context: Context) -> Message:
     def make(folder: Path, said: Callable[[str], None]) -> dict:
         model = party.model
         model.learner.set_weights(model.initial)
-        shown = Progress()
 
-        def tell(state: str) -> None:
+        def tell(state: str, done: int, total: int, note: str) -> None:
             said(state)
-            shown.say(cid, state)
+            own_bar.trained(cid, state, done, total, note)
 
-        with shown:
-            return training.train(config, party.seat, model.learner, party.to_train(), folder, tell)
+        try:
+            return training.train(config, party.seat, model.learner, party.to_train, folder, tell)
+        finally:
+            own_bar.over(cid)
 
     return Message(work.fit(follow.Task(config, cid, message.content, context), make), reply_to=message)
+
+
+def _epochs(config: Config, cid: int, server_round: int) -> Callable:
+    """Shows a round's epochs on this client's terminal."""
+
+    def say(epoch: int, outcome: object) -> None:
+        state = f"round {server_round}/{config.num_server_rounds}, epoch {epoch}/{config.local_epochs}"
+        own_bar.trained(cid, state, epoch, config.local_epochs, f"loss {outcome.loss:.4g}")
+        if epoch == config.local_epochs:
+            own_bar.over(cid)
+
+    return say
 
 
 def _config(message: Message, context: Context) -> Config:
@@ -233,6 +251,7 @@ _tensorflow = threading.Thread(target=import_tensorflow, daemon=True)
 
 def leave(status: int) -> None:
     """End the process at once. An orderly exit waits for, or aborts in, a thread that is still importing TensorFlow."""
+    own_bar.close()
     if _tensorflow.ident is None:  # it was never started: another app's end is an orderly one
         sys.exit(status)
     sys.stdout.flush()

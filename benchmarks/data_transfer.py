@@ -1,16 +1,19 @@
 """MNIST from the server to five clients: seconds and megabytes a second, beside a bare socket copy of the same bytes.
 
-    python -m benchmarks.data_transfer [--data-dir DIR] [--times 3]
+    python -m benchmarks.data_transfer [--data-dir DIR] [--times 3] [--megabytes N]
 
 Each client is a process that takes its part of `dataset/X/mnist.npz` as in a real run (digests checked, written to its
 cache), but trains nothing. Over TLS and without; then a second run, whose clients have all in their cache; and five
 processes that take the same bytes from bare sockets over loopback, and keep none. Without --data-dir the images are
-random bytes in MNIST's shape. Medians. The last line is the same as JSON.
+random bytes in MNIST's shape; with --megabytes, as many of them as make up N MB. Medians. Of memory it says what the
+server's process and the largest client's needed of their own at most (RssAnon: without pages of mapped files, which the
+system takes back when it needs them), above what they had before. The last line is the same as JSON.
 """
 
 import argparse
 import contextlib
 import functools
+import io
 import json
 import multiprocessing
 import os
@@ -43,10 +46,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", default="")
     parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--megabytes", type=int, default=0)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fedkeras-bench-") as name:
         folder = Path(name)
-        config = prepare(folder, flags.data_dir)
+        config = prepare(folder, flags.data_dir, flags.megabytes)
         started = time.monotonic()
         given = lead.open_given(config)
         for part in given.parts.values():
@@ -55,13 +59,15 @@ def main() -> None:
         megabytes = sum(part.num_bytes for part in given.parts.values()) / 1e6
         figures["megabytes"] = megabytes
         figures["socket_seconds"] = statistics.median(bare(int(megabytes * 1e6)) for _ in range(flags.times))
+        memory: dict[str, float] = {}
         certificates(folder)
         tls = Access(tls_cert=str(folder / "certs/server.pem"), tls_key=str(folder / "certs/server-key.pem"))
         for kind, access in (("plain", Access()), ("tls", tls)):
-            runs = [transfer(config, given, folder, access) for _ in range(flags.times)]
+            runs = [transfer(config, given, folder, access, memory) for _ in range(flags.times)]
             figures[f"{kind}_seconds"] = statistics.median(first for first, _, _ in runs)
             figures[f"{kind}_second_run_seconds"] = statistics.median(second for _, second, _ in runs)
             figures[f"{kind}_second_run_bytes"] = max(sent for _, _, sent in runs)
+    figures |= memory
     for kind in ("socket", "plain", "tls"):
         figures[f"{kind}_mb_s"] = megabytes / figures[f"{kind}_seconds"]
     figures = {name: round(value, 4) for name, value in figures.items()}
@@ -70,8 +76,8 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def prepare(folder: Path, data_dir: str) -> Config:
-    """A model file, and MNIST's training images and labels as .npz."""
+def prepare(folder: Path, data_dir: str, megabytes: int) -> Config:
+    """A model file, and MNIST's training images and labels, or as many megabytes of such, as .npz."""
     from fedkeras import models
 
     if data_dir:
@@ -80,8 +86,8 @@ def prepare(folder: Path, data_dir: str) -> Config:
         source = open_source(Config(dataset="mnist", data_dir=data_dir))
         x, y = np.asarray(source._x), source.labels
     else:
-        rng = np.random.default_rng(0)
-        x, y = rng.integers(0, 256, (60000, 28, 28), np.uint8), rng.integers(0, 10, 60000)
+        rng, count = np.random.default_rng(0), megabytes * 1_000_000 // 784 or 60_000
+        x, y = rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count)
     for name, array in (("X", x), ("Y", y)):
         (folder / "dataset" / name).mkdir(parents=True)
         np.savez(folder / "dataset" / name / "mnist.npz", array)
@@ -99,12 +105,17 @@ def certificates(folder: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def transfer(config: Config, given: lead.Given, folder: Path, access: Access) -> tuple[float, float, int]:
-    """Seconds of a first and of a second hand-out to clients with empty caches, and bytes sent in the second."""
+def transfer(
+    config: Config, given: lead.Given, folder: Path, access: Access, memory: dict[str, float]
+) -> tuple[float, float, int]:
+    """Seconds of a first and of a second hand-out to clients with empty caches, and bytes sent in the second.
+
+    `memory` gets the largest need of any transfer, in MB.
+    """
     with (
         tempfile.TemporaryDirectory(dir=folder) as cache,
         GrpcGrid("127.0.0.1", 0, CLIENTS, config.for_clients(), access=access) as grid,
-        clients(grid, cache, str(folder / "certs/ca.pem") if access.tls_cert else ""),
+        clients(grid, cache, str(folder / "certs/ca.pem") if access.tls_cert else "") as processes,
     ):
         while len(grid.cids()) < CLIENTS:
             time.sleep(0.05)
@@ -120,30 +131,61 @@ def transfer(config: Config, given: lead.Given, folder: Path, access: Access) ->
             sent[0], started = 0, time.monotonic()
             cohort = {cid: node for node, cid in grid.cids().items()}
             script = functools.partial(lead.give, given=given, tell={}, say=lambda cid, state: None)
-            done, failures = talk(grid, cohort, script, 600.0)
+            with measured(processes, memory):
+                done, failures = talk(grid, cohort, script, 600.0)
             assert len(done) == CLIENTS, failures
             seconds.append(time.monotonic() - started)
         return *seconds, sent[0]
 
 
 @contextlib.contextmanager
-def clients(grid: GrpcGrid, cache: str, tls_ca: str) -> Iterator[None]:
+def clients(grid: GrpcGrid, cache: str, tls_ca: str) -> Iterator[list[int]]:
     """Five processes that take what they are given."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=client, args=(grid.address, cid, cache, tls_ca)) for cid in range(CLIENTS)]
     for process in processes:
         process.start()
     try:
-        yield
+        yield [process.pid for process in processes]
     finally:
         grid.stop()
         for process in processes:
             process.join()
 
 
+@contextlib.contextmanager
+def measured(processes: list[int], memory: dict[str, float]) -> Iterator[None]:
+    """Meanwhile, look at the memory of this process and of the clients' again and again."""
+    over, before = threading.Event(), {pid: own_megabytes(pid) for pid in (os.getpid(), *processes)}
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for pid, had in before.items():
+                name = "server_memory_mb" if pid == os.getpid() else "client_memory_mb"
+                memory[name] = max(memory.get(name, 0.0), own_megabytes(pid) - had)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def own_megabytes(pid: int) -> float:
+    """Memory of a process that is no file's; Linux only, elsewhere 0."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
+
+
 def client(address: str, cid: int, cache: str, tls_ca: str) -> None:
     """One client."""
     os.environ["FEDKERAS_CACHE"] = f"{cache}/{cid}"
+    sys.stdout = io.StringIO()  # its progress is not what this prints
 
     def app(message: Message, context: Context) -> Message:
         handler = follow.HANDLERS[message.metadata.message_type.partition(".")[2]]

@@ -69,6 +69,11 @@ def read_table(folder: str | Path, targets: bool = False) -> np.ndarray:
     return rows if rows is not None else narrowed(np.concatenate(list(blocks())))
 
 
+def check_same_columns(folder: str | Path, other: str | Path, targets: bool = False) -> None:
+    """Raise UserError unless the files of both folders have the same columns, alike in name where they have names."""
+    _check_alike([_open(path, targets) for place in (folder, other) for path in _files(Path(place))])
+
+
 def rows(array: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
     """The rows at `indices`, as blocks of some megabytes in memory: a part is never copied whole."""
     step = rows_in_a_block(array.shape[1:], array.dtype)

@@ -94,6 +94,8 @@ def label_counts(config: Config) -> tuple | None:
 
     None where it has none that can be divided: the clients then say why, if they cannot either.
     """
+    if config.data_source in ("server", "client"):  # tables, which the catalogue does not know
+        return None
     try:
         description = data.describe(config)
     except UserError as error:

@@ -43,8 +43,10 @@ class Party:
             return _model(self.config)
         return _model(self.config, self.seat.model, self._trusts_code)
 
-    def to_train(self) -> tuple:
-        """Its training examples (x, y) on the device."""
+    def to_train(self, fold: int = 0) -> tuple:
+        """Its training examples (x, y) on the device; of a fold that scales them its own way, not kept."""
+        if fold and self.seat and self.seat.settlement and self.seat.settlement.folds:
+            return handed_out.training_examples(self.config, self.seat, self.model.learner, fold)
         return _to_train(self.config, self.cid, self.seat, self._trusts_code)
 
     def to_test(self) -> tuple:

@@ -1,8 +1,7 @@
 """`python server.py --interactive`, on a pseudo-terminal as a person uses it."""
 
+import contextlib
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -10,7 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "runtime"))
+
 import pytest
+from pseudo_terminal import Terminal
 
 from fedkeras.config import Config
 from fedkeras.interactive import command_of
@@ -19,40 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SECRET = "a long passphrase"
 
 
-class Terminal:
-    """A command on a terminal: wait for a text, type an answer."""
-
-    def __init__(self, folder: Path, *flags: str) -> None:
-        self._ours, theirs = pty.openpty()
-        command = [sys.executable, ROOT / "server.py", "--interactive", *flags]
-        self.process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, start_new_session=True
-        )
-        os.close(theirs)
-        self.shown, self._seen = "", 0
-
-    def answer(self, question: str, text: str) -> None:
-        self.wait(question)
-        os.write(self._ours, f"{text}\n".encode())
-
-    def wait(self, text: str) -> None:
-        deadline = time.monotonic() + 60
-        while (found := self.shown.find(text, self._seen)) < 0:
-            assert time.monotonic() < deadline, f"no '{text}' in: {self.shown[self._seen :]}"
-            if select.select([self._ours], [], [], 1)[0]:
-                self.shown += os.read(self._ours, 4096).decode(errors="replace")
-        self._seen = found + len(text)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self._ours)
-
-
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    opened = Terminal(tmp_path, "--port", "0")
+    opened = Terminal(tmp_path, ROOT / "server.py", "--interactive", "--port", "0")
     yield opened
     opened.close()
 
@@ -109,7 +80,8 @@ def test_ctrl_c_leaves_nothing_behind(terminal: Terminal, tmp_path: Path) -> Non
     deadline = time.monotonic() + 30
     while terminal.process.poll() is None and time.monotonic() < deadline:
         os.killpg(terminal.process.pid, signal.SIGINT)  # one that comes just before `read` begins does not end it
-        time.sleep(0.5)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # and one that comes while it ends would kill it
+            terminal.process.wait(5)
     assert terminal.process.poll() == 130
     assert list(tmp_path.iterdir()) == []
 

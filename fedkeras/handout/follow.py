@@ -20,14 +20,12 @@ from data.tables import read_xy
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.handout import settlement, shelf
+from fedkeras.handout.own_bar import own_bar
 from fedkeras.handout.packing import unpack
 from fedkeras.handout.parcels import arrays_of, reply
-from fedkeras.handout.progress import Progress
 from fedkeras.handout.seat import Seat
 
 STATE = "handout"
-
-_shown = Progress(live=False)
 
 _seats: dict[int, tuple[str, Seat]] = {}
 """By cid: the word in the Context of the run it belongs to, and the seat."""
@@ -102,6 +100,7 @@ def model_file(task: Task) -> RecordDict:
     if receiver is None:
         raise ValueError("a piece of a model file that was not begun")
     receiver.add(int(task.sent["first"]), arrays_of(task.content)["piece"])
+    own_bar.moved(task.cid, "receiving the model", *receiver.progress)
     return reply()
 
 
@@ -115,7 +114,7 @@ def data_rows(task: Task) -> RecordDict:
         shapes = {name: (dtype, (count, *shape[1:])) for name, (dtype, shape) in receiver.layout.items()}
         arrays = {name: unpack(array, *shapes[name]) for name, array in arrays.items()}
     receiver.add(first, arrays)
-    _shown.say(task.cid, f"receiving data {receiver.percent} %")
+    own_bar.moved(task.cid, "receiving data", *receiver.progress)
     return reply()
 
 
@@ -160,10 +159,11 @@ HANDLERS: dict[str, Callable[[Task], RecordDict]] = {
 
 @functools.lru_cache(maxsize=8)
 def _statistics(seat: Seat, config: Config) -> dict[str, np.ndarray]:
-    """One pass over the rows, and none where nothing is scaled."""
+    """Of each part, stacked: one pass over the rows, and none where nothing is scaled."""
     if config.normaliser in ("none", "default"):
         return {}
-    return seat.statistics(config).to_dict()
+    parts = [part.to_dict() for part in seat.statistics(config)]
+    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
 def _own_tables(task: Task) -> dict[str, np.ndarray]:

@@ -7,8 +7,13 @@ from pathlib import Path
 from fedkeras import models, offline
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.handout.results import Result
 from fedkeras.quietly import import_tensorflow
+from fedkeras.reports.terminal import figure
 from strategies import options_of
+
+OWN = ("loss", "accuracy", "val-loss", "val-accuracy")
+"""Figures of a client's own training that are shown."""
 
 log = logging.getLogger("fedkeras")
 
@@ -36,3 +41,27 @@ def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | Non
         log.warning("there is no aggregate of the collected models: %s", error)
         return None
     return sum(array.size for array in models.get_weights(first).values())
+
+
+def table(config: Config, results: Mapping[int, Result], tested: Mapping[str, Mapping], aggregated: bool) -> list[str]:
+    """What was collected as lines to print: each client's own figures, and those on the server's test set."""
+    own = [name for name in OWN if any(name in result.figures for result in results.values())]
+    central = [name for name in ("loss", "accuracy") if any(name in figures for figures in tested.values())]
+    lines = [_cells("model", "examples", *own, *(f"test {name}" for name in central))]
+    for cid, result in results.items():
+        known = [figure(result.figures.get(name)) for name in own]
+        count = str(int(result.figures["num-examples"]))
+        lines.append(_cells(f"client {cid}", count, *known, *_of(tested, cid, central)))
+    if aggregated:
+        count = str(sum(int(result.figures["num-examples"]) for result in results.values()))
+        lines.append(_cells("aggregate", count, *("-" for _ in own), *_of(tested, "aggregate", central)))
+        lines.append(f"aggregate: {config.strategy} of {len(results)} models, weighted by examples; in model.keras")
+    return ["", *lines]
+
+
+def _of(tested: Mapping[str, Mapping], name: object, central: list[str]) -> list[str]:
+    return [figure(tested.get(str(name), {}).get(key)) for key in central]
+
+
+def _cells(first: str, *rest: str) -> str:
+    return f"{first:<10}" + "".join(f"{cell:>14}" for cell in rest)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
+from fedkeras.assembly import CentralEvaluation
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.handout import collecting
-from fedkeras.handout.gathered import aggregate
+from fedkeras.handout.central import measure_models, write_figures
+from fedkeras.handout.gathered import aggregate, table
 from fedkeras.handout.led_nodes import LedNodes
 from fedkeras.handout.progress import Progress
 from fedkeras.handout.results import Result
@@ -28,9 +30,13 @@ TALK_SECONDS = 600.0
 
 
 def train_and_collect(
-    grid: Grid, config: Config, nodes: LedNodes, folder: RunFolder, recorder: Recorder, tell: Mapping | None
-) -> dict:
-    """Let all clients train, and collect. Returns the summary. Raises RunFailed if a client's model is missing."""
+    grid: Grid, config: Config, nodes: LedNodes, folder: RunFolder, recorder: Recorder, tell: Mapping | None,
+    central: CentralEvaluation,
+) -> dict:  # fmt: skip
+    """Let all clients train, and collect; models and aggregate are tested by `central` where it has tables.
+
+    Returns the summary. Raises RunFailed if a client's model is missing.
+    """
     run, started, progress = uuid.uuid4().hex, time.monotonic(), nodes.progress
     results: dict[int, Result] = {}
     failures: dict[int, str] = {}
@@ -57,7 +63,7 @@ def train_and_collect(
         if not failures:
             break
     missing = {cid: failures.get(cid, "was not there") for cid in range(config.num_partitions) if cid not in results}
-    return _finish(config, folder, recorder, results, missing, time.monotonic() - started)
+    return _finish(config, folder, recorder, results, missing, time.monotonic() - started, central)
 
 
 def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Recorder, tell: Mapping | None) -> dict:
@@ -102,7 +108,7 @@ def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Record
 
 def _finish(
     config: Config, folder: RunFolder, recorder: Recorder, results: Mapping[int, Result], missing: Mapping[int, str],
-    seconds: float,
+    seconds: float, central: CentralEvaluation | None = None,
 ) -> dict:  # fmt: skip
     """The history, the aggregate and the summary of what was collected."""
     for cid, reason in missing.items():
@@ -116,12 +122,22 @@ def _finish(
     for cid in tested:
         outcome.rows.append(row(1, "evaluate", str(cid), _figures(results[cid], "val-")))
     add_means(outcome.rows, 1, "evaluate", None, seconds)
-    recorder.round_finished(outcome)
+    places = {str(cid): _clients(folder) / str(cid) for cid in results}
     parts = {
-        _clients(folder) / str(cid) / "model.keras": int(result.figures["num-examples"])
-        for cid, result in results.items()
+        place / "model.keras": int(result.figures["num-examples"])
+        for place, result in zip(places.values(), results.values(), strict=True)
     }
+    tested = measure_models(central, places)
     num_weights = aggregate(config, parts, folder.model_path) if parts else None
+    if num_weights is not None:
+        tested |= measure_models(central, {"aggregate": folder.path})
+    if tested:
+        write_figures(tested, folder.path / "test.csv")
+    if "aggregate" in tested:
+        outcome.rows.append(row(1, "evaluate", "server", tested["aggregate"]))
+    recorder.round_finished(outcome)
+    for line in table(config, results, tested, aggregated=num_weights is not None):
+        print(line, flush=True)
     summary = recorder.finish("failed" if missing else "finished", model=config.model, num_weights=num_weights)
     if missing:
         cid, reason = next(iter(missing.items()))

@@ -1,6 +1,5 @@
 """The server's side: what it hands out, checked before anything is sent, and the script of giving it to one client."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,18 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data import labels, statistics
-from data.labels import Labels
-from data.normalise import normaliser_from
+from data import labels
 from data.shares import divide, parse_share
-from data.statistics import Statistics
 from data.tables import read_xy
 from fedkeras.config import Config
-from fedkeras.errors import RunFailed, UserError
-from fedkeras.handout import packing
+from fedkeras.errors import UserError
+from fedkeras.handout import central, packing
+from fedkeras.handout.agreeing import Described, described_in
 from fedkeras.handout.fitting_shapes import input_shape
 from fedkeras.handout.model_file import ModelFile, open_model
-from fedkeras.handout.parcels import arrays_from, ask, value_of
+from fedkeras.handout.parcels import ask, value_of
 from fedkeras.handout.part import Part
 from fedkeras.handout.settlement import Settlement
 from strategies.dialogue import Refused, Script
@@ -29,19 +26,14 @@ Say = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class Given:
-    """What the server hands out in a run; `parts` by cid, none if clients have data of their own."""
+    """What the server hands out in a run; `parts` by cid, none if clients have data of their own.
+
+    `test` is kept: the central test set, x and y, if there is one.
+    """
 
     model: ModelFile
     parts: dict[int, Part]
-
-
-@dataclass(frozen=True)
-class Described:
-    """What a client says of its data: None for statistics and labels that there are none of."""
-
-    rows: int
-    statistics: Statistics | None
-    labels: Labels | None
+    test: dict[str, np.ndarray] | None = None
 
 
 def open_given(config: Config) -> Given:
@@ -51,16 +43,14 @@ def open_given(config: Config) -> Given:
     if config.data_source != "server":
         if share:
             raise UserError("--share divides the server's data; it needs --data-source server")
-        return Given(model, {})
-    folder = Path(config.data_dir or "dataset").expanduser()
+        return Given(model, {}, _open_test(config, model))
+    folder = _folder(config)
     x, y = read_xy(folder / "X", folder / "Y" if config.target == "XY" else None)
-    try:
-        input_shape(model.shapes.takes, x.shape[1:])
-    except UserError as error:
-        raise UserError(f"--model {config.model}: {error}") from None
+    _check_width(config, model, x)
+    test = _open_test(config, model)
     classes = _classes(y)
     rows = divide(len(x), range(config.num_partitions), classes=classes, share=share, seed=config.seed)
-    return Given(model, {cid: Part(x, y, part) for cid, part in rows.items()})
+    return Given(model, {cid: Part(x, y, part) for cid, part in rows.items()}, test)
 
 
 def hand_out(cid: int, given: Given, settled: str, tell: Mapping, say: Say) -> Script[Described | None]:
@@ -70,12 +60,7 @@ def hand_out(cid: int, given: Given, settled: str, tell: Mapping, say: Say) -> S
         return None
     say(cid, "looking at its data")
     answer = yield ask("describe", tell)
-    arrays, classes, rows = arrays_from(answer), value_of(answer, "classes", str), value_of(answer, "rows", int)
-    try:
-        found = labels.from_dict(json.loads(classes)) if classes else None
-        described = Described(rows, statistics.from_dict(arrays) if arrays else None, found)
-    except (ValueError, AttributeError) as error:
-        raise Refused(f"describes its data wrongly: {error}") from error
+    described = described_in(answer)
     if not described.rows:
         raise Refused("has no examples")
     return described
@@ -106,24 +91,24 @@ def settle(settlement: Settlement, tell: Mapping) -> Script[None]:
     yield ask("settle", tell, settlement.arrays(), settlement=settlement.text())
 
 
-def agree(config: Config, described: Mapping[int, Described], model: ModelFile) -> Settlement:
-    """Merge what the clients say of their data, in the order of cid. Raises RunFailed where it does not fit."""
-    name = "none" if config.normaliser == "default" or config.data_source == "keras" else config.normaliser
+def _folder(config: Config) -> Path:
+    return Path(config.data_dir or "dataset").expanduser()
+
+
+def _open_test(config: Config, model: ModelFile) -> dict[str, np.ndarray] | None:
+    if config.data_source == "keras" or not config.central_evaluation:
+        return None
+    test = central.open_test(config, _folder(config))
+    if test:
+        _check_width(config, model, test["x"])
+    return test
+
+
+def _check_width(config: Config, model: ModelFile, x: np.ndarray) -> None:
     try:
-        total = None
-        for one in (each.statistics for each in described.values() if each.statistics is not None):
-            total = one if total is None else statistics.merge(total, one)
-        found = [each.labels for each in described.values() if each.labels is not None]
-        if found and len(found) < len(described):
-            raise UserError("the targets of some clients are classes, and those of others numbers")
-        merged = labels.merge(*found, outputs=model.outputs) if found else None
-        if merged and model.outputs and len(merged) > max(model.outputs, 2):
-            raise UserError(f"there are {len(merged)} classes, and the model has {model.outputs} outputs")
-        if name != "none" and total is None:
-            raise ValueError("no client sent statistics of its data")
-        return Settlement(normaliser_from(total, name), merged)
-    except (UserError, ValueError) as error:
-        raise RunFailed(f"the clients' data do not fit together: {error}") from error
+        input_shape(model.shapes.takes, x.shape[1:])
+    except UserError as error:
+        raise UserError(f"--model {config.model}: {error}") from None
 
 
 def _send_rows(cid: int, part: Part, others: int, tell: Mapping, say: Say) -> Script[None]:

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+from fedkeras.assembly import CentralEvaluation
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.handout import lead
+from fedkeras.handout.central import TableEvaluation
 from fedkeras.handout.lead import Given
+from fedkeras.reports import RunFolder
 
 
 def open_given(config: Config) -> Given | None:
@@ -22,10 +25,18 @@ def open_given(config: Config) -> Given | None:
     return None
 
 
-def is_tested_centrally(config: Config) -> bool:
-    """True if there is a central test set: of tables that are handed out there is none."""
+def is_tested_centrally(config: Config, given: Given | None) -> bool:
+    """True if there is a central test set for the rounds: a data set's, or X_test and Y_test."""
     rounds = config.mode == "federated" and not config.collect_only
-    return config.central_evaluation and config.data_source in ("", "keras") and rounds
+    there = given.test is not None if given and config.data_source != "keras" else True
+    return config.central_evaluation and there and rounds
+
+
+def central(
+    config: Config, given: Given | None, folder: RunFolder, threads: int, otherwise: CentralEvaluation
+) -> CentralEvaluation:
+    """What tests on the server: on tables where there are some, else `otherwise`."""
+    return otherwise if given is None or given.test is None else TableEvaluation(config, given.test, folder, threads)
 
 
 def bar(config: Config) -> bool | None:

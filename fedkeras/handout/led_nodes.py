@@ -8,7 +8,7 @@ from flwr.serverapp import Grid
 
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.handout import lead, settlement
+from fedkeras.handout import agreeing, lead, settlement
 from fedkeras.handout.lead import Given
 from fedkeras.handout.progress import Progress
 from fedkeras.handout.settlement import Settlement
@@ -16,6 +16,7 @@ from fedkeras.reports import RunFolder
 from strategies.answers import Outcome
 from strategies.dialogue import talk
 from strategies.nodes import Nodes
+from strategies.watching import UNWATCHED, Watch
 
 log = logging.getLogger("fedkeras")
 
@@ -36,13 +37,14 @@ class LedNodes:
     """
 
     def __init__(
-        self, grid: Grid, config: Config, given: Given, folder: RunFolder, tell: Mapping | None, progress: Progress
-    ) -> None:
+        self, grid: Grid, config: Config, given: Given, folder: RunFolder, tell: Mapping | None, progress: Progress,
+        watch: Watch = UNWATCHED,
+    ) -> None:  # fmt: skip
         if not hasattr(grid, "cids"):
             raise UserError("--data-source needs our own runtime: `python server.py` and `python client.py`")
         self._grid, self._config, self._given, self._tell = grid, config, given, tell or {}
         self._folder, self.progress = folder, progress
-        self._nodes = Nodes(grid, config)
+        self._nodes = Nodes(grid, config, watch)
         self._ready: set[int] = set()
         self._first = True
         self.rows: dict[int, int] = {}
@@ -102,7 +104,8 @@ class LedNodes:
             described, failures = talk(self._grid, cohort, script, timeout)
             new = {cid: one for cid, one in described.items() if one is not None}
             if new and self.settlement is None:
-                self.settlement = lead.agree(config, new, self._given.model)
+                self.settlement = agreeing.agree(config, new, self._given.model)
+                agreeing.check_test(self._given.test or {}, self.settlement)
                 settlement.save(self.settlement, self._folder.path)
             self.rows.update({cid: one.rows for cid, one in new.items()})
             told, untold = talk(

@@ -47,12 +47,12 @@ def make_learner(config: Config, path: Path, trust_code: bool) -> object:
     )
 
 
-def training_examples(config: Config, seat: Seat, learner: object) -> tuple:
-    """(x, y) of the rows that are trained on, on the device. Raises UserError."""
+def training_examples(config: Config, seat: Seat, learner: object, fold: int = 0) -> tuple:
+    """(x, y) of the rows that are trained on, on the device; scaled as k-fold's fold `fold` does. Raises UserError."""
     if config.data_source == "keras":
         examples = data.load_client(config, seat.cid).train
-        return _place(config, learner, examples.x, examples.y)
-    return _place(config, learner, *seat.examples(config, seat.sides(config)[0]))
+        return place(config, learner, examples.x, examples.y)
+    return place(config, learner, *seat.examples(config, seat.sides(config)[0], fold))
 
 
 def test_examples(config: Config, seat: Seat, learner: object) -> tuple:
@@ -64,13 +64,14 @@ def test_examples(config: Config, seat: Seat, learner: object) -> tuple:
         x, y = seat.examples(config, seat.sides(config)[1])
     if not len(x):
         raise UserError(f"client {seat.cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
-    return _place(config, learner, x, y)
+    return place(config, learner, x, y)
 
 
-def _place(config: Config, learner: object, x: np.ndarray, y: np.ndarray | None) -> tuple:
-    from fedkeras.learning.xy import place
+def place(config: Config, learner: object, x: np.ndarray, y: np.ndarray | None) -> tuple:
+    """(x, y) on the device, in the shape that the model takes. Raises UserError for what does not fit it."""
+    from fedkeras.learning.xy import place as placed
 
     takes = tuple(getattr(learner.model, "input_shape", ()) or ())[1:]
     if takes and None not in takes and takes != x.shape[1:] and math.prod(takes) == math.prod(x.shape[1:]):
         x = x.reshape(len(x), *takes)
-    return place(learner, x, y, config.target)
+    return placed(learner, x, y, config.target)

@@ -17,6 +17,9 @@ from fedkeras.handout.settlement import Settlement
 from fedkeras.models.file_shapes import file_shapes
 from fedkeras.randomness import generator
 
+SMALLEST_PART = 5
+"""Rows of a client's own data that statistics are sent of, at least."""
+
 
 @dataclass(eq=False)
 class Seat:
@@ -76,16 +79,41 @@ class Seat:
         held = spread(order, wanted, generator(config.seed, "client test", self.cid))
         return np.setdiff1d(np.arange(count), held), held
 
-    def statistics(self, config: Config) -> Statistics:
-        """Of the rows that are trained on: of each feature, or of all numbers where an example is an image."""
-        train, _ = self.sides(config)
-        rows = self.x if len(train) == len(self.x) else _blocks(self.x, train)
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few seats
+    def folds(self, config: Config) -> list[tuple[np.ndarray, np.ndarray]]:
+        """K-fold's (training rows, held-out rows), the same whenever it is asked. Raises UserError."""
+        from fedkeras.learning.kfold import split
+
+        classes = np.unique(_flat(self.y), return_inverse=True)[1] if self.are_classes(config) else None
+        return split(len(self.x), config.folds, generator(config.seed, "folds", self.cid), classes)
+
+    def statistics(self, config: Config) -> list[Statistics]:
+        """Of the rows that are trained on: of each feature, or of all numbers where an example is an image.
+
+        With k-fold, of each fold's held-out part: of all parts but one are made the statistics of that fold's training
+        rows. Raises UserError where a part is so small that its statistics would give away rows nobody has been shown.
+        """
+        if config.method != "kfold":
+            return [self._statistics(self.sides(config)[0])]
+        parts = [held_out for _, held_out in self.folds(config)]
+        if config.data_source == "client" and (least := min(map(len, parts))) < SMALLEST_PART:
+            raise UserError(
+                f"{len(self.x)} examples in {config.folds} folds are parts of {least}: the statistics of fewer than "
+                f"{SMALLEST_PART} rows give the rows away; take fewer --folds, or --normaliser none"
+            )
+        return [self._statistics(part) for part in parts]
+
+    def _statistics(self, chosen: np.ndarray) -> Statistics:
+        rows = self.x if len(chosen) == len(self.x) else _blocks(self.x, chosen)
         if self.x.shape[1:] != self.takes:
             rows = (block.reshape(len(block), *self.takes) for block in ([rows] if rows is self.x else rows))
         return statistics_of(rows, per_feature=len(self.takes) < 3)
 
-    def examples(self, config: Config, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """These rows scaled, in the model's shape; classes as numbers from 0. Raises UserError."""
+    def examples(self, config: Config, rows: np.ndarray, fold: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
+        """These rows scaled (as k-fold's fold `fold` does), in the model's shape; classes as numbers from 0.
+
+        Raises UserError.
+        """
         if self.settlement is None:
             raise UserError("this client has not been given what it needs yet")
         x, y = np.ascontiguousarray(self.x[rows]).reshape(len(rows), *self.takes), None
@@ -97,7 +125,8 @@ class Seat:
                 y = self.settlement.labels.encode(y)
             elif "sparse" in self.loss(config) and y.dtype.kind == "f" and (y == np.rint(y)).all():
                 y = y.astype(np.int32)
-        return self.settlement.normaliser.apply(x).astype(np.float32, copy=False), y
+        normaliser = self.settlement.of_fold(fold).normaliser
+        return normaliser.apply(x).astype(np.float32, copy=False), y
 
     def check_labels(self, config: Config) -> None:
         """Raise UserError for a label that the others do not know."""

@@ -17,14 +17,25 @@ from fedkeras.reports.atomic import replace_file
 
 @dataclass(frozen=True, eq=False)
 class Settlement:
-    """`labels` is None where the targets are no classes."""
+    """`labels` is None where the targets are no classes; `folds` are k-fold's normalisers, one a fold."""
 
     normaliser: Normaliser
     labels: Labels | None
+    folds: tuple[Normaliser, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The normaliser's numbers, float64."""
-        return {"shift": np.asarray(self.normaliser.shift), "spread": np.asarray(self.normaliser.spread)}
+        """The normaliser's numbers, float64; the folds' stacked, (folds, ...)."""
+        own = {"shift": np.asarray(self.normaliser.shift), "spread": np.asarray(self.normaliser.spread)}
+        if self.folds:
+            own |= {f"fold_{name}": np.stack([getattr(fold, name) for fold in self.folds]) for name in own}
+        return own
+
+    def of_fold(self, number: int) -> "Settlement":
+        """What fold `number` (from 1) goes by: its own normaliser, which has not seen the rows it holds out.
+
+        0, or without folds' own: what all go by.
+        """
+        return Settlement(self.folds[number - 1] if self.folds and number else self.normaliser, self.labels)
 
     def text(self) -> str:
         """The rest, as JSON."""
@@ -40,11 +51,19 @@ class Settlement:
 def from_parts(text: str, arrays: dict[str, np.ndarray]) -> Settlement:
     """The inverse of `text` and `arrays`. Raises ValueError."""
     table = json.loads(text)
-    shift, spread = (np.asarray(arrays[name], np.float64) for name in ("shift", "spread"))
+    name, found = str(table["normaliser"]), labels.from_dict(table) if "classes" in table else None
+    folds = ()
+    if "fold_shift" in arrays:
+        pairs = zip(arrays["fold_shift"], arrays["fold_spread"], strict=True)
+        folds = tuple(_normaliser(name, shift, spread) for shift, spread in pairs)
+    return Settlement(_normaliser(name, arrays["shift"], arrays["spread"]), found, folds)
+
+
+def _normaliser(name: str, shift: np.ndarray, spread: np.ndarray) -> Normaliser:
+    shift, spread = np.asarray(shift, np.float64), np.asarray(spread, np.float64)
     if shift.shape != spread.shape or not (np.isfinite(shift).all() and np.isfinite(spread).all() and spread.all()):
         raise ValueError("a normaliser's numbers must be finite, and its spread not 0")
-    found = labels.from_dict(table) if "classes" in table else None
-    return Settlement(Normaliser(str(table["normaliser"]), shift, spread), found)
+    return Normaliser(name, shift, spread)
 
 
 def save(settlement: Settlement, folder: Path) -> None:
@@ -63,7 +82,10 @@ def load(folder: Path) -> Settlement | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as saved:
-            table, arrays = {"normaliser": str(saved["name"])}, {key: saved[key] for key in ("shift", "spread")}
+            table, arrays = (
+                {"normaliser": str(saved["name"])},
+                {key: saved[key] for key in saved.files if key != "name"},
+            )
         if (folder / "labels.json").exists():
             table |= json.loads((folder / "labels.json").read_text())
         return from_parts(json.dumps(table), arrays)

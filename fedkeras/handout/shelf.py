@@ -52,7 +52,8 @@ def require_space(num_bytes: int) -> None:
         shelf().mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(shelf()).free
     if num_bytes and free < num_bytes + SPARE_BYTES:
-        raise UserError(_full(num_bytes, f"{free / 1e6:.1f} MB are free"))
+        why = f"{free / 1e6:.1f} MB are free, of which {SPARE_BYTES / 1e6:.0f} must stay free"
+        raise UserError(_full(num_bytes, why))
 
 
 @contextlib.contextmanager
@@ -86,6 +87,11 @@ class ModelReceiver:
                     self.drop()
                     raise ValueError("the model file did not arrive as it was sent (its digest is another)")
                 self._partial.replace(model_path(self._digest, self._suffix))
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Bytes that have arrived, and bytes in all."""
+        return self._got, self._size
 
     def drop(self) -> None:
         """Leave nothing behind."""
@@ -122,9 +128,9 @@ class RowsReceiver:
             raise
 
     @property
-    def percent(self) -> int:
-        """How much of it has arrived."""
-        return 100 * self._got // self._rows
+    def progress(self) -> tuple[int, int]:
+        """Bytes that have arrived, and bytes in all."""
+        return self._bytes * self._got // self._rows, self._bytes
 
     def _write(self, rows: Slice) -> None:
         if not self._files:  # written, and not mapped: on a full disk a map ends the process by a signal

@@ -19,38 +19,44 @@ from fedkeras.handout.seat import Seat
 from fedkeras.randomness import generator
 
 Figures = dict[str, float]
+Say = Callable[[str, int, int, str], None]
+"""Told what is being done in words, how many epochs of how many are done (all folds'), and what the last one gave."""
 
 
 def train(
-    config: Config, seat: Seat, learner: object, examples: tuple, folder: Path, say: Callable[[str], None]
+    config: Config, seat: Seat, learner: object, examples: Callable[[int], tuple], folder: Path, say: Say
 ) -> Figures:
-    """Train the learner's model on `examples` (x, y), placed; leave the files in `folder` and return the figures.
+    """Train the learner's model; leave the files in `folder` and return the figures.
 
-    `say` is told what is being done: "training epoch 3/10", "fold 2/5, epoch 3/10". Raises UserError.
+    `examples(0)` are (x, y), placed; `examples(2)` the same as k-fold's second fold sees them. Raises UserError.
     """
-    log = Log(say)
-    classes = _classes(config, seat)
+    epochs, trainings = config.local_epochs, 1
+    if config.method == "kfold":
+        trainings = config.folds + (config.kfold_return == "refit")
+    log = Log(say, epochs * trainings)
     rng = generator(config.seed, "train", 0, seat.cid)
     lines: list[dict] = []
     started = time.perf_counter()
-    say("training")
-    log.write(f"client {seat.cid}: {len(examples[0])} examples, {config.method}, {config.local_epochs} epochs")
+    log.say("training", 0)
+    count = len(seat.sides(config)[0]) if config.data_source != "keras" else len(examples(0)[0])
+    log.write(f"client {seat.cid}: {count} examples, {config.method}, {epochs} epochs")
 
     def on_epoch(fold: int, epoch: object) -> None:
         lines.append({"fold": fold, **dataclasses.asdict(epoch)})
-        of = f"{epoch.epoch}/{config.local_epochs}"
+        of = f"{epoch.epoch}/{epochs}"
         state = f"fold {fold}/{config.folds}, epoch {of}" if fold else f"training epoch {of}"
-        log.epoch(state, epoch)
+        before = (fold or trainings) - 1  # who stops early is as far as one who has trained all epochs
+        log.epoch(state, before * epochs + epoch.epoch, epoch)
 
     if config.method == "kfold":
-        figures = _cross_validate(config, learner, examples, classes, rng, folder, on_epoch, log)
+        figures, fold = _cross_validate(config, seat, learner, examples, rng, folder, on_epoch, log)
     else:
-        figures = _fit(config, learner, examples, classes, rng, on_epoch)
-    figures |= {"num-examples": len(examples[0]), "seconds": time.perf_counter() - started}
-    say("saving")
+        figures, fold = _fit(config, seat, learner, examples(0), rng, on_epoch), 0
+    figures |= {"num-examples": count, "seconds": time.perf_counter() - started}
+    log.say("saving", log.total)
     log.write(", ".join(f"{name} {value:.6g}" for name, value in figures.items()))
     models.save(learner.model, folder / "model.keras")
-    settlement.save(seat.settlement, folder)
+    settlement.save(seat.settlement.of_fold(fold), folder)
     _write_csv(folder / "epochs.csv", lines)
     (folder / "log.txt").write_text("".join(f"{line}\n" for line in log.lines))
     return figures
@@ -59,28 +65,34 @@ def train(
 class Log:
     """The text log, and the client's state as others see it."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Say, total: int) -> None:
         self.lines: list[str] = []
-        self._say = say
+        self._say, self.total = say, total
+
+    def say(self, state: str, done: int, note: str = "") -> None:
+        """Tell others."""
+        self._say(state, done, self.total, note)
 
     def write(self, line: str) -> None:
         """A line, with the time."""
         self.lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")
 
-    def epoch(self, state: str, epoch: object) -> None:
+    def epoch(self, state: str, done: int, epoch: object) -> None:
         """A finished epoch."""
-        self._say(state)
         named = {"loss": epoch.loss, "accuracy": epoch.accuracy}
         named |= {"val_loss": epoch.val_loss, "val_accuracy": epoch.val_accuracy}
+        self.say(state, done, ", ".join(f"{key} {value:.4g}" for key, value in named.items() if value is not None))
         self.write(f"{state}: " + ", ".join(f"{key} {value:.6g}" for key, value in named.items() if value is not None))
 
 
 def _fit(
-    config: Config, learner: object, examples: tuple, classes: np.ndarray | None, rng: np.random.Generator,
-    on_epoch: Callable,
-) -> Figures:  # fmt: skip
+    config: Config, seat: Seat, learner: object, examples: tuple, rng: np.random.Generator, on_epoch: Callable
+) -> Figures:
     from fedkeras.learning.fitting import fit, hold_back
 
+    classes = None
+    if config.data_source != "keras" and seat.are_classes(config):
+        classes = seat.settlement.labels.encode(np.asarray(seat.y))
     rows, validation = hold_back(len(examples[0]), config.validation, rng, classes)
     fitted = fit(
         learner, *examples, epochs=config.local_epochs, batch_size=config.batch_size, rng=rng, rows=rows,
@@ -92,14 +104,19 @@ def _fit(
 
 
 def _cross_validate(
-    config: Config, learner: object, examples: tuple, classes: np.ndarray | None, rng: np.random.Generator,
+    config: Config, seat: Seat, learner: object, examples: Callable[[int], tuple], rng: np.random.Generator,
     folder: Path, on_epoch: Callable, log: Log,
-) -> Figures:  # fmt: skip
-    from fedkeras.learning.kfold import cross_validate
+) -> tuple[Figures, int]:  # fmt: skip
+    """The figures, and the number of the fold whose model is kept; 0: none's, it was trained again on all rows."""
+    from fedkeras.learning.kfold import cross_validate, split
 
+    if config.data_source == "keras":
+        parts = split(len(examples(0)[0]), config.folds, generator(config.seed, "folds", seat.cid))
+    else:
+        parts = seat.folds(config)
     done = cross_validate(
-        learner, *examples, folds=config.folds, epochs=config.local_epochs, batch_size=config.batch_size, rng=rng,
-        classes=classes, patience=config.patience, returns=config.kfold_return, on_epoch=on_epoch,
+        learner, examples, parts, epochs=config.local_epochs, batch_size=config.batch_size, rng=rng,
+        patience=config.patience, returns=config.kfold_return, on_epoch=on_epoch,
     )  # fmt: skip
     table = []
     for fold in done.folds:
@@ -114,13 +131,8 @@ def _cross_validate(
     epoch = last.epochs[last.best - 1]
     figures = {"loss": epoch.loss, "accuracy": epoch.accuracy}
     figures |= {f"val-{name}": value for name, value in done.mean.items()}
-    return {name: value for name, value in figures.items() if value is not None}
-
-
-def _classes(config: Config, seat: Seat) -> np.ndarray | None:
-    if config.data_source == "keras" or not seat.are_classes(config):
-        return None
-    return seat.settlement.labels.encode(np.asarray(seat.y))
+    figures = {name: value for name, value in figures.items() if value is not None}
+    return figures, done.best if done.refitted is None else 0
 
 
 def _write_csv(path: Path, lines: Iterable[Mapping]) -> None:

@@ -16,6 +16,7 @@ from flwr.app import RecordDict
 from fedkeras.errors import UserError
 from fedkeras.handout import results
 from fedkeras.handout.follow import Task
+from fedkeras.handout.own_bar import own_bar
 from fedkeras.handout.parcels import reply
 from fedkeras.handout.results import Result
 
@@ -109,7 +110,11 @@ def pending(task: Task) -> RecordDict:
 def deliver(task: Task) -> RecordDict:
     """A piece of a file of a result."""
     result = results.find(str(task.sent["key"]))
-    piece = results.read(result, str(task.sent["name"]), int(task.sent["first"]), PIECE_BYTES)
+    name, first = str(task.sent["name"]), int(task.sent["first"])
+    piece = results.read(result, name, first, PIECE_BYTES)
+    sizes = list(result.files.values())
+    before = sum(sizes[: list(result.files).index(name)])
+    own_bar.moved(task.cid, "delivering", before + first + len(piece), sum(sizes))
     return reply({"piece": np.frombuffer(piece, np.uint8)})
 
 

@@ -66,21 +66,21 @@ def split(count: int, folds: int, rng: np.random.Generator, classes: np.ndarray 
 
 def cross_validate(
     learner: Learner,
-    x: tf.Tensor,
-    y: tf.Tensor,
+    examples: Callable[[int], tuple],
+    parts: list[tuple],
     *,
-    folds: int,
     epochs: int,
     batch_size: int,
     rng: np.random.Generator,
-    classes: np.ndarray | None = None,
     patience: int = 0,
     min_delta: float = 0.0,
     returns: str = "best",
     on_epoch: Callable[[int, Epoch], None] = lambda fold, epoch: None,
 ) -> CrossValidated:
-    """Train and test `folds` times from the model's present weights; x and y are from `learner.place`.
+    """Train and test once for each of `parts`, which are from `split`, from the model's present weights.
 
+    `examples(number)` gives x and y, all rows, from `learner.place`, as fold `number` (from 1) sees them, and 0 the
+    refit: what examples are scaled by may be learned on a fold's training rows. Only one fold's are held at a time.
     A fold's held-out rows are its validation data: tested after each epoch, and what early stopping (`patience`) goes
     by. Afterwards the model has the weights of the fold with the lowest held-out loss (`returns` "best"), or of one
     more training from the same start on all rows ("refit"): for as many epochs as the folds' best ones on average,
@@ -89,16 +89,17 @@ def cross_validate(
     if returns not in RETURNS:
         raise UserError(f"--kfold-return is '{returns}'; allowed are: {', '.join(RETURNS)}")
     start, options = learner.get_weights(), {"epochs": epochs, "batch_size": batch_size}
-    parts = split(int(x.shape[0]), folds, rng, classes)
-    own = rng.spawn(folds + 1)  # so that a fold does not depend on how long the one before it trained
+    own = rng.spawn(len(parts) + 1)  # so that a fold does not depend on how long the one before it trained
     done: list[Fold] = []
     kept, lowest = start, np.inf
     for number, (rows, held_out) in enumerate(parts, start=1):
         learner.set_weights(start)
+        x, y = examples(number)
         told = _with_fold(on_epoch, number)
         stop = {"patience": patience, "min_delta": min_delta}
         fitted = fit(learner, x, y, **options, **stop, rng=own[number], rows=rows, validation=held_out, on_epoch=told)
         outcome = learner.evaluate(tf.gather(x, held_out), tf.gather(y, held_out))
+        del x, y
         done.append(Fold(number, held_out, fitted, outcome))
         if outcome.loss < lowest:
             lowest = outcome.loss
@@ -108,7 +109,7 @@ def cross_validate(
     if returns == "refit":
         if patience:
             options["epochs"] = max(1, round(np.mean([fold.fitted.best for fold in done])))
-        refitted = fit(learner, x, y, **options, rng=own[0], on_epoch=_with_fold(on_epoch, 0))
+        refitted = fit(learner, *examples(0), **options, rng=own[0], on_epoch=_with_fold(on_epoch, 0))
     table = [_figures(fold.outcome) for fold in done]
     means, stds = ({name: float(f([row[name] for row in table])) for name in table[0]} for f in (np.mean, np.std))
     best = min(done, key=lambda fold: fold.outcome.loss).number

@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.labels import Labels
+from data.normalise import normaliser_from
 from fedkeras.config import Config
-from fedkeras.errors import UserError
-from fedkeras.handout import leading
+from fedkeras.errors import RunFailed, UserError
+from fedkeras.handout import agreeing, leading
+from fedkeras.handout.settlement import Settlement
 
 
 def given(tables_folder, model_files, **flags):
@@ -104,3 +107,73 @@ def test_flags_that_make_no_sense(dataset, model_files, flags, says):
     with pytest.raises(UserError, match=says) as error:
         given(dataset, model_files, **flags)
     assert "\n" not in str(error.value)
+
+
+def write_test(folder, frame=None, labels=("yes", "no")):
+    for name in ("X_test", "Y_test"):
+        (folder / name).mkdir()
+    frame = pd.DataFrame(np.ones((2, 4)), columns=list("abcd")) if frame is None else frame
+    frame.to_csv(folder / "X_test" / "t.csv", index=False)
+    pd.DataFrame({"label": labels}).to_csv(folder / "Y_test" / "t.csv", index=False)
+
+
+def without_targets(folder):
+    (folder / "X_test").mkdir()
+
+
+def without_examples(folder):
+    (folder / "Y_test").mkdir()
+
+
+def other_columns(folder):
+    write_test(folder, pd.DataFrame(np.ones((2, 4)), columns=list("abdc")))
+
+
+def another_width(folder):
+    write_test(folder, pd.DataFrame(np.ones((2, 3)), columns=list("abc")))
+
+
+def other_lengths(folder):
+    write_test(folder, labels=("yes", "no", "yes"))
+
+
+def numbers_for_words(folder):
+    write_test(folder, labels=(1, 0))
+
+
+def missing_cell(folder):
+    write_test(folder, pd.DataFrame([[1, 2, 3, 4], [1, None, 3, 4]], columns=list("abcd")))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (without_targets, "a folder .*X_test and no .*Y_test"),
+        (without_examples, "a folder .*Y_test and no .*X_test"),
+        (other_columns, "X_test/t.csv has a column 'd' where .*1.csv has 'c'"),
+        (another_width, "X_test/t.csv has 3 columns, and .*1.csv has 4"),
+        (other_lengths, "X_test has 2 rows and .*Y_test has 3"),
+        (numbers_for_words, "Y_test/t.csv holds numbers, and .*labels.csv holds words"),
+        (missing_cell, "X_test/t.csv, .*the cell is empty"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_spoiled_test_set(dataset, model_files, spoil, says):
+    spoil(dataset)
+    with pytest.raises(UserError, match=says) as error:
+        given(dataset, model_files)
+    assert "\n" not in str(error.value)
+
+
+def test_a_test_set_is_read_where_there_is_one(dataset, model_files):
+    assert given(dataset, model_files).test is None
+    write_test(dataset)
+    assert given(dataset, model_files).test["y"].tolist() == ["yes", "no"]
+    assert given(dataset, model_files, central_evaluation=False).test is None
+
+
+def test_a_test_label_that_no_client_has():
+    with pytest.raises(RunFailed, match=r"Y_test does not fit .*label 'maybe'"):
+        agreeing.check_test(
+            {"y": np.array(["yes", "maybe"])}, Settlement(normaliser_from(None, "none"), Labels(("no", "yes")))
+        )

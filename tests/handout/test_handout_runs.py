@@ -1,10 +1,9 @@
 """Whole server-led runs over real processes and sockets."""
 
-import csv
 import json
+import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from mixed_tables import write_tables
 from processes import ROOT, until
@@ -20,45 +19,6 @@ def clients_of(start, address: str, count: int, *flags: object) -> list:
 
 def folder_of(start) -> Path:
     return max((start.folder / "runs").glob("*/"), key=lambda path: path.name)
-
-
-def test_mixed_files_five_folds_and_an_autoencoder(start, tables, model_files):
-    """CSV, XLSX, NPZ from the server, z-score, XX, a passphrase: three models, logs, fold tables, an aggregate."""
-    x, _ = tables
-    (start.folder / "secret").write_text("some words that nobody guesses")
-    (start.folder / "secret").chmod(0o600)
-    server, address = start.server(
-        *LED, "--model", model_files / "autoencoder.h5", "--target", "XX", "--normaliser", "zscore",
-        "--mode", "collect", "--method", "kfold", "--folds", 5, "--local-epochs", 2, "--passphrase-file", "secret",
-    )  # fmt: skip
-    clients = clients_of(start, address, 3, "--passphrase-file", "secret")
-    assert [process.ended() for process in (server, *clients)] == [0, 0, 0, 0], server.err
-    run = folder_of(start)
-    for cid in range(3):
-        own = run / "clients" / str(cid)
-        assert {path.name for path in own.iterdir()} == {
-            "model.keras", "epochs.csv", "log.txt", "folds.csv", "normaliser.npz", "result.json",
-        }  # fmt: skip
-        with (own / "folds.csv").open() as file:
-            folds = list(csv.DictReader(file))
-        assert [line["fold"] for line in folds] == ["1", "2", "3", "4", "5", "mean", "std"]
-        losses = [float(line["loss"]) for line in folds]
-        assert losses[5] == pytest.approx(np.mean(losses[:5]))
-        assert losses[6] == pytest.approx(np.std(losses[:5]))
-        with (own / "epochs.csv").open() as file:
-            assert len(list(csv.DictReader(file))) == 10
-        assert "fold 5/5, epoch 2/2" in (own / "log.txt").read_text()
-    assert (run / "model.keras").exists()
-    assert json.loads((run / "summary.json").read_text())["status"] == "finished"
-    # what was handed out: disjoint parts that are the whole, bit for bit
-    received = [np.load(path) for path in (start.folder / "cache" / "received").glob("rows-*/x.npy")]
-    assert len(received) == 3
-    together = np.concatenate(received)
-    assert sorted(map(bytes, together.astype(np.float64))) == sorted(map(bytes, x))
-    with np.load(run / "normaliser.npz") as saved:
-        assert np.allclose(saved["shift"], x.mean(axis=0), rtol=1e-12)
-        assert saved["spread"][3] == 1.0  # of the constant column
-    assert not list((start.folder / "cache" / "results").glob("*/result.json"))  # the server has confirmed them
 
 
 @pytest.mark.slow
@@ -160,3 +120,31 @@ def test_each_client_has_its_own_tables(start, model_files):
     assert not (start.folder / "cache" / "received").exists() or not list(
         (start.folder / "cache" / "received").glob("rows-*")
     )
+
+
+@pytest.mark.slow
+def test_a_client_that_is_killed_in_mid_rounds_gets_its_seat_back_and_no_data_again(start, tables, model_files):
+    server, address = start.server(
+        *LED, "--model", model_files / "classifier.keras", "--num-server-rounds", 6, "--local-epochs", 60,
+        "--reconnect-grace", 1, "--normaliser", "zscore", "--min-available-nodes", 3,  # so that it is waited for
+    )  # fmt: skip
+    clients = clients_of(start, address, 2)
+    (victim,) = clients_of(start, address, 1)
+    until(lambda: re.search(r"^ +2 .*3/3$", server.out, re.MULTILINE), "two rounds of all three")
+    kept = {path.name: path.stat().st_mtime_ns for path in (start.folder / "cache" / "received").iterdir()}
+    victim.popen.kill()
+    victim.popen.wait()
+    with Proxy(address) as proxy:
+        (again,) = clients_of(start, proxy.address, 1)
+        assert [process.ended() for process in (server, *clients, again)] == [0, 0, 0, 0], server.err
+        passed = proxy.passed[DOWN]
+    cid = re.search(r"as client (\d)", victim.out)[1]
+    assert f"as client {cid}\n" in again.out
+    assert {path.name: path.stat().st_mtime_ns for path in (start.folder / "cache" / "received").iterdir()} == kept
+    assert passed < 6 * 3000  # questions and weights, no row: the part alone has 3,200 bytes and the model file 20,000
+    # the round under way, and the next one if the client is back before it was missed: then it has to be given its seat
+    rounds = re.findall(r"^ +(\d+) .* (\d)/3$", server.out, re.MULTILINE)
+    assert [int(number) for number, _ in rounds] == list(range(1, 7))
+    assert {answered for _, answered in rounds} == {"2", "3"} and rounds[-1][1] == "3"
+    assert "receiving" not in again.out and "Traceback" not in server.err + again.err
+    assert json.loads((folder_of(start) / "summary.json").read_text())["status"] == "finished"

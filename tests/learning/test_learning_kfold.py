@@ -45,16 +45,16 @@ def test_what_cannot_be_split():
             split(4, folds, np.random.default_rng(0))
     learner = line()
     with pytest.raises(UserError, match="--kfold-return is 'mean'; allowed are: best, refit"):
-        cross_validate(learner, *learner.place(np.ones((4, 1)), np.ones((4, 1))), folds=2, epochs=1, batch_size=1,
-                       rng=np.random.default_rng(0), returns="mean")  # fmt: skip
+        cross_validate(learner, None, [], epochs=1, batch_size=1, rng=np.random.default_rng(0), returns="mean")
 
 
 def run(returns, rate=0.5, **options):
     """x = 1 everywhere and whole batches at rate 1/2: after one epoch w is the mean of the targets trained on."""
     learner = line(rate)
     y = np.array([[0.0], [6], [12], [15]])
-    settings = {"folds": 4, "epochs": 1, "batch_size": 4, "rng": np.random.default_rng(0), "returns": returns}
-    result = cross_validate(learner, *learner.place(np.ones((4, 1)), y), **{**settings, **options})
+    settings = {"epochs": 1, "batch_size": 4, "rng": np.random.default_rng(0), "returns": returns}
+    placed, parts = learner.place(np.ones((4, 1)), y), split(4, 4, np.random.default_rng(0))
+    result = cross_validate(learner, lambda fold: placed, parts, **{**settings, **options})
     return learner, y, result
 
 
@@ -99,14 +99,31 @@ def test_accuracy_is_averaged_and_a_fold_does_not_depend_on_another():
             keras.Sequential([keras.Input((4,)), layers.Dropout(0.2), layers.Dense(3, activation="softmax")])
         )
 
-    options = {"folds": 3, "batch_size": 8, "classes": y}
-    first, second = learner(), learner()
-    result = cross_validate(first, *first.place(x, y), epochs=3, rng=np.random.default_rng(1), **options)
+    first, second, parts = learner(), learner(), split(30, 3, np.random.default_rng(0), y)
+    placed, options = first.place(x, y), {"batch_size": 8, "epochs": 3}
+    result = cross_validate(first, lambda fold: placed, parts, rng=np.random.default_rng(1), **options)
     accuracies = [fold.outcome.accuracy for fold in result.folds]
     assert result.mean["accuracy"] == pytest.approx(np.mean(accuracies)) and set(result.std) == {"loss", "accuracy"}
-    again = cross_validate(second, *second.place(x, y), epochs=3, rng=np.random.default_rng(1), **options)
+    again = cross_validate(second, lambda fold: placed, parts, rng=np.random.default_rng(1), **options)
     assert [fold.outcome.loss for fold in again.folds] == [fold.outcome.loss for fold in result.folds]
     kept = first.get_weights()["000.kernel"]
     np.testing.assert_array_equal(second.get_weights()["000.kernel"], kept)
     held_out = result.folds[result.best - 1].held_out
     assert first.evaluate(x[held_out], y[held_out]).loss == pytest.approx(min(f.outcome.loss for f in result.folds))
+
+
+def test_each_fold_sees_the_examples_in_its_own_way_and_the_refit_in_that_of_all():
+    """Targets 1 everywhere and x the fold's number: one whole batch at rate 1/2 takes w from 0 to x."""
+    learner, asked = line(), []
+
+    def examples(fold):
+        asked.append(fold)
+        return learner.place(np.full((4, 1), 10.0 if fold == 0 else float(fold)), np.ones((4, 1)))
+
+    parts = split(4, 2, np.random.default_rng(0))
+    options = {"epochs": 1, "batch_size": 4, "rng": np.random.default_rng(0)}
+    best = cross_validate(learner, examples, parts, **options)
+    assert asked == [1, 2] and [fold.outcome.loss for fold in best.folds] == pytest.approx([0.0, 9.0])
+    cross_validate(learner, examples, parts, **options, returns="refit")
+    assert asked[2:] == [1, 2, 0]
+    assert weight(learner) == pytest.approx(1 + 10 * (1 - 10))  # from fold 1's w = 1, where the first call left it
