@@ -5,6 +5,8 @@ The same `app` runs over our gRPC (this file as a command), in Flower's simulati
 
 import contextlib
 import functools
+import io
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from fedkeras.handout.led_nodes import LedNodes
 from fedkeras.handout.progress import Progress
 from fedkeras.interruption import Interruption
 from fedkeras.reports import RunFolder, checkpoints, resuming
+from fedkeras.runtime.answering import App
 from fedkeras.split import server as split_server
 from strategies import arrays
 from strategies.nodes import Nodes
@@ -56,7 +59,7 @@ def train(
     threads: int = 0,
     interruption: Interruption | None = None,
 ) -> dict:
-    """One federated run on any grid; leaves a run folder under `parent` and returns its summary.
+    """One federated run on any grid; leaves a run folder under `parent`; returns its summary and `folder`, its path.
 
     With config.resume, that folder's run goes on. `tell` goes into every message's config; `threads` are TensorFlow's
     in this process (0: one a core, but in split learning, where they decide the bits, as many as a client's). Raises
@@ -68,7 +71,7 @@ def train(
     split_server.check_flags(config)
     threads = threads or (config.threads_per_client if config.split != "off" else 0)
     given = leading.open_given(config)
-    central, tested = assembly.CentralEvaluation(config, threads), leading.is_tested_centrally(config)
+    central, tested = assembly.CentralEvaluation(config, threads), leading.is_tested_centrally(config, given)
     if tested:
         central.load()
     if config.split == "off":
@@ -78,9 +81,10 @@ def train(
     ordinary = f"{config.dataset}-{config.strategy if config.split == 'off' else config.split}"
     new_name = config.name or leading.name(config) or ordinary
     folder = RunFolder(Path(config.resume)) if config.resume else reports.create_run_folder(parent, new_name, config)
+    central = leading.central(config, given, folder, threads, central)
     stop = interruption or Interruption()
 
-    def evaluate(server_round: int, global_arrays: ArrayRecord) -> dict[str, float]:
+    def evaluate(server_round: int, global_arrays: ArrayRecord) -> dict[str, float] | None:
         return central(server_round, arrays.views(global_arrays))
 
     with reports.held(folder), logged(folder), saying_how_to_go_on(folder, "server.py" if interruption else ""):
@@ -94,10 +98,13 @@ def train(
                 reports.write_label_counts(folder.partitions_path, *counts)
             if config.collect_only:
                 return gathering.collect_only(grid, config, folder, recorder, tell)
-            nodes = LedNodes(grid, config, given, folder, tell, Progress()) if given else Nodes(grid, config)
+            if given:
+                nodes = LedNodes(grid, config, given, folder, tell, Progress(), recorder.watch)
+            else:
+                nodes = Nodes(grid, config, recorder.watch)
             asked_again = [nodes.round_finished] if given else []
             if config.mode == "collect":
-                return gathering.train_and_collect(grid, config, nodes, folder, recorder, tell)
+                return gathering.train_and_collect(grid, config, nodes, folder, recorder, tell, central)
             start = keeping.weights_of(last) if last else initial_arrays(grid, config, nodes, tell)
             if done < config.num_server_rounds:
                 nodes.wait()  # here and not in the round: who interrupts while nobody is there need not wait for it
@@ -113,6 +120,7 @@ def train(
                     first_round=done + 1,
                     rests=rests,
                     stop=stop.asked,
+                    watch=recorder.watch,
                 )
             if stop.asked() and keeper.rounds_left():
                 keeper.before_end()
@@ -120,7 +128,25 @@ def train(
             central.save(arrays.views(final), folder.model_path)
             if predictions := central.predictions(arrays.views(final)):
                 reports.write_predictions(folder.predictions_path, *predictions)
-            return recorder.finish(model=model, num_weights=sum(array.size for array in arrays.views(final).values()))
+            num_weights = sum(array.size for array in arrays.views(final).values())
+            return recorder.finish(model=model, num_weights=num_weights) | {"folder": folder.path}
+
+
+def in_process(config: Config, client_app: App, parent: Path = Path("runs"), quiet: bool = True) -> RunFolder:
+    """A run with all clients in this process, one after the other: for notebooks and breakpoints. No port, no process.
+
+    `client_app` is client.py's `app`, or any function of (message, context) around it that returns the reply. It cannot
+    be interrupted, so `round_timeout` does nothing here, and all runs of a process have one `threads_per_client`.
+    """
+    from fedkeras.runtime.local import LocalGrid
+
+    # Each run compiles graphs of its own; TensorFlow takes that for a mistake and warns of it from the fifth on.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    own = {"data-dir": config.data_dir} if config.data_dir else {}
+    grid = LocalGrid(client_app, config.num_partitions, config.for_clients(), own)
+    with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
+        summary = train(grid, config, Path(config.run_dir or parent), threads=config.threads_per_client)
+    return RunFolder(summary["folder"])
 
 
 @contextlib.contextmanager
@@ -174,6 +200,7 @@ def command() -> int:
             return 0
         parent = Path(config.run_dir or "runs")
         settings.check_flags(config)
+        reports.check_extras(config)
         split_server.check_flags(config)
         other, run_config = None, config.for_clients()
         if config.app:

@@ -23,7 +23,7 @@ Value = bool | int | float | str
 
 SERVERS_OWN = (
     "data-dir", "host", "port", "spawn", "passphrase-file", "tls-cert", "tls-key", "tls-client-ca", "insecure",
-    "max-message-mb", "app", "app-config", "run-dir", "name", "tensorboard", "checkpoint-every",
+    "max-message-mb", "app", "app-config", "run-dir", "name", "tensorboard", "mlflow", "checkpoint-every",
     "keep-checkpoints", "resume",
 )  # fmt: skip
 """Keys that clients are not told: paths, ports and secrets of the server's machine."""
@@ -228,6 +228,8 @@ class Config:
     """Last part of the run folder's name; unset: data set and strategy."""
     tensorboard: bool = False
     """Write TensorBoard event files into the run's folder."""
+    mlflow: bool = False
+    """Log the run to MLflow: to MLFLOW_TRACKING_URI, else to mlflow.db in the folder of the runs."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -14,6 +14,7 @@ from strategies.exchange import exchange, in_order
 from strategies.fedavg import metrics_of
 from strategies.resting import Rests
 from strategies.rows import row
+from strategies.watching import UNWATCHED, Watch
 
 PARTS = {MessageType.TRAIN: "training", MessageType.EVALUATE: "evaluation"}
 """What the time until a phase's last answer is called in `Outcome.timing`."""
@@ -62,10 +63,12 @@ def good_replies(
     fault_of: Callable[[Message], str | None],
     phase: str,
     outcome: Outcome,
+    watch: Watch = UNWATCHED,
 ) -> Iterator[Message]:
     """Send the messages now; then yield good replies in the order of cid, and note rows and failures in `outcome`.
 
-    `cohort` is {cid: node id}. `rests` is told who answered and who did not when the last reply is taken.
+    `cohort` is {cid: node id}. `rests` is told who answered and who did not when the last reply is taken; `watch` of
+    each as it arrives.
     """
     cid_of = {node_id: cid for cid, node_id in cohort.items()}
     messages = sorted(messages, key=lambda message: cid_of[message.metadata.dst_node_id])
@@ -73,6 +76,7 @@ def good_replies(
     down = {cid_of[message.metadata.dst_node_id]: payload(message.content) for message in messages}
     arriving = exchange(grid, messages, config.round_timeout)
     faults: dict[int, str] = {}
+    lines: dict[int, dict] = {}
 
     def checked() -> Iterator[tuple[int, Message | None]]:
         arrived = 0
@@ -83,6 +87,11 @@ def good_replies(
             fault = fault_of(reply)
             if fault:
                 faults[cid] = fault
+                watch.failed(cid, fault)
+            else:
+                traffic = payload(reply.content), down[cid]
+                lines[cid] = row(outcome.round, phase, str(cid), metrics_of(reply.content), traffic)
+                watch.answered(cid, lines[cid])
             yield cid, None if fault else reply
         if arrived < len(expected):
             outcome.took(PARTS[phase])  # in vain, for those that did not answer
@@ -91,13 +100,14 @@ def good_replies(
         answered = set()
         for cid, reply in in_order(checked(), expected):
             answered.add(cid)
-            traffic = payload(reply.content), down[cid]
-            outcome.rows.append(row(outcome.round, phase, str(cid), metrics_of(reply.content), traffic))
+            outcome.rows.append(lines[cid])
             yield reply
         late = f"no answer within {config.round_timeout:g} s (--round-timeout)"
         missing = {cid: faults.get(cid, late) for cid in expected if cid not in answered}
         for cid, reason in missing.items():
             outcome.failures.setdefault(cid, reason)  # who failed to train and then to evaluate: why it did not train
+            if cid not in faults:
+                watch.failed(cid, reason)
         rests.note(phase, outcome.round, answered, missing)
 
     return committed()

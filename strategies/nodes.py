@@ -11,6 +11,7 @@ from fedkeras.errors import RunFailed
 from strategies.arrays import of_kind
 from strategies.checks import one_line
 from strategies.exchange import exchange
+from strategies.watching import UNWATCHED, Watch
 
 log = logging.getLogger("fedkeras")
 
@@ -27,11 +28,12 @@ LATE_SECONDS = 20.0
 class Nodes:
     """The connected nodes by client id. Our own grids know the ids; on Flower's each node is asked once."""
 
-    def __init__(self, grid: Grid, config: Config) -> None:
-        self._grid, self._config = grid, config
+    def __init__(self, grid: Grid, config: Config, watch: Watch = UNWATCHED) -> None:
+        self._grid, self._config, self._watch = grid, config, watch
         self._asked: dict[int, int] = {}
         self._needed = config.min_available_nodes or config.num_partitions
         self._idle: set[int] = set()
+        self._news = True
 
     def wait(self) -> dict[int, int]:
         """Wait until enough clients are connected; return {cid: node id}, ascending in cid.
@@ -41,6 +43,8 @@ class Nodes:
         """
         started = reported = time.monotonic()
         while len(nodes := self._connected()) < self._needed:
+            self._news = True
+            self._watch.connected(nodes, self._needed)
             waited = time.monotonic() - started
             missing = self._missing(nodes)
             if waited > self._patience():
@@ -49,6 +53,9 @@ class Nodes:
                 reported = time.monotonic()
                 log.warning("waiting for clients: %s; giving up in %.0f s", missing, self._patience() - waited)
             time.sleep(LOOK_SECONDS)
+        if self._news:
+            self._watch.connected(nodes, self._needed)
+            self._news = False
         if not self._config.min_available_nodes:
             self._needed = 1
         return nodes

@@ -56,6 +56,10 @@ class Rests:
             order = fresh
         return sorted(order[:size])
 
+    def resting(self, phase: str, server_round: int) -> list[int]:
+        """Who rests in this round, ascending in cid."""
+        return sorted(cid for cid in self._accounts[phase] if self._rest_of(phase, cid, server_round))
+
     def note(self, phase: str, server_round: int, answered: Iterable[int], failures: Mapping[int, str]) -> None:
         """What came of asking: who answered well, and who did not, with the reason. Nothing changes for the others."""
         accounts = self._accounts[phase]

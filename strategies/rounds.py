@@ -25,6 +25,7 @@ from strategies.loop import cohort_of, repeat_rounds
 from strategies.nodes import Nodes
 from strategies.resting import Rests
 from strategies.rows import add_means, row
+from strategies.watching import UNWATCHED, Watch
 
 log = logging.getLogger("fedkeras")
 
@@ -42,6 +43,7 @@ class Run:
     rests: Rests
     evaluate: Evaluate | None
     tell: Mapping
+    watch: Watch = UNWATCHED
 
 
 def run_rounds(
@@ -56,15 +58,17 @@ def run_rounds(
     first_round: int = 1,
     rests: Rests | None = None,
     stop: Callable[[], bool] = lambda: False,
+    watch: Watch = UNWATCHED,
 ) -> ArrayRecord:
     """Train until round `config.num_server_rounds` is done and return the final global arrays.
 
     `evaluate(round, arrays)` is the central evaluation: {"num-examples", "loss", ...}. Each callback is called with
     the round's Outcome. `tell` goes into the config of every message. To go on with an earlier run, give `arrays` and
     `rests` as they were after round `first_round` - 1. `stop` is asked after a round's callbacks; True ends the loop.
+    `watch` is told what goes on inside of a round.
     Raises RunFailed if clients stay away, if a round fails `config.max_retries` + 1 times, or if the strategy fails.
     """
-    run = Run(strategy, grid, nodes, config, rests or Rests(config), evaluate, tell or {})
+    run = Run(strategy, grid, nodes, config, rests or Rests(config), evaluate, tell or {}, watch)
     return repeat_rounds(
         lambda arrays, server_round, failed: one_round(run, arrays, server_round, failed),
         arrays,
@@ -86,6 +90,7 @@ def one_round(run: Run, arrays: ArrayRecord, server_round: int, failed: Set[int]
     cohort = cohort_of(run.nodes, run.rests, MessageType.TRAIN, server_round, failed)
     outcome.asked = len(cohort)
     outcome.took("waiting")
+    run.watch.began(server_round, MessageType.TRAIN, cohort, run.rests.resting(MessageType.TRAIN, server_round))
     shown = CohortGrid(run.grid, cohort.values())
     messages = calling.configure(strategy, MessageType.TRAIN, server_round, arrays, run.tell, shown)
     replies = good_replies(
@@ -97,6 +102,7 @@ def one_round(run: Run, arrays: ArrayRecord, server_round: int, failed: Set[int]
         lambda reply: fault_of_train(reply, arrays),
         MessageType.TRAIN,
         outcome,
+        run.watch,
     )
     if not getattr(strategy, "streams", False):
         # A strategy may change its own state when it aggregates, so it sees nothing of a round that is to be repeated.
@@ -128,10 +134,13 @@ def _evaluate_round(run: Run, outcome: Outcome) -> None:
     if run.config.fraction_evaluate > 0:
         cohort = cohort_of(run.nodes, run.rests, MessageType.EVALUATE, server_round)
         outcome.took("waiting")
+        resting = run.rests.resting(MessageType.EVALUATE, server_round)
+        run.watch.began(server_round, MessageType.EVALUATE, cohort, resting)
         shown = CohortGrid(run.grid, cohort.values())
         messages = calling.configure(strategy, MessageType.EVALUATE, server_round, outcome.arrays, run.tell, shown)
         replies = good_replies(
-            run.grid, messages, cohort, run.config, run.rests, fault_of_evaluate, MessageType.EVALUATE, outcome
+            *(run.grid, messages, cohort, run.config, run.rests, fault_of_evaluate, MessageType.EVALUATE, outcome),
+            run.watch,
         )
     if run.evaluate and (metrics := run.evaluate(server_round, outcome.arrays)) is not None:
         outcome.rows.append(row(server_round, MessageType.EVALUATE, "server", metrics))

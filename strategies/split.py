@@ -28,6 +28,7 @@ from strategies.rows import add_means, row
 from strategies.split_evaluation import evaluate_clients
 from strategies.split_lane import Middle, weights_for_clients
 from strategies.split_round import Parties
+from strategies.watching import UNWATCHED, Watch
 
 log = logging.getLogger("fedkeras")
 
@@ -46,6 +47,7 @@ class Run:
     evaluate: Evaluate | None
     tell: Mapping
     in_flight: int
+    watch: Watch = UNWATCHED
 
 
 def run_split(
@@ -60,6 +62,7 @@ def run_split(
     first_round: int = 1,
     rests: Rests | None = None,
     stop: Callable[[], bool] = lambda: False,
+    watch: Watch = UNWATCHED,
 ) -> ArrayRecord:
     """As `rounds.run_rounds`, by split learning in mode `config.split`; `arrays` are the whole model's weights.
 
@@ -69,7 +72,8 @@ def run_split(
     if not lasting and config.in_flight > 1:
         log.warning("--in-flight %d is 1 here: under Flower's own runtimes no process keeps a batch", config.in_flight)
     tell = {**(tell or {}), "stateless": not lasting}
-    run = Run(grid, nodes, config, rests or Rests(config), middle, evaluate, tell, config.in_flight if lasting else 1)
+    in_flight = config.in_flight if lasting else 1
+    run = Run(grid, nodes, config, rests or Rests(config), middle, evaluate, tell, in_flight, watch)
     return repeat_rounds(
         lambda arrays, server_round, failed: _one_round(run, arrays, server_round, failed),
         arrays,
@@ -87,6 +91,7 @@ def _one_round(run: Run, arrays: ArrayRecord, server_round: int, failed: Set[int
     cohort = cohort_of(run.nodes, run.rests, phase, server_round, failed)
     outcome.asked = len(cohort)
     outcome.took("waiting")
+    run.watch.began(server_round, phase, cohort, run.rests.resting(phase, server_round))
     talk = Conversation(run.grid, cohort, run.config.round_timeout)
     run.middle.start(views(arrays))
     parties = Parties(server_round, list(cohort), arrays, talk, run.middle, run.config, run.tell, run.in_flight)
@@ -119,6 +124,7 @@ def _evaluate_round(run: Run, outcome: Outcome) -> None:
         return
     cohort = cohort_of(run.nodes, run.rests, phase, server_round)
     outcome.took("waiting")
+    run.watch.began(server_round, phase, cohort, run.rests.resting(phase, server_round))
     talk = Conversation(run.grid, cohort, run.config.round_timeout)
     run.middle.start(views(outcome.arrays))
     ends = weights_for_clients(outcome.arrays, run.middle.names)
@@ -131,8 +137,10 @@ def _note(run: Run, outcome: Outcome, phase: str, talk: Conversation, good: Mapp
     talk.close()
     for cid, metrics in good.items():
         outcome.rows.append(row(outcome.round, phase, str(cid), metrics, (talk.up[cid], talk.down[cid])))
+        run.watch.answered(cid, outcome.rows[-1])
     for cid, reason in sorted(talk.failures.items()):
         outcome.failures.setdefault(cid, reason)  # who failed to train and then to evaluate: why it did not train
+        run.watch.failed(cid, reason)
     run.rests.note(phase, outcome.round, good, talk.failures)
 
 

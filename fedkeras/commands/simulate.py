@@ -17,14 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from fedkeras.commands.process_tree import end_tree
 from fedkeras.config import Config, flag
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.reports import resuming
+from fedkeras.reports import check_extras, live, resuming
 
 ROOT = Path(__file__).resolve().parents[2]
 SAID = "server.py: "
@@ -60,11 +60,16 @@ def main(args: Sequence[str]) -> int:
         raise UserError("Ray is missing: there is none for Python 3.13 on Windows; use `python server.py --spawn 2`")
     cpus = min(config.threads_per_client, os.cpu_count() or 1)  # Ray waits for ever for a CPU more than there is
     federation = f"num-supernodes={config.num_partitions} client-resources-num-cpus={cpus}"
+    check_extras(config)
     if config.resume:
         resuming.keep_settings(config)
     with _ended_by_sigterm(), _home() as home:
         print(f"simulating {config.num_partitions} clients: Flower and Ray start first, some 20 seconds", flush=True)
-        with superlink(home) as environment:
+        relay = home / "live"
+        with (
+            live.following(relay, config.num_partitions, config.num_server_rounds),
+            superlink(home, {live.RELAY: str(relay)}) as environment,
+        ):
             overrides = home / "run.toml"
             overrides.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in _told(config).items()))
             command = [_program("flwr"), "run", str(ROOT), "--stream", "--run-config", str(overrides)]
@@ -85,11 +90,15 @@ def changed(config: Config) -> dict:
 
 
 @contextlib.contextmanager
-def superlink(home: Path) -> Iterator[dict[str, str]]:
-    """Run a SuperLink for simulations on free ports; yields the environment in which `flwr` finds it."""
+def superlink(home: Path, more: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """Run a SuperLink for simulations on free ports; yields the environment in which `flwr` finds it.
+
+    `more` is set in that environment, which is the run's as well.
+    """
     http_port, control_port = _free_ports()
     environment = {
         **os.environ,
+        **(more or {}),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),  # for Flower's tools
         "FLWR_HOME": str(home),
         "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(http_port),

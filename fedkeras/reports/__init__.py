@@ -13,6 +13,7 @@ from fedkeras.reports.predictions import write_predictions
 from fedkeras.reports.recorder import Recorder
 from fedkeras.reports.report import write_report
 from fedkeras.reports.summary import summarise
+from fedkeras.reports.trackers import check_extras
 
 __all__ = [
     "Checkpoint",
@@ -20,6 +21,7 @@ __all__ = [
     "History",
     "Recorder",
     "RunFolder",
+    "check_extras",
     "create_run_folder",
     "held",
     "plot_curves",

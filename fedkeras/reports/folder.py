@@ -75,6 +75,10 @@ class RunFolder:
     def tensorboard_path(self) -> Path:
         return self.path / "tensorboard"
 
+    @property
+    def mlflow_path(self) -> Path:
+        return self.path / "mlflow.json"
+
     def write_config(self, config: Config) -> None:
         """Write config.json in one step."""
         replace_file(self.config_path, f"{json.dumps(config.to_run_config(), indent=2)}\n".encode())

@@ -68,6 +68,13 @@ def render(template: str, **values: object) -> str:
     return _environment().get_template(template).render(style=Markup(STYLE), **values)
 
 
+def render_text(template: str, **values: object) -> str:
+    """The page of a template of somebody else's, which may extend `base` and import `pieces`."""
+    from markupsafe import Markup
+
+    return _environment().from_string(template).render(style=Markup(STYLE), **values)
+
+
 @lru_cache(maxsize=1)
 def _environment() -> "Environment":
     from jinja2 import DictLoader, Environment, StrictUndefined

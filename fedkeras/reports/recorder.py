@@ -10,12 +10,13 @@ from fedkeras.errors import UserError
 from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.ending import ending
 from fedkeras.reports.folder import RunFolder
+from fedkeras.reports.headline import choose_headline
 from fedkeras.reports.history import History, read_rows
 from fedkeras.reports.report import write_report
 from fedkeras.reports.round_table import FAILURES, TIMING
 from fedkeras.reports.summary import summarise
-from fedkeras.reports.tensorboard import TensorBoard
 from fedkeras.reports.terminal import Terminal
+from fedkeras.reports.trackers import trackers_of
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Outcome(Protocol):
 
 
 class Recorder:
-    """Writes history.csv (and TensorBoard's files) round by round, summary.json, curves.png and report.html at the end.
+    """Writes history.csv (and tells the trackers) round by round, summary.json, curves.png and report.html at the end.
 
     As a context manager: a run that is left by an exception gets a summary whose status says so.
 
@@ -44,16 +45,16 @@ class Recorder:
     """
 
     def __init__(self, folder: RunFolder, config: Config, live: bool | None = None, before: float = 0.0) -> None:
-        """`live`: force or forbid the progress bar; None: where stdout is a terminal.
+        """`live`: force or forbid the live table; None: where stdout is a terminal.
 
         `before`: seconds that earlier parts of a resumed run have taken, which the summary adds.
-        Raises UserError if --tensorboard is asked for and tensorboardX is missing.
+        Raises UserError if a tracker is asked for (--tensorboard, --mlflow) that cannot begin.
         """
         self._folder = folder
         self._config = config
-        self._tensorboard = TensorBoard(folder.tensorboard_path) if config.tensorboard else None
+        self._trackers = trackers_of(folder, config)
         self._history = History(folder.history_path)
-        self._terminal = Terminal(config.num_server_rounds, live)
+        self._terminal = Terminal(config.num_server_rounds, config.num_partitions, live)
         self._before = before
         self._started = time.perf_counter()
         self._finished = False
@@ -69,6 +70,11 @@ class Recorder:
                 self._leave("failed" if kind and issubclass(kind, Exception) else "interrupted", error)
         finally:
             self._close()
+
+    @property
+    def watch(self) -> object:
+        """What the round loop tells of a round under way (strategies/watching.py), for the live table."""
+        return self._terminal.watch
 
     @property
     def seconds(self) -> float:
@@ -87,8 +93,8 @@ class Recorder:
         FAILURES.append(self._folder.failures_path, [{"round": outcome.round, **failure} for failure in failures])
         timing = {"round": outcome.round, **outcome.timing, "seconds": outcome.seconds}
         TIMING.append(self._folder.timing_path, [timing] if outcome.timing else [])
-        if self._tensorboard:
-            self._tensorboard.append(outcome.rows)
+        for tracker in self._trackers:
+            tracker.append(outcome.rows)
         for cid, reason in outcome.failures.items():
             log.info("round %d: client %s failed: %s", outcome.round, cid, reason)
         log.info(
@@ -106,14 +112,22 @@ class Recorder:
         rows = read_rows(self._folder.history_path)
         summary = summarise(self._config, rows, self.seconds, status, **more)
         self._folder.write_summary(summary)  # before the picture: figures first, should anything break
-        self._close()
+        self._terminal.close()
         if summary["source"] and summary["rounds"]:  # a lone round 0 is no curve
             plot_curves(self._folder.history_path, self._folder.curves_path)
         self._report()
+        self._tell_trackers(summary, rows)
         log.info("%s in %.1f s", status, summary["seconds"])
         for line in ending(summary, rows, self._folder.path):
             print(line, flush=True)
         return summary
+
+    def _tell_trackers(self, summary: Mapping[str, object], rows: list) -> None:
+        headline, folder = choose_headline(rows), self._folder
+        files = folder.report_path, folder.curves_path, folder.config_path, folder.summary_path, folder.history_path
+        for tracker in self._trackers:
+            tracker.finish(summary, headline.select(rows) if headline else [], files)
+        self._close()
 
     def _report(self) -> None:
         """A page that cannot be drawn is no reason to lose a run: its figures are written by then."""
@@ -138,6 +152,5 @@ class Recorder:
 
     def _close(self) -> None:
         self._terminal.close()
-        if self._tensorboard:
-            self._tensorboard.close()
-            self._tensorboard = None
+        while self._trackers:
+            self._trackers.pop().close()

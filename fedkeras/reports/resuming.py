@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MAY_CHANGE = (
     "data-dir", "num-server-rounds", "min-available-nodes", "min-results", "max-retries", "node-timeout",
     "round-timeout", "reconnect-grace", "checkpoint-every", "keep-checkpoints", "passphrase-file", "tls-cert",
-    "tls-key", "tls-client-ca", "insecure", "host", "port", "max-message-mb", "spawn", "tensorboard",
+    "tls-key", "tls-client-ca", "insecure", "host", "port", "max-message-mb", "spawn", "tensorboard", "mlflow",
 )  # fmt: skip
 """What may differ when a run goes on: how long it is, who waits how long, where things are. Not what a round gives."""
 

@@ -1,36 +1,39 @@
-"""The live view of a run: one table row a round, with a progress bar below the newest row.
+"""What a run says on the terminal: one table row a round, above a live table of the round under way (live.py).
 
 Where stdout is no terminal (a file, a pipe, the log of `flwr run`) the same rows are plain aligned lines, without
 control characters, each flushed when it is known.
 """
 
 import os
-import sys
 from collections.abc import Mapping
 from numbers import Real
+from pathlib import Path
 
+from fedkeras.reports import live as live_view
 from fedkeras.reports.headline import Headline, choose_headline
+from fedkeras.reports.live_state import LiveState
 
 SHOWN_FAILURES = 10
 """Failures printed a round; the log has the others."""
 
 
 class Terminal:
-    """Prints rounds as they finish. `live` forces or forbids the bar; None: where stdout is a terminal."""
+    """Prints rounds as they finish. `live` forces or forbids the live table; None: where stdout is a terminal.
 
-    def __init__(self, num_rounds: int, live: bool | None = None) -> None:
-        self._num_rounds = num_rounds
-        self._live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
+    `watch` is for the round loop (see strategies/watching.py): what the live table shows.
+    """
+
+    def __init__(self, num_rounds: int, num_clients: int, live: bool | None = None) -> None:
         self._headline: Headline | None = None
-        self._progress = None
-        self._task = None
+        relay = os.environ.get(live_view.RELAY)
+        drawn = live_view.wanted(live)
+        self.watch = live_view.Relay(Path(relay)) if relay and not drawn else LiveState(num_clients, num_rounds)
+        self._view = live_view.LiveView(self.watch) if drawn else None
 
     def start(self) -> None:
-        """Show the empty bar, where there is one."""
-        if self._live:
-            self._progress = _bar()
-            self._task = self._progress.add_task("round", total=self._num_rounds)
-            self._progress.start()
+        """Show the live table, where there is one."""
+        if self._view:
+            self._view.start()
 
     def round_finished(self, outcome) -> None:
         """Print an outcome's row (see Recorder) and a line for each failure; the header comes before the first."""
@@ -41,18 +44,18 @@ class Terminal:
             self._say(table_row(self._headline, outcome))
         for line in failure_lines(outcome.round, outcome.failures):
             self._say(line)
-        if self._progress:
-            self._progress.update(self._task, completed=outcome.round)
+        self.watch.round_finished(outcome.round)
 
     def close(self) -> None:
-        """Leave the bar where it is; further prints come below it."""
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
+        """Take the live table away; the rows stay, and further prints come below them."""
+        self.watch.ended()
+        if self._view:
+            self._view.stop()
+            self._view = None
 
     def _say(self, line: str) -> None:
-        if self._progress:
-            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if self._view:
+            self._view.say(line)
         else:
             print(line, flush=True)
 
@@ -86,17 +89,3 @@ def figure(value: object) -> str:
     if not isinstance(value, Real):
         return "-"
     return f"{value:.4f}" if abs(value) < 10_000 else f"{value:.4g}"
-
-
-def _bar():
-    """Imported here: a server whose output is a file does without rich."""
-    from rich import progress
-
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.MofNCompleteColumn(),
-        progress.BarColumn(bar_width=34),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("left"),
-        progress.TimeRemainingColumn(),
-    )

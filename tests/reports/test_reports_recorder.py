@@ -174,14 +174,46 @@ def test_tensorboard_files_hold_every_number(folder):
         while data:  # a record is a length, its checksum, an event, its checksum
             length = struct.unpack("<Q", data[:8])[0]
             event = event_pb2.Event.FromString(data[12 : 12 + length])
-            found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+            found |= {(value.tag, event.step): value for value in event.summary.value}
             data = data[16 + length :]
+    hparams = {tag: found.pop((tag, step)) for tag, step in list(found) if tag.startswith("_hparams_/")}
+    check_hparams(hparams)
+    found = {key: value.simple_value for key, value in found.items()}
     assert found["evaluate/accuracy/server", 0] == pytest.approx(0.1)
     assert found["evaluate/loss/server", 1] == 1.0
     assert found["train/loss/client-0", 1] == 4.0
     assert found["train/loss/all", 1] == 2.5
     assert found["evaluate/num_examples/client-1", 1] == 30
-    assert len(found) == 4 + 4 + 6 * 4
+    final = {tag: value for (tag, step), value in found.items() if step == 1 and tag.startswith(("final/", "best/"))}
+    assert final == pytest.approx({"final/accuracy": 0.5, "final/loss": 1.0, "best/accuracy": 0.5, "best/loss": 1.0})
+    assert len(found) == 4 + 4 + 6 * 4 + 4
+
+
+def check_hparams(values):
+    """What TensorBoard's HPARAMS tab reads: the columns, this run's settings, and that it came to its end."""
+    from tensorboardX.proto.api_pb2 import Status
+    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+
+    read = {}
+    for tag, value in values.items():
+        assert value.metadata.plugin_data.plugin_name == "hparams"
+        read[tag.split("/")[1]] = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    columns = [info.name.tag for info in read["experiment"].experiment.metric_infos]
+    assert columns == ["final/accuracy", "final/loss", "best/accuracy", "best/loss"]
+    settings = read["session_start_info"].session_start_info.hparams
+    assert settings["learning-rate"].number_value == 0.1 and settings["batch-size"].number_value == 16
+    assert settings["strategy"].string_value == "fedavg" and settings["central-evaluation"].bool_value is True
+    assert not {"port", "host", "data-dir"} & set(settings), "those of the server's machine are nobody's parameters"
+    assert {info.name for info in read["experiment"].experiment.hparam_infos} == set(settings)
+    assert read["session_end_info"].session_end_info.status == Status.Value("STATUS_SUCCESS")
+
+
+def test_a_run_that_fails_has_no_end_in_tensorboard(folder):
+    with pytest.raises(UserError), Recorder(folder, Config(tensorboard=True), live=False) as recorder:
+        recorder.round_finished(outcome(1))
+        raise UserError("no")
+    content = b"".join(path.read_bytes() for path in folder.tensorboard_path.iterdir())
+    assert b"session_start_info" in content and b"session_end_info" not in content and b"final/accuracy" in content
 
 
 def test_tensorboard_without_its_library_is_refused_before_training(folder, monkeypatch):

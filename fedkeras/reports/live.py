@@ -1,0 +1,141 @@
+"""The live view on a terminal: the table of live_table.py below all that is printed, four times a second.
+
+In a simulation the server is Flower's process, whose output is a pipe; `Relay` writes what happens there to a file that
+`python -m fedkeras simulate` names, and `following` draws it where there is a terminal.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from fedkeras.reports.history import KEYS
+from fedkeras.reports.live_state import LiveState
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+log = logging.getLogger(__name__)
+
+A_SECOND = 4
+"""Pictures a second: enough for the eye, and nothing beside a round's work."""
+
+RELAY = "FEDKERAS_LIVE"
+"""The environment variable that names the file in which a simulation's server says what happens."""
+
+
+def wanted(live: bool | None = None) -> bool:
+    """Whether to draw on stdout: as told, else if it is a terminal that can."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
+
+
+class LiveView:
+    """Draws a state from `start` to `stop`; whatever is printed meanwhile stands above, and stays."""
+
+    def __init__(self, state: LiveState, before_drawing: Callable[[], None] = lambda: None) -> None:
+        self.state = state
+        self._before = before_drawing
+        self._live = None
+
+    def start(self) -> None:
+        """Begin to draw."""
+        from rich.live import Live  # here: a server whose output is a file does without rich
+
+        self._live = Live(get_renderable=self._picture, refresh_per_second=A_SECOND, transient=True)
+        self._live.start()
+
+    def say(self, line: str) -> None:
+        """Print a line above the table."""
+        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Take the table away: the finished rounds are what stays."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _picture(self) -> "Picture":
+        self._before()
+        return Picture(self.state.snapshot())
+
+
+class Picture:
+    """A state, drawn to fit the terminal as it is at that moment."""
+
+    def __init__(self, state: LiveState) -> None:
+        self._state = state
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from fedkeras.reports.live_table import lines
+
+        yield from lines(self._state, options.max_width, console.size.height, options.ascii_only)
+
+
+class Relay:
+    """Writes what the round loop says as lines of JSON. In the place of a LiveState, where nothing is drawn."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def connected(self, cids: Iterable[int], needed: int) -> None:
+        self._write("connected", list(cids), needed)
+
+    def began(self, server_round: int, phase: str, asked: Iterable[int], resting: Iterable[int]) -> None:
+        self._write("began", server_round, phase, list(asked), list(resting))
+
+    def answered(self, cid: int, line: Mapping[str, object]) -> None:
+        self._write("answered", cid, {name: value for name, value in line.items() if name not in KEYS})
+
+    def failed(self, cid: int, reason: str) -> None:
+        self._write("failed", cid, reason)
+
+    def round_finished(self, number: int) -> None:
+        self._write("round_finished", number)
+
+    def ended(self) -> None:
+        self._write("ended")
+
+    def _write(self, *event: object) -> None:
+        if self._path is None:
+            return
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(event)}\n")
+        except OSError as error:
+            log.warning("no live table any more: cannot write %s: %s", self._path, error.strerror or error)
+            self._path = None
+
+
+@contextlib.contextmanager
+def following(path: Path, num_clients: int, num_rounds: int) -> Iterator[None]:
+    """On a terminal, draw what another process's Relay writes to `path`; elsewhere do nothing."""
+    if not wanted():
+        yield
+        return
+    path.touch()
+    with path.open(encoding="utf-8") as file:
+        state = LiveState(num_clients, num_rounds)
+        view = LiveView(state, before_drawing=Follower(file, state).catch_up)
+        view.start()
+        try:
+            yield
+        finally:
+            view.stop()
+
+
+class Follower:
+    """Reads what a Relay writes into a state, as far as it has come: `catch_up` before each picture."""
+
+    def __init__(self, file: TextIO, state: LiveState) -> None:
+        self._file, self._state, self._rest = file, state, ""
+
+    def catch_up(self) -> None:
+        """Take what is new. The last line may be half written; it waits for its end."""
+        *whole, self._rest = (self._rest + self._file.read()).split("\n")
+        for line in whole:
+            method, *values = json.loads(line)
+            getattr(self._state, method)(*values)
