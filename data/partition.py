@@ -96,7 +96,9 @@ def dirichlet(labels: np.ndarray, config: Config) -> Parts:
 def shards(labels: np.ndarray, config: Config) -> Parts:
     """`labels_per_client` labels a client, each label divided evenly among those that hold it.
 
-    The pathological split of McMahan et al., arXiv:1602.05629, section 3. Labels that fall to nobody are left out.
+    The pathological split of McMahan et al., arXiv:1602.05629, section 3, in the form of Li et al., arXiv:2102.02079,
+    section IV (`#C=k`): client cid has label cid, counted round, and others that are drawn. With fewer clients than
+    labels some fall to nobody and are left out.
     """
     from flwr_datasets.partitioner import PathologicalPartitioner
 

@@ -10,6 +10,7 @@ COMMANDS = {
     "simulate": "`flwr run` with the right surroundings: virtual clients on Ray, one flag each",
     "data": "how a data set is divided among clients: counts, table, picture",
     "runs": "list the runs there are: status, data set, strategy, rounds, best, seconds",
+    "compare": "is federated worth it? the same training pooled, alone, federated and split, in one table",
     "report": "a run's report as one HTML page, or several runs side by side",
     "curves": "draw a run's learning curves again",
     "aggregate": "combine model files that were trained apart into one",

@@ -1,0 +1,149 @@
+"""`python -m fedkeras compare`: is federated worth it? The same data trained pooled, alone, federated and split."""
+
+import contextlib
+import dataclasses
+import itertools
+import shlex
+import signal
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import data
+import strategies
+from fedkeras import assembly
+from fedkeras.comparing import page, running, table, words
+from fedkeras.comparing.progress import Progress
+from fedkeras.comparing.settings import Settings, check_alike, saved
+from fedkeras.config import parse_flags
+from fedkeras.errors import RunFailed, UserError, complain
+from fedkeras.reports import RunFolder, held
+from fedkeras.split.server import check_flags
+
+PROG = "python -m fedkeras compare"
+WIDTH = 100
+
+
+def main(args: Sequence[str]) -> int:
+    """Train what is not trained yet, print the table, and return the exit status: 0 only if no part is missing."""
+    try:
+        settings, before = read(list(args))
+        settings.check()
+        if before:
+            check_alike(before, settings)
+        check_parts(settings)
+        folder = make_folder(settings)
+        with held(RunFolder(folder)), ending_by_signal():
+            settings.save(folder)
+            return compare(settings, folder)
+    except UserError as error:
+        return complain(PROG, error)
+
+
+def read(args: list[str]) -> tuple[Settings, Settings | None]:
+    """What was typed, over what the folder --out has been asked for before; and that. Raises UserError."""
+    if args and not args[0].startswith("-"):
+        args.insert(0, "--dataset")
+    out = _out_in(args)
+    before = saved(Path(out)) if out else None
+    return parse_flags(Settings, args, PROG, before), before
+
+
+def check_parts(settings: Settings) -> None:
+    """Raise UserError for what a part would fail of: said before the first has trained."""
+    for seed in settings.seeds:
+        description = data.describe(dataclasses.replace(settings.config, seed=seed))
+        if not description.central_test_size:
+            raise UserError(f"--dataset {settings.config.dataset} has no central test set: arms are compared on it")
+        without = [cid for cid, size in enumerate(description.test_sizes) if not size]
+        if settings.config.test_fraction and without:
+            raise UserError(
+                f"with seed {seed} client {without[0]} has too little to hold any of it out; lower --num-partitions, "
+                "or leave the clients' own test sets out with --test-fraction 0"
+            )
+    for arm in settings.parsed_arms:
+        config = arm.configure(settings.config, settings.config.seed)
+        assembly.model_name(config)
+        if arm.kind == "federated":
+            strategies.load(config.strategy, strategies.options_of(config))
+        if arm.kind == "split":
+            check_flags(config)
+
+
+def make_folder(settings: Settings) -> Path:
+    """--out, or a new one below runs. Raises UserError for a folder that holds something else."""
+    name = Path(settings.config.dataset).stem.replace(":", "-")
+    folder = Path(settings.out or f"runs/{datetime.now():%Y%m%d-%H%M%S}-compare-{name}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if saved(folder) is None and any(path.name != ".lock" for path in folder.iterdir()):
+            raise UserError(f"--out {folder} holds other files, and is no comparison: choose another")
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror or error}; choose another --out") from error
+    return folder
+
+
+def compare(settings: Settings, folder: Path) -> int:
+    """Train, and write what came out, also of a part of it."""
+    outcome = running.take_stock(settings, folder)
+    count, finished = len(outcome.parts), len(outcome.results)
+    print(f"{folder}: {count} parts, {finished} of them finished", flush=True)
+    again = f"to go on: {PROG} --out {shlex.quote(str(folder))}"
+    try:
+        with Progress(count, finished) as progress:
+            running.run(settings, outcome, progress)
+    except KeyboardInterrupt:
+        _write(settings, outcome, folder)
+        print(again, flush=True)
+        print(f"{PROG}: interrupted", file=sys.stderr)
+        return 130
+    _write(settings, outcome, folder)
+    if outcome.results:
+        _show(outcome)
+        print(folder / "comparison.html")
+    if outcome.failures:
+        print(again, flush=True)
+        others = "; what is finished is in the table" if outcome.results else ""
+        raise RunFailed(f"{', '.join(outcome.failures)} failed{others}")
+    return 0
+
+
+@contextlib.contextmanager
+def ending_by_signal() -> Iterator[None]:
+    """SIGTERM ends it as Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write(settings: Settings, outcome: running.Outcome, folder: Path) -> None:
+    if outcome.results:
+        page.write_all(settings, outcome.in_order(), outcome.failures, folder)
+
+
+def _show(outcome: running.Outcome) -> None:
+    results = outcome.in_order()
+    print()
+    for line in table.text(table.lines_of(results)):
+        print(line)
+    print()
+    print(textwrap.fill(" ".join(words.paragraph(results)), WIDTH))
+
+
+def _out_in(args: Sequence[str]) -> str:
+    """The value of --out, looked for before the flags are read, whose defaults it decides."""
+    out = ""
+    for word, following in itertools.pairwise([*args, ""]):
+        if word == "--out":
+            out = following
+        elif word.startswith("--out="):
+            out = word.removeprefix("--out=")
+    return out
