@@ -48,7 +48,7 @@ def combine(strategy: Strategy, parts: Mapping[str, Weights], num_examples: Sequ
     like = record(next(iter(parts.values())))
     for cid, ((name, weights), count) in enumerate(zip(parts.items(), num_examples, strict=True)):
         question = Message(RecordDict(), node_id_of(cid), MessageType.TRAIN)
-        content = RecordDict({"arrays": record(weights), "metrics": MetricRecord({NUM_EXAMPLES: count})})
+        content = RecordDict({"arrays": record(weights), "metrics": MetricRecord({NUM_EXAMPLES: int(count)})})
         replies.append(Message(content, reply_to=question))
         if fault := fault_of_train(replies[-1], like):
             raise UserError(f"{name}: {fault}")

@@ -17,6 +17,7 @@ from fedkeras.models.part_weights import (
 )
 from fedkeras.models.random_states import random_states
 from fedkeras.models.weights import get_weights, set_weights
+from fedkeras.quietly import import_tensorflow
 
 __all__ = [
     "BUILT_IN",
@@ -49,4 +50,5 @@ _LATER = {
 def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module 'fedkeras.models' has no attribute '{name}'")
+    import_tensorflow()  # here, so that its greeting stays out of notebooks
     return getattr(importlib.import_module(_LATER[name]), name)

@@ -1,0 +1,65 @@
+"""`server.in_process`: a whole run in this process, as a notebook starts it."""
+
+import multiprocessing
+import threading
+from dataclasses import replace
+
+import pytest
+
+import client
+import server
+from fedkeras.config import Config
+from fedkeras.reports import read_history, read_rows
+
+CONFIG = Config(num_server_rounds=2, checkpoint_every=0, batch_size=100, rest_after=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def whatever_threads():
+    """Another test may have started TensorFlow in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedkeras.learning.limit_threads", lambda n: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What a run of two rounds left."""
+    return server.in_process(CONFIG, client.app, tmp_path_factory.mktemp("runs"))
+
+
+def test_it_leaves_the_folder_of_a_finished_run(folder):
+    for path in (folder.model_path, folder.summary_path, folder.report_path, folder.predictions_path):
+        assert path.is_file()
+    history = read_history(folder.history_path)
+    trained = history[(history.phase == "train") & (history["round"] == 2)]
+    assert trained.client.tolist() == ["0", "1", "2", "all"]
+    assert trained.num_examples.tolist()[:3] == [431, 431, 431]  # 1,437 / 3, less a tenth that is held out
+
+
+def test_an_app_around_the_clients_is_asked_instead_and_nothing_is_printed_or_left_running(tmp_path, capfd):
+    seen, before = set(), threading.active_count()
+
+    def absent(message, context):
+        seen.add(context.node_config.get("data-dir"))
+        if context.node_config["partition-id"] == 1 and message.metadata.message_type == "train":
+            raise TimeoutError("asleep")
+        return client.app(message, context)
+
+    folder = server.in_process(replace(CONFIG, data_dir="here"), absent, tmp_path)
+    failures = folder.failures_path.read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in failures] == [["1", "1"], ["2", "1"]]
+    assert "asleep" in failures[0]
+    trained = [row["client"] for row in read_rows(folder.history_path) if row["phase"] == "train"]
+    assert trained == ["0", "2", "all"] * 2
+    assert seen == {"here"}  # the clients are on this machine: its data are theirs
+    assert capfd.readouterr() == ("", "")
+    assert threading.active_count() == before
+    assert multiprocessing.active_children() == []
+
+
+def test_it_prints_the_rounds_if_asked(tmp_path, capsys):
+    folder = server.in_process(replace(CONFIG, num_server_rounds=1), client.app, tmp_path, quiet=False)
+    out = capsys.readouterr().out
+    assert "accuracy (central)" in out
+    assert str(folder.path) in out
