@@ -21,9 +21,8 @@ from fedkeras import assembly
 from fedkeras.config import Config, parse_flags
 from fedkeras.errors import UserError, complain
 from fedkeras.flower import origin
-from fedkeras.handout import follow, training, work
+from fedkeras.handout import follow, own_bar, training, work
 from fedkeras.handout.by_epoch import train_by_epoch
-from fedkeras.handout.own_bar import own_bar
 from fedkeras.node_flags import Flags
 from fedkeras.party import Party
 from fedkeras.quietly import import_tensorflow
@@ -119,7 +118,7 @@ def led(handler: Callable) -> Callable[[Message, Context], Message]:
         try:
             return Message(handler(follow.Task(config, cid, message.content, context)), reply_to=message)
         except Exception:
-            own_bar.over(cid)
+            own_bar.shown.over(cid)
             raise
 
     return answered
@@ -142,12 +141,12 @@ def fit(message: Message, context: Context) -> Message:
 
         def tell(state: str, done: int, total: int, note: str) -> None:
             said(state)
-            own_bar.trained(cid, state, done, total, note)
+            own_bar.shown.trained(cid, state, done, total, note)
 
         try:
             return training.train(config, party.seat, model.learner, party.to_train, folder, tell)
         finally:
-            own_bar.over(cid)
+            own_bar.shown.over(cid)
 
     return Message(work.fit(follow.Task(config, cid, message.content, context), make), reply_to=message)
 
@@ -157,9 +156,9 @@ def _epochs(config: Config, cid: int, server_round: int) -> Callable:
 
     def say(epoch: int, outcome: object) -> None:
         state = f"round {server_round}/{config.num_server_rounds}, epoch {epoch}/{config.local_epochs}"
-        own_bar.trained(cid, state, epoch, config.local_epochs, f"loss {outcome.loss:.4g}")
+        own_bar.shown.trained(cid, state, epoch, config.local_epochs, f"loss {outcome.loss:.4g}")
         if epoch == config.local_epochs:
-            own_bar.over(cid)
+            own_bar.shown.over(cid)
 
     return say
 
@@ -251,7 +250,7 @@ _tensorflow = threading.Thread(target=import_tensorflow, daemon=True)
 
 def leave(status: int) -> None:
     """End the process at once. An orderly exit waits for, or aborts in, a thread that is still importing TensorFlow."""
-    own_bar.close()
+    own_bar.shown.close()
     if _tensorflow.ident is None:  # it was never started: another app's end is an orderly one
         sys.exit(status)
     sys.stdout.flush()

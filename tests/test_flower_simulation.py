@@ -70,6 +70,7 @@ def figures(run: Path) -> list[dict]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in read_rows(run / "history.csv")]
 
 
+@pytest.mark.slow
 def test_a_simulation_on_ray_gives_the_bits_of_the_grpc_runtime(tmp_path: Path) -> None:
     """Broken if a Ray worker takes other threads, seeds or orders, or if a value is lost on the way to Flower."""
     (tmp_path / "ray").mkdir()

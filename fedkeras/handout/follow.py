@@ -19,8 +19,7 @@ from data import labels, load_client
 from data.tables import read_xy
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.handout import settlement, shelf
-from fedkeras.handout.own_bar import own_bar
+from fedkeras.handout import own_bar, settlement, shelf
 from fedkeras.handout.packing import unpack
 from fedkeras.handout.parcels import arrays_of, reply
 from fedkeras.handout.seat import Seat
@@ -100,7 +99,7 @@ def model_file(task: Task) -> RecordDict:
     if receiver is None:
         raise ValueError("a piece of a model file that was not begun")
     receiver.add(int(task.sent["first"]), arrays_of(task.content)["piece"])
-    own_bar.moved(task.cid, "receiving the model", *receiver.progress)
+    own_bar.shown.moved(task.cid, "receiving the model", *receiver.progress)
     return reply()
 
 
@@ -114,7 +113,7 @@ def data_rows(task: Task) -> RecordDict:
         shapes = {name: (dtype, (count, *shape[1:])) for name, (dtype, shape) in receiver.layout.items()}
         arrays = {name: unpack(array, *shapes[name]) for name, array in arrays.items()}
     receiver.add(first, arrays)
-    own_bar.moved(task.cid, "receiving data", *receiver.progress)
+    own_bar.shown.moved(task.cid, "receiving data", *receiver.progress)
     return reply()
 
 

@@ -118,5 +118,5 @@ def _bars() -> object:
     )
 
 
-own_bar = OwnBar()
+shown = OwnBar()
 """This process's: the handlers of messages and the thread that trains show what they do on it."""

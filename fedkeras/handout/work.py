@@ -14,9 +14,8 @@ import numpy as np
 from flwr.app import RecordDict
 
 from fedkeras.errors import UserError
-from fedkeras.handout import results
+from fedkeras.handout import own_bar, results
 from fedkeras.handout.follow import Task
-from fedkeras.handout.own_bar import own_bar
 from fedkeras.handout.parcels import reply
 from fedkeras.handout.results import Result
 
@@ -114,7 +113,7 @@ def deliver(task: Task) -> RecordDict:
     piece = results.read(result, name, first, PIECE_BYTES)
     sizes = list(result.files.values())
     before = sum(sizes[: list(result.files).index(name)])
-    own_bar.moved(task.cid, "delivering", before + first + len(piece), sum(sizes))
+    own_bar.shown.moved(task.cid, "delivering", before + first + len(piece), sum(sizes))
     return reply({"piece": np.frombuffer(piece, np.uint8)})
 
 

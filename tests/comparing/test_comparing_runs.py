@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -87,22 +88,36 @@ def check_against_run(part):
     assert result.accuracy == pytest.approx(np.trace(matrix) / matrix.sum())
 
 
-def test_alone_and_pooled_are_a_plain_training_of_as_many_epochs(whole):
+def plain_training(who: str, members: list[int]) -> dict:
     """`Learner.train` for all epochs at once, on the clients' training parts and nothing else."""
     test = data.load_test(CONFIG)
-    clients = [data.load_client(CONFIG, cid) for cid in range(2)]
-    for who, members in (("all", [0, 1]), ("0", [0]), ("1", [1])):
-        learner = assembly.make_learner(CONFIG, 1)
-        x, y = (np.concatenate([getattr(clients[cid].train, name) for cid in members]) for name in ("x", "y"))
-        learner.train(x, y, epochs=4, batch_size=16, rng=generator(42, "compare", who))
+    clients = [data.load_client(CONFIG, cid) for cid in members]
+    learner = assembly.make_learner(CONFIG, 1)
+    x, y = (np.concatenate([getattr(client.train, name) for client in clients]) for name in ("x", "y"))
+    learner.train(x, y, epochs=4, batch_size=16, rng=generator(42, "compare", who))
+    expected = learner.evaluate(test.x, test.y)
+    own = [learner.evaluate(client.test.x, client.test.y).accuracy for client in clients]
+    return {
+        "accuracy": expected.accuracy,
+        "loss": expected.loss,
+        "count": len(x),
+        "own": {str(cid): accuracy for cid, accuracy in zip(members, own, strict=True)},
+    }
+
+
+def test_alone_and_pooled_are_a_plain_training_of_as_many_epochs(whole):
+    # In a process of its own: this one's TensorFlow may have started with another number of threads.
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        parties = [("all", [0, 1]), ("0", [0]), ("1", [1])]
+        expectations = pool.starmap(plain_training, parties)
+    for (who, _), expected in zip(parties, expectations, strict=True):
         part = whole[0] / "parts" / ("centralised-seed42" if who == "all" else "local-seed42")
-        figures, expected = json.loads((part / f"{who}.json").read_text()), learner.evaluate(test.x, test.y)
-        assert figures["curve"][-1]["accuracy"] == pytest.approx(expected.accuracy)
-        assert figures["curve"][-1]["loss"] == pytest.approx(expected.loss, rel=1e-4)
-        own = {str(cid): learner.evaluate(clients[cid].test.x, clients[cid].test.y).accuracy for cid in members}
-        assert figures["own"] == pytest.approx(own)
+        figures = json.loads((part / f"{who}.json").read_text())
+        assert figures["curve"][-1]["accuracy"] == pytest.approx(expected["accuracy"])
+        assert figures["curve"][-1]["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+        assert figures["own"] == pytest.approx(expected["own"])
         trained = [row for row in read_rows(part / f"{who}.csv") if row["phase"] == "train"]
-        assert [row["num_examples"] for row in trained] == [len(x)] * 2
+        assert [row["num_examples"] for row in trained] == [expected["count"]] * 2
     local = read_result(whole[0] / "parts" / "local-seed42")
     assert local.accuracy == pytest.approx(sum(local.central.values()) / 2) and set(local.own) == {"0", "1"}
 
