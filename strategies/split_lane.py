@@ -48,7 +48,10 @@ class Middle(Protocol):
         """M2 on the activations of so many examples: its output to send, and its regularisation terms."""
 
     def backward(self, cid: int, batch: int, content: RecordDict) -> RecordDict:
-        """Update M2 by the gradient of its output; return the gradient of its input to send."""
+        """Take the gradient of M2's output; return the gradient of its input to send. `update` follows at once."""
+
+    def update(self) -> None:
+        """Update M2 by the batch that was last taken backward."""
 
     def test(self, batch: int, content: RecordDict, examples: int) -> tuple[RecordDict, float]:
         """As `forward`, in prediction."""
@@ -150,6 +153,7 @@ class Lane:
             elif kind == "U":
                 gradient = self._middle.backward(self.cid, batch, content)
                 self._send(BACKWARD, ("backward", batch), gradient, batch)
+                self._middle.update()  # while the gradient is on its way and the client at work
             else:
                 self._finish(message)
         except ValueError as error:

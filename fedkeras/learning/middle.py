@@ -45,6 +45,17 @@ class Middle(Side):
         """
         return np.asarray(self._segment.backward(gradient, key))
 
+    def gradient(self, gradient: Array, key: Hashable) -> np.ndarray:
+        """`backward` but for the update, which `update` makes: before anything else is done with M2.
+
+        So the gradient can be on its way meanwhile.
+        """
+        return np.asarray(self._segment.gradient(gradient, key))
+
+    def update(self) -> None:
+        """Update M2 by what the last `gradient` has left."""
+        self._segment.update()
+
     def backward_again(self, activations: Array, gradient: Array, seeds: np.ndarray) -> np.ndarray:
         """The same for a batch no tape was kept of; `seeds` are M2's, as they were before its forward."""
         return np.asarray(self._segment.backward_again(activations, gradient, seeds))

@@ -45,6 +45,7 @@ class Segment:
         self._objective = objective or (lambda x, output: tf.constant(0.0))
         self._gradient_of_input = gradient_of_input
         self._kept: dict[Hashable, tuple] = {}
+        self._due: list[tf.Tensor] = []
         takes, gives, seeds = (
             spec(part.inputs[0]),
             spec(part.outputs[0]),
@@ -59,6 +60,7 @@ class Segment:
     def start(self) -> None:
         """Make the optimizer new, and forget the batches in flight."""
         self._kept.clear()
+        self._due = []
         make_fresh(self._fresh)
 
     def seeds(self) -> np.ndarray:
@@ -100,15 +102,29 @@ class Segment:
 
         Raises ValueError for an unknown key and for a gradient of another shape than the output had.
         """
+        of_input = self.gradient(gradient, key)
+        self.update()
+        return of_input
+
+    def gradient(self, gradient: np.ndarray | tf.Tensor, key: Hashable) -> tf.Tensor | None:
+        """The first half of `backward`: return the gradient of the input, and keep those of the weights for `update`.
+
+        Raises ValueError as `backward` does.
+        """
         if key not in self._kept:
             raise ValueError(f"no batch {key} is in flight")
         tape, x, results = self._kept[key]
         gradient = to_tensor(gradient, self.part.outputs[0], len(x))
         del self._kept[key]
         gradients = self._gradients(tape, x, [weight.value for weight in self._weights], results, gradient)
-        if self._weights:
-            self._apply(gradients[1:])
+        self._due = gradients[1:]
         return gradients[0]
+
+    def update(self) -> None:
+        """The second half: update the part. To be called before anything else is done with it."""
+        if self._due:
+            self._apply(self._due)
+        self._due = []
 
     def backward_again(
         self, x: np.ndarray | tf.Tensor, gradient: np.ndarray | tf.Tensor, seeds: np.ndarray

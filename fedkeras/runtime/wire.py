@@ -15,7 +15,7 @@ from fedkeras.runtime.federation_pb2 import Frame, Header
 
 METHOD = "/fedkeras.Federation/Join"
 PROTOCOL = 3
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 2 << 20
 MAX_FRAME_BYTES = 4 << 20
 """gRPC's limit for one frame; only a Header of a model with very many arrays comes near it."""
 MAX_MESSAGE_BYTES = 1 << 30

@@ -79,10 +79,19 @@ class SplitServer:
         return wire.pack({batch: output}, self._dtype), penalty
 
     def backward(self, cid: int, batch: int, content: RecordDict) -> RecordDict:
-        """Update M2 by the gradient of its output. Raises ValueError for what does not fit."""
+        """The gradient of M2's input; `update` is to follow. Raises ValueError for what does not fit."""
         gradient = wire.unpack(content, batch, self._dtype)
         self._use(cid)
-        return wire.pack({batch: self._middle.backward(gradient, (cid, batch))}, self._dtype)
+        of_input = self._middle.gradient(gradient, (cid, batch))
+        try:
+            return wire.pack({batch: of_input}, self._dtype)
+        except ValueError:
+            self.update()
+            raise
+
+    def update(self) -> None:
+        """Update M2 by the batch that was last taken backward."""
+        self._middle.update()
 
     def test(self, batch: int, content: RecordDict, examples: int) -> tuple[RecordDict, float]:
         """M2 in prediction. Raises ValueError for what does not fit."""

@@ -42,11 +42,14 @@ class ToyMiddle:
 
     def backward(self, cid, batch, content):
         self.log.append((f"U{batch}", cid))
-        gradient = float(view(content["batch"]["x"])[0])
+        self.due = cid, float(view(content["batch"]["x"])[0])
+        return RecordDict({"batch": record(floats(x=[0.0]))})
+
+    def update(self):
+        cid, gradient = self.due
         if cid in self.own:
             self.own[cid] += gradient
         self.value += 0.0 if cid in self.own else gradient
-        return RecordDict({"batch": record(floats(x=[0.0]))})
 
     def test(self, batch, content, examples):
         return RecordDict({"batch": record(floats(x=[0.0]))}), 0.0
