@@ -14,7 +14,7 @@ from notebooks import execute
 def run(folder: Path, *sources: str, seconds: float = 60, **env: str) -> nbformat.NotebookNode:
     """A notebook of these cells after its run."""
     notebook = new_notebook(cells=[new_code_cell(source) for source in sources], metadata={"widgets": {"state": {}}})
-    execute.run(notebook, folder, {"IPYTHONDIR": str(folder), **env}, seconds)
+    execute.run(notebook, folder, {"HOME": str(Path.home()), "IPYTHONDIR": str(folder), **env}, seconds)
     return notebook
 
 
