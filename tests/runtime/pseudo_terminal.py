@@ -16,19 +16,28 @@ from pathlib import Path
 PATIENCE = 120.0
 """Seconds that no healthy step takes, even with other work on the machine."""
 
+DECIDE_HOW_TO_DRAW = ("COLUMNS", "LINES", "NO_COLOR", "CI")
+"""Variables of the surroundings that would change what is drawn."""
+
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 class Terminal:
-    """`shown` is all that was written so far, control sequences and all; 40 lines of 120 columns."""
+    """`shown` is all that was written so far, control sequences and all; `size` is lines and columns."""
 
     def __init__(
-        self, folder: Path, script: Path, *flags: object, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        script: Path | str,
+        *flags: object,
+        environment: Mapping[str, str] | None = None,
+        size: tuple[int, int] = (40, 120),
     ) -> None:
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         command = [sys.executable, str(script), *map(str, flags)]
-        own = {**os.environ, "TERM": "xterm", "FLWR_TELEMETRY_ENABLED": "0", **(environment or {})}
+        inherited = {name: value for name, value in os.environ.items() if name not in DECIDE_HOW_TO_DRAW}
+        own = {**inherited, "TERM": "xterm", "FLWR_TELEMETRY_ENABLED": "0", **(environment or {})}
         self.process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=own, start_new_session=True
         )
@@ -38,7 +47,15 @@ class Terminal:
     @property
     def text(self) -> str:
         """What was shown, without control sequences."""
-        return CONTROL.sub("", self.shown)
+        return CONTROL.sub("", self.shown).replace("\r", "")
+
+    def wait_for_drawn(self, pattern: str) -> None:
+        """Wait until `text` has the pattern somewhere: in a picture that is drawn again and again."""
+        deadline = time.monotonic() + PATIENCE
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < deadline, f"no '{pattern}' in: {self.text[-2000:]}"
+            assert self.process.poll() is None, f"ended without '{pattern}': {self.text[-2000:]}"
+            self.read(1.0)
 
     def answer(self, question: str, text: str) -> None:
         """Wait for the question and type the answer."""
