@@ -2,8 +2,11 @@
 
 import gc
 
+import pytest
 
-def pytest_collection_finish() -> None:
-    """What has been imported by now stays: a collection of Flower's, which makes one per message, looks at the rest."""
+
+@pytest.fixture(autouse=True, scope="module")
+def what_is_there_stays() -> None:
+    """A garbage collection looks at what a file's tests have made, not at all of TensorFlow: some ask for many."""
     gc.collect()
     gc.freeze()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SECONDS = 240
-QUICK = ("01", "02")
+QUICK = ("02",)
 """What `make test` runs; `make test-all` runs the others."""
 READS_ONCE = "reading the original files, once"  # what a loader says on stderr the first time, and should
 OF_A_MACHINE = re.compile(

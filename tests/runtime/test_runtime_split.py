@@ -72,7 +72,8 @@ def test_spawned_processes_that_serve_several_clients_do_too(start: Starter, tmp
         assert figures(other.run_folder()) == figures(start.run_folder())
 
 
-@pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_one_client_over_grpc_is_the_unsplit_training(start: Starter, monkeypatch, optimizer: str) -> None:
     """FedAvg with one client is the unsplit training: optimizers are new in each round there too."""
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}{os.pathsep}{ROOT}")
