@@ -8,6 +8,7 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -205,6 +206,7 @@ def main() -> int:
     from fedkeras.runtime.passphrase import read_passphrase
 
     logging.basicConfig(format="client: %(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it says goodbye then too, so that nobody waits for it
     try:
         flags = parse_flags(Flags, None, "client.py")
         node_config = settings.node_config(flags.node_config, flags.data_dir)
@@ -226,7 +228,7 @@ def main() -> int:
         )
         serve(
             served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
-            replace=flags.replace,
+            replace=flags.replace, in_thread=not flags.app,
         )  # fmt: skip
     except UserError as error:
         status = complain("client.py", error)

@@ -89,6 +89,8 @@ def main() -> int:
     paths = [Path(name).resolve() for name in flags.notebooks] or sorted(FOLDER.glob("*.ipynb"))
     if missing := [str(path) for path in paths if not path.is_file()]:
         parser.error(f"there is no notebook {', '.join(missing)}")
+    if not flags.small and "FEDKERAS_DATA" not in os.environ:
+        parser.error("FEDKERAS_DATA is not set: without the data sets the output would come from stand-ins")
     env = {**os.environ, "FULL": "0" if flags.small else "1", "FLWR_TELEMETRY_ENABLED": "0"}
     return max(_run_and_keep(path, env, flags.seconds, keep=not flags.small) for path in paths)
 

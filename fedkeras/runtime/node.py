@@ -1,12 +1,13 @@
 """A client's end: joins the server, answers its messages with a ClientApp until the server says goodbye.
 
-The app runs in the thread that called `serve`, one message at a time, while further messages already arrive and replies
-are still being sent.
+The app works on one message at a time, while further messages already arrive and replies are still being sent.
 """
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 
 from flwr.app import Context
 
@@ -34,6 +35,7 @@ def serve(
     *,
     access: Access = Access(),  # noqa: B008 - frozen
     replace: bool = False,
+    in_thread: bool = False,
 ) -> None:
     """Serve the partitions `cids` at the server `host:port`; return when the run is finished.
 
@@ -42,7 +44,9 @@ def serve(
     `node_config` is what Flower calls so: this node's own settings, given to the app. Waits up to `max_wait` seconds
     for the server to be there, and as long again whenever the connection is lost. `prepare` is called with all
     partitions' Contexts after joining. With `shared` this and other processes that say so serve the partitions between
-    them; with `replace` it takes the place of a client that is connected under the same cid.
+    them; with `replace` it takes the place of a client that is connected under the same cid. `in_thread`: `prepare` and
+    the app run in a thread of their own, so that Ctrl-C is heard in the middle of a graph that runs for minutes; the
+    thread is left to itself then, and the process should end. Otherwise they run in the caller's.
 
     Raises UserError if the server refuses this client or cannot be reached, RunFailed if the run ends otherwise than
     well.
@@ -51,8 +55,12 @@ def serve(
     try:
         say(f"joined {server} as client {', '.join(map(str, member.cids))}")
         contexts = _contexts(member.welcome, member.cids, node_config)
-        prepare(list(contexts.values()))
-        _answer_all(app, member, contexts, node_config)
+
+        def work() -> None:
+            prepare(list(contexts.values()))
+            _answer_all(app, member, contexts, node_config)
+
+        _wait_for(work) if in_thread else work()
     except KeyboardInterrupt:
         member.leave("it was interrupted")
         raise
@@ -62,6 +70,20 @@ def serve(
         raise
     finally:
         member.close()
+
+
+def _wait_for(work: Callable[[], None]) -> None:
+    """Run `work` in a thread, with its exceptions raised here. Python hears signals in the waiting thread alone."""
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="fedkeras-work", daemon=True).start()
+    outcome.result()
 
 
 def _contexts(welcome: Welcome, cids: Sequence[int], node_config: Mapping) -> dict[int, Context]:

@@ -44,3 +44,11 @@ def test_what_belongs_to_this_machine_is_taken_out(tmp_path: Path) -> None:
     assert notebook.cells[1].outputs[0].data["text/plain"] == "PosixPath('~/x')"
     assert notebook.cells[2].metadata == {"tags": ["kept"]}
     assert notebook.cells[2].outputs[0].data["text/plain"] == "3"
+
+
+def test_outputs_of_stand_ins_are_not_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.delenv("FEDKERAS_DATA", raising=False)
+    monkeypatch.setattr("sys.argv", ["execute.py"])
+    with pytest.raises(SystemExit, match="2"):
+        execute.main()
+    assert "FEDKERAS_DATA is not set" in capsys.readouterr().err

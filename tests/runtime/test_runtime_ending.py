@@ -62,6 +62,19 @@ def test_a_client_interrupted_in_mid_run(start: Starter) -> None:
     assert server.popen.poll() is None
 
 
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_client_interrupted_in_the_middle_of_its_epochs(start: Starter, ending: signal.Signals) -> None:
+    """A round's epochs are one call of a graph, here of minutes, in which Python runs nothing else in that thread."""
+    server, address = start.server(*LONG, "--local-epochs", 10_000)
+    client = start.client(address, 0)
+    client.said("ready")
+    time.sleep(3)
+    client.popen.send_signal(ending)
+    assert client.ended(10) == 130
+    assert one_line(client.err) == "client: interrupted"
+    until(lambda: "client 0 leaves: it was interrupted" in server.err, "the server's word on it", 20)
+
+
 def test_a_client_interrupted_while_it_waits_for_a_server(start: Starter) -> None:
     """TensorFlow is being imported at that time, which neither hides the line nor spoils the status."""
     client = start.client("127.0.0.1:1", 0)
