@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fedkeras.learning.targets import threshold
+
 
 def predicted_classes(model: keras.Model, x: tf.Tensor, labels: np.ndarray, classes: int) -> np.ndarray | None:
-    """The most likely class of each example of `x`, (examples,); of a model with a single output, 1 above a half.
+    """The most likely class of each example of `x`, (examples,), as accuracy counts it for the compiled loss.
 
     None where model and labels are not those of a classifier of `classes` classes.
     """
@@ -17,7 +19,5 @@ def predicted_classes(model: keras.Model, x: tf.Tensor, labels: np.ndarray, clas
     if values.shape == (len(labels), classes):
         return values.argmax(axis=1)
     if values.shape == (len(labels), 1) and classes == 2:
-        # Without a sigmoid at the end the outputs are logits, and a half is at 0
-        sigmoid = model.layers and getattr(model.layers[-1], "activation", None) is keras.activations.sigmoid
-        return (values[:, 0] > (0.5 if sigmoid else 0.0)).astype(np.int64)
+        return (values[:, 0] > threshold(model.loss if model.compiled else None)).astype(np.int64)
     return None

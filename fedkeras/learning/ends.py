@@ -49,7 +49,7 @@ class Ends(Side):
         # One optimizer for both would count two steps a batch, and Adam and schedules go by the count.
         objective = (lambda x, output: nopeek * distance_correlation(x, output)) if nopeek else None
         self._first = Segment(parts.models["M1"], first, gradient_of_input=False, objective=objective)
-        self._last = LastPart(parts.models["M3"], last, loss, metrics)
+        self._last = LastPart(parts.models["M3"], last, loss, metrics, parts.whole)
         self._leak = keras.metrics.Mean(name="distance_correlation", dtype="float64")
         self._noise, self._nopeek, self._rng = noise, nopeek, noise_rng or np.random.default_rng()
         super().__init__(parts, [*self._first.variables, *self._last.variables, *self._leak.variables])
@@ -59,8 +59,9 @@ class Ends(Side):
 
         Raises ValueError for what does not fit.
         """
-        x = targets.check_examples(x, self.parts.models["M1"].inputs[0])
-        return x, targets.prepare(x, y, tuple(self.parts.whole.output_shape)[1:], self._last.loss)
+        x, whole = targets.check_examples(x, self.parts.models["M1"].inputs[0]), self.parts.whole
+        from_itself = not targets.ends_in_softmax(whole)
+        return x, targets.prepare(x, y, tuple(whole.output_shape)[1:], self._last.loss, from_itself)
 
     def forward(
         self, x: Array, seeds: np.ndarray | None = None, key: Hashable | None = None

@@ -84,14 +84,15 @@ def cross_validate(
     A fold's held-out rows are its validation data: tested after each epoch, and what early stopping (`patience`) goes
     by. Afterwards the model has the weights of the fold with the lowest held-out loss (`returns` "best"), or of one
     more training from the same start on all rows ("refit"): for as many epochs as the folds' best ones on average,
-    where they stopped early, else for `epochs`. `on_epoch` is told the fold's number (0: the refit). Raises UserError.
+    where they stopped early, else for `epochs`. `on_epoch` is told the fold's number (0: the refit). Raises UserError,
+    also where no fold comes to a finite loss.
     """
     if returns not in RETURNS:
         raise UserError(f"--kfold-return is '{returns}'; allowed are: {', '.join(RETURNS)}")
     start, options = learner.get_weights(), {"epochs": epochs, "batch_size": batch_size}
     own = rng.spawn(len(parts) + 1)  # so that a fold does not depend on how long the one before it trained
     done: list[Fold] = []
-    kept, lowest = start, np.inf
+    kept, best, lowest = start, 0, np.inf
     for number, (rows, held_out) in enumerate(parts, start=1):
         learner.set_weights(start)
         x, y = examples(number)
@@ -102,8 +103,11 @@ def cross_validate(
         del x, y
         done.append(Fold(number, held_out, fitted, outcome))
         if outcome.loss < lowest:
-            lowest = outcome.loss
+            best, lowest = number, outcome.loss
             kept = learner.get_weights() if returns == "best" else kept
+    if not best:
+        losses = ", ".join(f"{fold.outcome.loss:g}" for fold in done)
+        raise UserError(f"no fold's loss is finite ({losses}): a smaller --learning-rate may help")
     refitted = None
     learner.set_weights(kept)
     if returns == "refit":
@@ -112,7 +116,6 @@ def cross_validate(
         refitted = fit(learner, *examples(0), **options, rng=own[0], on_epoch=_with_fold(on_epoch, 0))
     table = [_figures(fold.outcome) for fold in done]
     means, stds = ({name: float(f([row[name] for row in table])) for name in table[0]} for f in (np.mean, np.std))
-    best = min(done, key=lambda fold: fold.outcome.loss).number
     return CrossValidated(done, best, means, stds, refitted)
 
 

@@ -13,15 +13,22 @@ from fedkeras.learning.segment import compiled, spec, to_tensor
 
 
 class LastPart:
-    """M3, its optimizer, the loss, and counts of loss and metrics."""
+    """M3 of the model `whole`, its optimizer, the loss, and counts of loss and metrics."""
 
-    def __init__(self, part: keras.Model, optimizer: keras.optimizers.Optimizer, loss: object, metrics: tuple) -> None:
+    def __init__(
+        self,
+        part: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: object,
+        metrics: tuple,
+        whole: keras.Model | None = None,
+    ) -> None:
         require_separable(optimizer)
         self.part, self._optimizer = part, optimizer
         self.loss = targets.choose_loss(part, loss)
         self._states = models.random_states(part)
         self._weights = part.trainable_variables
-        self._own = targets.choose_metrics(part, self.loss, metrics)
+        self._own = targets.choose_metrics(part, self.loss, metrics, whole)
         self._counts = keras.metrics.Mean(name="loss", dtype="float64")  # so that many examples are as exact as few
         part.compile(optimizer=None, loss=self.loss, jit_compile=False)
         self._fresh = build_fresh(optimizer, self._weights)

@@ -47,16 +47,19 @@ class Learner:
         if fallback.has_own_step(model, "train_step"):
             log.warning("%s has its own train_step: it trains by model.fit, which is slower", type(model).__name__)
 
-    def place(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def place(
+        self, x: np.ndarray, y: np.ndarray | None = None, from_itself: bool = True
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Check a client's arrays and move them to the device, once; `train` and `evaluate` take the result.
 
         x is (examples, *input shape); y is labels (examples,), or targets of the output's shape, or None for an
-        autoencoder (see `targets.prepare`). Raises ValueError for what does not fit.
+        autoencoder; `from_itself` as in `targets.prepare`. Raises ValueError for what does not fit.
         """
         inputs = getattr(self.model, "inputs", None)  # a subclassed model has none
         x = targets.check_examples(x, inputs[0] if inputs else None)
+        from_itself = from_itself and not targets.ends_in_softmax(self.model)
         output = self.model.output_shape if inputs else self.model(x[:1], training=False).shape
-        return tf.constant(x), tf.constant(targets.prepare(x, y, tuple(output)[1:], self.loss))
+        return tf.constant(x), tf.constant(targets.prepare(x, y, tuple(output)[1:], self.loss, from_itself))
 
     def train(
         self, x: Array, y: Array, *, epochs: int, batch_size: int, rng: np.random.Generator, proximal_mu: float = 0.0

@@ -1,5 +1,7 @@
 """What the model is to learn: the loss, and the targets in the form that loss takes."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -27,15 +29,31 @@ def is_sparse(loss: object) -> bool:
     return _name(loss).startswith("sparse")
 
 
-def choose_metrics(model: keras.Model, loss: object, others: tuple) -> list[keras.metrics.Metric]:
-    """Accuracy, where the model tells classes apart, and `others` by name. Raises UserError for an unknown name."""
-    softmax = model.layers and getattr(model.layers[-1], "activation", None) is keras.activations.softmax
+def ends_in_softmax(model: keras.Model) -> bool:
+    """True if the last layer says how likely each class is."""
+    return bool(model.layers) and getattr(model.layers[-1], "activation", None) is keras.activations.softmax
+
+
+def threshold(loss: object) -> float:
+    """Above which single output a model says class 1: a half, or 0 where outputs are logits or margins."""
+    return 0.0 if getattr(loss, "from_logits", False) or "hinge" in _name(loss) else 0.5
+
+
+def choose_metrics(
+    model: keras.Model, loss: object, others: tuple, whole: keras.Model | None = None
+) -> list[keras.metrics.Metric]:
+    """Accuracy, where the model tells classes apart, and `others` by name. Raises UserError for an unknown name.
+
+    `whole`: the model whose last part `model` is. One whose output has the size of its input compares amounts under a
+    binary loss, as an autoencoder of grey pixels does, and has no accuracy.
+    """
     accuracy: list[keras.metrics.Metric] = []
     if is_sparse(loss):
         accuracy = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     elif _name(loss).startswith("binary"):
-        accuracy = [keras.metrics.BinaryAccuracy(name="accuracy")]
-    elif softmax or _name(loss).startswith("categorical"):
+        if not _of_one_size(whole or model):
+            accuracy = [_binary_accuracy(threshold(loss))]
+    elif ends_in_softmax(model) or _name(loss).startswith("categorical"):
         accuracy = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     try:
         return accuracy + [keras.metrics.get(other) for other in others]
@@ -56,23 +74,27 @@ def check_examples(x: np.ndarray, takes: keras.KerasTensor | None) -> np.ndarray
     return x
 
 
-def prepare(x: np.ndarray, y: np.ndarray | None, output: tuple[int, ...], loss: object) -> np.ndarray:
+def prepare(
+    x: np.ndarray, y: np.ndarray | None, output: tuple[int, ...], loss: object, from_itself: bool = True
+) -> np.ndarray:
     """Return the targets of examples `x` with labels `y`, in the form that `loss` takes.
 
     `output` is the shape of the model's output for one example.
     - A loss over class numbers takes labels, checked against the number of outputs.
-    - A model whose output has the shape of its input, an autoencoder, learns `x` in place of labels or of None.
+    - A model whose output has the shape of its input, an autoencoder, learns `x` in place of None; and in place of
+      labels too, unless the loss is a categorical one, the output is a single number, or `from_itself` is False, as
+      it should be for a model that ends in a softmax.
     - For any other loss, labels become one-hot vectors if the model has an output a class.
     - Other targets must have the output's shape; (examples,) will do for a single output.
 
     Raises ValueError for labels out of range and for anything else that does not fit.
     """
-    if y is None or (np.ndim(y) == 1 and np.issubdtype(np.asarray(y).dtype, np.integer)):
-        if output == x.shape[1:] and not is_sparse(loss):
-            return x.astype("float32", copy=False)
-        if y is None:
-            raise ValueError("labels are missing: only a model whose output has the shape of its input needs none")
-    y = np.asarray(y)
+    can_learn_itself = output == x.shape[1:] and not is_sparse(loss)
+    if y is None and not can_learn_itself:
+        raise ValueError("labels are missing: only a model whose output has the shape of its input needs none")
+    y = None if y is None else np.asarray(y)
+    if y is None or (can_learn_itself and from_itself and _are_labels(y) and not _tells_classes_apart(output, loss)):
+        return x.astype("float32", copy=False)
     if len(x) != len(y):
         raise ValueError(f"there are {len(x)} examples and {len(y)} labels")
     if is_sparse(loss):
@@ -83,6 +105,32 @@ def prepare(x: np.ndarray, y: np.ndarray | None, output: tuple[int, ...], loss: 
         labels = _labels(y, max(output[0], 2))
         return labels[:, None].astype("float32") if output == (1,) else np.eye(output[0], dtype="float32")[labels]
     raise ValueError(f"targets have shape {y.shape[1:]}; the model's output has {output}")
+
+
+def _are_labels(y: np.ndarray) -> bool:
+    return y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
+
+
+def _tells_classes_apart(output: tuple[int, ...], loss: object) -> bool:
+    """Whether labels mean classes although the output has the input's shape: four features and four classes, say."""
+    return output == (1,) or _name(loss).startswith("categorical")
+
+
+def _of_one_size(model: keras.Model) -> bool:
+    """True if an example's input and output have as many numbers, and more than one."""
+    if not getattr(model, "inputs", None):  # a subclassed model does not say
+        return False
+    sizes = [shape[1:] for shape in (model.input_shape, model.output_shape)]
+    if any(None in shape for shape in sizes):
+        return sizes[0] == sizes[1]
+    return math.prod(sizes[0]) == math.prod(sizes[1]) > 1
+
+
+def _binary_accuracy(above: float) -> keras.metrics.Metric:
+    """Keras' BinaryAccuracy takes no threshold of 0, which logits need."""
+    if above == 0.5:
+        return keras.metrics.BinaryAccuracy(name="accuracy")
+    return keras.metrics.MeanMetricWrapper(keras.metrics.binary_accuracy, name="accuracy", threshold=above)
 
 
 def _labels(y: np.ndarray, classes: int) -> np.ndarray:

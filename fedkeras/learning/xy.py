@@ -34,7 +34,7 @@ def place(learner: Learner, x: np.ndarray, y: np.ndarray | None, target: str) ->
     elif y.ndim == 1 and output == (1,) and not is_sparse(learner.loss) and not _two_classes(learner.loss, y):
         y = y.astype(np.float32)[:, None]  # amounts: whole numbers would be taken for classes
     try:
-        return learner.place(x, y)
+        return learner.place(x, y, from_itself=target == "XX")
     except ValueError as error:
         raise UserError(f"the data do not fit the model: {error}") from error
 

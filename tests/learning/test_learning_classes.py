@@ -2,9 +2,12 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from keras import layers
 
+from fedkeras import models
+from fedkeras.learning import Learner
 from fedkeras.learning.classes import predicted_classes
 
 X = tf.constant([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
@@ -23,11 +26,30 @@ def test_the_largest_output_is_the_class():
     assert predicted_classes(three, X, LABELS, 4) is None, "not the classes of this data"
 
 
-def test_a_single_output_is_a_probability_or_a_logit():
-    kernel = [[-0.1], [0.1], [0.9]]
-    assert predicted_classes(model(kernel, "sigmoid"), X, LABELS, 2).tolist() == [0, 1, 1]
-    assert predicted_classes(model(kernel), X, LABELS, 2).tolist() == [0, 1, 1]
-    assert predicted_classes(model(kernel), X, LABELS, 3) is None
+@pytest.mark.parametrize(
+    ("loss", "activation", "expected"),
+    [
+        ("binary_crossentropy", "sigmoid", [0, 1, 1]),
+        ("binary_crossentropy", None, [0, 0, 1]),  # probabilities that an earlier layer has made
+        (keras.losses.BinaryCrossentropy(from_logits=True), None, [0, 1, 1]),
+        ("hinge", None, [0, 1, 1]),
+        ("mse", None, [0, 0, 1]),
+    ],
+)
+def test_a_single_output_is_a_probability_or_a_logit_as_the_loss_says(loss, activation, expected):
+    one = Learner(model([[-0.1], [0.1], [0.9]], activation), loss=loss)
+    found = predicted_classes(one.model, X, LABELS, 2)
+    assert found.tolist() == expected
+    assert predicted_classes(one.model, X, LABELS, 3) is None
+    accuracy = one.evaluate(X, LABELS).accuracy
+    assert accuracy is None or accuracy == pytest.approx(np.mean(found == LABELS))
+
+
+def test_accuracy_of_logits_is_kept_in_a_file(tmp_path):
+    learner = Learner(model([[-0.1], [0.1], [0.9]]), loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    models.save(learner.model, tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert again.evaluate(X, LABELS, verbose=0)[1] == pytest.approx(2 / 3)
 
 
 def test_what_is_no_classifier_has_no_classes():

@@ -127,3 +127,17 @@ def test_each_fold_sees_the_examples_in_its_own_way_and_the_refit_in_that_of_all
     cross_validate(learner, examples, parts, **options, returns="refit")
     assert asked[2:] == [1, 2, 0]
     assert weight(learner) == pytest.approx(1 + 10 * (1 - 10))  # from fold 1's w = 1, where the first call left it
+
+
+def test_a_fold_without_a_finite_loss_is_never_the_best():
+    learner = line()
+    parts = split(4, 2, np.random.default_rng(0))
+    options = {"epochs": 1, "batch_size": 4, "rng": np.random.default_rng(0)}
+
+    def examples(diverging):
+        return lambda fold: learner.place(np.full((4, 1), np.nan if fold in diverging else 1.0), np.ones((4, 1)))
+
+    result = cross_validate(learner, examples({1}), parts, **options)
+    assert result.best == 2 and weight(learner) == pytest.approx(1)
+    with pytest.raises(UserError, match=r"no fold's loss is finite \(nan, nan\)"):
+        cross_validate(learner, examples({1, 2}), parts, **options)

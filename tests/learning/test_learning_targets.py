@@ -61,6 +61,31 @@ def test_an_autoencoder_learns_its_input():
         assert outcome.accuracy is None
 
 
+def test_grey_pixels_have_no_accuracy_under_a_binary_loss():
+    learner = Learner(models.build("autoencoder", input_shape=(4,), num_classes=3), loss="binary_crossentropy")
+    assert learner.evaluate(X, LABELS).accuracy is None
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", keras.losses.CategoricalFocalCrossentropy()])
+def test_as_many_features_as_classes_make_no_autoencoder(loss):
+    learner = Learner(classifier(4), loss=loss)
+    _, targets = learner.place(X, LABELS)
+    np.testing.assert_array_equal(targets, np.eye(4)[LABELS])
+
+
+def test_one_feature_and_one_output_learn_their_labels():
+    one = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, activation="sigmoid")])
+    _, targets = Learner(one, loss="binary_crossentropy").place(X[:, :1], LABELS % 2)
+    np.testing.assert_array_equal(targets, LABELS[:, None] % 2)
+
+
+def test_told_that_labels_count_a_model_does_not_learn_its_input():
+    learner = Learner(classifier(4, "relu"), loss="mse")
+    np.testing.assert_array_equal(learner.place(X, LABELS)[1], X)
+    np.testing.assert_array_equal(learner.place(X, LABELS, from_itself=False)[1], np.eye(4)[LABELS])
+    np.testing.assert_array_equal(Learner(classifier(4), loss="mse").place(X, LABELS)[1], np.eye(4)[LABELS])
+
+
 def test_a_regression_takes_its_targets_flat():
     learner = Learner(classifier(1, None), loss="mse")
     expected = np.mean((np.asarray(learner.model(X))[:, 0] - X[:, 0]) ** 2)
