@@ -135,8 +135,9 @@ def train(
 def in_process(config: Config, client_app: App, parent: Path = Path("runs"), quiet: bool = True) -> RunFolder:
     """A run with all clients in this process, one after the other: for notebooks and breakpoints. No port, no process.
 
-    `client_app` is client.py's `app`, or any function of (message, context) around it that returns the reply. It cannot
-    be interrupted, so `round_timeout` does nothing here, and all runs of a process have one `threads_per_client`.
+    `client_app` is client.py's `app`, or any function of (message, context) around it that returns the reply. Clients
+    work one after the other and are waited for, so `round_timeout` does nothing here. All runs of a process have one
+    `threads_per_client`.
     """
     from fedkeras.runtime.local import LocalGrid
 
@@ -174,6 +175,7 @@ def listening(config: Config, run_config: dict) -> Grid:
     """The gRPC grid of this run or of another app's; `run_config` is what clients are told. Raises UserError."""
     from fedkeras.runtime.access import access_of_server
     from fedkeras.runtime.grpc_grid import GrpcGrid
+    from fedkeras.runtime.spawn import shareable
 
     return GrpcGrid(
         config.host,
@@ -183,6 +185,7 @@ def listening(config: Config, run_config: dict) -> Grid:
         access=access_of_server(config),
         reconnect_grace=config.reconnect_grace,
         max_message_bytes=config.max_message_mb * 1_000_000,
+        shareable=shareable(config),
     )
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from data.row_file import write_rows
 
 log = logging.getLogger("fedkeras.data")
 Arrays = dict[str, np.ndarray]
+STALE_SECONDS = 24 * 3600.0
 _warned: set[Path] = set()
 
 
@@ -103,6 +105,7 @@ def _write(entry: Path, arrays: Arrays) -> None:
 def _appear(entry: Path, fill: Callable[[Path], None]) -> None:
     """Make the folder `entry`, with what `fill` puts there, by one rename."""
     entry.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(entry.parent)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
     try:
         fill(new)
@@ -112,6 +115,14 @@ def _appear(entry: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(new, ignore_errors=True)
         if not (isinstance(error, OSError) and entry.is_dir()):  # else another process has put the same there
             raise
+
+
+def _sweep(where: Path) -> None:
+    """Remove what processes that were killed in the middle have left. Nobody else's work is a day old."""
+    for old in where.glob(".new-*"):
+        with contextlib.suppress(OSError):  # another process has just done so
+            if time.time() - old.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager

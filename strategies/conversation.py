@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 
 from strategies.arrays import payload
 from strategies.checks import one_line
-from strategies.exchange import POLL_SECONDS
+from strategies.exchange import POLL_SECONDS, deadline_of
 
 Tag = Hashable
 
@@ -37,7 +37,7 @@ class Conversation:
         """Send the same content to some clients; those that have failed are passed over."""
         cids = [cid for cid in cids if cid not in self.failures]
         messages = [Message(content, self._nodes[cid], action) for cid in cids]
-        deadline = time.monotonic() + self._timeout
+        deadline = deadline_of(self._grid, self._timeout)
         for cid, message_id in zip(cids, self._grid.push_messages(messages), strict=True):
             self._sent[message_id] = cid, tag, deadline
             self.down[cid] += payload(content)

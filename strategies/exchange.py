@@ -1,14 +1,20 @@
 """Sending a round's messages and taking the replies: as they arrive, then in the order of cid."""
 
+import contextlib
+import logging
+import math
 import pickle
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from strategies.arrays import payload
+
+log = logging.getLogger("fedkeras")
 
 HELD_IN_MEMORY = 64 << 20
 """Bytes of replies that came before their turn and wait in memory; further ones wait in a temporary file."""
@@ -22,7 +28,7 @@ def exchange(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterato
 
     The messages are on their way when this returns, before the first reply is asked for.
     """
-    deadline = time.monotonic() + timeout
+    deadline = deadline_of(grid, timeout)
     message_ids = set(grid.push_messages(messages))
     wait = getattr(grid, "wait_for_replies", None)
 
@@ -41,6 +47,11 @@ def exchange(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterato
             grid.abandon(message_ids)
 
     return replies()
+
+
+def deadline_of(grid: Grid, timeout: float) -> float:
+    """The time after which no reply is waited for; none on a grid that runs the clients itself, one after the other."""
+    return math.inf if getattr(grid, "patient", False) else time.monotonic() + timeout
 
 
 def in_order(replies: Iterable[tuple[int, Message | None]], cids: Iterable[int]) -> Iterator[tuple[int, Message]]:
@@ -74,13 +85,10 @@ class Waiting:
     def put(self, cid: int, reply: Message | None) -> None:
         """Keep a reply, or None for a client that failed."""
         size = _size(reply)
-        if size and self._held + size > self._limit:
-            spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and with it removed, when taken
-            pickle.dump(reply, spool, pickle.HIGHEST_PROTOCOL)
-            self._replies[cid] = (0, None, spool)
-        else:
+        spool = _spooled(reply) if size and self._held + size > self._limit else None
+        if spool is None:
             self._held += size
-            self._replies[cid] = (size, reply, None)
+        self._replies[cid] = (size, reply, None) if spool is None else (0, None, spool)
 
     def take(self, cid: int) -> Message | None:
         """Give a reply back and forget it."""
@@ -91,6 +99,19 @@ class Waiting:
         with spool:
             spool.seek(0)
             return pickle.load(spool)
+
+
+def _spooled(reply: Message) -> BinaryIO | None:
+    """The reply in a temporary file, which closing removes; None where the disk has no room."""
+    try:
+        with contextlib.ExitStack() as closing:
+            spool = closing.enter_context(tempfile.TemporaryFile())
+            pickle.dump(reply, spool, pickle.HIGHEST_PROTOCOL)
+            closing.pop_all()
+            return spool
+    except OSError as error:
+        log.warning("a reply that came early stays in memory: %s", error)
+        return None
 
 
 def _size(reply: Message | None) -> int:

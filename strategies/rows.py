@@ -23,6 +23,8 @@ def row(
 ) -> dict:
     """One line of history.csv. `traffic`: bytes up and down."""
     values = {column(name): value for name, value in metrics.items()}
+    if "num_examples" in values:
+        values["num_examples"] = int(values["num_examples"])  # a client may count in whole floats
     carried = dict(zip(BYTES, traffic, strict=True)) if traffic else {}
     return {"round": server_round, "phase": phase, "client": client, "num_examples": 0, **values, **carried}
 

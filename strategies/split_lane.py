@@ -9,7 +9,7 @@ always, whatever arrives first: a client sends the activations of its first k ba
 when it has updated M1 by batch b.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -73,14 +73,15 @@ class Step(NamedTuple):
     batch: int
 
 
-def schedule(batches: int, in_flight: int) -> list[Step]:
-    """The order of one client's steps, without END."""
-    steps = [Step("F", batch) for batch in range(min(in_flight, batches))]
+def schedule(batches: int, in_flight: int) -> Iterator[Step]:
+    """The order of one client's steps. No list: how many there are is what the client says."""
+    for batch in range(min(in_flight, batches)):
+        yield Step("F", batch)
     for batch in range(batches):
-        steps.append(Step("U", batch))
+        yield Step("U", batch)
         if batch + in_flight < batches:
-            steps.append(Step("F", batch + in_flight))
-    return steps
+            yield Step("F", batch + in_flight)
+    yield Step("END", batches - 1)
 
 
 class Lane:
@@ -91,7 +92,9 @@ class Lane:
         self.weights: ArrayRecord | None = None
         self.metrics: Mapping[str, float] = {}
         self._talk, self._middle, self._config, self._tell, self._in_flight = talk, middle, config, tell, k
-        self._steps: list[Step] = []
+        self.next: Step | None = None
+        """The step that comes next; None before the start and after the end."""
+        self._steps: Iterator[Step] = iter(())
         self._first: RecordDict | None = None
         self._like: ArrayRecord | None = None
 
@@ -99,11 +102,6 @@ class Lane:
     def done(self) -> bool:
         """True if the client has come to its end well."""
         return self.weights is not None
-
-    @property
-    def next(self) -> Step | None:
-        """The step that comes next; None before the start and after the end."""
-        return self._steps[0] if self._steps else None
 
     @property
     def awaited(self) -> Hashable:
@@ -124,7 +122,8 @@ class Lane:
         self.examples, self._first, self._like = examples(message.content), message.content, like
         per_epoch = -(-self.examples // self._config.batch_size)
         self.batches = per_epoch * self._config.local_epochs
-        self._steps = [*schedule(self.batches, self._in_flight), Step("END", self.batches - 1)]
+        self._steps = schedule(self.batches, self._in_flight)
+        self.next = next(self._steps)
         self._middle.begin(self.cid, server_round, replica)
 
     def work(self) -> None:
@@ -141,10 +140,10 @@ class Lane:
         """Do the next step with the reply that it awaited."""
         content = message.content if message else self._first if self.needs_no_reply else None
         if content is None or self.cid in self._talk.failures:
-            self._steps = []
+            self.next = None
             return
-        kind, batch = self._steps.pop(0)
-        if not self._steps or self.next.batch >= self._in_flight or self.next.kind != "F":
+        (kind, batch), self.next = self.next, next(self._steps, None)
+        if self.next is None or self.next.batch >= self._in_flight or self.next.kind != "F":
             self._first = None  # the activations in it have been worked on, or are being so
         try:
             if kind == "F":
@@ -158,7 +157,7 @@ class Lane:
                 self._finish(message)
         except ValueError as error:
             self._talk.fail(self.cid, str(error))
-            self._steps = []
+            self.next = None
 
     def _size(self, batch: int) -> int:
         first = batch % (self.batches // self._config.local_epochs) * self._config.batch_size

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import sys
 from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 
 
 class Budget:
@@ -44,6 +45,62 @@ class Budget:
             if not turn.done():  # else whoever waited is gone
                 self._used += count
                 turn.set_result(None)
+
+
+class Share:
+    """What one message after the other takes of a Budget: given back when it is whole, or after `seconds`.
+
+    Whoever sends slower than that goes on beside the others, for they would wait for nothing else.
+    """
+
+    def __init__(self, budget: Budget, seconds: float) -> None:
+        self._budget, self._seconds = budget, seconds
+        self._count, self._timer = 0, None
+
+    async def take(self, count: int) -> None:
+        """Wait until `count` bytes are free."""
+        await self._budget.take(count)
+        self._count = count
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.give_back)
+
+    def give_back(self) -> None:
+        """Free what was taken, if it is not free yet."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._budget.give_back(self._count)
+
+
+class Slots:
+    """So many may write at once; one that waits longer than `seconds` for its peer to read holds nobody up any more."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._free, self._seconds = asyncio.Semaphore(count), seconds
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[Callable[[], contextlib.AbstractContextManager]]:
+        """Hold a slot meanwhile. Gives a context for each single write, which is what may take too long."""
+        await self._free.acquire()
+        held = True
+
+        def release() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._free.release()
+
+        @contextlib.contextmanager
+        def one_write() -> Iterator[None]:
+            timer = asyncio.get_running_loop().call_later(self._seconds, release)
+            try:
+                yield
+            finally:
+                timer.cancel()
+
+        try:
+            yield one_write
+        finally:
+            release()
 
 
 def release_free_memory() -> None:

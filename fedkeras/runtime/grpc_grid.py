@@ -43,7 +43,8 @@ class GrpcGrid(OwnGrid):
 
     `run_config` is what clients are told of the run; cids from 0 to num_partitions - 1 may join, if they show what
     `access` demands. A client that loses its connection has `reconnect_grace` seconds to come back. Messages of up to
-    `max_message_bytes` are taken. Raises UserError where access is not as it should be.
+    `max_message_bytes` are sent and taken. `shareable`: several processes may share partitions (`--shared`). Raises
+    UserError where access is not as it should be.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class GrpcGrid(OwnGrid):
         access: Access = Access(),  # noqa: B008 - frozen
         reconnect_grace: float = 30.0,
         max_message_bytes: int = wire.MAX_MESSAGE_BYTES,
+        shareable: bool = True,
     ) -> None:
         super().__init__(run_id)
         tls.require_encryption_to_listen(host, access)
@@ -64,8 +66,9 @@ class GrpcGrid(OwnGrid):
         self._sessions = Sessions(reconnect_grace, self._nobody_answers)
         self._service = Service(
             self._sessions, Lock(access.passphrase), num_partitions, run_config, run_id, self._take, max_message_bytes,
-            _capacity(),
+            _capacity(), shareable,
         )  # fmt: skip
+        self._max_message_bytes = max_message_bytes
         self._goodbye = Goodbye(over=True, reason="the server stopped before the run was finished")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fedkeras-grpc", daemon=True)
@@ -130,7 +133,10 @@ class GrpcGrid(OwnGrid):
         return {node_id_of(cid): cid for cid in self._sessions.cids()}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue messages for their nodes. One to a node that is not connected is answered with an error at once."""
+        """Queue messages for their nodes. One to a node that is not connected is answered with an error at once.
+
+        Raises RunFailed for one that is too large.
+        """
         message_ids, encoded = [], {}
         for message in messages:
             message_ids.append(self._register(message))
@@ -139,6 +145,9 @@ class GrpcGrid(OwnGrid):
                 encoded[id(content)] = encode_content(content), content  # kept, so that its id is not used again
             cid = cid_of(message.metadata.dst_node_id)
             outgoing = wire.encode(message, cid, encoded[id(content)][0])
+            if (size := outgoing[0].payload_bytes) > self._max_message_bytes:
+                most = self._max_message_bytes / 1e6
+                raise RunFailed(f"a message has {size / 1e6:.3g} MB, {most:.3g} are allowed: give --max-message-mb")
             self._loop.call_soon_threadsafe(self._send, cid, message_ids[-1], outgoing)
         return message_ids
 

@@ -11,7 +11,12 @@ from fedkeras.runtime.own_grid import OwnGrid
 
 
 class LocalGrid(OwnGrid):
-    """Runs `app` for each message when its reply is asked for. Arrays are handed over, not copied: they are bytes."""
+    """Runs `app` for each message when its reply is asked for. Arrays are handed over, not copied: they are bytes.
+
+    Nobody is late here: a client works while it is waited for, and those after it have not begun.
+    """
+
+    patient = True
 
     def __init__(self, app: App, num_partitions: int, run_config: Mapping, node_config: Mapping | None = None) -> None:
         super().__init__()

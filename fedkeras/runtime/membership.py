@@ -19,7 +19,7 @@ from fedkeras.runtime import handshake, tls, wire
 from fedkeras.runtime.access import Access
 from fedkeras.runtime.assembler import Assembler
 from fedkeras.runtime.content import WireError
-from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello, Welcome
+from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello, Settled, Welcome
 from fedkeras.runtime.link import Link, NeedsPassphrase, RunOver, Unreachable
 from fedkeras.runtime.passphrase import ask_passphrase
 from fedkeras.runtime.tls_diagnosis import diagnose
@@ -92,17 +92,23 @@ class Membership:
                 )
             if isinstance(item, Welcome):
                 return item
-            if item[0].message_id in self._held:  # else nobody waits for it any more
+            if item[0].message_id in self._held:
                 return item
+            self._rid_of(item[0].message_id)  # nobody waits for it any more
 
     def reply(self, message_id: str, outgoing: wire.Outgoing) -> None:
         """Send the answer to a message, now or when there is a connection again."""
         with self._lock:
             if message_id not in self._held:
                 log.warning("the server no longer waits for this answer, and it is dropped")
+                self._rid_of(message_id)
                 return
             self._replies[message_id] = outgoing
             self._link.send(wire.frames(*outgoing))
+
+    def _rid_of(self, message_id: str) -> None:
+        """Tell the server that this process is free for another message. If that is lost, the next Hello says it."""
+        self._link.send((Frame(settled=Settled(message_id=message_id)),))
 
     def leave(self, reason: str) -> None:
         """Tell the server that this client goes and why, and wait a little until that is sent."""
@@ -146,17 +152,17 @@ class Membership:
 
     def _read(self, link: Link) -> Goodbye:
         """Take what comes on one connection. Raises Unreachable when it breaks, WireError if it is no use."""
-        assembler = Assembler(keep=True)
+        assembler = Assembler(keep=True, max_bytes=link.welcome.max_message_bytes)
         for frame in link.frames():
             kind = None if isinstance(frame, memoryview) else frame.WhichOneof("content")
             if kind == "goodbye":
                 if frame.goodbye.again:
                     raise Unreachable(f"the server says: {frame.goodbye.reason}")
                 return frame.goodbye
-            self._attempts = 0  # something came of it: the next break is a new one
             if kind == "settled":
                 self._settle(frame.settled.message_id)
             elif complete := assembler.add(frame):
+                self._attempts = 0  # something came of it: the next break is a new one
                 with self._lock:
                     self._held[complete[0].message_id] = None
                 self._inbox.put(complete)

@@ -14,7 +14,7 @@ from flwr.app import Context
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.runtime import wire
 from fedkeras.runtime.access import Access
-from fedkeras.runtime.answering import App, answer, failure, new_context
+from fedkeras.runtime.answering import App, answer, describe, failure, new_context
 from fedkeras.runtime.content import WireError
 from fedkeras.runtime.federation_pb2 import Welcome
 from fedkeras.runtime.identity import SERVER_NODE_ID, be, node_id_of
@@ -57,7 +57,7 @@ def serve(
         contexts = _contexts(member.welcome, member.cids, node_config)
 
         def work() -> None:
-            prepare(list(contexts.values()))
+            _prepare(prepare, list(contexts.values()))
             _answer_all(app, member, contexts, node_config)
 
         _wait_for(work) if in_thread else work()
@@ -70,6 +70,16 @@ def serve(
         raise
     finally:
         member.close()
+
+
+def _prepare(prepare: Callable[[Sequence[Context]], None], contexts: Sequence[Context]) -> None:
+    """Whatever a user's own data or model raises before the first message ends the client with one line."""
+    try:
+        prepare(contexts)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"this client cannot begin: {describe(error)}") from error
 
 
 def _wait_for(work: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import grpc
 
 from fedkeras.runtime import wire
 from fedkeras.runtime.assembler import Assembler
-from fedkeras.runtime.budget import Budget
+from fedkeras.runtime.budget import Budget, Share, Slots
 from fedkeras.runtime.content import Altered, WireError
 from fedkeras.runtime.door import Door, Refused
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Welcome
@@ -30,7 +30,10 @@ GOODBYE_SECONDS = 2.0
 """How long a client has to take its goodbye."""
 
 STALL_SECONDS = 60.0
-"""How long a client may stop in the middle of a message."""
+"""How long a client may stop in the middle of a message, sending or reading."""
+
+SLOW_READER_SECONDS, SLOW_SENDER_SECONDS = 2.0, 15.0
+"""After how long for a frame, or for a message, a client no longer counts among those that may work at once."""
 
 QUIET_SECONDS = 5.0
 """Refusals of one address are logged this often at most."""
@@ -51,6 +54,7 @@ class Service:
         take: Take,
         max_message_bytes: int,
         capacity: int,
+        shareable: bool = True,
     ) -> None:
         self._sessions, self._door, self._lock, self._take = sessions, Door(lock), lock, take
         self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
@@ -59,7 +63,8 @@ class Service:
             "num_partitions": num_partitions,
             "run_config": json.dumps(dict(run_config)),
         }
-        self._budget, self._writing = Budget(UNDER_WAY_BYTES), asyncio.Semaphore(WRITING)
+        self._budget, self._writing = Budget(UNDER_WAY_BYTES), Slots(WRITING, SLOW_READER_SECONDS)
+        self._shareable = shareable
         self._told: dict[str, float] = {}
         self.goodbye: Goodbye | None = None
         """Once the run is over: what whoever still comes is told."""
@@ -81,7 +86,7 @@ class Service:
         wanted = [key for key in hello.held if link.session.holding.get(key)] if resumed else []
         welcome = Welcome(
             **self._about_run, mac=self._lock.own_proof(hello, challenge), session=link.session.name, resumed=resumed,
-            wanted=wanted, cids=cids,
+            wanted=wanted, cids=cids, max_message_bytes=self._max_message_bytes,
         )  # fmt: skip
         reading = asyncio.ensure_future(self._read(link, context))
         writing = asyncio.ensure_future(self._write(link, context, welcome))
@@ -107,6 +112,11 @@ class Service:
             raise Refused(
                 f"--cid {outside[0]} does not exist: the run has {self._num_partitions} partitions, "
                 f"0 to {self._num_partitions - 1} (the server's --num-partitions)"
+            )
+        if hello.shared and not self._shareable:
+            raise Refused(
+                "clients of this run keep something between two messages and cannot share partitions: "
+                "leave out --shared, and give each a --cid of its own"
             )
         if (taken := self._sessions.taken(hello)) is not None:
             raise Refused(
@@ -142,14 +152,24 @@ class Service:
             header, buffers = item
             # The same weights for the next client of this process, or for training what was just evaluated: it has them
             header.same_payload = bool(buffers) and wire.same_buffers(buffers, last)
-            async with self._writing:
+            async with self._writing.slot() as one_write:
                 for frame in wire.frames(header, () if header.same_payload else buffers):
-                    await context.write(frame)
+                    with one_write():
+                        await self._write_frame(link, context, frame)
             last = buffers or last
+
+    async def _write_frame(self, link: Link, context: grpc.aio.ServicerContext, frame: object) -> None:
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                await context.write(frame)
+        except TimeoutError:
+            self._tell(link.peer, "closing the stream of client %s, which does not read", label(link.session.cids))
+            raise
 
     async def _read(self, link: Link, context: grpc.aio.ServicerContext) -> tuple[str, bool]:
         """Take replies until the stream ends; return why it ended, and whether for good."""
-        assembler, cids, held = Assembler(max_bytes=self._max_message_bytes), link.session.cids, 0
+        assembler, cids = Assembler(max_bytes=self._max_message_bytes), link.session.cids
+        share = Share(self._budget, SLOW_SENDER_SECONDS)
         try:
             while (frame := await self._next_frame(context, assembler.missing)) is not grpc.aio.EOF:
                 if isinstance(frame, Frame) and frame.HasField("goodbye") and frame.goodbye.over:
@@ -157,14 +177,15 @@ class Service:
                 if isinstance(frame, Frame) and frame.HasField("goodbye"):
                     log.warning("client %s leaves: %s", label(cids), frame.goodbye.reason)
                     return f"it left: {frame.goodbye.reason}", True
+                if isinstance(frame, Frame) and frame.HasField("settled"):
+                    self._sessions.dropped(link.session, frame.settled.message_id)
+                    continue
                 complete = assembler.add(frame)
-                if assembler.missing and not held:
-                    await self._budget.take(assembler.missing)
-                    held = assembler.missing
+                if assembler.missing and isinstance(frame, Frame):  # the header of what is about to come
+                    await share.take(assembler.missing)
                 if complete:
                     self._accept(link, *complete)
-                    self._budget.give_back(held)
-                    held = 0
+                    share.give_back()
                 frame = complete = None  # a client's last reply is not to be kept while its next one is waited for
         except WireError as error:
             self._tell(link.peer, "closing the stream of client %s, which sent %s", label(cids), error)
@@ -174,7 +195,7 @@ class Service:
             self._tell(link.peer, "closing the stream of client %s, which stopped in mid-message", label(cids))
             return "stopped in the middle of a message", False
         finally:
-            self._budget.give_back(held)
+            share.give_back()
         return "lost its connection", False
 
     @staticmethod

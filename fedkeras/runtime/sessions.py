@@ -95,9 +95,18 @@ class Sessions:
                 line.waiting.pop(message_id, None)
                 line.returned.discard(message_id)
                 for member in line.members:
-                    if message_id in member.holding:
-                        member.holding[message_id] = None  # it still counts as held: the process may be at work on it
+                    if message_id in member.again:  # it would be sent once more, and so is not there
+                        member.again.remove(message_id)
+                        del member.holding[message_id]
+                    elif message_id in member.holding:
+                        member.holding[message_id] = None  # it counts as held until the process says: it may be at work
                         member.settle(message_id)
+
+    def dropped(self, session: Session, message_id: str) -> None:
+        """A process is rid of a message that nobody waits for, and may hold another one in its place."""
+        if message_id in session.holding and session.holding[message_id] is None:
+            del session.holding[message_id]
+            session.wake()
 
     def lost(self, link: Link, reason: str, final: bool) -> None:
         """A connection ended; unless that is final, its process may come back within the grace."""
@@ -127,6 +136,7 @@ class Sessions:
             session.expiry = None
         session.link = Link(session, peer)
         session.settled.clear()  # Welcome says it all
+        session.holding = {key: outgoing for key, outgoing in session.holding.items() if outgoing or key in hello.held}
         # What was under way when the connection broke is sent again from its beginning.
         session.again = deque(key for key, outgoing in session.holding.items() if outgoing and key not in hello.held)
         return session.link

@@ -53,7 +53,7 @@ def _start(processes: list[subprocess.Popen], config: Config, port: int) -> None
     """Start the processes and put each into the list at once, so that none is lost if the next cannot start."""
     # The server's own chain holds the authority that signed it, and names this machine (`python -m fedkeras certs`).
     given = {
-        "--server": f"{'[::1]' if config.host == '::1' else '127.0.0.1'}:{port}",
+        "--server": f"{address_here(config.host)}:{port}",
         "--data-dir": config.data_dir,
         "--app": config.app,
         "--passphrase-file": config.passphrase_file,
@@ -65,13 +65,24 @@ def _start(processes: list[subprocess.Popen], config: Config, port: int) -> None
         # With more partitions than processes, all serve all: a cohort is then never seven for one and three for the
         # other. With one each, a process needs to load its own client's data only. Another app may keep something in
         # its context.state, and in split learning a client is half-way between two messages: such processes share none.
-        shared = count < partitions and not config.app and config.split == "off" and not config.data_source
+        shared = count < partitions and not config.app and shareable(config)
         own = ",".join(str(cid) for cid in range(number, partitions, count))
         cids = ["--cid", f"0-{partitions - 1}", "--shared"] if shared else ["--cid", own]
         command = [sys.executable, str(CLIENT), *cids, *flags]
         # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         processes.append(subprocess.Popen(command, start_new_session=True, **quiet))
+
+
+def shareable(config: Config) -> bool:
+    """Whether a message may go to any of several processes: not in split learning or server-led training."""
+    return config.split == "off" and not config.data_source and not config.collect_only
+
+
+def address_here(host: str) -> str:
+    """Where a server that listens on `host` is found from this machine."""
+    here = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{here}]" if ":" in here else here
 
 
 @contextlib.contextmanager

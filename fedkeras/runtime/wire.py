@@ -14,7 +14,7 @@ from fedkeras.runtime.content import Content, WireError, decode_content, encode_
 from fedkeras.runtime.federation_pb2 import Frame, Header
 
 METHOD = "/fedkeras.Federation/Join"
-PROTOCOL = 3
+PROTOCOL = 4
 CHUNK_BYTES = 2 << 20
 MAX_FRAME_BYTES = 4 << 20
 """gRPC's limit for one frame; only a Header of a model with very many arrays comes near it."""

@@ -115,3 +115,14 @@ def test_without_locks_the_slower_one_takes_what_is_there(own_cache: Path) -> No
 
     assert isinstance(cached("set", "key", build)["x"], np.memmap)
     assert [path.name for path in own_cache.iterdir() if path.is_dir()] == ["set-key"]
+
+
+def test_what_a_killed_process_left_is_removed_a_day_later(own_cache: Path) -> None:
+    old, young = (own_cache / f".new-{name}" for name in ("old", "young"))
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "x.npy").write_bytes(b"half")
+    yesterday = time.time() - 25 * 3600
+    os.utime(old, (yesterday, yesterday))
+    cached("set", "key", lambda: {"x": np.arange(3)})
+    assert young.is_dir() and not old.exists()

@@ -178,3 +178,11 @@ def test_what_only_clients_can_find_wrong_ends_the_run_soon(start: Starter, flag
     assert "Traceback" not in server.err
     assert "to come back" not in (start.run_folder() / "run.log").read_text(), "who has said goodbye is not waited for"
     assert server.err.splitlines()[-1].startswith(("server.py: ", "client.py: "))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("10.1.2.3", "10.1.2.3")],
+)
+def test_spawned_clients_go_where_the_server_listens(host: str, address: str) -> None:
+    assert spawn.address_here(host) == address

@@ -1,5 +1,6 @@
 """Processes that share partitions (`--shared`): whoever is free takes the next message, and one may die."""
 
+import asyncio
 import time
 from collections import Counter
 
@@ -8,8 +9,11 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from processes import Process, Starter, until
 
+from fedkeras.runtime.federation_pb2 import Header, Hello
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.identity import cid_of
+from fedkeras.runtime.session import IN_FLIGHT, Link
+from fedkeras.runtime.sessions import Sessions
 
 CIDS = "0,1,2,3,4,5,6,7"
 
@@ -80,3 +84,45 @@ def test_weights_that_a_process_has_already_are_not_sent_again(start: Starter, g
         echoed = [reply.content["arrays"] for reply in replies if "arrays" in reply.content]
         assert len(echoed) == 8
         assert all(record == weights for record in echoed)
+
+
+def test_stragglers_that_are_given_up_do_not_use_a_process_up(start: Starter, grid: GrpcGrid, question) -> None:
+    """As many time-outs as a process may hold messages, at work and not begun: afterwards it is as free as before."""
+    member = start.toy(grid.address, CIDS, "--shared")
+    member.said("joined")
+    for _ in range(2):
+        late = [question(cid, "pid", seconds=0.5) for cid in range(3)]
+        assert list(grid.send_and_receive(late, timeout=0.2)) == []
+        (reply,) = grid.send_and_receive([question(5, "pid", seconds=0.0)], timeout=20)
+        assert reply.content["config"]["pid"] == member.popen.pid
+
+
+def test_what_was_given_up_during_a_break_does_not_count_afterwards() -> None:
+    """A message of which the process knows nothing, since the connection broke under way, is not held by it."""
+    sessions = Sessions(30.0, lambda *_: None)
+    hello = Hello(cids=[0, 1], shared=True)
+    link, _ = sessions.join(hello, (0, 1), "here")
+    for name in ("a", "b", "c"):
+        sessions.put(0, name, (Header(message_id=name), []))
+    held = [link.session.give()[0].message_id for _ in range(IN_FLIGHT)]
+    assert held == ["a", "b"] and link.session.give() is None
+
+    async def break_and_return() -> Link:
+        sessions.lost(link, "lost its connection", final=False)
+        sessions.forget(["a", "b"])
+        return sessions.join(Hello(cids=[0, 1], shared=True, session=link.session.name, held=["a"]), (0, 1), "here")[0]
+
+    again = asyncio.run(break_and_return())
+    assert again.session.holding == {"a": None}, "the process may be at work on a, and b is gone"
+    assert again.session.give()[0].message_id == "c" and again.session.give() is None
+    sessions.dropped(again.session, "a")
+    sessions.put(0, "d", (Header(message_id="d"), []))
+    assert again.session.give()[0].message_id == "d"
+
+
+def test_a_run_whose_clients_keep_something_takes_no_pools(start: Starter) -> None:
+    server, address = start.server("--split", "shared", "--num-partitions", 2)
+    client = start.client(address, "0-1", "--shared")
+    assert client.ended(60) == 2
+    assert "cannot share partitions: leave out --shared" in client.err
+    assert server.popen.poll() is None

@@ -147,3 +147,27 @@ def test_replies_that_came_while_nobody_asked_count_although_the_time_is_up():
     replies = exchange(grid, questions(0, 1, 2), 0.05)
     time.sleep(0.1)
     assert cids_of(replies) == [0, 1, 2]
+
+
+def test_clients_in_this_process_are_never_late():
+    """They work one after the other: the last has not begun when the time for one is over."""
+
+    def slow(message, context):
+        time.sleep(0.05)
+        return Message(RecordDict(), reply_to=message)
+
+    grid = LocalGrid(slow, 4, {})
+    asked = [Message(RecordDict(), node_id, "query.x") for node_id in grid.get_node_ids()]
+    assert len(list(exchange(grid, asked, timeout=0.01))) == 4
+
+
+def test_a_disk_that_is_full_loses_no_reply(monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    waiting, replies = Waiting(limit=1), answers(0, 1)
+    for cid, message in replies.items():
+        waiting.put(cid, message)
+    assert [waiting.take(cid) for cid in replies] == list(replies.values())
+    assert "stays in memory: [Errno 28] No space left" in caplog.text

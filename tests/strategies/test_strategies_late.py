@@ -13,7 +13,9 @@ START = floats(w=[0, 10])
 
 
 class OnThreads(LocalGrid):
-    """A LocalGrid whose clients work at the same time, each on one message after the other."""
+    """A LocalGrid whose clients work at the same time, each on one message after the other, and may be late."""
+
+    patient = False
 
     def __init__(self, app, num_partitions):
         super().__init__(app, num_partitions, {})

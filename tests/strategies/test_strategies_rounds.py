@@ -405,3 +405,16 @@ def test_flowers_strategies_take_all_they_see():
     strategy = strategies.load("fedadam", {"eta": 0.5})
     assert (strategy.fraction_train, strategy.min_train_nodes, strategy.min_available_nodes) == (1.0, 1, 1)
     assert strategy.eta == 0.5
+
+
+def test_a_client_that_counts_in_whole_floats_leaves_whole_numbers():
+    """history.csv is read with whole numbers of examples."""
+
+    def floating(message, context):
+        answered = ToyClients()(message, context)
+        for metrics in answered.content.metric_records.values():
+            metrics["num-examples"] = float(metrics["num-examples"])
+        return answered
+
+    _, [outcome] = federate(fedavg(), floating, START)
+    assert {type(row["num_examples"]) for row in outcome.rows} == {int}

@@ -12,7 +12,7 @@ from strategies.cohort import CohortGrid
 from strategies.nodes import Nodes
 from strategies.resting import Rests
 from strategies.split import run_split
-from strategies.split_lane import Step, schedule
+from strategies.split_lane import schedule
 
 START = floats(m1=[1.0], m2=[10.0], m3=[100.0])
 ONE = 128 + 4
@@ -36,7 +36,7 @@ class ToyMiddle:
 
     def forward(self, cid, batch, content, examples):
         self.log.append((f"F{batch}", cid))
-        if view(content["batch"]["x"]).shape != (examples,):
+        if "batch" not in content or view(content["batch"]["x"]).shape != (examples,):
             raise ValueError(f"batch {batch} is not of {examples} examples")
         return RecordDict({"batch": record(floats(x=[0.0]))}), 0.0
 
@@ -108,9 +108,10 @@ def run(clients, grid=None, middle=None, rests=None, **fields):
 
 
 def test_the_order_of_steps():
-    assert schedule(3, 1) == [Step(*s) for s in [("F", 0), ("U", 0), ("F", 1), ("U", 1), ("F", 2), ("U", 2)]]
-    assert schedule(3, 2) == [Step(*s) for s in [("F", 0), ("F", 1), ("U", 0), ("F", 2), ("U", 1), ("U", 2)]]
-    assert schedule(1, 3) == [Step("F", 0), Step("U", 0)]
+    end = ("END", 2)
+    assert list(schedule(3, 1)) == [("F", 0), ("U", 0), ("F", 1), ("U", 1), ("F", 2), ("U", 2), end]
+    assert list(schedule(3, 2)) == [("F", 0), ("F", 1), ("U", 0), ("F", 2), ("U", 1), ("U", 2), end]
+    assert list(schedule(1, 3)) == [("F", 0), ("U", 0), ("END", 0)]
 
 
 # By hand: client N gives N + 1 gradients of N + 1, so 1, 4 and 9; examples are 2, 4 and 6.
@@ -199,6 +200,7 @@ SPOILED = {
     "too few activations": ("start", lambda c: RecordDict({**c, "batch": record(floats(x=[1.0]))}), "of 2 examples"),
     "no count of examples": ("start", lambda c: RecordDict({"batch": c["batch"]}), "0 metric records"),
     "no examples": ("start", with_examples(0), "says it has 0 examples"),
+    "examples without an end": ("start", with_examples(10**12), "batch 2 is not of 2 examples"),
     "other examples at the end": ("backward", with_examples(40), "had 4 examples and has 40 at the end"),
     "a metric in the place of a column": ("backward", with_metric("bytes-up"), "the name of a column of history.csv"),
     "other weights": ("backward", with_weights(m1=[1.0], m2=[1.0]), "other arrays than it was given"),

@@ -126,7 +126,9 @@ class ArrivingIn(LocalGrid):
 
 
 class Silent(LocalGrid):
-    """A LocalGrid on which some clients never answer."""
+    """A LocalGrid on which some clients never answer, so it does not wait for ever."""
+
+    patient = False
 
     def __init__(self, app: Callable, num_partitions: int, silent: Iterable[int]) -> None:
         super().__init__(app, num_partitions, {})
