@@ -1,11 +1,12 @@
 """A conversation with many clients at once, to each by a script of its own: what is handed out before the rounds.
 
 A script is a generator: it yields what is to be said next (`Ask`) and is given the client's answer. All scripts go on
-side by side, in one thread. A client whose script raises Refused, who answers with an error or not in time, has failed;
-the others go on.
+side by side, in one thread. A client whose script raises, who answers with an error or not in time, has failed; the
+others go on. `talk` waits for all; `Talks` may be left under way, and listened to again later.
 """
 
 import time
+import traceback
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,6 +14,7 @@ from typing import TypeVar
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedkeras.errors import UserError
 from strategies.arrays import payload
 from strategies.checks import one_line
 from strategies.exchange import POLL_SECONDS
@@ -49,14 +51,12 @@ def talk(
 
     Returns what the scripts returned, and why the other clients failed, both in the order of cid.
     """
-    talks = _Talks(grid, cohort, timeout)
+    talks = Talks(grid, timeout)
     for cid in sorted(cohort):
-        talks.lines[cid] = _Line(script(cid))
-    for cid in sorted(cohort):
-        talks.go_on(cid, None)
-    while talks.under_way:
+        talks.begin(cid, cohort[cid], script(cid))
+    while talks.with_whom():
         talks.listen()
-    return dict(sorted(talks.results.items())), dict(sorted(talks.failures.items()))
+    return talks.ended()
 
 
 @dataclass
@@ -69,26 +69,70 @@ class _Line:
     sent: set[str] = field(default_factory=set)
 
 
-class _Talks:
-    def __init__(self, grid: Grid, cohort: Mapping[int, int], timeout: float) -> None:
-        self._grid, self._nodes, self._timeout = grid, dict(cohort), timeout
-        self.lines: dict[int, _Line] = {}
-        self.results: dict[int, object] = {}
-        self.failures: dict[int, str] = {}
-        self.under_way: dict[str, tuple[int, int, float]] = {}  # message id: cid, bytes, deadline
+class Talks:
+    """Conversations, each begun when it is wanted; `timeout` are seconds for an answer."""
 
-    def go_on(self, cid: int, answer: RecordDict | None) -> None:
+    def __init__(self, grid: Grid, timeout: float) -> None:
+        self._grid, self._timeout = grid, timeout
+        self._nodes: dict[int, int] = {}
+        self._lines: dict[int, _Line] = {}
+        self._results: dict[int, object] = {}
+        self._failures: dict[int, str] = {}
+        self._under_way: dict[str, tuple[int, int, float]] = {}  # message id: cid, bytes, deadline
+
+    def begin(self, cid: int, node_id: int, script: Script) -> None:
+        """Go through a script with a client with whom none is under way."""
+        self._nodes[cid], self._lines[cid] = node_id, _Line(script)
+        self._go_on(cid, None)
+
+    def with_whom(self) -> set[int]:
+        """The clients whose answer is waited for."""
+        return {cid for cid, _, _ in self._under_way.values()}
+
+    def ended(self) -> tuple[dict[int, object], dict[int, str]]:
+        """What scripts have returned, and why others failed, in the order of cid; of each script told once."""
+        over = dict(sorted(self._results.items())), dict(sorted(self._failures.items()))
+        self._results, self._failures = {}, {}
+        return over
+
+    def listen(self, seconds: float = float("inf")) -> bool:
+        """Take the replies that are there, waiting `seconds` for one, or until an answer is late; True if any came."""
+        earliest = min(deadline for _, _, deadline in self._under_way.values())
+        replies = self._replies(max(0.0, min(seconds, earliest - time.monotonic())))
+        for reply in replies:
+            message_id = reply.metadata.reply_to_message_id
+            if message_id not in self._under_way:  # its client has failed meanwhile
+                continue
+            cid, _, _ = self._under_way.pop(message_id)
+            line = self._lines[cid]
+            line.sent.discard(message_id)
+            if reply.has_error():
+                self._fail(cid, reply.error.reason or f"error {reply.error.code}")
+            elif line.awaited == message_id:
+                self._go_on(cid, reply.content)
+        now = time.monotonic()
+        for cid in {cid for cid, _, deadline in self._under_way.values() if deadline <= now}:
+            self._fail(cid, f"no answer within {self._timeout:g} s")
+        for cid, line in self._lines.items():
+            if line.paused and len(line.sent) < AHEAD and (not line.sent or self._bytes() <= UNDER_WAY):
+                self._go_on(cid, None)
+        return bool(replies)
+
+    def _go_on(self, cid: int, answer: RecordDict | None) -> None:
         """Let a script say what it has to say, until it must wait."""
-        line = self.lines[cid]
+        line = self._lines[cid]
         line.awaited, line.paused = "", False
         while True:
             try:
                 ask = line.script.send(answer)
             except StopIteration as end:
-                self.results[cid] = end.value
+                self._results[cid] = end.value
                 return
             except Refused as error:
-                self.fail(cid, str(error))
+                self._fail(cid, str(error))
+                return
+            except Exception as error:  # noqa: BLE001 - an answer that nobody thought of is its client's failure
+                self._fail(cid, _told(error))
                 return
             message_id = self._send(cid, ask)
             if ask.wait:
@@ -99,53 +143,40 @@ class _Talks:
                 return
             answer = None
 
-    def listen(self) -> None:
-        """Take the replies that are there, waiting for one or for the next deadline."""
-        earliest = min(deadline for _, _, deadline in self.under_way.values())
-        for reply in self._replies(max(0.0, earliest - time.monotonic())):
-            message_id = reply.metadata.reply_to_message_id
-            if message_id not in self.under_way:  # its client has failed meanwhile
-                continue
-            cid, _, _ = self.under_way.pop(message_id)
-            line = self.lines[cid]
-            line.sent.discard(message_id)
-            if reply.has_error():
-                self.fail(cid, reply.error.reason or f"error {reply.error.code}")
-            elif line.awaited == message_id:
-                self.go_on(cid, reply.content)
-        now = time.monotonic()
-        for cid in {cid for cid, _, deadline in self.under_way.values() if deadline <= now}:
-            self.fail(cid, f"no answer within {self._timeout:g} s")
-        for cid, line in self.lines.items():
-            if line.paused and len(line.sent) < AHEAD and (not line.sent or self._bytes() <= UNDER_WAY):
-                self.go_on(cid, None)
-
-    def fail(self, cid: int, reason: str) -> None:
-        line = self.lines[cid]
-        self.failures.setdefault(cid, one_line(reason) or "an error without a word")
+    def _fail(self, cid: int, reason: str) -> None:
+        line = self._lines[cid]
+        self._failures.setdefault(cid, one_line(reason) or "an error without a word")
         line.paused, line.awaited = False, ""
         for message_id in line.sent:
-            self.under_way.pop(message_id, None)
+            self._under_way.pop(message_id, None)
         if line.sent and hasattr(self._grid, "abandon"):
             self._grid.abandon(list(line.sent))
         line.sent.clear()
         line.script.close()
 
     def _bytes(self) -> int:
-        return sum(size for _, size, _ in self.under_way.values())
+        return sum(size for _, size, _ in self._under_way.values())
 
     def _send(self, cid: int, ask: Ask) -> str:
         message = Message(ask.content, self._nodes[cid], ask.action)
         (message_id,) = self._grid.push_messages([message])
-        self.under_way[message_id] = cid, payload(ask.content), time.monotonic() + self._timeout
-        self.lines[cid].sent.add(message_id)
+        self._under_way[message_id] = cid, payload(ask.content), time.monotonic() + self._timeout
+        self._lines[cid].sent.add(message_id)
         return message_id
 
     def _replies(self, timeout: float) -> list[Message]:
         wait = getattr(self._grid, "wait_for_replies", None)
         if wait:
-            return wait(list(self.under_way), timeout)
+            return wait(list(self._under_way), timeout)
         deadline = time.monotonic() + timeout
-        while not (replies := list(self._grid.pull_messages(list(self.under_way)))) and time.monotonic() < deadline:
+        while not (replies := list(self._grid.pull_messages(list(self._under_way)))) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         return replies
+
+
+def _told(error: Exception) -> str:
+    """What a script raised, with the place where, unless it is meant for the user."""
+    if isinstance(error, UserError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {str(error)[:300]} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno})"

@@ -36,7 +36,7 @@ def add_means(rows: list[dict], server_round: int, phase: str, extra: MetricReco
     are added where the clients report none of that name. `seconds` is the phase's wall time on the server, not a mean;
     bytes are added up.
     """
-    clients = [line for line in rows if line["phase"] == phase and line["client"].isdigit()]
+    clients = [line for line in rows if line["phase"] == phase and line["client"] not in ("server", "all")]
     if not clients:
         return
     total = sum(line["num_examples"] for line in clients)

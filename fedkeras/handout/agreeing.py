@@ -38,7 +38,7 @@ def described_in(answer: RecordDict) -> Described:
     try:
         found = labels.from_dict(json.loads(classes)) if classes else None
         return Described(rows, _each_part(arrays), found)
-    except (ValueError, AttributeError, IndexError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise Refused(f"describes its data wrongly: {error}") from error
 
 
@@ -75,13 +75,11 @@ def check_test(test: Mapping[str, np.ndarray], agreed: Settlement) -> None:
 
 
 def _each_part(arrays: Mapping[str, np.ndarray]) -> list[Statistics]:
-    """Statistics as a client sends them, stacked. Raises ValueError, IndexError."""
-    if not arrays:
-        return []
-    return [
-        statistics.from_dict({name: array[number] for name, array in arrays.items()})
-        for number in range(len(arrays["count"]))
-    ]
+    """Statistics as a client sends them, stacked. Raises ValueError."""
+    if len({array.shape[:1] for array in arrays.values()}) > 1 or any(not array.ndim for array in arrays.values()):
+        raise ValueError("statistics are arrays of as many rows, a row a part")
+    parts = max((len(array) for array in arrays.values()), default=0)
+    return [statistics.from_dict({name: array[number] for name, array in arrays.items()}) for number in range(parts)]
 
 
 def _merged(config: Config, sent: list[list[Statistics]]) -> list[Statistics]:

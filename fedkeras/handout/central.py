@@ -22,6 +22,7 @@ from fedkeras.handout.resident import make_learner, place
 from fedkeras.handout.seat import Seat
 from fedkeras.handout.settlement import Settlement
 from fedkeras.reports import RunFolder
+from strategies.checks import one_line
 
 log = logging.getLogger("fedkeras")
 
@@ -106,14 +107,24 @@ class TableEvaluation(CentralEvaluation):
 def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> dict[str, dict]:
     """Figures by name of each folder's model.keras, tested by the normaliser beside it.
 
-    Empty without tables to test on, and where the server may not load its model file.
+    Empty without tables to test on, and where the server may not load its model file. A model that cannot be tested is
+    left out, and the log says why.
     """
     figures = {}
     # `begin` before any model is loaded: it says how many threads TensorFlow gets
     tests = isinstance(central, TableEvaluation) and central.begin()
     for name, folder in folders.items() if tests else ():
-        weights = models.get_weights(models.load(folder / "model.keras"))
-        if (metrics := central.measure(weights, settlement.load(folder))) is not None:
+        try:
+            agreed = settlement.load(folder)
+            if agreed is None:
+                raise UserError(f"there is no {folder / 'normaliser.npz'}")
+            weights = models.get_weights(models.load(folder / "model.keras"))
+            metrics = central.measure(weights, agreed)
+        except Exception as error:  # noqa: BLE001 - whatever a client's files make of Keras is no end of the run
+            said = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            log.warning("the model in %s is not tested: %s", folder, one_line(str(said)))
+            continue
+        if metrics is not None:
             figures[name] = {key: value for key, value in metrics.items() if key != "seconds"}
     return figures
 

@@ -1,6 +1,7 @@
 """The server's side of `--mode collect` and `--collect-only`: scripts that follow a training, and take what came of it.
 
-A result is confirmed only when it lies on the server's disk with the digest that the client stated.
+A result is confirmed only when it lies on the server's disk with the digest that the client stated; and what lies there
+has been collected, whatever becomes of its client afterwards.
 """
 
 import json
@@ -8,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedkeras.handout.lead import Say
@@ -23,8 +25,19 @@ MAX_STATE = 60
 MAX_CID = 10**6
 
 
-def train(cid: int, run: str, folder: Path, tell: Mapping, timeout: float, say: Say) -> Script[Result]:
-    """Let a client train, follow it, and take its result into a folder under `folder`."""
+@dataclass(frozen=True)
+class Arrived:
+    """What has been collected into `folder`: `models` by the name of the folder in it, in the order of arrival.
+
+    That name is the cid under which the model was trained; of further models of that cid, `0-2`, `0-3`.
+    """
+
+    folder: Path
+    models: dict[str, Result] = field(default_factory=dict)
+
+
+def train(cid: int, run: str, arrived: Arrived, tell: Mapping, timeout: float, say: Say) -> Script[None]:
+    """Let a client train, follow it, and take its result."""
     started = time.monotonic()
     yield ask("fit", tell, run=run)
     while True:
@@ -34,29 +47,30 @@ def train(cid: int, run: str, folder: Path, tell: Mapping, timeout: float, say: 
             result = _result(text)
             if result.cid != cid:
                 raise Refused(f"delivers the result of client {result.cid}")
-            yield from take(cid, result, folder, tell, say)
-            return result
+            yield from take(cid, result, arrived, tell, say)
+            return
         if time.monotonic() - started > timeout:
             raise Refused(f"has not trained to the end within {timeout:g} s (--round-timeout)")
 
 
-def deliver(cid: int, claim: Callable[[str], bool], folder: Path, tell: Mapping, say: Say) -> Script[list[Result]]:
-    """Take all that a client still holds; `claim(key)` is False for what another one is delivering."""
+def deliver(cid: int, claim: Callable[[str], bool], arrived: Arrived, tell: Mapping, say: Say) -> Script[int]:
+    """Take all that a client still holds, and return how many; `claim(key)` is False for what another one delivers."""
     answer = yield ask("pending", tell)
     try:
         texts = [json.dumps(each) for each in json.loads(value_of(answer, "results", str))][:MAX_RESULTS]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise Refused("sent no list of results") from error
-    taken = []
+    taken = 0
     for result in map(_result, texts):
         if claim(result.key):
-            yield from take(cid, result, folder, tell, say)
-            taken.append(result)
+            yield from take(cid, result, arrived, tell, say)
+            taken += 1
     return taken
 
 
-def take(cid: int, result: Result, folder: Path, tell: Mapping, say: Say) -> Script[None]:
-    """Take one result's files into `folder`/<its cid>, and confirm it."""
+def take(cid: int, result: Result, arrived: Arrived, tell: Mapping, say: Say) -> Script[None]:
+    """Take one result's files into a folder of `arrived`, note it there, and confirm it."""
+    folder = arrived.folder
     partial = folder / f".part-{result.key}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -77,7 +91,7 @@ def take(cid: int, result: Result, folder: Path, tell: Mapping, say: Say) -> Scr
             raise Refused("its result did not arrive as it was kept (the digest is another)")
         (partial / "result.json").write_text(json.dumps({**result.figures, "run": result.run, "cid": result.cid}))
         sync(partial / "result.json")
-        _into_place(partial, folder, result.cid)
+        arrived.models[_into_place(partial, folder, result.cid)] = result
     except OSError as error:
         raise Refused(f"its result cannot be written to {folder}: {error.strerror or error}") from error
     finally:
@@ -86,8 +100,9 @@ def take(cid: int, result: Result, folder: Path, tell: Mapping, say: Say) -> Scr
     say(cid, "delivered")
 
 
-def _into_place(partial: Path, folder: Path, cid: int) -> None:
-    """By one rename. Nothing that is there already is replaced: a client may deliver what it trained in two runs."""
+def _into_place(partial: Path, folder: Path, cid: int) -> str:
+    """Rename it, and return the new name. Nothing that is there already is replaced: a client may deliver what it has
+    trained in two runs, and two machines may each have been client 0."""
     number = 1
     while (place := folder / (str(cid) if number == 1 else f"{cid}-{number}")).exists():
         number += 1
@@ -97,6 +112,7 @@ def _into_place(partial: Path, folder: Path, cid: int) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+    return place.name
 
 
 def _result(text: str) -> Result:
@@ -108,8 +124,9 @@ def _result(text: str) -> Result:
         good = good and _is_count(result.cid, MAX_CID) and result.key.isalnum() and len(result.key) == 32
         good = good and len(result.run) <= 100 and len(result.digest) == 64
         figures = {str(name)[:40]: float(value) for name, value in list(result.figures.items())[:100]}
-        good = good and 0 < figures.get("num-examples", 0) <= MAX_EXAMPLES
-    except (ValueError, TypeError, AttributeError) as error:
+        count = figures.get("num-examples", 0.0)
+        good = good and 0 < count <= MAX_EXAMPLES and count.is_integer()
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise Refused("describes its result wrongly") from error
     if not good:
         raise Refused("describes its result wrongly")

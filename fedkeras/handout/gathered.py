@@ -11,6 +11,7 @@ from fedkeras.handout.results import Result
 from fedkeras.quietly import import_tensorflow
 from fedkeras.reports.terminal import figure
 from strategies import options_of
+from strategies.checks import one_line
 
 OWN = ("loss", "accuracy", "val-loss", "val-accuracy")
 """Figures of a client's own training that are shown."""
@@ -37,21 +38,25 @@ def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | Non
             weights[str(path)] = models.get_weights(model)
         models.set_weights(first, offline.combine(strategy, weights, list(parts.values())))
         models.save(first, out)
-    except UserError as error:
-        log.warning("there is no aggregate of the collected models: %s", error)
+    except Exception as error:  # noqa: BLE001 - whatever a client's file makes of Keras, the models have been collected
+        said = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        log.warning("there is no aggregate of the collected models: %s", one_line(str(said)))
         return None
     return sum(array.size for array in models.get_weights(first).values())
 
 
-def table(config: Config, results: Mapping[int, Result], tested: Mapping[str, Mapping], aggregated: bool) -> list[str]:
-    """What was collected as lines to print: each client's own figures, and those on the server's test set."""
+def table(config: Config, results: Mapping[str, Result], tested: Mapping[str, Mapping], aggregated: bool) -> list[str]:
+    """What was collected as lines to print: each model's own figures, and those on the server's test set.
+
+    `results` and `tested` go by the names of the models' folders.
+    """
     own = [name for name in OWN if any(name in result.figures for result in results.values())]
     central = [name for name in ("loss", "accuracy") if any(name in figures for figures in tested.values())]
     lines = [_cells("model", "examples", *own, *(f"test {name}" for name in central))]
-    for cid, result in results.items():
-        known = [figure(result.figures.get(name)) for name in own]
+    for name, result in results.items():
+        known = [figure(result.figures.get(key)) for key in own]
         count = str(int(result.figures["num-examples"]))
-        lines.append(_cells(f"client {cid}", count, *known, *_of(tested, cid, central)))
+        lines.append(_cells(f"client {name}", count, *known, *_of(tested, name, central)))
     if aggregated:
         count = str(sum(int(result.figures["num-examples"]) for result in results.values()))
         lines.append(_cells("aggregate", count, *("-" for _ in own), *_of(tested, "aggregate", central)))
@@ -59,9 +64,9 @@ def table(config: Config, results: Mapping[int, Result], tested: Mapping[str, Ma
     return ["", *lines]
 
 
-def _of(tested: Mapping[str, Mapping], name: object, central: list[str]) -> list[str]:
-    return [figure(tested.get(str(name), {}).get(key)) for key in central]
+def _of(tested: Mapping[str, Mapping], name: str, central: list[str]) -> list[str]:
+    return [figure(tested.get(name, {}).get(key)) for key in central]
 
 
 def _cells(first: str, *rest: str) -> str:
-    return f"{first:<10}" + "".join(f"{cell:>14}" for cell in rest)
+    return f"{first:<12}" + "".join(f"{cell:>14}" for cell in rest)

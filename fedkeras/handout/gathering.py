@@ -13,6 +13,7 @@ from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.handout import collecting
 from fedkeras.handout.central import measure_models, write_figures
+from fedkeras.handout.collecting import Arrived
 from fedkeras.handout.gathered import aggregate, table
 from fedkeras.handout.led_nodes import LedNodes
 from fedkeras.handout.progress import Progress
@@ -38,32 +39,32 @@ def train_and_collect(
     Returns the summary. Raises RunFailed if a client's model is missing.
     """
     run, started, progress = uuid.uuid4().hex, time.monotonic(), nodes.progress
-    results: dict[int, Result] = {}
+    arrived = Arrived(_clients(folder))
     failures: dict[int, str] = {}
-    asked: set[int] = set()
+    again: dict[int, str] = {}
     for _ in range(1 + config.max_retries):
         try:
-            cohort = {cid: node for cid, node in nodes.wait().items() if cid not in results}
+            cohort = {cid: node for cid, node in nodes.wait(again).items() if str(cid) not in arrived.models}
         except RunFailed:
-            if not results:
+            if not arrived.models:
                 raise
             break
-        asked |= set(cohort)
         with progress:
-            new, failures = talk(
+            _, again = talk(
                 grid,
                 cohort,
-                lambda cid: collecting.train(
-                    cid, run, _clients(folder), tell or {}, config.round_timeout, progress.say
-                ),
+                lambda cid: collecting.train(cid, run, arrived, tell or {}, config.round_timeout, progress.say),
                 min(config.round_timeout, TALK_SECONDS),
             )
-        results |= new
-        nodes.ask_again(failures)
-        if not failures:
+        # Whose model has come has done its part, even if it went before it heard that.
+        again = {cid: reason for cid, reason in again.items() if str(cid) not in arrived.models}
+        failures |= again
+        nodes.ask_again(again)
+        if not again:
             break
-    missing = {cid: failures.get(cid, "was not there") for cid in range(config.num_partitions) if cid not in results}
-    return _finish(config, folder, recorder, results, missing, time.monotonic() - started, central)
+    absent = [cid for cid in range(config.num_partitions) if str(cid) not in arrived.models]
+    missing = {cid: failures.get(cid, "was not there") for cid in absent}
+    return _finish(config, folder, recorder, arrived, missing, time.monotonic() - started, central)
 
 
 def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Recorder, tell: Mapping | None) -> dict:
@@ -74,7 +75,7 @@ def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Record
     if not hasattr(grid, "cids"):
         raise UserError("--collect-only needs our own runtime: `python server.py` and `python client.py --deliver`")
     started, claimed, progress = time.monotonic(), set(), Progress()
-    taken: list[Result] = []
+    arrived = Arrived(_clients(folder))
     done: set[int] = set()
     failures: dict[int, str] = {}
 
@@ -89,44 +90,37 @@ def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Record
             if not cohort:
                 time.sleep(LOOK_SECONDS)
                 continue
-            new, failures = talk(
+            new, failed = talk(
                 grid,
                 cohort,
-                lambda cid: collecting.deliver(cid, claim, _clients(folder), tell or {}, progress.say),
+                lambda cid: collecting.deliver(cid, claim, arrived, tell or {}, progress.say),
                 TALK_SECONDS,
             )
-            done |= set(new) | set(failures)
-            taken += [result for results in new.values() for result in results]
-            for cid, results in new.items():
-                progress.say(cid, f"has delivered {len(results)} results")
-    results = {result.cid: result for result in taken}
+            done |= set(new) | set(failed)
+            failures |= failed
+            for cid, count in new.items():
+                progress.say(cid, f"has delivered {count} results")
     absent = {cid: "did not come (--node-timeout)" for cid in range(config.num_partitions) if cid not in done}
-    if not taken and not failures and not absent:
+    if not arrived.models and not failures and not absent:
         raise RunFailed("no client held anything that it had trained")
-    return _finish(config, folder, recorder, results, failures | absent, time.monotonic() - started)
+    return _finish(config, folder, recorder, arrived, failures | absent, time.monotonic() - started)
 
 
 def _finish(
-    config: Config, folder: RunFolder, recorder: Recorder, results: Mapping[int, Result], missing: Mapping[int, str],
-    seconds: float, central: CentralEvaluation | None = None,
+    config: Config, folder: RunFolder, recorder: Recorder, arrived: Arrived, missing: Mapping[int, str], seconds: float,
+    central: CentralEvaluation | None = None,
 ) -> dict:  # fmt: skip
-    """The history, the aggregate and the summary of what was collected."""
+    """The history, the aggregate and the summary of what was collected, every model by the name of its folder."""
     for cid, reason in missing.items():
-        log.warning("nothing was collected from client %d: %s", cid, reason)
-    results = dict(sorted(results.items()))
-    outcome = Outcome(1, 1, asked=config.num_partitions, answered=len(results), failures=dict(missing), seconds=seconds)
-    for cid, result in results.items():
-        outcome.rows.append(row(1, "train", str(cid), _figures(result, "")))
-    add_means(outcome.rows, 1, "train", None, seconds)
-    tested = [cid for cid, result in results.items() if "val-loss" in result.figures]
-    for cid in tested:
-        outcome.rows.append(row(1, "evaluate", str(cid), _figures(results[cid], "val-")))
-    add_means(outcome.rows, 1, "evaluate", None, seconds)
-    places = {str(cid): _clients(folder) / str(cid) for cid in results}
-    parts = {
-        place / "model.keras": int(result.figures["num-examples"])
-        for place, result in zip(places.values(), results.values(), strict=True)
-    }
+        log.warning("client %d did not deliver all that it has trained: %s", cid, reason)
+    results = {name: arrived.models[name] for name in sorted(arrived.models, key=_numbers)}
+    asked = config.num_partitions
+    outcome = Outcome(1, 1, asked=asked, answered=asked - len(missing), failures=dict(missing), seconds=seconds)
+    outcome.rows += _rows("train", {name: _figures(result, "") for name, result in results.items()}, seconds)
+    tested = {name: _figures(result, "val-") for name, result in results.items() if "val-loss" in result.figures}
+    outcome.rows += _rows("evaluate", tested, seconds)
+    places = {name: arrived.folder / name for name in results}
+    parts = {places[name] / "model.keras": int(result.figures["num-examples"]) for name, result in results.items()}
     tested = measure_models(central, places)
     num_weights = aggregate(config, parts, folder.model_path) if parts else None
     if num_weights is not None:
@@ -142,10 +136,24 @@ def _finish(
     if missing:
         cid, reason = next(iter(missing.items()))
         raise RunFailed(
-            f"{len(results)} models are in {_clients(folder)}, and client {cid} is missing ({reason}); what it has "
+            f"{len(results)} models are in {arrived.folder}, and client {cid} is missing ({reason}); what it has "
             "trained it keeps: start it with --deliver, and python server.py --collect-only"
         )
     return summary
+
+
+def _rows(phase: str, figures: Mapping[str, Mapping[str, float]], seconds: float) -> list[dict]:
+    """A phase's lines of history.csv, and their means: a line a model, called as its folder is."""
+    rows = [row(1, phase, str(number), own) for number, own in enumerate(figures.values())]
+    add_means(rows, 1, phase, None, seconds)  # of the lines whose client is a number, which `0-2` is not
+    for line, name in zip(rows, figures, strict=False):
+        line["client"] = name
+    return rows
+
+
+def _numbers(name: str) -> list[int]:
+    """0, 0-2, 0-10, 1: the order of cids, and for each of them that of arrival."""
+    return [int(number) for number in name.split("-")]
 
 
 def _figures(result: Result, prefix: str) -> dict[str, float]:

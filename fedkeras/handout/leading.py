@@ -12,7 +12,16 @@ from fedkeras.reports import RunFolder
 
 
 def open_given(config: Config) -> Given | None:
-    """What is handed out, checked; None in an ordinary run. Raises UserError, for flags that make no sense too."""
+    """What is handed out, checked; None in an ordinary run. Raises UserError, for flags that make no sense too.
+
+    Called before anything in the folder of a run that is resumed has been changed.
+    """
+    if config.resume and (config.collect_only or config.mode == "collect"):
+        raise UserError(
+            f"--resume is for rounds, and {config.resume} is a run that collects. What has arrived lies in its folder "
+            "clients; what clients still hold is taken by --collect-only (and client.py --deliver); python -m fedkeras "
+            "aggregate combines model files. Or start a new run"
+        )
     if config.data_source:
         if config.split != "off":
             raise UserError("--split is not for --data-source: its clients have a part of the model each")

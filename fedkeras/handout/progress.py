@@ -58,17 +58,26 @@ class Progress:
             print(f"client {cid}: {state}", flush=True)
 
     def _render(self) -> object:
+        """A state is the client's own words: brackets in it are no markup."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("client", "state", "seconds")
         for cid in sorted(self._states):
-            table.add_row(str(cid), self._states[cid], f"{time.monotonic() - self._since[cid]:.0f}")
+            table.add_row(str(cid), Text(self._states[cid]), f"{time.monotonic() - self._since[cid]:.0f}")
         return table
 
     def _worth_a_line(self, cid: int, before: str, state: str) -> bool:
         """Not each percent, and not each epoch of a fast training."""
-        words, old = state.split(), before.split()
-        if words[-1:] == ["%"]:
-            reached = int(old[-2]) if old[-1:] == ["%"] and words[:-2] == old[:-2] else 0
-            return int(words[-2]) // STEP > reached // STEP
+        what, reached = _percents(state)
+        if reached is not None:
+            before_what, before_reached = _percents(before)
+            return reached // STEP > (before_reached or 0 if before_what == what else 0) // STEP
         return "/" not in state or time.monotonic() - self._said.get(cid, 0.0) > PAUSE
+
+
+def _percents(state: str) -> tuple[str, int | None]:
+    """`receiving data 25 %` as what is done and how far; all of it and None if it says no such thing."""
+    what, _, end = state.removesuffix(" %").rpartition(" ")
+    counts = state.endswith(" %") and end.isascii() and end.isdigit()
+    return (what, int(end)) if counts else (state, None)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from data.cache import folder
 from fedkeras.errors import UserError
+from fedkeras.handout.shelf import alive
 from fedkeras.reports.atomic import replace_file, sync
 
 FILES = ("model.keras", "epochs.csv", "log.txt", "folds.csv", "normaliser.npz", "labels.json")
@@ -38,8 +40,9 @@ def results() -> Path:
 def keep(run: str, cid: int, make: Callable[[Path], dict[str, float]]) -> Result:
     """Keep the files that `make` puts into a new folder, and the figures that it returns. Raises UserError."""
     key = uuid.uuid4().hex
-    partial = results() / f".part-{os.getpid()}-{key}"
+    partial = _partial(key)
     try:
+        _sweep()
         partial.mkdir(parents=True)
         figures = make(partial)
         paths = [partial / name for name in FILES if (partial / name).exists()]
@@ -62,7 +65,7 @@ def keep(run: str, cid: int, make: Callable[[Path], dict[str, float]]) -> Result
 def pending() -> list[Result]:
     """All results that are kept, the oldest first."""
     found = []
-    for path in results().glob("*/result.json"):
+    for path in results().glob("[!.]*/result.json"):  # a hidden folder is one that is still being filled
         with contextlib.suppress(OSError, ValueError, TypeError):
             found.append((path.stat().st_mtime, Result(**json.loads(path.read_text()))))
     return [result for _, result in sorted(found, key=lambda pair: (pair[0], pair[1].key))]
@@ -86,8 +89,30 @@ def read(result: Result, name: str, first: int, count: int) -> bytes:
 
 
 def forget(result: Result) -> None:
-    """Delete it: the server has it."""
-    shutil.rmtree(results() / result.key, ignore_errors=True)
+    """Delete it: the server has it. Killed in the midst of that, it must not come back with half of its files."""
+    partial = _partial(result.key)
+    with contextlib.suppress(OSError):
+        (results() / result.key / "result.json").unlink(missing_ok=True)
+        (results() / result.key).rename(partial)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(key: str) -> Path:
+    """The machine is in the name: several may share this folder, and know nothing of each other's processes."""
+    return results() / f".part-{platform.node()}-{os.getpid()}-{key}"
+
+
+def _sweep() -> None:
+    """Remove what killed processes have left half done; put in its place what lacked nothing but its name."""
+    for old in results().glob(f".part-{platform.node()}-*-*"):
+        pid, key = old.name.split("-")[-2:]
+        if not pid.isdecimal() or alive(int(pid)):
+            continue
+        if (old / "result.json").exists():  # the last that is written
+            with contextlib.suppress(OSError):  # another process was faster
+                old.rename(results() / key)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def digest_of(paths: list[Path]) -> str:

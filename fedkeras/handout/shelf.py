@@ -182,12 +182,15 @@ def _beside(path: Path) -> Path:
     """A name for what is not whole yet; what killed processes of the same name have left is removed."""
     for old in path.parent.glob(f".part-*-{path.name}"):
         number = old.name.split("-")[1]
-        if number.isdecimal() and not _alive(int(number)):
+        if number.isdecimal() and not alive(int(number)):
             shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
     return path.with_name(f".part-{os.getpid()}-{os.urandom(3).hex()}-{path.name}")
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """True if there is such a process, whoever's it is; and on Windows, where asking in this way would be a Ctrl-C."""
+    if os.name == "nt":
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

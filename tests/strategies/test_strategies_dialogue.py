@@ -5,7 +5,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from fedkeras.runtime.local import LocalGrid
 from strategies.arrays import record
-from strategies.dialogue import AHEAD, Ask, Refused, talk
+from strategies.dialogue import AHEAD, Ask, Refused, Talks, talk
 
 
 def content(**values):
@@ -65,6 +65,39 @@ def test_a_script_may_refuse_an_answer():
             raise Refused(f"said {answer['config']['number']}")
 
     assert Clients().talk(script) == ({0: None, 1: None}, {2: "said 0"})
+
+
+def test_an_answer_that_a_script_stumbles_over_is_its_clients_failure_and_says_where():
+    def script(cid):
+        answer = yield Ask("query.number", content(number=cid + 5))
+        return {50: 1, 70: 1}[answer["config"]["number"]]
+
+    results, failures = Clients().talk(script)
+    assert results == {0: 1, 2: 1}
+    assert list(failures) == [1] and failures[1].startswith("KeyError: 60 (test_strategies_dialogue.py:")
+
+
+def test_a_conversation_may_be_left_and_is_told_of_once():
+    def script(cid):
+        for number in (0, 1):
+            answer = yield Ask("query.number", content(number=number))
+        return answer["config"]["number"]
+
+    clients = Clients()
+    talks, node_of = Talks(clients.grid, 10.0), {cid: node for node, cid in clients.grid.cids().items()}
+    talks.begin(0, node_of[0], script(0))
+    talks.begin(2, node_of[2], script(2))
+    assert clients.heard == [] and talks.with_whom() == {0, 2} and talks.ended() == ({}, {})
+    while 0 in talks.with_whom():
+        assert talks.listen(0.0)
+    assert talks.ended() == ({0: 10}, {})
+    while talks.with_whom():
+        talks.listen(0.0)
+    assert talks.ended() == ({2: 10}, {})
+    talks.begin(1, node_of[1], script(1))
+    while talks.with_whom():
+        talks.listen(0.0)
+    assert talks.ended() == ({1: 10}, {}) and talks.ended() == ({}, {})
 
 
 def test_messages_that_are_not_waited_for_are_few_and_in_order():
