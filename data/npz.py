@@ -12,6 +12,8 @@ from fedkeras.config import Config
 from fedkeras.errors import UserError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+MOST_CLASSES = 100_000
+"""A higher label is an id, a year or a price, and not a position in a list of classes."""
 
 
 def load(config: Config) -> ArraySource:
@@ -26,6 +28,11 @@ def load(config: Config) -> ArraySource:
     is_bytes = x.dtype == np.uint8
     shape = (*x.shape[1:], 1) if x.ndim == 3 and is_bytes else x.shape[1:]
     highest = max((int(np.max(arrays[k])) for k in ("y_train", "y_test") if len(arrays[k])), default=0)
+    if highest >= MOST_CLASSES:
+        raise UserError(
+            f"{path} has the label {highest}; labels number the classes from 0, of which there may be {MOST_CLASSES}: "
+            "number them anew (np.unique with return_inverse=True)"
+        )
     return ArraySource(
         path.stem,
         (x, y),
@@ -43,12 +50,15 @@ def read_npz(path: Path) -> Arrays:
     if not path.is_file():
         raise UserError(f"{path} does not exist; give the path of an .npz file with {', '.join(KEYS)}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):  # np.save writes one array, whatever the name
+            raise ValueError("it holds a single array; np.savez writes several")
+        with content as file:
             missing = [key for key in KEYS if key not in file.files]
             if missing:
                 raise UserError(f"{path} has no {', '.join(missing)}; it holds: {', '.join(file.files) or 'nothing'}")
             arrays = {key: file[key] for key in KEYS}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path} is damaged, or no .npz file of plain arrays ({error})") from None
     if any(array.ndim == 0 for array in arrays.values()) or not len(arrays["x_train"]):
         raise UserError(f"{path} is empty: x_train must hold one example at least")

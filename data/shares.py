@@ -49,5 +49,12 @@ def divide(
     labels = np.zeros(count, np.int8) if classes is None else classes
     weights = ",".join(repr(float((share or {}).get(cid, 1.0))) for cid in cids)
     config = Config(num_partitions=len(cids), sizes=weights, seed=seed)
-    parts = sizes(labels, config) if share else iid(labels, config)
+    if not share:
+        parts = iid(labels, config)
+    else:
+        try:
+            parts = sizes(labels, config)
+        except UserError:  # it names its own flag
+            least = min(cids, key=lambda cid: share.get(cid, 1.0))
+            raise UserError(f"--share leaves client {least} none of the {count} rows; make its weight larger") from None
     return {cid: np.sort(part) for cid, part in zip(cids, parts, strict=True)}

@@ -10,7 +10,10 @@ from fedkeras.errors import UserError
 
 @dataclass(frozen=True)
 class Examples:
-    """What learning needs. x: float32, (n, *input_shape); y: int32 class numbers, (n,)."""
+    """What learning needs. x: float32, (n, *input_shape); y: int32 class numbers, (n,).
+
+    Until it is normalised x may be float64, int32 or int64 too, of numbers that float32 has not the digits for.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -71,7 +74,9 @@ class ArraySource(Source):
     """A source that holds arrays of any numeric dtype, in memory or memory-mapped.
 
     `x_train` has shape (n, ...) and `input_shape` may add a channel axis to it. Values become float32 only in the
-    examples that are asked for, so a memory-mapped uint8 file costs a client no more than its own part.
+    examples that are asked for, so a memory-mapped uint8 file costs a client no more than its own part. Those of 64-bit
+    floats, and whole numbers of 32 bits and more, do so when they are normalised: a time of 1.7e9 s is rounded to two
+    minutes in float32.
     Raises UserError where lengths or labels do not fit.
     """
 
@@ -112,7 +117,8 @@ class ArraySource(Source):
         return self._test_y
 
     def _select(self, x: np.ndarray, y: np.ndarray, which: np.ndarray | slice) -> Examples:
-        chosen = np.asarray(x[which], dtype=np.float32).reshape(-1, *self.input_shape)
+        keeps = np.result_type(x.dtype, np.float32) == np.float64
+        chosen = np.asarray(x[which], dtype=x.dtype if keeps else np.float32).reshape(-1, *self.input_shape)
         return Examples(chosen, y[which].astype(np.int32))
 
 

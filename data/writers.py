@@ -41,7 +41,8 @@ def merge(train: Iterable[tuple[str, Images]], test: Iterable[tuple[str, Images]
             repeated[part] += len(keep) - sum(keep)
             chosen[part].append((number, x[keep], y[keep]))
     arrays = {"writers": np.array(writers), "repeated": np.array([repeated["train"], repeated["test"]])}
-    same_type = np.result_type(*(x.dtype for part in chosen.values() for _, x, _ in part))
+    types = {x.dtype for part in chosen.values() for _, x, _ in part}
+    same_type = np.result_type(*types) if types else np.dtype(np.uint8)  # of no image at all, which the caller says
     for part, pieces in chosen.items():
         owners, sizes = [number for number, *_ in pieces], [len(y) for *_, y in pieces]
         arrays[f"{part}_writer"] = np.repeat(np.array(owners, dtype=np.int32), sizes)

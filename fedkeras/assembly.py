@@ -120,20 +120,28 @@ class CentralEvaluation:
 
     def __call__(self, server_round: int, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Metrics as in a client's reply: num-examples, loss, accuracy, seconds."""
-        if self._learner is None:
-            self._learner = make_learner(self._config, self._threads)
-            test = self._examples or data.load_test(self._config)
-            self._test, self._examples = self._learner.place(test.x, test.y), None
-            self._labels = test.y
+        self._prepare()
         started = time.perf_counter()
         self._learner.set_weights(weights)
         outcome = self._learner.evaluate(*self._test)
         return metrics_of(outcome, time.perf_counter() - started)
 
-    def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple | None:
-        """Labels, predicted class numbers (both one an example) and class names; None for a model of another kind."""
+    def _prepare(self) -> None:
         if self._learner is None:
+            self._learner = make_learner(self._config, self._threads)
+            test = self._examples or data.load_test(self._config)
+            self._test, self._examples = self._learner.place(test.x, test.y), None
+            self._labels = test.y
+
+    def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple | None:
+        """Labels, predicted class numbers (both one an example) and class names; None for a model of another kind.
+
+        None too where nothing was to be tested: neither `load` nor an evaluation came before. Of a run that was killed
+        after its last round all that is left to do is this, without any evaluation.
+        """
+        if self._learner is None and self._examples is None:
             return None
+        self._prepare()
         from fedkeras.learning.classes import predicted_classes
 
         self._learner.set_weights(weights)
@@ -145,13 +153,17 @@ class CentralEvaluation:
         """Write the model with these weights as a .keras file.
 
         A server without data cannot know the model's shape; it writes the weights as an .npz file beside `path`.
+        Raises UserError if the disk refuses.
         """
         try:
             model = build_model(self._config) if self._learner is None else self._learner.model
             models.set_weights(model, weights)
         except (UserError, ValueError) as error:  # no data here, or the clients train another model than is configured
             own = path.with_name("weights.npz")
-            np.savez(own, **weights)
+            try:
+                np.savez(own, **weights)
+            except OSError as refused:
+                raise UserError(f"cannot write {own}: {refused.strerror or refused}") from refused
             log.warning("the weights are in %s, since the model cannot be built on the server: %s", own, error)
             return
         models.save(model, path)

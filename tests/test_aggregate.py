@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -143,6 +144,26 @@ def test_what_is_refused_in_one_line(tmp_path, capsys):
     models.save(small(np.nan), files[1])
     assert "part_1.keras: '000.kernel' has numbers that are not finite" in refused(capsys, *files, "--out", out)
     assert not out.exists()
+
+
+def test_where_the_result_cannot_go_is_said_before_any_file_is_loaded(tmp_path, capsys):
+    (tmp_path / "part.keras").write_text("no model")
+    (tmp_path / "folder.keras").mkdir()
+    unwritable = [Path("/proc/global.keras")] if Path("/proc").is_dir() else []  # for root as well
+    for out in [*unwritable, tmp_path / "folder.keras"]:
+        assert f"cannot write {out}: " in refused(capsys, tmp_path / "part.keras", "--out", out, "--force")
+
+
+def test_models_of_two_outputs_are_combined_and_not_tested(tmp_path, capsys):
+    inputs, out = keras.Input((8, 8, 1)), tmp_path / "out.keras"
+    flat = layers.Flatten()(inputs)
+    for name in ("a", "b"):
+        model = keras.Model(inputs, [layers.Dense(10, "softmax")(flat), layers.Dense(1)(flat)])
+        models.save(model, tmp_path / f"{name}.keras")
+    files = [tmp_path / "a.keras", tmp_path / "b.keras", "--out", out]
+    assert "a.keras has 2 outputs: --evaluate tests models of one" in refused(capsys, *files, "--evaluate", "digits")
+    assert not out.exists()
+    assert main([str(file) for file in files]) == 0 and out.exists()
 
 
 def test_a_result_that_is_there_is_kept_unless_forced(tmp_path, capsys):

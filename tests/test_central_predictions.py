@@ -1,10 +1,13 @@
 """What the server writes down for the report beyond the rounds: predictions, and who holds which labels."""
 
+import re
+
 import numpy as np
 import pytest
 
 from fedkeras import assembly, models
 from fedkeras.config import Config
+from fedkeras.errors import UserError
 
 
 def test_predictions_are_those_that_the_central_accuracy_counts(monkeypatch):
@@ -19,6 +22,25 @@ def test_predictions_are_those_that_the_central_accuracy_counts(monkeypatch):
     labels, predicted, classes = central.predictions(weights)
     assert np.mean(labels == predicted) == pytest.approx(accuracy) and len(labels) == 360
     assert classes == tuple("0123456789")
+
+
+def test_a_run_that_was_killed_before_its_predictions_gets_them_when_it_goes_on(monkeypatch):
+    """Then no round is left to be evaluated: the test set was read at the start, and nothing else was done."""
+    monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)
+    config = Config()
+    before, after = assembly.CentralEvaluation(config, 1), assembly.CentralEvaluation(config, 1)
+    weights = models.get_weights(assembly.build_model(config))
+    before(1, weights)
+    after.load()
+    for one, other in zip(before.predictions(weights), after.predictions(weights), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_weights_that_cannot_be_written_are_one_line(tmp_path):
+    central = assembly.CentralEvaluation(Config(dataset=str(tmp_path / "none.npz"), model="digits_cnn"))
+    path = tmp_path / "nowhere" / "model.keras"
+    with pytest.raises(UserError, match=re.escape(f"cannot write {path.with_name('weights.npz')}: ")):
+        central.save({"a": np.zeros(2)}, path)
 
 
 def test_label_counts_are_the_clients_examples():

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fedkeras.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +26,18 @@ def test_demo_reaches_the_promised_accuracy(tmp_path: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["accuracy"] >= 0.95
     assert summary["rounds"] == 10
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "said"),
+    [(["--help"], 0, "usage: server.py"), (["--learning-rate", "-1"], 2, "--learning-rate must be above 0.0")],
+)
+def test_a_server_that_never_listens_is_not_waited_for(flags: list[str], status: int, said: str) -> None:
+    command = [sys.executable, "-m", "fedkeras", "demo", *flags]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == status and said in ended.stdout + ended.stderr
+    assert "client" not in ended.stderr and ended.stderr.count("\n") == bool(status)
+    assert ("$ python client.py" in ended.stdout) == bool(status)
 
 
 def test_an_unknown_command_is_one_line() -> None:

@@ -12,6 +12,7 @@ from fedkeras import models
 from fedkeras.config import Config, options, parse_flags
 from fedkeras.errors import UserError, complain
 from fedkeras.quietly import import_tensorflow
+from fedkeras.reports.atomic import check_writable
 
 if TYPE_CHECKING:
     import keras
@@ -69,7 +70,7 @@ def aggregate(flags: Flags) -> None:
     strategy = check_strategy(flags.strategy, options(flags.strategy_args, "strategy-args"))
     test = _test_set(flags) if flags.evaluate else None
     import_tensorflow()
-    model, parts = _load(paths, flags.trust_code)
+    model, parts = _load(paths, flags.trust_code, to_test=bool(flags.evaluate))
     new = combine(strategy, parts, counts)
     models.set_weights(model, new)
     _compile_as(model, paths[0], flags.trust_code)
@@ -98,6 +99,7 @@ def _check_out(flags: Flags, paths: list[Path]) -> Path:
         raise UserError(f"{twice} is named twice; each part counts once (give it more with --weights)")
     if out.exists() and not flags.force:
         raise UserError(f"--out {out} exists; --force replaces it")
+    check_writable(out)
     return out
 
 
@@ -122,14 +124,20 @@ def _test_set(flags: Flags) -> object:
     return data.load_test(Config(dataset=flags.evaluate, data_dir=flags.data_dir, normaliser=flags.normaliser))
 
 
-def _load(paths: list[Path], trust_code: bool) -> tuple["keras.Model", dict[str, dict]]:
-    """The first model, and the weights of all: one model at a time is held besides. Raises UserError."""
+def _load(paths: list[Path], trust_code: bool, to_test: bool) -> tuple["keras.Model", dict[str, dict]]:
+    """The first model, and the weights of all: one model at a time is held besides. Raises UserError.
+
+    A model `to_test` must have one input and one output, as the test set has.
+    """
     from fedkeras.models.architecture import difference
 
     first, parts = None, {}
     for path in paths:
         model = models.load(path, trust_code)
         first = first or model
+        for what in ("inputs", "outputs") if to_test else ():
+            if len(several := getattr(model, what, None) or []) > 1:
+                raise UserError(f"{path} has {len(several)} {what}: --evaluate tests models of one; leave it away")
         if (found := difference(first, model)) is not None:
             raise UserError(f"{path} is not of the same architecture as {paths[0]}: {found}")
         parts[str(path)] = models.get_weights(model)

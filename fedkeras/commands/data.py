@@ -11,6 +11,7 @@ import tyro
 from data import Description, describe
 from fedkeras.config import Config, parse_flags
 from fedkeras.errors import UserError
+from fedkeras.reports.atomic import check_writable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,7 +43,10 @@ def main(args: Sequence[str]) -> int:
     if path is not None:
         from data.plot import plot_labels
 
-        plot_labels(description, path)
+        try:
+            plot_labels(description, path)
+        except OSError as error:  # the disk may have filled up meanwhile
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         print(f"\nlabel distribution: {path}")
     return 0
 
@@ -97,4 +101,5 @@ def _writable(name: str) -> Path:
         raise UserError(f"--plot is '{name}'; give a file that ends in .png")
     if not path.parent.is_dir():
         raise UserError(f"--plot {name}: there is no folder {path.parent}")
+    check_writable(path)
     return path

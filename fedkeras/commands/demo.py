@@ -3,7 +3,8 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fedkeras.errors import UserError
@@ -11,13 +12,19 @@ from fedkeras.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = 3
 END_SECONDS = 20.0
+"""How long a client may take to end after a server that told it to."""
+FAILED_SECONDS = 2.0
+"""The same after a server that failed, and may have told nobody."""
+LOOK_SECONDS = 0.1
 
 
 def main(args: Sequence[str]) -> int:
     """Run the demo; `args` are passed on to server.py. Returns the server's exit status."""
-    address = f"127.0.0.1:{_free_port()}"
-    server = ["server.py", "--port", address.split(":")[1], *args]
-    clients = [["client.py", "--cid", str(cid), "--server", address] for cid in range(CLIENTS)]
+    if {"-h", "--help"} & {*args}:
+        return subprocess.run([sys.executable, "server.py", "--help"], cwd=ROOT, check=False).returncode
+    port = _free_port()
+    server = ["server.py", "--port", str(port), *args]
+    clients = [["client.py", "--cid", str(cid), "--server", f"127.0.0.1:{port}"] for cid in range(CLIENTS)]
     processes = []
     try:
         for command in [server, *clients]:
@@ -25,15 +32,52 @@ def main(args: Sequence[str]) -> int:
             # The server's lines are the demo; of the clients only errors are shown.
             quiet = subprocess.DEVNULL if command in clients else None
             processes.append(subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=quiet))
-        status = processes[0].wait()
-        statuses = [process.wait(END_SECONDS) for process in processes[1:]]
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"a client did not end within {END_SECONDS:g} s of the server") from error
+        listened = _has_listened_until_its_end(processes[0], port)
+        status = processes[0].returncode
+        if not listened:  # they would look for it for a minute, and then complain of something else
+            return status
+        if status:
+            _wait(processes[1:], FAILED_SECONDS)
+            return status
+        if not _wait(processes[1:], END_SECONDS):
+            raise UserError(f"a client did not end within {END_SECONDS:g} s of the server")
+        return next(filter(None, (process.returncode for process in processes[1:])), 0)
     finally:
         for process in processes:
             if process.poll() is None:
                 process.kill()
-    return status or next(filter(None, statuses), 0)
+
+
+def _has_listened_until_its_end(server: subprocess.Popen, port: int) -> bool:
+    """Wait for the server's end; True if it has listened on its port before."""
+    listened = False
+    while not listened:
+        try:
+            server.wait(LOOK_SECONDS)
+            return False
+        except subprocess.TimeoutExpired:
+            listened = _listens(port)
+    server.wait()
+    return True
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), LOOK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _wait(clients: Iterable[subprocess.Popen], seconds: float) -> bool:
+    """True if all of them end by themselves within so many seconds."""
+    deadline = time.monotonic() + seconds
+    try:
+        for client in clients:
+            client.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _free_port() -> int:

@@ -18,7 +18,7 @@ PROG = "python -m fedkeras runs"
 
 @dataclass(frozen=True)
 class Flags:
-    """List runs: name, status, data set, strategy, rounds, best figure and its round, seconds."""
+    """List runs: name, status, data set, strategy, rounds, best accuracy and its round, seconds."""
 
     folder: Annotated[Positional[str], arg(metavar="DIR")] = "runs"
     """The folder that holds the runs' folders, as --run-dir of server.py."""

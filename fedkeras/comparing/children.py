@@ -38,9 +38,12 @@ class Child:
             self.process.stdin.flush()
 
     def last_words(self) -> str:
-        """The last line it wrote to stderr, or its exit status."""
+        """The signal that killed it; else the last line it wrote to stderr, or its exit status."""
+        status = self.process.poll()
+        if status is not None and status < 0:  # its last line is of something that went well enough
+            return f"it was killed by {_name_of(-status)}"
         lines = [line.strip() for line in self._errors.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else f"it ended with status {self.process.poll()}"
+        return lines[-1] if lines else f"it ended with status {status}"
 
     def interrupt(self) -> None:
         """Pass Ctrl-C on."""
@@ -55,3 +58,10 @@ class Child:
                 self.process.kill()
             time.sleep(0.02)
         self.process.stdin.close()
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -9,7 +9,7 @@ import fedkeras
 from fedkeras.comparing.children import Child
 from fedkeras.comparing.result import Part, Result, clock
 from fedkeras.comparing.scores import macro_f1
-from fedkeras.comparing.settings import flags_of
+from fedkeras.comparing.settings import flags_of, flags_to_resume
 from fedkeras.errors import RunFailed
 from fedkeras.reports.client_figures import client_rows
 from fedkeras.reports.folder import RunFolder
@@ -79,8 +79,7 @@ def _serve(
     if run is None:
         words = [*flags_of(part.config), f"--run-dir={part.folder}", "--name=run", *here]
     else:
-        data_dir = [f"--data-dir={part.config.data_dir}"] if part.config.data_dir else []
-        words = [f"--resume={run.path}", *data_dir, *here]
+        words = [f"--resume={run.path}", *flags_to_resume(part.config), *here]
     server = Child([str(SERVER), *words], part.folder, "server")
     try:
         while server.process.poll() is None:

@@ -54,7 +54,8 @@ def take_stock(settings: Settings, folder: Path) -> Outcome:
 
 
 def run(settings: Settings, outcome: Outcome, progress: Progress) -> None:
-    """Train what is missing, filling `outcome`; after an arm's failure its other seeds are left out.
+    """Train what is missing, filling `outcome`. After a federated or split arm's failure its other seeds are left out;
+    those of centralised and local are trained side by side, and all the same.
 
     On KeyboardInterrupt what is finished is written, and the rest can go on.
     """

@@ -126,6 +126,21 @@ def flags_of(config: Config) -> list[str]:
         value = getattr(config, one.name)
         if value == getattr(Config(), one.name):
             continue
-        name = flag(one.name)
-        words.append((f"--{name}" if value else f"--no-{name}") if isinstance(value, bool) else f"--{name}={value}")
+        words.append(_word(flag(one.name), value))
     return words
+
+
+def flags_to_resume(config: Config) -> list[str]:
+    """What may have changed since a run was begun, as server.py's flags beside --resume; what is the default as well.
+
+    Without it the server would keep what it was started with, whatever compare.json says by now.
+    """
+    fixed = {*DIFFERENT_KEYS, *(name for names in NOT_HERE.values() for name in names)}
+    values = config.to_run_config()
+    return [_word(name, values[name]) for name in MAY_CHANGE if name not in fixed]
+
+
+def _word(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={value}"

@@ -1,8 +1,9 @@
 """A comparison in sentences. Each follows from the results alone, and is left out where they do not hold it.
 
-Two arms are compared seed by seed: with the same seed they have the same partitions and initial weights. A difference
-counts as seen when it has the same sign with every seed and its mean is larger than both arms' standard deviations
-over seeds. That is a rule of thumb for a handful of seeds, no test of significance.
+Two arms are compared seed by seed: with the same seed they have the same partitions and initial weights. So only seeds
+that every arm has finished are looked at: where a comparison stopped half-way, means over other seeds would contradict
+the differences. A difference counts as seen when it has the same sign with every seed and its mean is larger than both
+arms' standard deviations over seeds. That is a rule of thumb for a handful of seeds, no test of significance.
 """
 
 import statistics
@@ -35,10 +36,31 @@ def paragraph(results: Sequence[Result]) -> list[str]:
     """The sentences, the answer first."""
     if not results:
         return ["No part is finished yet."]
-    arms: Arms = {}
+    every: Arms = {}
     for result in results:
-        arms.setdefault(result.arm, {})[result.seed] = result
-    if any(result.accuracy is None for result in results):
+        every.setdefault(result.arm, {})[result.seed] = result
+    seeds = shared_seeds(every)
+    if not seeds:
+        return ["No seed is finished in every arm yet, so nothing is compared."]
+    arms = {arm: {seed: group[seed] for seed in seeds} for arm, group in every.items()}
+    return _on_which(every, seeds) + _compared(arms)
+
+
+def shared_seeds(arms: Arms) -> list[int]:
+    """The seeds that every arm has finished."""
+    return sorted(set.intersection(*(set(group) for group in arms.values())))
+
+
+def _on_which(every: Arms, seeds: Sequence[int]) -> list[str]:
+    """Said where an arm has more: the table's figures are of all its seeds, and may be in another order."""
+    if all(len(group) == len(seeds) for group in every.values()):
+        return []
+    named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return [f"Compared on {named}, which every arm has finished; the table's means are over all finished seeds."]
+
+
+def _compared(arms: Arms) -> list[str]:
+    if any(result.accuracy is None for group in arms.values() for result in group.values()):
         return _by_loss(arms)
     together = [arm for arm in arms if _kind(arms, arm) in TRAINED_TOGETHER]
     best_together = max(together, key=lambda arm: _accuracy(arms, arm), default=None)

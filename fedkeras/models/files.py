@@ -15,14 +15,20 @@ __all__ = ["SUFFIXES", "load", "save"]
 
 
 def save(model: keras.Model, path: str | Path) -> None:
-    """Write `model` to `path` (.keras or .h5): a reader sees the old file or the new one, never half of one."""
+    """Write `model` to `path` (.keras or .h5): a reader sees the old file or the new one, never half of one.
+
+    Raises UserError if the disk refuses.
+    """
     path = Path(path)
     check_suffix(path)
     # In a folder of its own beside the target, so that the rename stays on one file system and nothing is left behind.
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        model.save(partial)
-        partial.replace(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
+            partial = Path(folder) / path.name
+            model.save(partial)
+            partial.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
 
 
 def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> keras.Model:

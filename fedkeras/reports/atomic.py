@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,6 +31,20 @@ def replace_file(path: Path, content: Buffer | Iterable[Buffer]) -> None:
             beside.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError if the disk would refuse the file: to be said before the work whose result it is.
+
+    By trying it beside `path`: what the permissions say is not the whole truth (root, read-only disks, /proc).
+    """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: there is a folder of that name")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

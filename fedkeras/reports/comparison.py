@@ -40,7 +40,8 @@ def comparison(runs: Sequence[Run]) -> str:
             | {"name": name, "colour": colours[name]}
             for name, run in zip(names, runs, strict=True)
         ],
-        figures_note=f"{differing}Loss and accuracy are the last round's; best is the highest accuracy of a round.",
+        figures_note=f"{differing}Loss and accuracy are the last round's; best is the highest accuracy of a round. "
+        "Of a model without accuracy, the round is that of the lowest loss.",
         groups=_groups(dict(zip(names, runs, strict=True))),
         legend={name: (colour, 1.0) for name, colour in colours.items()},
         settings=_differing(runs),

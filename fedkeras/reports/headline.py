@@ -63,6 +63,14 @@ def best(rows: Iterable[Mapping[str, object]]) -> Mapping[str, object]:
     return min((row for row in rows if finite(row.get("loss")) is not None), key=lambda row: row["loss"], default={})
 
 
+def best_title(rows: Iterable[Mapping[str, object]], metric: str) -> str:
+    """What `metric` in the row of `best` is: no metric's best but accuracy's and the loss's, as which of the others is
+    better, a high or a low one, nobody says.
+    """
+    by_accuracy = any(finite(row.get("accuracy")) is not None for row in rows)
+    return f"best {metric}" if metric == ("accuracy" if by_accuracy else "loss") else f"{metric} at the lowest loss"
+
+
 def finite(value: object) -> float | None:
     """A figure as a float; None for what is no number, or one that a diverged run gives."""
     return float(value) if isinstance(value, Real) and math.isfinite(value) else None

@@ -3,12 +3,14 @@
 Metrics are named as TensorBoard's tags (`evaluate/accuracy/server`, `train/loss/client-2`), with the round as the step.
 They go to MLFLOW_TRACKING_URI, or else to `mlflow.db` in the folder of the runs. All is sent from a thread of its own:
 a tracking server that is slow or gone costs no round anything; what it did not take is tried again with the next round.
+What it refuses for good, such as a name it does not like, is left out: it would stand before all that follows.
 """
 
 import json
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +32,11 @@ MANY = 20
 A_BATCH = 1000
 """Metrics that MLflow takes in one call."""
 PARAMS_A_BATCH = 100
+LONGEST_NAME = 250
+FORBIDDEN = re.compile(r"[^\w\-. :/]")
+"""Characters that no metric's name may have in MLflow."""
+INVALID = "INVALID_PARAMETER_VALUE"
+"""MLflow's code for what it will not take at another time either (BAD_REQUEST is a database's trouble, too)."""
 END_SECONDS = 30.0
 """How long the end of the run waits for what is still to be sent."""
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -53,7 +60,7 @@ class MLflow:
         except Exception as error:  # whatever a tracking server answers
             raise UserError(f"--mlflow: {uri} takes no run: {_words(error)}") from error
         self._pending: list = []
-        self._warned = False
+        self._warned, self._left_out = False, False
         self._work: queue.SimpleQueue = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send_all, name="mlflow", daemon=True)
         self._thread.start()
@@ -86,15 +93,32 @@ class MLflow:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, step) for name, value, step in found]
+        metrics = [Metric(_as_named(name), value, now, step) for name, value, step in found]
         self._work.put(lambda: self._log(metrics))
 
     def _log(self, metrics: list) -> None:
         """These and what could not be sent before."""
         self._pending += metrics
         while self._pending:
-            self._client.log_batch(self._run_id, metrics=self._pending[:A_BATCH])
+            self._send(self._pending[:A_BATCH])
             del self._pending[:A_BATCH]
+
+    def _send(self, metrics: list) -> None:
+        """All of these but those that are refused for good, which are found by halves: MLflow refuses a batch whole."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.log_batch(self._run_id, metrics=metrics)
+        except MlflowException as error:
+            if error.error_code != INVALID:
+                raise
+            if len(metrics) > 1:
+                self._send(metrics[: len(metrics) // 2])
+                self._send(metrics[len(metrics) // 2 :])
+                return
+            if not self._left_out:
+                log.warning("MLflow does not take '%s', which it will lack: %s", metrics[0].key, _words(error))
+            self._left_out = True
 
     def _send_all(self) -> None:
         while (work := self._work.get()) is not None:
@@ -162,6 +186,15 @@ def _client(folder: RunFolder) -> tuple[object, str]:
 
 def _own_uri(folder: RunFolder) -> str:
     return f"sqlite:///{folder.path.absolute().parent / 'mlflow.db'}"
+
+
+def _as_named(name: str) -> str:
+    """A metric's name as MLflow takes it: `evaluate/recall_0.5/all`."""
+    # Nor may it be another path when it is read as one: a//b, a/../b
+    plain = "/".join(part for part in FORBIDDEN.sub("_", name).split("/") if part.strip(". "))
+    if len(plain) <= LONGEST_NAME:
+        return plain
+    return f"{plain[: LONGEST_NAME - 50]}_{plain[-49:]}"  # the end says whose it is
 
 
 def _known(path: Path, uri: str) -> str | None:

@@ -12,7 +12,7 @@ from fedkeras.reports import charts, client_figures, grids
 from fedkeras.reports import timing as timing_of
 from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.folder import RunFolder
-from fedkeras.reports.headline import best
+from fedkeras.reports.headline import best, best_title
 from fedkeras.reports.history import NO_METRICS, Row
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.page import render, seconds
@@ -79,7 +79,7 @@ def _tiles(run: Run) -> list[dict]:
     return [
         {"name": metric, "value": _number(last.get(metric)), "more": where},
         {
-            "name": f"best {metric}",
+            "name": best_title(shown, metric),
             "value": _number(top.get(metric)),
             "more": f"in round {top['round']}" if top else "",
         },
@@ -114,7 +114,8 @@ def _clients(run: Run) -> dict:
             maps.append(grids.heat_map(f"{title}: round by client", values, first, clients, height))
     if maps and chosen:
         last = {client["client"]: client["last"] for client in table if client["last"] is not None}
-        maps.append(charts.ranked(last, f"{metric} of each client in its last round"))
+        if last:  # not one is left where all have diverged
+            maps.append(charts.ranked(last, f"{metric} of each client in its last round"))
     return {
         "metric": metric,
         "heat_maps": maps,

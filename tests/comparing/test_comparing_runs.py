@@ -17,6 +17,7 @@ from processes import starting, until
 import data
 from fedkeras import assembly
 from fedkeras.comparing import solo
+from fedkeras.comparing.children import Child
 from fedkeras.comparing.result import read_result
 from fedkeras.config import Config
 from fedkeras.randomness import generator
@@ -176,6 +177,30 @@ def test_killed_and_interrupted_it_goes_on_to_the_same_bits(whole, tmp_path, mon
         assert re.search(r"^split-shared +0\.\d{4}", broken.out, re.MULTILINE)
         check_against_run(out / "parts" / "split-shared-seed42")
         assert "Broken failed" in (out / "comparison.html").read_text()
+
+
+@pytest.mark.slow
+def test_an_arm_that_failed_of_a_time_out_goes_on_with_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
+    out, flags = tmp_path / "out", ["--num-partitions", 2, "--num-server-rounds", 1]
+    with starting(tmp_path) as start:
+        late = compare(start, out, *flags, "--arms", "fedavg", "--round-timeout", 0.001, "--max-retries", 0)
+        assert late.ended(300) == 3 and "fedavg failed" in late.err
+        mended = compare(start, out, "--round-timeout", 600)
+        assert mended.ended(300) == 0, mended.err
+    (run,) = (out / "parts" / "fedavg-seed42").glob("*-run")
+    assert json.loads((run / "config.json").read_text())["round-timeout"] == 600
+
+
+def test_a_process_that_was_killed_is_told_as_such(tmp_path):
+    """And not by its last warning, which has nothing to do with it."""
+    code = "import os, sys; print('a warning of something else', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    child = Child(["-c", code], tmp_path, "child")
+    child.end()
+    assert child.last_words() == "it was killed by SIGKILL"
+    child = Child(["-c", "import sys; sys.exit('too little memory')"], tmp_path, "other")
+    child.end()
+    assert child.last_words() == "too little memory"
 
 
 def trainers_of(folder):

@@ -6,10 +6,12 @@ import json
 import pytest
 
 from fedkeras.commands.compare import main, read
+from fedkeras.comparing import settings
 from fedkeras.comparing.arms import parse_arms
-from fedkeras.comparing.settings import NOT_HERE, Settings, check_alike, flags_of, saved
+from fedkeras.comparing.settings import NOT_HERE, Settings, check_alike, flags_of, flags_to_resume, saved
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.reports.resuming import MAY_CHANGE
 
 DIGITS = ["digits", "--num-server-rounds", "1"]
 
@@ -86,6 +88,19 @@ def test_flags_give_the_configuration_back():
     assert flags_of(Config()) == []
     off = dataclasses.replace(config, central_evaluation=False)
     assert "--no-central-evaluation" in flags_of(off) and Config.from_flags(flags_of(off)) == off
+
+
+def test_what_may_change_is_told_to_a_run_that_goes_on():
+    """Also where it goes back to the default, which the run itself had not."""
+    old = Config(
+        data_dir="/old", min_available_nodes=2, min_results=2, max_retries=5, node_timeout=1.0, round_timeout=0.5,
+        reconnect_grace=1.0, checkpoint_every=2, keep_checkpoints=5, max_message_mb=8, tensorboard=True, mlflow=True,
+    )  # fmt: skip
+    for new in (Config(), dataclasses.replace(old, round_timeout=600.0, data_dir="/new", mlflow=False)):
+        assert Config.from_flags(flags_to_resume(new), default=old) == new
+    fixed = {name for names in NOT_HERE.values() for name in names} | {*settings.DIFFERENT_KEYS}
+    changed = {name for name, value in old.to_run_config().items() if value != Config().to_run_config()[name]}
+    assert changed == {*MAY_CHANGE} - fixed
 
 
 def test_the_same_folder_again_needs_no_flags_and_refuses_others(tmp_path, capsys):

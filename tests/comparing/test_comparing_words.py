@@ -105,6 +105,18 @@ def test_arms_whose_seeds_are_not_all_there_are_compared_on_those_they_share():
     assert "chance" in said(FEDAVG, LOCAL[:1])
 
 
+def test_order_share_and_difference_are_of_the_same_seeds():
+    text = said(arm("centralised", 0.80, 0.95), arm("fedavg", 0.85))
+    assert "Compared on seed 42, which every arm has finished; the table's means are over all finished seeds." in text
+    assert "fedavg has the highest accuracy on the central test set, 0.8500, 5.0 points above centralised." in text
+    assert "fedavg reaches 106.2 % (5.0 points above)" in text and "0.8750" not in text
+    assert "Compared on seeds 42, 43," in said(FEDAVG, LOCAL[:2]) and "Compared on" not in said(FEDAVG, LOCAL)
+    nothing = [result("fedavg", 42, 0.9), result("local", 43, 0.8)]
+    assert paragraph(nothing) == ["No seed is finished in every arm yet, so nothing is compared."]
+    lost = [result("fedavg", 42, None, loss=0.3), result("fedavg", 43, None, loss=0.1)]
+    assert "local has the lowest loss" in said(lost, [result("local", 42, None, loss=0.2)])
+
+
 def test_without_accuracy_the_losses_speak():
     text = said([result("fedavg", 42, None, loss=0.3)], [result("local", 42, None, loss=0.2)])
     assert text == "The model has no accuracy; local has the lowest loss on the central test set, 0.2000."

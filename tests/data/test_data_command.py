@@ -59,3 +59,13 @@ def test_bars_are_as_high_as_the_counts() -> None:
 def test_refusals(args: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         main(args)
+
+
+def test_where_no_picture_can_be_written_is_said_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "labels.png").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*labels\.png: there is a folder of that name"):
+        main(["digits", "--plot", str(tmp_path / "labels.png")])
+    if Path("/proc").is_dir():  # where nobody can write, root neither
+        with pytest.raises(UserError, match=r"cannot write /proc/labels\.png: "):
+            main(["digits", "--plot", "/proc/labels.png"])
+    assert not capsys.readouterr().out

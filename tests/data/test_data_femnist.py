@@ -164,6 +164,11 @@ def all_empty(folder: Path) -> None:
     write_leaf(folder / "train" / "2.json", {})
 
 
+def nobody(folder: Path) -> None:
+    for path in folder.glob("t*/*.json"):
+        write_leaf(path, {})
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -179,6 +184,7 @@ def all_empty(folder: Path) -> None:
         (no_test_folder, "has no folder test/"),
         (no_files, "holds no .json file"),
         (all_empty, "hold not one image"),
+        (nobody, "hold not one image"),
     ],
 )
 def test_damaged_files_are_one_clear_line(folder: Path, damage, said: str, own_cache: Path) -> None:

@@ -88,5 +88,7 @@ def test_shares() -> None:
             parse_share(text)
     with pytest.raises(UserError, match="--share names client 3; the clients are 0, 1"):
         divide(10, [0, 1], share={3: 1.0})
+    with pytest.raises(UserError, match="--share leaves client 1 none of the 10 rows; make its weight larger"):
+        divide(10, [0, 1], share=parse_share("0=1000"))
     with pytest.raises(UserError, match="2 rows cannot be divided among 3 clients"):
         divide(2, [0, 1, 2])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from original_formats import mnist_arrays
 
-from data import Source, describe, load_client, open_source
+from data import ArraySource, Source, describe, load_client, load_test, open_source
 from fedkeras.commands.data import main
 from fedkeras.config import Config
 from fedkeras.errors import UserError
@@ -32,6 +32,25 @@ def test_npz_of_a_table_is_z_scored(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_client(config, 0).train.x, [[-1, -1], [1, 1]])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int64", "int32"])
+def test_large_numbers_keep_their_digits_until_they_are_normalised(tmp_path: Path, dtype: str) -> None:
+    """Seconds since 1970: in float32 128 neighbours are one."""
+    times = (1_700_000_000 + np.arange(1000)).astype(dtype)[:, None]
+    path = tmp_path / "t.npz"
+    np.savez(path, x_train=times, y_train=np.arange(1000) % 2, x_test=times, y_test=np.arange(1000) % 2)
+    config = Config(dataset=str(path), num_partitions=1, test_fraction=0.0)
+    for x in (load_client(config, 0).train.x, load_test(config).x):
+        assert x.dtype == np.float32 and len(np.unique(x)) == 1000
+        np.testing.assert_allclose(np.sort(x[:, 0]), (np.arange(1000) - 499.5) / np.arange(1000).std(), rtol=1e-5)
+    assert load_test(Config(dataset=str(path), num_partitions=1, normaliser="none")).x.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "float32"])
+def test_small_numbers_are_float32_from_the_start(dtype: str) -> None:
+    source = ArraySource("m", (np.ones((4, 2), dtype), np.zeros(4, int)), (np.ones((1, 2), dtype), [0]), "a")
+    assert source.examples(np.arange(2)).x.dtype == source.test().x.dtype == np.float32
+
+
 def without(key: str) -> dict:
     return {name: value for name, value in mnist_arrays().items() if name != key}
 
@@ -46,6 +65,7 @@ def without(key: str) -> dict:
         (mnist_arrays() | {"y_train": np.arange(29)}, "30 training examples but 29 labels"),
         (mnist_arrays() | {"y_train": np.zeros(30)}, "y_train must be integer labels, not float64"),
         (mnist_arrays() | {"y_train": np.full(30, -1)}, "training labels run from -1 to -1"),
+        (mnist_arrays() | {"y_test": np.full(10, 100_000)}, "has the label 100000; labels number the classes from 0"),
         (mnist_arrays() | {"x_train": np.array(["a"] * 30)[:, None]}, "x_train must be numbers"),
         (mnist_arrays() | {"x_train": np.array([None] * 30)}, "is damaged, or no .npz file of plain arrays"),
         (mnist_arrays() | {"x_test": np.zeros((10, 8, 8))}, "test examples of shape"),
@@ -66,6 +86,13 @@ def test_npz_missing_or_torn(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UserError, match="is damaged"):
             open_source(Config(dataset=str(path)))
+
+
+def test_one_array_by_the_name_of_several(tmp_path: Path) -> None:
+    with (tmp_path / "my.npz").open("wb") as file:
+        np.save(file, np.zeros((3, 2)))
+    with pytest.raises(UserError, match=r"my.npz is damaged, or no .npz file .*a single array"):
+        open_source(Config(dataset=str(tmp_path / "my.npz")))
 
 
 @pytest.fixture

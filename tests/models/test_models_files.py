@@ -48,10 +48,20 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(keras.Model, "save", torn)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"^cannot write .*m\.keras: disk full$"):
         models.save(small(), path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_where_nothing_can_be_written_is_one_line(tmp_path, suffix):
+    (tmp_path / f"taken{suffix}").mkdir()
+    (tmp_path / f"taken{suffix}" / "file").write_text("mine")
+    for path in (tmp_path / "nowhere" / f"m{suffix}", tmp_path / f"taken{suffix}"):
+        with pytest.raises(UserError, match=r"^cannot write .*: ") as raised:
+            models.save(small(), path)
+        assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

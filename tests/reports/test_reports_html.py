@@ -175,6 +175,27 @@ def test_a_model_without_accuracy_is_judged_by_its_loss(tmp_path):
     assert next(row for row in page.tables["clients"] if row[0] == "0")[4] == "0.6667"
 
 
+def test_another_metric_at_the_lowest_loss_is_not_called_the_best(tmp_path):
+    folder = make(tmp_path / "run", loss_only=True)
+    header, *lines = folder.history_path.read_text().splitlines()
+    maes = {"1": 0.1, "2": 0.2, "3": 0.3}  # grows while the loss falls
+    lines = [f"{line},{maes[line[0]]}" for line in lines]
+    folder.history_path.write_text("\n".join([f"{header},mae", *lines]) + "\n")
+    words = read(write_report(folder)).words[""]
+    assert "mae at the lowest loss" in words and "0.3000" in words and "best" not in words
+
+
+@pytest.mark.parametrize("clients", [3, 12])
+def test_clients_that_have_all_diverged_have_a_report(tmp_path, clients):
+    folder = make(tmp_path / "run", clients=clients, loss_only=True)
+    text = folder.history_path.read_text()
+    folder.history_path.write_text(re.sub(r"(?<=,30,)[\d.]+", "nan", text))
+    page = read(write_report(folder))
+    assert "loss: round by client, by round and client" in page.charts
+    assert not any("in its last round" in chart for chart in page.charts)
+    assert [row[4] for row in page.tables["clients"] if row[0] == "0"] == ["–"]
+
+
 @pytest.mark.parametrize("name", ["config.json", "summary.json", "partitions.json", "predictions.npz", "timing.csv"])
 def test_a_damaged_file_is_a_note_and_the_rest_is_there(tmp_path, name):
     folder = make(tmp_path / "run")

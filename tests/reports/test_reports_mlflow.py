@@ -108,6 +108,29 @@ def test_a_store_that_fails_is_one_warning_and_loses_nothing_it_takes_later(fold
     assert [point.step for point in history] == [1, 2, 3] and run.info.status == "FINISHED"
 
 
+def test_names_that_mlflow_does_not_like_cost_no_figure(folder, caplog):
+    odd = {"recall@0.5": 0.25, "f1 (macro)": 0.5, "a//b/../c": 0.75, "x" * 300: 1.0}
+    record(folder, [outcome(1, **odd), outcome(2)], CONFIG)
+    client, run = stored(folder)
+    metrics = run.data.metrics
+    assert metrics["evaluate/recall_0.5/all"] == 0.25 and metrics["evaluate/f1 _macro_/client-1"] == 0.5
+    assert metrics["train/a/b/c/all"] == 0.75
+    assert sum(len(name) == 250 and "xxx/client-" in name for name in metrics) == 4  # two phases, two clients
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss/all")]
+    assert steps == [1, 2] and "MLflow" not in caplog.text
+
+
+def test_what_is_refused_for_good_is_left_out_with_one_warning(folder, caplog, monkeypatch):
+    monkeypatch.setattr(ours, "_as_named", lambda name: name)  # as if MLflow had become stricter
+    record(folder, [outcome(number, **{"recall@0.5": 0.25}) for number in (1, 2)], CONFIG)
+    client, run = stored(folder)
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "evaluate/loss/server")]
+    assert steps == [1, 2] and run.info.status == "FINISHED" and run.data.metrics["best/accuracy"] == 0.9
+    assert not any("recall" in name for name in run.data.metrics)
+    [warning] = [message for message in caplog.messages if "MLflow" in message]
+    assert "recall@0.5" in warning
+
+
 def wait_for(tracker):
     """Until the tracker's thread has done what it was given."""
     import threading
