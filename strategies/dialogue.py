@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from fedkeras.errors import UserError
 from strategies.arrays import payload
 from strategies.checks import one_line
-from strategies.exchange import POLL_SECONDS
+from strategies.exchange import POLL_SECONDS, deadline_of
 
 T = TypeVar("T")
 
@@ -160,7 +160,7 @@ class Talks:
     def _send(self, cid: int, ask: Ask) -> str:
         message = Message(ask.content, self._nodes[cid], ask.action)
         (message_id,) = self._grid.push_messages([message])
-        self._under_way[message_id] = cid, payload(ask.content), time.monotonic() + self._timeout
+        self._under_way[message_id] = cid, payload(ask.content), deadline_of(self._grid, self._timeout)
         self._lines[cid].sent.add(message_id)
         return message_id
 

@@ -2,12 +2,19 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 
+from data.labels import Labels
+from data.normalise import normaliser_from
 from fedkeras import assembly, models
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.handout import settlement
+from fedkeras.handout.central import TableEvaluation
+from fedkeras.handout.settlement import Settlement
+from fedkeras.reports import RunFolder
 
 
 def test_predictions_are_those_that_the_central_accuracy_counts(monkeypatch):
@@ -53,3 +60,19 @@ def test_label_counts_are_the_clients_examples():
 
 def test_data_that_cannot_be_divided_have_no_counts():
     assert assembly.label_counts(Config(num_partitions=2000)) is None
+
+
+def test_the_same_on_a_test_set_of_tables(monkeypatch, tmp_path):
+    """Server-led training: the settlement lies in the run's folder, and the model file beside the data."""
+    monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])
+    models.save(model, tmp_path / "model.keras")
+    run = RunFolder(tmp_path)
+    settlement.save(Settlement(normaliser_from(None, "none"), Labels(("a", "b", "c"))), run.path)
+    config = Config(data_source="server", model=str(tmp_path / "model.keras"))
+    tables = {"x": np.eye(2)[[0, 1, 0, 1]], "y": np.array(["a", "b", "c", "a"])}
+    before, after = (TableEvaluation(config, tables, run, 1) for _ in range(2))
+    weights = models.get_weights(model)
+    accuracy = before(1, weights)["accuracy"]
+    labels, predicted, classes = after.predictions(weights)
+    assert np.mean(labels == predicted) == pytest.approx(accuracy) and classes == ["a", "b", "c"]

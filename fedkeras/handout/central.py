@@ -74,7 +74,13 @@ class TableEvaluation(CentralEvaluation):
         return metrics_of(outcome, time.perf_counter() - started)
 
     def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple | None:
-        """Labels, predicted class numbers and class names; None where nothing was tested, or targets are no classes."""
+        """Labels, predicted class numbers and class names; None where nothing is tested, or targets are no classes.
+
+        Of a run that was killed after its last round, this is the first that is asked of the model.
+        """
+        agreed = settlement.load(self._folder.path) if self._learner is None else None
+        if agreed is not None and self._config.central_evaluation and self.begin():
+            self._settle(agreed)
         if self._learner is None or self._seat.settlement.labels is None:
             return None
         from fedkeras.learning.classes import predicted_classes
