@@ -106,6 +106,7 @@ def plain_training(who: str, members: list[int]) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_alone_and_pooled_are_a_plain_training_of_as_many_epochs(whole):
     # In a process of its own: this one's TensorFlow may have started with another number of threads.
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import hashlib, sys
 from fedkeras import learning, models
@@ -29,6 +31,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_bits_and_threads_are_settled_once():
     started = [
         subprocess.Popen([sys.executable, "-c", SCRIPT, word], stdout=subprocess.PIPE, text=True)

@@ -44,6 +44,7 @@ def arrivals(run: SimpleNamespace) -> dict[int, list[int]]:
     return {number: [cid for _, server_round, cid in times if server_round == number] for number in rounds}
 
 
+@pytest.mark.slow
 def test_the_delays_exchanged_the_answers(delayed_run: SimpleNamespace) -> None:
     """Else the test below would show nothing. (On a busy machine a round may end up in order by accident.)"""
     orders = arrivals(delayed_run)
@@ -51,7 +52,7 @@ def test_the_delays_exchanged_the_answers(delayed_run: SimpleNamespace) -> None:
     assert any(cids != [0, 1, 2] for cids in orders.values())
 
 
-@pytest.mark.parametrize("other", ["local_run", "delayed_run", "spawned_run"])
+@pytest.mark.parametrize("other", ["local_run", pytest.param("delayed_run", marks=pytest.mark.slow), "spawned_run"])
 def test_same_bits(run: SimpleNamespace, other: str, request: pytest.FixtureRequest) -> None:
     """Three processes, against one process, late answers, and two processes that share the partitions."""
     second = request.getfixturevalue(other)
