@@ -1,6 +1,7 @@
 """The one exception for what a user can cause and a user can mend."""
 
 import sys
+import traceback
 
 
 class UserError(Exception):
@@ -13,6 +14,16 @@ class RunFailed(UserError):
     """A run that started and could not be finished, such as a round without enough answers. Exit status 3."""
 
     status = 3
+
+
+def describe(error: Exception) -> str:
+    """An exception in one line, with the place it came from unless it is meant for the user."""
+    text = " ".join(str(error).encode(errors="replace").decode().split())
+    if isinstance(error, UserError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text[:500]}{where}"
 
 
 def complain(program: str, error: UserError) -> int:

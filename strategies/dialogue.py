@@ -6,7 +6,6 @@ others go on. `talk` waits for all; `Talks` may be left under way, and listened 
 """
 
 import time
-import traceback
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -14,7 +13,7 @@ from typing import TypeVar
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedkeras.errors import UserError
+from fedkeras.errors import describe
 from strategies.arrays import payload
 from strategies.checks import one_line
 from strategies.exchange import POLL_SECONDS, deadline_of
@@ -132,7 +131,7 @@ class Talks:
                 self._fail(cid, str(error))
                 return
             except Exception as error:  # noqa: BLE001 - an answer that nobody thought of is its client's failure
-                self._fail(cid, _told(error))
+                self._fail(cid, describe(error))
                 return
             message_id = self._send(cid, ask)
             if ask.wait:
@@ -172,11 +171,3 @@ class Talks:
         while not (replies := list(self._grid.pull_messages(list(self._under_way)))) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         return replies
-
-
-def _told(error: Exception) -> str:
-    """What a script raised, with the place where, unless it is meant for the user."""
-    if isinstance(error, UserError):
-        return str(error)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {str(error)[:300]} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno})"

@@ -16,13 +16,12 @@ from data.tables import check_same_columns, read_xy
 from fedkeras import models
 from fedkeras.assembly import CentralEvaluation, metrics_of
 from fedkeras.config import Config
-from fedkeras.errors import UserError
+from fedkeras.errors import UserError, describe
 from fedkeras.handout import settlement
 from fedkeras.handout.resident import make_learner, place
 from fedkeras.handout.seat import Seat
 from fedkeras.handout.settlement import Settlement
 from fedkeras.reports import RunFolder
-from strategies.checks import one_line
 
 log = logging.getLogger("fedkeras")
 
@@ -127,8 +126,7 @@ def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> d
             weights = models.get_weights(models.load(folder / "model.keras"))
             metrics = central.measure(weights, agreed)
         except Exception as error:  # noqa: BLE001 - whatever a client's files make of Keras is no end of the run
-            said = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            log.warning("the model in %s is not tested: %s", folder, one_line(str(said)))
+            log.warning("the model in %s is not tested: %s", folder, describe(error))
             continue
         if metrics is not None:
             figures[name] = {key: value for key, value in metrics.items() if key != "seconds"}

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from fedkeras import models, offline
 from fedkeras.config import Config
-from fedkeras.errors import UserError
+from fedkeras.errors import UserError, describe
 from fedkeras.handout.results import Result
 from fedkeras.quietly import import_tensorflow
 from fedkeras.reports.terminal import figure
 from strategies import options_of
-from strategies.checks import one_line
 
 OWN = ("loss", "accuracy", "val-loss", "val-accuracy")
 """Figures of a client's own training that are shown."""
@@ -39,8 +38,7 @@ def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | Non
         models.set_weights(first, offline.combine(strategy, weights, list(parts.values())))
         models.save(first, out)
     except Exception as error:  # noqa: BLE001 - whatever a client's file makes of Keras, the models have been collected
-        said = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        log.warning("there is no aggregate of the collected models: %s", one_line(str(said)))
+        log.warning("there is no aggregate of the collected models: %s", describe(error))
         return None
     return sum(array.size for array in models.get_weights(first).values())
 

@@ -144,10 +144,8 @@ def _finish(
 
 def _rows(phase: str, figures: Mapping[str, Mapping[str, float]], seconds: float) -> list[dict]:
     """A phase's lines of history.csv, and their means: a line a model, called as its folder is."""
-    rows = [row(1, phase, str(number), own) for number, own in enumerate(figures.values())]
-    add_means(rows, 1, phase, None, seconds)  # of the lines whose client is a number, which `0-2` is not
-    for line, name in zip(rows, figures, strict=False):
-        line["client"] = name
+    rows = [row(1, phase, name, own) for name, own in figures.items()]
+    add_means(rows, 1, phase, None, seconds)
     return rows
 
 

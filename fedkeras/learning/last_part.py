@@ -21,7 +21,7 @@ class LastPart:
         optimizer: keras.optimizers.Optimizer,
         loss: object,
         metrics: tuple,
-        whole: keras.Model | None = None,
+        whole: keras.Model,
     ) -> None:
         require_separable(optimizer)
         self.part, self._optimizer = part, optimizer

@@ -1,12 +1,11 @@
 """A node's side of a message, however it travelled: the client's Context, its app's answer, its app's exceptions."""
 
-import traceback
 from collections.abc import Callable, Mapping
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
-from fedkeras.errors import UserError
+from fedkeras.errors import describe
 from fedkeras.runtime.identity import node_id_of
 
 App = Callable[[Message, Context], Message]
@@ -34,13 +33,3 @@ def answer(app: App, message: Message, context: Context) -> Message:
 def failure(error: Exception, message: Message) -> Message:
     """The error reply to `message` that says what a node's code raised."""
     return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, describe(error)), reply_to=message)
-
-
-def describe(error: Exception) -> str:
-    """An exception in one line, with the place it came from unless it is meant for the user."""
-    text = " ".join(str(error).encode(errors="replace").decode().split())
-    if isinstance(error, UserError):
-        return text
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text[:500]}{where}"

@@ -11,10 +11,10 @@ from concurrent.futures import Future
 
 from flwr.app import Context
 
-from fedkeras.errors import RunFailed, UserError
+from fedkeras.errors import RunFailed, UserError, describe
 from fedkeras.runtime import wire
 from fedkeras.runtime.access import Access
-from fedkeras.runtime.answering import App, answer, describe, failure, new_context
+from fedkeras.runtime.answering import App, answer, failure, new_context
 from fedkeras.runtime.content import WireError
 from fedkeras.runtime.federation_pb2 import Welcome
 from fedkeras.runtime.identity import SERVER_NODE_ID, be, node_id_of
