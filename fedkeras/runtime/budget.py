@@ -48,9 +48,9 @@ class Budget:
 
 
 class Share:
-    """What one message after the other takes of a Budget: given back when it is whole, or after `seconds`.
+    """What one message takes of a Budget until nobody holds it any more, or for `seconds`.
 
-    Whoever sends slower than that goes on beside the others, for they would wait for nothing else.
+    Whoever is slower than that goes on beside the others, for they would wait for nothing else.
     """
 
     def __init__(self, budget: Budget, seconds: float) -> None:

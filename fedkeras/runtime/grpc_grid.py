@@ -6,9 +6,10 @@ The round loop's thread hands messages over and waits for replies in a Mailbox.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import grpc
 from flwr.app import Message
@@ -187,11 +188,16 @@ class GrpcGrid(OwnGrid):
         if self._mailbox.asked(message_id) and (why_not := self._sessions.put(cid, message_id, outgoing)):
             self._mailbox.fail(message_id, ErrorCode.NODE_UNAVAILABLE, why_not)
 
-    def _take(self, header: Header, pieces: list[memoryview]) -> None:
+    def _take(self, header: Header, pieces: list[memoryview], gone: Callable[[], None]) -> None:
         asked = self._mailbox.asked(header.reply_to_message_id)
         if asked is not None and cid_of(asked.metadata.dst_node_id) != header.cid:
             raise WireError("a reply to another client's message")
-        self._mailbox.deliver(wire.decode(header, pieces, self.run.run_id, node_id_of(header.cid), SERVER_NODE_ID))
+        reply = wire.decode(header, pieces, self.run.run_id, node_id_of(header.cid), SERVER_NODE_ID)
+        self._mailbox.deliver(reply, functools.partial(self._in_loop, gone))
+
+    def _in_loop(self, call: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all that would wait
+            self._loop.call_soon_threadsafe(call)
 
     def _nobody_answers(self, message_ids: Iterable[str], cids: Iterable[int], reason: str) -> None:
         owed = {*message_ids, *self._mailbox.outstanding(node_id_of(cid) for cid in cids)}

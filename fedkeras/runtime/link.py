@@ -1,7 +1,10 @@
 """One connection to the server, from the handshake to its end: frames in, frames out."""
 
+import contextlib
 import queue
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 
 import grpc
 
@@ -10,6 +13,9 @@ from fedkeras.runtime import handshake, passphrase, wire
 from fedkeras.runtime.access import Access
 from fedkeras.runtime.channel import channel_options
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Proof, Welcome
+
+CLOSE_SECONDS = 5.0
+"""How long the threads of a closed connection are waited for."""
 
 
 class Unreachable(Exception):
@@ -28,6 +34,7 @@ class Link:
     ) -> None:
         self._server, self._access = server, access
         self._outgoing: queue.SimpleQueue = queue.SimpleQueue()
+        self._sender, self._follower = Future(), Future()  # gRPC's threads for this call
         options = channel_options(wire.MAX_FRAME_BYTES)
         self._channel = (
             grpc.insecure_channel(server, options)
@@ -37,6 +44,8 @@ class Link:
         join = self._channel.stream_stream(wire.METHOD, wire.serialise, wire.parse)
         self.send((Frame(hello=hello),))
         self._call = join(self._requests())
+        if not self._call.add_callback(lambda: self._follower.set_result(threading.current_thread())):
+            self._follower.set_result(None)  # it is over already
         try:
             self.welcome = self._shake_hands(hello)
         except BaseException:
@@ -57,10 +66,18 @@ class Link:
         self._outgoing.put(None)
 
     def close(self) -> None:
-        """End the connection at once."""
+        """End the connection at once, and gRPC's threads with it.
+
+        One that is left running may hold the call's lock when Python ends, which freezes it there; the last garbage
+        collection then waits for that lock, and the process never ends.
+        """
         self._outgoing.put(None)
         self._call.cancel()
         self._channel.close()
+        for known in (self._sender, self._follower):
+            with contextlib.suppress(TimeoutError):
+                if thread := known.result(CLOSE_SECONDS):
+                    thread.join(CLOSE_SECONDS)
 
     def _next(self) -> wire.Parsed:
         try:
@@ -104,6 +121,7 @@ class Link:
         return getattr(frame, kind)
 
     def _requests(self) -> Iterator:
+        self._sender.set_result(threading.current_thread())
         while (frames := self._outgoing.get()) is not None:
             yield from frames
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flwr.app import Error, Message
 
@@ -16,7 +16,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._outstanding: dict[str, Message] = {}
-        self._replies: dict[str, Message] = {}
+        self._replies: dict[str, tuple[Message, Callable[[], None]]] = {}
 
     def expect(self, message: Message) -> None:
         """Note a message that is about to be sent."""
@@ -34,13 +34,17 @@ class Mailbox:
         with self._changed:
             return [key for key, message in self._outstanding.items() if message.metadata.dst_node_id in nodes]
 
-    def deliver(self, reply: Message) -> None:
-        """Put a reply in. One that nobody waits for is dropped: it came too late, or twice."""
+    def deliver(self, reply: Message, gone: Callable[[], None] = lambda: None) -> None:
+        """Put a reply in. One that nobody waits for is dropped: it came too late, or twice.
+
+        `gone` is called when it is here no longer: it was taken, given up or dropped.
+        """
         with self._changed:
             if self._outstanding.pop(reply.metadata.reply_to_message_id, None) is None:
                 log.warning("an answer of node %d came too late and is dropped", reply.metadata.src_node_id)
+                gone()
                 return
-            self._replies[reply.metadata.reply_to_message_id] = reply
+            self._replies[reply.metadata.reply_to_message_id] = reply, gone
             self._changed.notify_all()
 
     def fail(self, message_id: str, code: int, reason: str) -> None:
@@ -51,7 +55,10 @@ class Mailbox:
     def take(self, message_ids: Iterable[str]) -> list[Message]:
         """The replies to these messages that are there, removed from the mailbox."""
         with self._changed:
-            return [self._replies.pop(message_id) for message_id in list(message_ids) if message_id in self._replies]
+            found = [self._replies.pop(message_id) for message_id in list(message_ids) if message_id in self._replies]
+        for _, gone in found:
+            gone()
+        return [reply for reply, _ in found]
 
     def wait(self, message_ids: Iterable[str], timeout: float) -> list[Message]:
         """Like `take`, but waits up to `timeout` seconds until there is at least one."""
@@ -66,4 +73,5 @@ class Mailbox:
         with self._changed:
             for message_id in message_ids:
                 self._outstanding.pop(message_id, None)
-                self._replies.pop(message_id, None)
+                _, gone = self._replies.pop(message_id, (None, lambda: None))
+                gone()

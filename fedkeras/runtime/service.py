@@ -21,7 +21,7 @@ from fedkeras.runtime.sessions import Sessions
 log = logging.getLogger("fedkeras")
 
 UNDER_WAY_BYTES = 64 << 20
-"""Replies that are being received at once; a client beyond that waits, and holds its own reply meanwhile."""
+"""Replies that are received or wait for the round loop; a client beyond that waits, and holds its own meanwhile."""
 
 WRITING = 8
 """Clients that a message is being written to at once: each has a part of it in gRPC's buffers meanwhile."""
@@ -38,11 +38,12 @@ SLOW_READER_SECONDS, SLOW_SENDER_SECONDS = 2.0, 15.0
 QUIET_SECONDS = 5.0
 """Refusals of one address are logged this often at most."""
 
-Take = Callable[[Header, list[memoryview]], None]
+Take = Callable[[Header, list[memoryview], Callable[[], None]], None]
 
 
 class Service:
-    """Handles each stream, in the network's loop. `take(header, pieces)` is given each whole reply."""
+    """Handles each stream, in the network's loop. `take(header, pieces, gone)` is given each whole reply, and calls
+    `gone`, in this loop, when it no longer holds it."""
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class Service:
     async def _read(self, link: Link, context: grpc.aio.ServicerContext) -> tuple[str, bool]:
         """Take replies until the stream ends; return why it ended, and whether for good."""
         assembler, cids = Assembler(max_bytes=self._max_message_bytes), link.session.cids
-        share = Share(self._budget, SLOW_SENDER_SECONDS)
+        share = None
         try:
             while (frame := await self._next_frame(context, assembler.missing)) is not grpc.aio.EOF:
                 if isinstance(frame, Frame) and frame.HasField("goodbye") and frame.goodbye.over:
@@ -182,10 +183,11 @@ class Service:
                     continue
                 complete = assembler.add(frame)
                 if assembler.missing and isinstance(frame, Frame):  # the header of what is about to come
+                    share = Share(self._budget, SLOW_SENDER_SECONDS)
                     await share.take(assembler.missing)
                 if complete:
-                    self._accept(link, *complete)
-                    share.give_back()
+                    self._accept(link, *complete, share.give_back if share else lambda: None)
+                    share = None
                 frame = complete = None  # a client's last reply is not to be kept while its next one is waited for
         except WireError as error:
             self._tell(link.peer, "closing the stream of client %s, which sent %s", label(cids), error)
@@ -195,16 +197,17 @@ class Service:
             self._tell(link.peer, "closing the stream of client %s, which stopped in mid-message", label(cids))
             return "stopped in the middle of a message", False
         finally:
-            share.give_back()
+            if share:
+                share.give_back()
         return "lost its connection", False
 
     @staticmethod
     async def _next_frame(context: grpc.aio.ServicerContext, missing: int) -> wire.Parsed:
         return await (asyncio.wait_for(context.read(), STALL_SECONDS) if missing else context.read())
 
-    def _accept(self, link: Link, header: Header, pieces: list[memoryview]) -> None:
+    def _accept(self, link: Link, header: Header, pieces: list[memoryview], gone: Callable[[], None]) -> None:
         if header.cid not in link.session.cids:
             raise WireError(f"a message of client {header.cid}, which it is not")
         if not self._sessions.answered(link.session, header.reply_to_message_id):
             raise WireError("a reply to a message that it was never sent")
-        self._take(header, pieces)
+        self._take(header, pieces, gone)

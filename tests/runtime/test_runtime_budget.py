@@ -1,12 +1,14 @@
 """What one client may keep from the others: memory, and turns to write. It is little, however slow that client is."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedkeras.errors import RunFailed
 from fedkeras.runtime import handshake, wire
@@ -15,7 +17,8 @@ from fedkeras.runtime.budget import Budget, Share, Slots
 from fedkeras.runtime.federation_pb2 import Hello
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.link import Link
-from fedkeras.runtime.service import WRITING
+from fedkeras.runtime.mailbox import Mailbox
+from fedkeras.runtime.service import SLOW_SENDER_SECONDS, UNDER_WAY_BYTES, WRITING
 
 
 def test_a_share_is_free_again_when_its_time_is_over() -> None:
@@ -57,15 +60,17 @@ def test_a_slot_is_free_again_while_a_write_hangs() -> None:
     asyncio.run(run())
 
 
+def join(grid: GrpcGrid, cid: int) -> Link:
+    """Log in, and no more."""
+    own = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), cids=[cid], nonce=handshake.new_nonce())
+    return Link(grid.address, own, Access())
+
+
 @pytest.fixture
 def deaf(grid: GrpcGrid) -> Iterator[list[int]]:
     """As many clients as may be written to at once, which log in and then read nothing."""
 
-    def join(cid: int) -> Link:
-        own = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), cids=[cid], nonce=handshake.new_nonce())
-        return Link(grid.address, own, Access())
-
-    links = [join(cid) for cid in range(WRITING)]
+    links = [join(grid, cid) for cid in range(WRITING)]
     yield list(range(WRITING))
     for link in links:
         link.close()
@@ -85,3 +90,42 @@ def test_a_message_larger_than_allowed_is_not_sent(question) -> None:
     content = RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(500_000, np.float32))})})
     with pytest.raises(RunFailed, match=r"a message has 2 MB, 0\.001 are allowed: give --max-message-mb"):
         grid.push_messages([question(0, "echo", content)])
+
+
+def test_replies_that_nobody_takes_keep_the_next_ones_away(toy, grid: GrpcGrid, question) -> None:
+    """The round loop may be slower than the network; what it has not taken yet is within the bound as well."""
+    toy(0, 1, 2, 3)
+    third = ArrayRecord({"w": Array(np.zeros(UNDER_WAY_BYTES // 3 // 4 - 1000, np.float32))})
+    content = RecordDict({"arrays": third})
+    waiting = set(grid.push_messages([question(cid, "echo", content) for cid in range(4)]))
+    time.sleep(4.0)
+    started = time.monotonic()
+    replies = grid.wait_for_replies(waiting, timeout=0)
+    assert 1 <= len(replies) <= 3
+    while len(replies) < 4:
+        replies += grid.wait_for_replies(waiting, timeout=20)
+    assert time.monotonic() - started < SLOW_SENDER_SECONDS / 2, "at once, not when the first one's time is over"
+
+
+def test_whoever_delivers_is_told_when_the_reply_is_here_no_longer(question) -> None:
+    mailbox, gone = Mailbox(), []
+    for name in ("taken", "given up", "late"):
+        asked = question(0, n=1)
+        asked.metadata.__dict__["_message_id"] = name
+        mailbox.expect(asked)
+        if name == "late":
+            mailbox.abandon([name])
+        mailbox.deliver(Message(RecordDict(), reply_to=asked), lambda name=name: gone.append(name))
+    assert gone == ["late"]
+    mailbox.abandon(["given up"])
+    assert gone == ["late", "given up"]
+    assert len(mailbox.take(["taken", "given up", "late"])) == 1
+    assert gone == ["late", "given up", "taken"]
+
+
+def test_a_connection_that_is_closed_leaves_no_thread_behind(grid: GrpcGrid) -> None:
+    """Python freezes gRPC's threads when it ends, with the locks they hold, and then may wait for one for ever."""
+    before = set(threading.enumerate())
+    for cid in range(20):
+        join(grid, cid).close()
+        assert set(threading.enumerate()) <= before
