@@ -14,6 +14,9 @@ from fedkeras.runtime.access import Access
 from fedkeras.runtime.channel import channel_options
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Proof, Welcome
 
+LAST_WORD_SECONDS = 1.0
+"""How long the server may take to end the stream when the client has said its last word."""
+
 CLOSE_SECONDS = 5.0
 """How long the threads of a closed connection are waited for."""
 
@@ -35,6 +38,7 @@ class Link:
         self._server, self._access = server, access
         self._outgoing: queue.SimpleQueue = queue.SimpleQueue()
         self._sender, self._follower = Future(), Future()  # gRPC's threads for this call
+        self._ended = False
         options = channel_options(wire.MAX_FRAME_BYTES)
         self._channel = (
             grpc.insecure_channel(server, options)
@@ -63,15 +67,19 @@ class Link:
 
     def end(self) -> None:
         """Send what is queued and no more; the server then ends the stream."""
+        self._ended = True
         self._outgoing.put(None)
 
     def close(self) -> None:
-        """End the connection at once, and gRPC's threads with it.
+        """End the connection at once, or after `end` when all is sent, and gRPC's threads with it.
 
         One that is left running may hold the call's lock when Python ends, which freezes it there; the last garbage
         collection then waits for that lock, and the process never ends.
         """
         self._outgoing.put(None)
+        if self._ended:
+            with contextlib.suppress(TimeoutError):
+                self._follower.result(LAST_WORD_SECONDS)
         self._call.cancel()
         self._channel.close()
         for known in (self._sender, self._follower):

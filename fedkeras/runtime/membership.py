@@ -196,6 +196,7 @@ class Membership:
                 raise
             self._access = replace(self._access, passphrase=typed)
             tls.require_encryption_for_passphrase(self._server.rpartition(":")[0], self._access)
+            self._attempts, self._since = 0, time.monotonic()  # how long somebody types is no waiting for the server
             return self._connect(first=True)
 
     def _connect(self, first: bool = False) -> Link:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds that no healthy step takes, even with other work on the machine."""
 
 DECIDE_HOW_TO_DRAW = ("COLUMNS", "LINES", "NO_COLOR", "CI")

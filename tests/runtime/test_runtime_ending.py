@@ -29,7 +29,7 @@ def test_a_server_interrupted_in_mid_run_leaves_a_readable_folder(start: Starter
     server.said("\n    2 ")
     server.popen.send_signal(ending)
     assert server.ended(30) == 130
-    first, last = server.err.splitlines()
+    first, last = server.complaints
     assert first.startswith("server.py: finishing round ") and last == "server.py: interrupted"
     folder = start.run_folder()
     summary = json.loads((folder / "summary.json").read_text())
@@ -86,10 +86,8 @@ def test_a_client_interrupted_while_it_waits_for_a_server(start: Starter) -> Non
 
 def test_a_port_in_use(start: Starter) -> None:
     first, address = start.server()
-    started = time.monotonic()
     second = start.python(Path(__file__).resolve().parents[2] / "server.py", "--port", address.split(":")[1])
     assert second.ended(30) == 2
-    assert time.monotonic() - started < 15
     line = one_line(second.err)
     assert line.startswith(f"server.py: cannot listen on {address}: the port is in use")
     assert second.out == ""

@@ -54,7 +54,7 @@ def test_several_messages_in_flight_to_one_node(toy, grid: GrpcGrid, question) -
     """All are sent before the first is answered; each reply belongs to its message."""
     toy(0)
     asked = [question(0, content=with_array(np.full(10 + n, n))) for n in range(20)]
-    asked.insert(0, question(0, "wait", seconds=0.5))
+    asked.insert(0, question(0, "wait", seconds=2.0))
     message_ids = list(grid.push_messages(asked))
     assert len(set(message_ids)) == 21
     assert not grid.pull_messages(message_ids)
@@ -146,7 +146,7 @@ def test_a_client_killed_at_work_is_answered_for_at_once(toy, grid: GrpcGrid, qu
     victim.popen.kill()
     started, replies = time.monotonic(), []
     until(lambda: replies.extend(grid.wait_for_replies(message_ids[:3], 1)) or len(replies) == 3, "three errors")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert all(reply.has_error() and reply.error.reason.startswith("is gone") for reply in replies)
     assert [cid_of(reply.metadata.src_node_id) for reply in replies].count(0) == 2
     (reply,) = until(lambda: grid.wait_for_replies(message_ids[3:], 1), "the other client's reply")
@@ -180,7 +180,7 @@ def test_a_message_to_a_node_that_is_not_connected(ask) -> None:
 
 def test_a_reply_after_the_time_out_is_dropped(toy, grid: GrpcGrid, question, ask) -> None:
     toy(0)
-    assert list(grid.send_and_receive([question(0, "wait", seconds=0.5)], timeout=0.1)) == []
+    assert list(grid.send_and_receive([question(0, "wait", seconds=2.0)], timeout=0.1)) == []
     assert ask(0, text="next").content["config"]["text"] == "next"
 
 

@@ -12,8 +12,9 @@ import grpc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import Starter, until
+from processes import HERE, Starter, until
 from proxy import DOWN, UP, Proxy
+from pseudo_terminal import Terminal, all_ended
 
 from fedkeras.errors import UserError
 from fedkeras.runtime import door, handshake, node, wire
@@ -201,17 +202,16 @@ def test_wrong_passphrases_slow_down_their_own_address_and_no_other() -> None:
         patience, times = door.Patience(), []
         for _ in range(2):
             await patience.turn("10.0.0.1")
+            begun = time.monotonic()
             patience.failed("10.0.0.1")
         for address in ("10.0.0.2", "10.0.0.1", "10.0.0.1"):
-            started = time.monotonic()
             await patience.turn(address)
-            times.append(time.monotonic() - started)
+            times.append(time.monotonic() - begun)
         return times
 
     other, third, fourth = asyncio.run(attempts())
-    assert other < 0.05
-    assert third == pytest.approx(0.5, abs=0.2)
-    assert fourth == pytest.approx(0.5, abs=0.2)
+    assert other < 0.49 <= third
+    assert 0.99 <= fourth < 10
 
 
 def test_many_guesses_at_once_are_told_to_wait() -> None:
@@ -282,31 +282,15 @@ def test_where_a_passphrase_comes_from(tmp_path: Path, monkeypatch, caplog) -> N
 
 
 def test_a_person_at_the_terminal_is_asked(guarded: GrpcGrid, tmp_path: Path) -> None:
-    """On a pseudo-terminal, without echo."""
-    import os
-    import pty
-    import subprocess
-    import sys
-
-    from processes import HERE
-
-    ours, theirs = pty.openpty()
-    command = [sys.executable, str(HERE / "toy_client.py"), guarded.address, "0"]
-    process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, cwd=tmp_path
-    )
-    os.close(theirs)
-    shown = b""
+    """Without echo; and may take longer to type than the server is waited for."""
+    terminal = Terminal(tmp_path, HERE / "toy_client.py", guarded.address, "0", "--max-wait", 1)
     try:
-        while b"passphrase for" not in shown:
-            shown += os.read(ours, 1000)
-        os.write(ours, f"{SECRET}\n".encode())
-        until(lambda: guarded.cids(), "the client")
-        while b"joined" not in shown:
-            shown += os.read(ours, 1000)
-        assert SECRET.encode() not in shown
-    finally:
+        terminal.wait("passphrase for")
+        time.sleep(1.2)
+        terminal.answer("", SECRET)
+        terminal.wait("joined")
         guarded.stop()
-        process.wait(30)
-        os.close(ours)
-    assert process.returncode == 0
+        assert all_ended(terminal) == [0]
+        assert SECRET not in terminal.shown
+    finally:
+        terminal.close()

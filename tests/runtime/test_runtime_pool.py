@@ -91,7 +91,7 @@ def test_stragglers_that_are_given_up_do_not_use_a_process_up(start: Starter, gr
     member = start.toy(grid.address, CIDS, "--shared")
     member.said("joined")
     for _ in range(2):
-        late = [question(cid, "pid", seconds=0.5) for cid in range(3)]
+        late = [question(cid, "pid", seconds=2.0) for cid in range(3)]
         assert list(grid.send_and_receive(late, timeout=0.2)) == []
         (reply,) = grid.send_and_receive([question(5, "pid", seconds=0.0)], timeout=20)
         assert reply.content["config"]["pid"] == member.popen.pid

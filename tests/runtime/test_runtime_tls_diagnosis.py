@@ -133,7 +133,7 @@ def test_a_server_that_never_answers(files: Files, tls: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
         assert said(silent.getsockname()[1], files.ca if tls else "", timeout=0.5) == ""
-        assert 0.4 < time.monotonic() - started < 2
+        assert 0.4 < time.monotonic() - started < 10
 
 
 def test_a_name_that_is_looked_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,5 +146,5 @@ def test_a_name_that_is_looked_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     started = time.monotonic()
     assert said(9080, host="slow.example", timeout=0.3) == ""
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     found.set()

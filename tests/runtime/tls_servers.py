@@ -80,7 +80,7 @@ def call(target: str, credentials: grpc.ChannelCredentials | None, **options: st
     channel = grpc.secure_channel(target, credentials, named) if credentials else grpc.insecure_channel(target)
     with channel:
         try:
-            return channel.unary_unary("/any/method")(b"x", timeout=5)
+            return channel.unary_unary("/any/method")(b"x", timeout=30)
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.UNAVAILABLE, error
             return None

@@ -35,6 +35,9 @@ STRANGERS = 200
 ALLOWED = 1.2
 """A round may take so much longer while strangers are at the door."""
 
+STALLED = 0.25
+"""Seconds that other work on the machine may add to a round: what is looked for are strangers that are waited for."""
+
 
 def wrong_passphrase(stage: Stage) -> Verdict:
     """The client ends with status 2, and so does one without any; the run goes on."""
@@ -61,8 +64,8 @@ def wrong_authority(stage: Stage) -> Verdict:
 
 def expired_certificate(stage: Stage) -> Verdict:
     """It expires while the run goes on: who is connected stays; who comes now is told why it cannot be."""
-    stage.train_seconds, stage.rounds = 0.5, 12
-    moments = 6.0  # for the clients to join
+    stage.train_seconds, stage.rounds = 0.5, 80
+    moments = 25.0  # for the clients to join
     born = datetime.now(UTC) - timedelta(days=1) + timedelta(seconds=moments)
     started = time.monotonic()
     ca, *flags = _certificates(stage, born)
@@ -118,7 +121,7 @@ def silent_strangers(stage: Stage) -> Verdict:
     note = f"{before:.3f} s a round before, {beside:.3f} s beside {STRANGERS} strangers ({beside / before:.2f} x)"
     if not verdict.survived:
         return verdict
-    return Verdict(beside <= ALLOWED * before, 0.0, note)
+    return Verdict(beside <= ALLOWED * before + STALLED, 0.0, note)
 
 
 def round_seconds(folder: Path) -> list[float]:

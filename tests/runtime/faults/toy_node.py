@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("--how", default="", choices=["", "twice", "backwards", "bad"])
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=0.0)
-    parser.add_argument("--max-wait", type=float, default=30.0)
+    parser.add_argument("--max-wait", type=float, default=120.0)
     parser.add_argument("--passphrase-file", default="")
     parser.add_argument("--tls-ca", default="")
     flags = parser.parse_args()
