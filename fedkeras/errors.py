@@ -1,4 +1,4 @@
-"""The one exception for what a user can cause and a user can mend."""
+"""The one exception for what a user can cause and a user can mend, and how any exception is told in a line."""
 
 import sys
 import traceback

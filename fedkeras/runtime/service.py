@@ -170,7 +170,7 @@ class Service:
     async def _read(self, link: Link, context: grpc.aio.ServicerContext) -> tuple[str, bool]:
         """Take replies until the stream ends; return why it ended, and whether for good."""
         assembler, cids = Assembler(max_bytes=self._max_message_bytes), link.session.cids
-        share = None
+        share = self._share()
         try:
             while (frame := await self._next_frame(context, assembler.missing)) is not grpc.aio.EOF:
                 if isinstance(frame, Frame) and frame.HasField("goodbye") and frame.goodbye.over:
@@ -183,11 +183,10 @@ class Service:
                     continue
                 complete = assembler.add(frame)
                 if assembler.missing and isinstance(frame, Frame):  # the header of what is about to come
-                    share = Share(self._budget, SLOW_SENDER_SECONDS)
                     await share.take(assembler.missing)
                 if complete:
-                    self._accept(link, *complete, share.give_back if share else lambda: None)
-                    share = None
+                    self._accept(link, *complete, share.give_back)
+                    share = self._share()
                 frame = complete = None  # a client's last reply is not to be kept while its next one is waited for
         except WireError as error:
             self._tell(link.peer, "closing the stream of client %s, which sent %s", label(cids), error)
@@ -197,9 +196,11 @@ class Service:
             self._tell(link.peer, "closing the stream of client %s, which stopped in mid-message", label(cids))
             return "stopped in the middle of a message", False
         finally:
-            if share:
-                share.give_back()
+            share.give_back()
         return "lost its connection", False
+
+    def _share(self) -> Share:
+        return Share(self._budget, SLOW_SENDER_SECONDS)
 
     @staticmethod
     async def _next_frame(context: grpc.aio.ServicerContext, missing: int) -> wire.Parsed:

@@ -15,7 +15,7 @@ from fedkeras.errors import RunFailed
 from fedkeras.runtime import handshake, wire
 from fedkeras.runtime.access import Access
 from fedkeras.runtime.budget import Budget, Share, Slots
-from fedkeras.runtime.federation_pb2 import Hello
+from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.link import Link
 from fedkeras.runtime.mailbox import Mailbox
@@ -131,3 +131,15 @@ def test_a_connection_that_is_closed_leaves_no_thread_behind(grid: GrpcGrid) -> 
     for cid in range(20):
         join(grid, cid).close()
         assert set(threading.enumerate()) <= before
+
+
+def test_a_last_word_is_heard_before_the_connection_is_closed(grid: GrpcGrid, caplog) -> None:
+    """Else the server waits for a client that has gone."""
+    with caplog.at_level("WARNING", "fedkeras"):
+        for cid in range(20):
+            link = join(grid, cid)
+            link.send((Frame(goodbye=Goodbye(reason="its work is done")),))
+            link.end()
+            link.close()
+        until(lambda: not grid.cids(), "the end of all")
+    assert sum("leaves: its work is done" in message for message in caplog.messages) == 20

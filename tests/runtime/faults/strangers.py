@@ -35,9 +35,6 @@ STRANGERS = 200
 ALLOWED = 1.2
 """A round may take so much longer while strangers are at the door."""
 
-STALLED = 0.25
-"""Seconds that other work on the machine may add to a round: what is looked for are strangers that are waited for."""
-
 
 def wrong_passphrase(stage: Stage) -> Verdict:
     """The client ends with status 2, and so does one without any; the run goes on."""
@@ -103,8 +100,11 @@ def garbage(stage: Stage) -> Verdict:
 
 
 def silent_strangers(stage: Stage) -> Verdict:
-    """200 connections that never show who they are: half say nothing at all, half open a stream and wait."""
-    stage.rounds, stage.train_seconds, stage.size = 60, 0.1, 250_000
+    """200 connections that never show who they are: half say nothing at all, half open a stream and wait.
+
+    Of the rounds the faster half counts, by its median: other work on the machine slows some, strangers slow all.
+    """
+    stage.rounds, stage.train_seconds, stage.size = 120, 0.1, 250_000
     right = _secret(stage, "right")
     stage.serve("--passphrase-file", right)
     stage.others(0, 1, 2, flags=("--passphrase-file", right))
@@ -117,11 +117,11 @@ def silent_strangers(stage: Stage) -> Verdict:
         stage.reach(stage.rounds)
         verdict = stage.verdict(0.0)
     seconds = round_seconds(stage.run_folder)
-    before, beside = statistics.median(seconds[5:25]), statistics.median(seconds[first:])
+    before, beside = (statistics.quantiles(some, n=4)[0] for some in (seconds[5:25], seconds[first:]))
     note = f"{before:.3f} s a round before, {beside:.3f} s beside {STRANGERS} strangers ({beside / before:.2f} x)"
     if not verdict.survived:
         return verdict
-    return Verdict(beside <= ALLOWED * before + STALLED, 0.0, note)
+    return Verdict(beside <= ALLOWED * before, 0.0, note)
 
 
 def round_seconds(folder: Path) -> list[float]:
