@@ -18,20 +18,23 @@ from pathlib import Path
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedkeras import assembly
+from fedkeras import factory
+from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config, parse_flags
 from fedkeras.errors import UserError, complain
-from fedkeras.flower import origin
-from fedkeras.handout import follow, own_bar, training, work
-from fedkeras.handout.by_epoch import train_by_epoch
-from fedkeras.node_flags import Flags
-from fedkeras.party import Party
-from fedkeras.quietly import import_tensorflow
+from fedkeras.federation import records
+from fedkeras.flower import code_digest
+from fedkeras.provisioning import client as provisioning_client
 from fedkeras.randomness import generator
+from fedkeras.reports import progress_bar
 from fedkeras.runtime.answering import answer
-from fedkeras.split import handlers as split_handlers
-from fedkeras.split import resident as split_resident
-from strategies import arrays
+from fedkeras.tensorflow_import import import_tensorflow
+from fedkeras.workflows.collect import client as collect_client
+from fedkeras.workflows.collect import training
+from fedkeras.workflows.rounds.by_epoch import train_by_epoch
+from fedkeras.workflows.rounds.local_trainer import LocalTrainer
+from fedkeras.workflows.split import client as split_handlers
+from fedkeras.workflows.split import split_client as split_resident
 
 app = ClientApp()
 
@@ -55,8 +58,8 @@ def identify(message: Message, context: Context) -> Message:
 def initial_weights(message: Message, context: Context) -> Message:
     """The untrained model's weights, from the seed; so the server needs no TensorFlow to begin."""
     config, cid = _config(message, context), int(context.node_config["partition-id"])
-    own = Party(config, cid, context).model if config.split == "off" else split_resident.resident(config)
-    return _reply(message, arrays=arrays.record(own.initial))
+    own = LocalTrainer(config, cid, context).model if config.split == "off" else split_resident.resident(config)
+    return _reply(message, arrays=records.record(own.initial))
 
 
 @app.train()
@@ -64,10 +67,10 @@ def initial_weights(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Train the global weights on this client's examples for the local epochs."""
     config, cid = _config(message, context), int(context.node_config["partition-id"])
-    party = Party(config, cid, context)
+    party = LocalTrainer(config, cid, context)
     learner, examples = party.model.learner, party.to_train()
     sent = message.content["config"]
-    learner.set_weights(arrays.views(message.content["arrays"]))
+    learner.set_weights(records.views(message.content["arrays"]))
     server_round, mu = int(sent["server-round"]), float(sent.get("proximal-mu", 0.0))
     rng, options = generator(config.seed, "train", server_round, cid), {"batch_size": config.batch_size}
     started = time.perf_counter()
@@ -77,8 +80,8 @@ def train(message: Message, context: Context) -> Message:
         shown = _epochs(config, cid, server_round)
         outcome = train_by_epoch(learner, examples, config.local_epochs, rng=rng, say=shown, **options)
     seconds = time.perf_counter() - started
-    metrics = MetricRecord(assembly.metrics_of(outcome, seconds))
-    return _reply(message, arrays=arrays.record(learner.get_weights()), metrics=metrics)
+    metrics = MetricRecord(factory.metrics_of(outcome, seconds))
+    return _reply(message, arrays=records.record(learner.get_weights()), metrics=metrics)
 
 
 @app.evaluate()
@@ -86,12 +89,12 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Test the global weights on the examples this client held out."""
     config, cid = _config(message, context), int(context.node_config["partition-id"])
-    party = Party(config, cid, context)
+    party = LocalTrainer(config, cid, context)
     learner, examples = party.model.learner, party.to_test()
-    learner.set_weights(arrays.views(message.content["arrays"]))
+    learner.set_weights(records.views(message.content["arrays"]))
     started = time.perf_counter()
     outcome = learner.evaluate(*examples)
-    metrics = MetricRecord(assembly.metrics_of(outcome, time.perf_counter() - started))
+    metrics = MetricRecord(factory.metrics_of(outcome, time.perf_counter() - started))
     return _reply(message, metrics=metrics)
 
 
@@ -113,19 +116,22 @@ def led(handler: Callable) -> Callable[[Message, Context], Message]:
     """A message of server-led training, as one of the HANDLERS of follow and work answers it."""
 
     def answered(message: Message, context: Context) -> Message:
-        if handler is follow.offer and context.node_config.get("deliver"):
+        if handler is provisioning_client.offer and context.node_config.get("deliver"):
             raise UserError("this client only delivers what it has trained (--deliver): collect it with --collect-only")
         config, cid = _config(message, context), int(context.node_config["partition-id"])
         try:
-            return Message(handler(follow.Task(config, cid, message.content, context)), reply_to=message)
+            return Message(
+                handler(provisioning_client.ProvisioningRequest(config, cid, message.content, context)),
+                reply_to=message,
+            )
         except Exception:
-            own_bar.shown.over(cid)
+            progress_bar.shown.over(cid)
             raise
 
     return answered
 
 
-for action, handler in {**follow.HANDLERS, **work.HANDLERS}.items():
+for action, handler in {**provisioning_client.HANDLERS, **collect_client.HANDLERS}.items():
     app.query(action)(answering(led(handler)))
 
 
@@ -134,7 +140,7 @@ for action, handler in {**follow.HANDLERS, **work.HANDLERS}.items():
 def fit(message: Message, context: Context) -> Message:
     """Begin to train once and for all, in a thread: `--mode collect`."""
     config, cid = _config(message, context), int(context.node_config["partition-id"])
-    party = Party(config, cid, context)
+    party = LocalTrainer(config, cid, context)
 
     def make(folder: Path, said: Callable[[str], None]) -> dict:
         model = party.model
@@ -142,14 +148,17 @@ def fit(message: Message, context: Context) -> Message:
 
         def tell(state: str, done: int, total: int, note: str) -> None:
             said(state)
-            own_bar.shown.trained(cid, state, done, total, note)
+            progress_bar.shown.trained(cid, state, done, total, note)
 
         try:
             return training.train(config, party.seat, model.learner, party.to_train, folder, tell)
         finally:
-            own_bar.shown.over(cid)
+            progress_bar.shown.over(cid)
 
-    return Message(work.fit(follow.Task(config, cid, message.content, context), make), reply_to=message)
+    return Message(
+        collect_client.fit(provisioning_client.ProvisioningRequest(config, cid, message.content, context), make),
+        reply_to=message,
+    )
 
 
 def _epochs(config: Config, cid: int, server_round: int) -> Callable:
@@ -157,15 +166,15 @@ def _epochs(config: Config, cid: int, server_round: int) -> Callable:
 
     def say(epoch: int, outcome: object) -> None:
         state = f"round {server_round}/{config.num_server_rounds}, epoch {epoch}/{config.local_epochs}"
-        own_bar.shown.trained(cid, state, epoch, config.local_epochs, f"loss {outcome.loss:.4g}")
+        progress_bar.shown.trained(cid, state, epoch, config.local_epochs, f"loss {outcome.loss:.4g}")
         if epoch == config.local_epochs:
-            own_bar.shown.over(cid)
+            progress_bar.shown.over(cid)
 
     return say
 
 
 def _config(message: Message, context: Context) -> Config:
-    origin.check(message.content["config"].get("code-digest"))
+    code_digest.check(message.content["config"].get("code-digest"))
     return _config_of(context)
 
 
@@ -191,7 +200,7 @@ def prepare(contexts: Sequence[Context]) -> None:
         if config.data_source or config.collect_only:
             continue  # the server has yet to say what there is to load
         if config.split == "off":
-            Party(config, cid, context).to_train()
+            LocalTrainer(config, cid, context).to_train()
         else:
             split_resident.examples(config, cid)
     own = time.perf_counter() - imported
@@ -201,14 +210,13 @@ def prepare(contexts: Sequence[Context]) -> None:
 def main() -> int:
     """The command. Returns the exit status."""
     from fedkeras.flower import other_app, settings
-    from fedkeras.runtime.access import Access
     from fedkeras.runtime.node import serve
-    from fedkeras.runtime.passphrase import read_passphrase
+    from fedkeras.runtime.passphrase import Access, read_passphrase
 
     logging.basicConfig(format="client: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it says goodbye then too, so that nobody waits for it
     try:
-        flags = parse_flags(Flags, None, "client.py")
+        flags = parse_flags(ClientConfig, None, "client.py")
         node_config = settings.node_config(flags.node_config, flags.data_dir)
         cids = flags.cids()
         flags.check()
@@ -233,7 +241,7 @@ def main() -> int:
     except UserError as error:
         status = complain("client.py", error)
         with contextlib.suppress(KeyboardInterrupt):
-            work.finish(say)
+            collect_client.finish(say)
         return status
     except KeyboardInterrupt:
         print("client: interrupted", file=sys.stderr)
@@ -252,7 +260,7 @@ _tensorflow = threading.Thread(target=import_tensorflow, daemon=True)
 
 def leave(status: int) -> None:
     """End the process at once. An orderly exit waits for, or aborts in, a thread that is still importing TensorFlow."""
-    own_bar.shown.close()
+    progress_bar.shown.close()
     if _tensorflow.ident is None:  # it was never started: another app's end is an orderly one
         sys.exit(status)
     sys.stdout.flush()

@@ -14,24 +14,25 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-import strategies
-from fedkeras import assembly, keeping, reports
+from fedkeras import factory, reports, strategies
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, complain
-from fedkeras.flower import origin
-from fedkeras.handout import gathering, leading
-from fedkeras.handout.led_nodes import LedNodes
-from fedkeras.handout.progress import Progress
-from fedkeras.interruption import Interruption
+from fedkeras.federation import records
+from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.initial_weights import initial_arrays
+from fedkeras.federation.strategy_state import StrategyState
+from fedkeras.flower import code_digest
+from fedkeras.provisioning import server as provisioning_server
+from fedkeras.provisioning.client_manager import ProvisionedClientManager
 from fedkeras.reports import RunFolder, checkpoints, resuming
+from fedkeras.reports.progress_table import ProgressTable
 from fedkeras.runtime.answering import App
-from fedkeras.split import server as split_server
-from strategies import arrays
-from strategies.nodes import Nodes
-from strategies.rounds import run_rounds
-from strategies.split import run_split
-from strategies.start import initial_arrays
-from strategies.state import Memory
+from fedkeras.workflows import checkpointer
+from fedkeras.workflows.collect import server as collect_server
+from fedkeras.workflows.interruption import Interruption
+from fedkeras.workflows.rounds.server import run_rounds
+from fedkeras.workflows.split import server_model as split_server
+from fedkeras.workflows.split.server import run_split
 
 app = ServerApp()
 
@@ -45,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
         config = resuming.from_run_config(context.run_config)
         parent = Path(config.run_dir) if config.run_dir else platformdirs.user_data_path("fedkeras") / "runs"
         if not resuming.already_finished(config):
-            train(grid, config, parent, {"code-digest": origin.digest()})
+            train(grid, config, parent, {"code-digest": code_digest.digest()})
     except UserError as error:
         complain("server.py", error)  # before Flower's traceback, the line that matters
         raise
@@ -65,13 +66,13 @@ def train(
     in this process (0: one a core, but in split learning, where they decide the bits, as many as a client's). Raises
     KeyboardInterrupt after a round in which `interruption` was asked for.
     """
-    model = config.model if config.data_source or config.collect_only else assembly.model_name(config)
+    model = config.model if config.data_source or config.collect_only else factory.model_name(config)
     strategy = strategies.load(config.strategy, strategies.options_of(config))
-    memory = Memory(strategy)
+    memory = StrategyState(strategy)
     split_server.check_flags(config)
     threads = threads or (config.threads_per_client if config.split != "off" else 0)
-    given = leading.open_given(config)
-    central, tested = assembly.CentralEvaluation(config, threads), leading.is_tested_centrally(config, given)
+    given = provisioning_server.open_provision(config)
+    central, tested = factory.CentralEvaluation(config, threads), provisioning_server.is_tested_centrally(config, given)
     if tested:
         central.load()
     if config.split == "off":
@@ -79,33 +80,35 @@ def train(
     else:
         train_rounds = functools.partial(run_split, middle=split_server.SplitServer(config, threads))
     ordinary = f"{config.dataset}-{config.strategy if config.split == 'off' else config.split}"
-    new_name = config.name or leading.name(config) or ordinary
+    new_name = config.name or provisioning_server.name(config) or ordinary
     folder = RunFolder(Path(config.resume)) if config.resume else reports.create_run_folder(parent, new_name, config)
-    central = leading.central(config, given, folder, threads, central)
+    central = provisioning_server.central(config, given, folder, threads, central)
     stop = interruption or Interruption()
 
     def evaluate(server_round: int, global_arrays: ArrayRecord) -> dict[str, float] | None:
-        return central(server_round, arrays.views(global_arrays))
+        return central(server_round, records.views(global_arrays))
 
     with reports.held(folder), logged(folder), saying_how_to_go_on(folder, "server.py" if interruption else ""):
-        last = keeping.take_up(folder, config, memory) if config.resume else None
-        rests, done = keeping.rests_of(config, last), last.round if last else 0
+        last = checkpointer.take_up(folder, config, memory) if config.resume else None
+        rests, done = checkpointer.rests_of(config, last), last.round if last else 0
         with (
-            reports.Recorder(folder, config, leading.bar(config), before=last.seconds if last else 0.0) as recorder,
-            keeping.Keeper(folder, config, memory, rests, recorder) as keeper,
+            reports.Recorder(
+                folder, config, provisioning_server.bar(config), before=last.seconds if last else 0.0
+            ) as recorder,
+            checkpointer.Checkpointer(folder, config, memory, rests, recorder) as keeper,
         ):
-            if tested and (counts := assembly.label_counts(config)):
+            if tested and (counts := factory.label_counts(config)):
                 reports.write_label_counts(folder.partitions_path, *counts)
             if config.collect_only:
-                return gathering.collect_only(grid, config, folder, recorder, tell)
+                return collect_server.collect_only(grid, config, folder, recorder, tell)
             if given:
-                nodes = LedNodes(grid, config, given, folder, tell, Progress(), recorder.watch)
+                nodes = ProvisionedClientManager(grid, config, given, folder, tell, ProgressTable(), recorder.watch)
             else:
-                nodes = Nodes(grid, config, recorder.watch)
+                nodes = ClientManager(grid, config, recorder.watch)
             asked_again = [nodes.round_finished] if given else []
             if config.mode == "collect":
-                return gathering.train_and_collect(grid, config, nodes, folder, recorder, tell, central)
-            start = keeping.weights_of(last) if last else initial_arrays(grid, config, nodes, tell)
+                return collect_server.train_and_collect(grid, config, nodes, folder, recorder, tell, central)
+            start = checkpointer.weights_of(last) if last else initial_arrays(grid, config, nodes, tell)
             if done < config.num_server_rounds:
                 nodes.wait()  # here and not in the round: who interrupts while nobody is there need not wait for it
             with stop.rounds(done + 1, ", then a checkpoint" if config.checkpoint_every else ""):
@@ -125,10 +128,10 @@ def train(
             if stop.asked() and keeper.rounds_left():
                 keeper.before_end()
                 raise KeyboardInterrupt
-            central.save(arrays.views(final), folder.model_path)
-            if predictions := central.predictions(arrays.views(final)):
+            central.save(records.views(final), folder.model_path)
+            if predictions := central.predictions(records.views(final)):
                 reports.write_predictions(folder.predictions_path, *predictions)
-            num_weights = sum(array.size for array in arrays.views(final).values())
+            num_weights = sum(array.size for array in records.views(final).values())
             return recorder.finish(model=model, num_weights=num_weights) | {"folder": folder.path}
 
 
@@ -139,12 +142,12 @@ def in_process(config: Config, client_app: App, parent: Path = Path("runs"), qui
     work one after the other and are waited for, so `round_timeout` does nothing here. All runs of a process have one
     `threads_per_client`.
     """
-    from fedkeras.runtime.local import LocalGrid
+    from fedkeras.runtime.in_process import InProcessGrid
 
     # Each run compiles graphs of its own; TensorFlow takes that for a mistake and warns of it from the fifth on.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     own = {"data-dir": config.data_dir} if config.data_dir else {}
-    grid = LocalGrid(client_app, config.num_partitions, config.for_clients(), own)
+    grid = InProcessGrid(client_app, config.num_partitions, config.for_clients(), own)
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
         summary = train(grid, config, Path(config.run_dir or parent), threads=config.threads_per_client)
     return RunFolder(summary["folder"])
@@ -173,8 +176,8 @@ def logged(folder: reports.RunFolder) -> Iterator[None]:
 
 def listening(config: Config, run_config: dict) -> Grid:
     """The gRPC grid of this run or of another app's; `run_config` is what clients are told. Raises UserError."""
-    from fedkeras.runtime.access import access_of_server
     from fedkeras.runtime.grpc_grid import GrpcGrid
+    from fedkeras.runtime.passphrase import access_of_server
     from fedkeras.runtime.spawn import shareable
 
     return GrpcGrid(

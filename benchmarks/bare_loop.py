@@ -10,11 +10,10 @@ import sys
 
 import numpy as np
 
-import data
 from benchmarks.gate import Gate
 from benchmarks.workloads import WORK
-from fedkeras import models
-from strategies.cohort import sample
+from fedkeras import data, models
+from fedkeras.federation.cohort import sample
 
 
 class Worker:

@@ -31,12 +31,13 @@ import numpy as np
 from flwr.app import Context, Message
 
 from fedkeras.config import Config
-from fedkeras.handout import follow, lead
-from fedkeras.runtime.access import Access
+from fedkeras.federation.dialogue import talk
+from fedkeras.federation.records import payload
+from fedkeras.provisioning import client as provisioning_client
+from fedkeras.provisioning import server as provisioning_server
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.node import serve
-from strategies.arrays import payload
-from strategies.dialogue import talk
+from fedkeras.runtime.passphrase import Access
 
 CLIENTS = 5
 
@@ -52,7 +53,7 @@ def main() -> None:
         folder = Path(name)
         config = prepare(folder, flags.data_dir, flags.megabytes)
         started = time.monotonic()
-        given = lead.open_given(config)
+        given = provisioning_server.read_provision(config)
         for part in given.parts.values():
             assert part.digest
         figures = {"open_seconds": time.monotonic() - started}
@@ -81,7 +82,7 @@ def prepare(folder: Path, data_dir: str, megabytes: int) -> Config:
     from fedkeras import models
 
     if data_dir:
-        from data import open_source
+        from fedkeras.data import open_source
 
         source = open_source(Config(dataset="mnist", data_dir=data_dir))
         x, y = np.asarray(source._x), source.labels
@@ -106,7 +107,7 @@ def certificates(folder: Path) -> None:
 
 
 def transfer(
-    config: Config, given: lead.Given, folder: Path, access: Access, memory: dict[str, float]
+    config: Config, given: provisioning_server.Provision, folder: Path, access: Access, memory: dict[str, float]
 ) -> tuple[float, float, int]:
     """Seconds of a first and of a second hand-out to clients with empty caches, and bytes sent in the second.
 
@@ -130,7 +131,7 @@ def transfer(
         for _ in range(2):
             sent[0], started = 0, time.monotonic()
             cohort = {cid: node for node, cid in grid.cids().items()}
-            script = functools.partial(lead.give, given=given, tell={}, say=lambda cid, state: None)
+            script = functools.partial(provisioning_server.give, given=given, tell={}, say=lambda cid, state: None)
             with measured(processes, memory):
                 done, failures = talk(grid, cohort, script, 600.0)
             assert len(done) == CLIENTS, failures
@@ -188,8 +189,10 @@ def client(address: str, cid: int, cache: str, tls_ca: str) -> None:
     sys.stdout = io.StringIO()  # its progress is not what this prints
 
     def app(message: Message, context: Context) -> Message:
-        handler = follow.HANDLERS[message.metadata.message_type.partition(".")[2]]
-        task = follow.Task(Config.from_run_config(context.run_config), cid, message.content, context)
+        handler = provisioning_client.HANDLERS[message.metadata.message_type.partition(".")[2]]
+        task = provisioning_client.ProvisioningRequest(
+            Config.from_run_config(context.run_config), cid, message.content, context
+        )
         return Message(handler(task), reply_to=message)
 
     serve(app, address, [cid], {}, 60.0, access=Access(tls_ca=tls_ca))

@@ -10,7 +10,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
-from strategies.fedavg import FedAvg
+from fedkeras.strategies.fedavg import FedAvg
 
 LOOK_SECONDS = 0.002
 

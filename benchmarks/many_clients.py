@@ -2,7 +2,7 @@
 
     python -m benchmarks.many_clients [--clients 10,100,300] [--rounds 5] [--model-mb 5]
 
-The server is a process of its own: strategies.rounds with FedAvg over our gRPC, training and evaluation, no Keras. Each
+The server is a process of its own: federated rounds with FedAvg over our gRPC, training and evaluation, no Keras. Each
 client is a process of its own too, forked before gRPC has started, so that 300 share what they have imported. Prints
 for each number of clients: median seconds a round, beside them the seconds that checking and averaging as many updates
 take without a network, the server's CPU seconds a round, and its peak memory above what it had before the first round,

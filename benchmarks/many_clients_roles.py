@@ -15,14 +15,14 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 
 from fedkeras.config import Config
+from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.records import record, views
+from fedkeras.federation.validation import fault_of_train
+from fedkeras.flower.identity import node_id_of
 from fedkeras.runtime.grpc_grid import GrpcGrid
-from fedkeras.runtime.identity import node_id_of
 from fedkeras.runtime.node import serve
-from strategies.arrays import record, views
-from strategies.checks import fault_of_train
-from strategies.fedavg import FedAvg
-from strategies.nodes import Nodes
-from strategies.rounds import Outcome, run_rounds
+from fedkeras.strategies.fedavg import FedAvg
+from fedkeras.workflows.rounds.server import RoundResult, run_rounds
 
 SHAPES = {"conv": (5, 5, 16, 32), "conv_bias": (32,), "small": (64, 62), "bias": (62,)}
 """Beside these the model has one large array, which makes it as large as it is to be."""
@@ -39,12 +39,12 @@ def server(count: int, rounds: int, megabytes: float) -> None:
     seconds, phases, cpu = [], {"train": [], "evaluate": []}, []
     with GrpcGrid("127.0.0.1", 0, count, config.for_clients()) as grid:
         print(grid.address, flush=True)
-        nodes = Nodes(grid, config)
+        nodes = ClientManager(grid, config)
         averaging = averaging_seconds(arrays, count)
         nodes.wait()
         before, spent = memory("VmRSS"), time.process_time()
 
-        def callback(outcome: Outcome) -> None:
+        def callback(outcome: RoundResult) -> None:
             nonlocal spent
             now = time.process_time()
             cpu.append(now - spent)

@@ -34,7 +34,7 @@ from fedkeras.reports import (
     write_predictions,
     write_report,
 )
-from fedkeras.reports.round_table import FAILURES, TIMING
+from fedkeras.reports.history import FAILURES, TIMING
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CLASSES = [str(digit) for digit in range(10)]

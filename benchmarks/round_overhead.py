@@ -26,10 +26,10 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 
+from fedkeras.federation.records import record
 from fedkeras.reports import read_history
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.node import serve
-from strategies.arrays import record
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = 3

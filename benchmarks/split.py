@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-import data
 from benchmarks.workloads import DATA
+from fedkeras import data
 from fedkeras.config import Config
 from fedkeras.reports import read_rows
 
@@ -114,12 +114,12 @@ def centralised(epochs: int, clients: int, evaluate: bool) -> dict:
 
 
 def _centralised(epochs: int, clients: int, evaluate: bool) -> dict:
-    from fedkeras import assembly
+    from fedkeras import factory
     from fedkeras.randomness import generator
 
     started = time.perf_counter()
     config = Config(**SETTING, num_partitions=clients)
-    learner = assembly.make_learner(config, 1)
+    learner = factory.make_learner(config, 1)
     parts = [data.load_client(config, cid).train for cid in range(clients)]
     placed = learner.place(np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts]))
     seconds = []

@@ -17,12 +17,11 @@ import logging
 import numpy as np
 from sklearn.linear_model import RidgeCV
 
-import data
 from benchmarks.workloads import DATA
-from fedkeras import assembly
+from fedkeras import data, factory
 from fedkeras.config import Config
-from fedkeras.quietly import import_tensorflow
 from fedkeras.randomness import generator
+from fedkeras.tensorflow_import import import_tensorflow
 
 SAMPLE = 1000
 """Training examples that are attacked."""
@@ -67,9 +66,9 @@ def measure(config: Config, epochs: int) -> dict[str, float]:
     """Train the three parts and attack what the first one sends."""
     import_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of graphs made again: each setting has its own
-    from fedkeras.learning.distance_correlation import distance_correlation
+    from fedkeras.learning.nopeek import distance_correlation
 
-    ends, middle = assembly.make_ends(config, 2), assembly.make_middle(config, 2)
+    ends, middle = factory.make_ends(config, 2), factory.make_middle(config, 2)
     client, test = data.load_client(config, 0).train, data.load_test(config)
     x, y = ends.place(client.x, client.y)
     ends.start(ends.get_weights())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-import data
+from fedkeras import data
 from fedkeras.config import Config
 
 DATA = Path(os.environ.get("FEDKERAS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -3,14 +3,14 @@
 Importing it is cheap; pandas and Flower Datasets are loaded when a source or partitioner needs them.
 """
 
-from data.catalogue import open_source
-from data.clients import Description, describe, load_client, load_test
-from data.partition import Partition, partition
-from data.source import ArraySource, Client, Examples, Source
+from fedkeras.data.catalogue import open_source
+from fedkeras.data.clients import Description, describe, load_client, load_test
+from fedkeras.data.partition import Partition, partition
+from fedkeras.data.source import ArraySource, ClientExamples, Examples, Source
 
 __all__ = [
     "ArraySource",
-    "Client",
+    "ClientExamples",
     "Description",
     "Examples",
     "Partition",

@@ -4,8 +4,8 @@ import importlib
 from collections.abc import Callable
 from functools import lru_cache
 
-from data.source import Source, check_source
 from fedkeras.config import Config
+from fedkeras.data.source import Source, check_source
 from fedkeras.errors import UserError
 
 BUILT_IN = {name: f"data.{name}" for name in ("digits", "mnist", "femnist", "motionsense")}
@@ -25,9 +25,9 @@ def open_source(config: Config) -> Source:
         # by name and not at the top: digits must not pay for pandas
         source = importlib.import_module(BUILT_IN[name]).load(config)
     elif name.endswith(".npz"):
-        source = importlib.import_module("data.npz").load(config)
+        source = importlib.import_module("fedkeras.data.npz").load(config)
     elif name.startswith("keras:"):
-        source = importlib.import_module("data.keras_sets").load(config)
+        source = importlib.import_module("fedkeras.data.keras_sets").load(config)
     elif ":" in name:
         source = _named_function(name)(config)
     else:

@@ -6,12 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from data.catalogue import open_source
-from data.hold_out import hold_out
-from data.normalise import Normaliser, Statistics, fit, measure
-from data.partition import Partition, partition
-from data.source import Client, Examples, Source
 from fedkeras.config import Config
+from fedkeras.data.catalogue import open_source
+from fedkeras.data.hold_out import hold_out
+from fedkeras.data.normalise import Normaliser, Statistics, fit, measure
+from fedkeras.data.partition import Partition, partition
+from fedkeras.data.source import ClientExamples, Examples, Source
 from fedkeras.errors import UserError
 
 log = logging.getLogger("fedkeras.data")
@@ -31,7 +31,7 @@ class Description:
     central_test_size: int
 
 
-def load_client(config: Config, cid: int) -> Client:
+def load_client(config: Config, cid: int) -> ClientExamples:
     """Client `cid`'s own part, split in training and test and normalised; reads no other client's where it can.
 
     Raises UserError for a cid outside 0..num_partitions-1.
@@ -42,7 +42,7 @@ def load_client(config: Config, cid: int) -> Client:
     source = open_source(config)
     _say_what_is_left_out(config)
     train, test = hold_out(source, _partition(config).parts[cid], config, cid)
-    return Client(_normalised(source.examples(train), config), _normalised(source.examples(test), config))
+    return ClientExamples(_normalised(source.examples(train), config), _normalised(source.examples(test), config))
 
 
 def load_test(config: Config) -> Examples:

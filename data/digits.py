@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.hold_out import spread
-from data.source import ArraySource
 from fedkeras.config import Config
+from fedkeras.data.hold_out import spread
+from fedkeras.data.source import ArraySource
 from fedkeras.errors import UserError
 from fedkeras.randomness import generator
 

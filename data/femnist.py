@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import Arrays, cached, fingerprint
-from data.leaf import CLASSES, read_leaf
-from data.source import ArraySource
-from data.writers import merge
 from fedkeras.config import Config
+from fedkeras.data.cache import Arrays, cached, fingerprint
+from fedkeras.data.readers.leaf import CLASSES, read_leaf
+from fedkeras.data.source import ArraySource
+from fedkeras.data.writers import merge
 from fedkeras.errors import UserError
 
 
@@ -25,7 +25,7 @@ def load(config: Config) -> ArraySource:
     if config.data_dir:
         arrays = _from_folder(_leaf_folder(Path(config.data_dir).expanduser()))
     else:
-        from data.femnist_hub import download
+        from fedkeras.data.readers.femnist_hub import download
 
         arrays = cached("femnist", "flwrlabs-1", download)
     return _source(arrays, config.min_samples)

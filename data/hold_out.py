@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from data.source import Source
 from fedkeras.config import Config
+from fedkeras.data.source import Source
 from fedkeras.randomness import generator
 
 

@@ -7,8 +7,8 @@ import importlib
 
 import numpy as np
 
-from data.source import ArraySource
 from fedkeras.config import Config
+from fedkeras.data.source import ArraySource
 from fedkeras.errors import UserError
 
 SETS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}

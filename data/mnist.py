@@ -5,13 +5,13 @@ LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document 
 
 from pathlib import Path
 
-from data.cache import Arrays, cached, fingerprint
-from data.cache import folder as cache_folder
-from data.download import fetch_mnist
-from data.idx import read_idx
-from data.npz import read_npz
-from data.source import ArraySource
 from fedkeras.config import Config
+from fedkeras.data.cache import Arrays, cached, fingerprint
+from fedkeras.data.cache import folder as cache_folder
+from fedkeras.data.npz import read_npz
+from fedkeras.data.readers.download import fetch_mnist
+from fedkeras.data.readers.idx import read_idx
+from fedkeras.data.source import ArraySource
 from fedkeras.errors import UserError
 
 NAMES = ("train-images", "train-labels", "t10k-images", "t10k-labels")

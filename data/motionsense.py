@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import cached, fingerprint
-from data.motionsense_files import SIGNALS, find_recordings, read_recordings
-from data.source import Examples, Source
 from fedkeras.config import Config
+from fedkeras.data.cache import cached, fingerprint
+from fedkeras.data.readers.motionsense_files import SIGNALS, find_recordings, read_recordings
+from fedkeras.data.source import Examples, Source
 from fedkeras.errors import UserError
 
 CLASSES = ("downstairs", "upstairs", "walking", "jogging", "standing", "sitting")  # dws, ups, wlk, jog, std, sit

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data import statistics
+from fedkeras.data import statistics
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def fit(name: str, statistics: Statistics | None) -> Normaliser:
 
 
 def measure(chunks: Iterable[np.ndarray], per_feature: bool) -> Statistics:
-    """Statistics of arrays that need not fit in memory together, see `data.statistics`.
+    """Statistics of arrays that need not fit in memory together, see `fedkeras.data.statistics`.
 
     `chunks` yields arrays (n, ..., features). Raises ValueError where there is not one value.
     """
@@ -85,5 +85,5 @@ def normaliser_from(total: statistics.Statistics, name: str) -> Normaliser:
 
 
 def _divisor(spread: np.ndarray) -> np.ndarray:
-    # constant features have a spread of exactly 0, see `data.statistics`; less than this, float32 cannot divide by
+    # constant features have a spread of exactly 0, see statistics.py; less than this, float32 cannot divide by
     return np.where(spread > np.finfo(np.float32).tiny, spread, 1.0)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import Arrays
-from data.source import ArraySource
 from fedkeras.config import Config
+from fedkeras.data.cache import Arrays
+from fedkeras.data.source import ArraySource
 from fedkeras.errors import UserError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.clients import Description
+from fedkeras.data.clients import Description
 
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner

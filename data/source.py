@@ -23,7 +23,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Client:
+class ClientExamples:
     """One client's own examples; `test` is held out of its own part and may be empty."""
 
     train: Examples

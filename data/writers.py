@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from data.cache import Arrays
-from data.leaf import Images
+from fedkeras.data.cache import Arrays
+from fedkeras.data.readers.leaf import Images
 
 SAME = 24  # of 255: largest difference of any pixel between two copies of one scan
 

@@ -17,8 +17,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from strategies.arrays import of_kind, record, views
-from strategies.mean import Mean
+from fedkeras.federation.aggregation import Mean
+from fedkeras.federation.records import of_kind, record, views
 
 NUM_EXAMPLES = "num-examples"
 

@@ -11,7 +11,7 @@ of the middle two. Fewer than half of the clients, however wrong, cannot move it
 import numpy as np
 from flwr.app import ArrayRecord
 
-from strategies.coordinatewise import AllAtOnce, by_array
+from fedkeras.federation.base_strategy import AllAtOnce, by_array
 
 
 class FedMedian(AllAtOnce):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
-from strategies.fedavg import FedAvg
+from fedkeras.strategies.fedavg import FedAvg
 
 
 class FedProx(FedAvg):

@@ -11,8 +11,8 @@ lowest. Of equal scores the lower cid wins. The paper's guarantee needs K > 2f +
 import numpy as np
 from flwr.app import ArrayRecord
 
-from strategies.arrays import view
-from strategies.coordinatewise import AllAtOnce, by_array
+from fedkeras.federation.base_strategy import AllAtOnce, by_array
+from fedkeras.federation.records import view
 
 
 class Krum(AllAtOnce):

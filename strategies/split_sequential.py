@@ -12,12 +12,12 @@ trace: M1, M2 and M3 go back to what they were before its turn.
 
 import numpy as np
 
-from strategies.arrays import views
-from strategies.split_lane import Lane
-from strategies.split_round import Parties, begin, ends_of
+from fedkeras.federation.records import views
+from fedkeras.workflows.split.client_pass import ClientPass
+from fedkeras.workflows.split.split_round import SplitRound, begin, ends_of
 
 
-def train(parties: Parties) -> tuple[dict[int, Lane], dict[str, np.ndarray]]:
+def train(parties: SplitRound) -> tuple[dict[int, ClientPass], dict[str, np.ndarray]]:
     """Every client's turn. Returns the lanes of those that came to their end, by cid, and the whole model's weights."""
     middle, ends, done = parties.middle, ends_of(parties), {}
     for cid in parties.cids:

@@ -10,7 +10,7 @@ are averaged, each client counted once (numbers of examples are ignored, as in t
 import numpy as np
 from flwr.app import ArrayRecord
 
-from strategies.coordinatewise import AllAtOnce, by_array
+from fedkeras.federation.base_strategy import AllAtOnce, by_array
 
 
 class TrimmedMean(AllAtOnce):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-import data
+from fedkeras import data
 
 
 def awkward(input_shape: tuple, num_classes: int) -> object:

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from keras import layers
 
-import data
-from fedkeras import models
+from fedkeras import data, models
 from fedkeras.commands.aggregate import main
 from fedkeras.config import Config
 from fedkeras.learning import Learner
 from fedkeras.models.architecture import difference
-from fedkeras.models.training_config import make_loss, training_config
+from fedkeras.models.compile_config import make_loss, training_config
 
 
 def small(value, units=2, activation="relu", **options):

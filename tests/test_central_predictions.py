@@ -6,22 +6,22 @@ import keras
 import numpy as np
 import pytest
 
-from data.labels import Labels
-from data.normalise import normaliser_from
-from fedkeras import assembly, models
+from fedkeras import factory, models
 from fedkeras.config import Config
+from fedkeras.data.labels import Labels
+from fedkeras.data.normalise import normaliser_from
 from fedkeras.errors import UserError
-from fedkeras.handout import settlement
-from fedkeras.handout.central import TableEvaluation
-from fedkeras.handout.settlement import Settlement
+from fedkeras.provisioning import preprocessing
+from fedkeras.provisioning.central_evaluation import TableEvaluation
+from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.reports import RunFolder
 
 
 def test_predictions_are_those_that_the_central_accuracy_counts(monkeypatch):
     monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)  # TensorFlow may have started by now
     config = Config()
-    central = assembly.CentralEvaluation(config, 1)
-    weights = models.get_weights(assembly.build_model(config))
+    central = factory.CentralEvaluation(config, 1)
+    weights = models.get_weights(factory.build_model(config))
     assert central.predictions(weights) is None, "nothing was evaluated: no test set is read, no model built"
     accuracy = central(1, weights)["accuracy"]
     other = {name: np.zeros_like(array) for name, array in weights.items()}
@@ -35,8 +35,8 @@ def test_a_run_that_was_killed_before_its_predictions_gets_them_when_it_goes_on(
     """Then no round is left to be evaluated: the test set was read at the start, and nothing else was done."""
     monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)
     config = Config()
-    before, after = assembly.CentralEvaluation(config, 1), assembly.CentralEvaluation(config, 1)
-    weights = models.get_weights(assembly.build_model(config))
+    before, after = factory.CentralEvaluation(config, 1), factory.CentralEvaluation(config, 1)
+    weights = models.get_weights(factory.build_model(config))
     before(1, weights)
     after.load()
     for one, other in zip(before.predictions(weights), after.predictions(weights), strict=True):
@@ -44,14 +44,14 @@ def test_a_run_that_was_killed_before_its_predictions_gets_them_when_it_goes_on(
 
 
 def test_weights_that_cannot_be_written_are_one_line(tmp_path):
-    central = assembly.CentralEvaluation(Config(dataset=str(tmp_path / "none.npz"), model="digits_cnn"))
+    central = factory.CentralEvaluation(Config(dataset=str(tmp_path / "none.npz"), model="digits_cnn"))
     path = tmp_path / "nowhere" / "model.keras"
     with pytest.raises(UserError, match=re.escape(f"cannot write {path.with_name('weights.npz')}: ")):
         central.save({"a": np.zeros(2)}, path)
 
 
 def test_label_counts_are_the_clients_examples():
-    scheme, classes, counts = assembly.label_counts(Config(num_partitions=4, partitioner="shards"))
+    scheme, classes, counts = factory.label_counts(Config(num_partitions=4, partitioner="shards"))
     assert "shards" in scheme and len(classes) == 10 and list(counts) == [0, 1, 2, 3]
     assert sum(row.sum() for row in counts.values()) <= 1437 and all(
         np.count_nonzero(row) <= 2 for row in counts.values()
@@ -59,7 +59,7 @@ def test_label_counts_are_the_clients_examples():
 
 
 def test_data_that_cannot_be_divided_have_no_counts():
-    assert assembly.label_counts(Config(num_partitions=2000)) is None
+    assert factory.label_counts(Config(num_partitions=2000)) is None
 
 
 def test_the_same_on_a_test_set_of_tables(monkeypatch, tmp_path):
@@ -68,7 +68,7 @@ def test_the_same_on_a_test_set_of_tables(monkeypatch, tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])
     models.save(model, tmp_path / "model.keras")
     run = RunFolder(tmp_path)
-    settlement.save(Settlement(normaliser_from(None, "none"), Labels(("a", "b", "c"))), run.path)
+    preprocessing.save(Preprocessing(normaliser_from(None, "none"), Labels(("a", "b", "c"))), run.path)
     config = Config(data_source="server", model=str(tmp_path / "model.keras"))
     tables = {"x": np.eye(2)[[0, 1, 0, 1]], "y": np.array(["a", "b", "c", "a"])}
     before, after = (TableEvaluation(config, tables, run, 1) for _ in range(2))

@@ -13,8 +13,8 @@ import pytest
 from cryptography import x509
 
 from fedkeras.commands import certs, certs_folder
-from fedkeras.runtime.access import Access
 from fedkeras.runtime.certificates import fingerprint, names_in, new_authority
+from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.tls import channel_credentials, server_credentials
 
 HERE_ONLY = ["localhost", "127.0.0.1", "::1"]

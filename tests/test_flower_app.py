@@ -11,7 +11,7 @@ import pytest
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.flower import other_app, settings
-from fedkeras.runtime.local import LocalGrid
+from fedkeras.runtime.in_process import InProcessGrid
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = ROOT / "tests" / "apps" / "sklearn_app"
@@ -137,7 +137,7 @@ def test_how_an_app_may_end(tmp_path: Path, body: str, said: str) -> None:
     """What it raises is a failed run in one line; its traceback is kept only where there is one of its own."""
     one = f"{SERVER}import json, sys\nfrom fedkeras.errors import RunFailed\n@server.main()\ndef main(grid, context):\n"
     app, run_config = other_app.load_server_app(made(tmp_path, one=f"{one}    {body}\n"), "")
-    grid, log = LocalGrid(None, 1, {}), tmp_path / "runs" / "x.log"
+    grid, log = InProcessGrid(None, 1, {}), tmp_path / "runs" / "x.log"
     if not said:
         other_app.run(app, grid, run_config, log)
     else:
@@ -155,13 +155,13 @@ def test_an_app_of_the_older_kind_needs_no_main(tmp_path: Path) -> None:
 
 def test_modules_of_ours_give_way_to_the_apps_own(tmp_path: Path) -> None:
     """Flower's quickstarts have modules such as server.py and data.py; ours are already imported when theirs come."""
-    importlib.import_module("data.partition")
+    importlib.import_module("fedkeras.data.partition")
     importlib.import_module("strategies")
     one = f"{SERVER}import data, server as theirs\n@server.main()\ndef main(grid, context): ...\n"
     other_app.load_server_app(made(tmp_path, one=one, data="", server=""), "")
     assert sys.modules["data"].__file__ == str(tmp_path / "data.py")
     assert sys.modules["server"].__file__ == str(tmp_path / "server.py")
-    assert "data.partition" not in sys.modules
+    assert "fedkeras.data.partition" not in sys.modules
     assert sys.modules["strategies"].__file__ == str(ROOT / "strategies" / "__init__.py")  # it has none of its own
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
-from fedkeras.flower import origin
+from fedkeras.flower import code_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 10_000_000
@@ -27,7 +27,7 @@ print(json.dumps({
     "elsewhere": [f"{module.__name__}: {module.__file__}" for module in modules
                   if not module.__file__.startswith(sys.path[0])],
     "apps": [type(server.app).__name__, type(client.app).__name__],
-    "digest": importlib.import_module("fedkeras.flower.origin").digest(),
+    "digest": importlib.import_module("fedkeras.flower.code_digest").digest(),
 }))
 """
 
@@ -95,5 +95,7 @@ def test_everything_can_be_imported_from_the_bundle(
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["elsewhere"] == []
     assert said["apps"] == ["ServerApp", "ClientApp"]
-    monkeypatch.setattr(origin, "ROOT", checkout)
-    assert said["digest"] == origin.digest.__wrapped__()  # or else a client would refuse to work with its own server
+    monkeypatch.setattr(code_digest, "ROOT", checkout)
+    assert (
+        said["digest"] == code_digest.digest.__wrapped__()
+    )  # or else a client would refuse to work with its own server

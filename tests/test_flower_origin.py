@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-import client
+from fedkeras import client
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.flower import origin
-from fedkeras.runtime.local import LocalGrid
-from strategies.nodes import Nodes
-from strategies.start import initial_arrays
+from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.initial_weights import initial_arrays
+from fedkeras.flower import code_digest
+from fedkeras.runtime.in_process import InProcessGrid
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,7 +36,7 @@ def other_checkout(tmp_path: Path) -> Path:
 
 def digest_of(folder: Path) -> str:
     """The digest that a server in `folder` sends."""
-    script = "import server; from fedkeras.flower import origin; print(origin.ROOT); print(origin.digest())"
+    script = "import server; from fedkeras.flower import code_digest as c; print(c.ROOT); print(c.digest())"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, env={"PYTHONPATH": str(folder)}, capture_output=True, text=True
     )
@@ -48,14 +48,14 @@ def digest_of(folder: Path) -> str:
 
 def test_a_client_with_other_code_than_the_server_names_its_folder(other_checkout: Path) -> None:
     """The server is the changed copy, the client this checkout; nothing is trained."""
-    assert digest_of(other_checkout) == origin.digest()
+    assert digest_of(other_checkout) == code_digest.digest()
     with (other_checkout / "strategies" / "fedavg.py").open("a") as file:
         file.write("# changed\n")
     tell = {"code-digest": digest_of(other_checkout)}
     config = Config(num_partitions=1)
-    grid = LocalGrid(client.app, 1, config.for_clients())
+    grid = InProcessGrid(client.app, 1, config.for_clients())
     with pytest.raises(UserError) as failed:
-        initial_arrays(grid, config, Nodes(grid, config), tell)
+        initial_arrays(grid, config, ClientManager(grid, config), tell)
     assert str(failed.value).startswith("no client can give the initial weights; client 0: this client runs other code")
     assert f"it was imported from {ROOT}. " in str(failed.value)
     assert "flower-superlink" in str(failed.value)
@@ -66,8 +66,8 @@ def test_a_client_with_other_code_than_the_server_names_its_folder(other_checkou
 def test_the_digest_sees_every_change_of_what_a_client_runs(
     other_checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: str
 ) -> None:
-    monkeypatch.setattr(origin, "ROOT", other_checkout)
-    before = origin.digest.__wrapped__()
+    monkeypatch.setattr(code_digest, "ROOT", other_checkout)
+    before = code_digest.digest.__wrapped__()
     path = other_checkout / name
     if change == "edit":
         path.write_bytes(path.read_bytes() + b"\n")
@@ -75,29 +75,29 @@ def test_the_digest_sees_every_change_of_what_a_client_runs(
         path.unlink()
     else:
         path.rename(path.with_stem(path.stem + "_"))
-    assert origin.digest.__wrapped__() != before
+    assert code_digest.digest.__wrapped__() != before
 
 
 def test_the_digest_is_the_same_on_another_system(other_checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Line ends may be Windows', files may be listed in another order, compiled files may lie about."""
-    monkeypatch.setattr(origin, "ROOT", other_checkout)
-    before = origin.digest.__wrapped__()
+    monkeypatch.setattr(code_digest, "ROOT", other_checkout)
+    before = code_digest.digest.__wrapped__()
     path = other_checkout / "client.py"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     (other_checkout / "data" / "__pycache__").mkdir()
     (other_checkout / "data" / "__pycache__" / "digits.cpython-311.pyc").write_bytes(b"compiled")
-    assert origin.digest.__wrapped__() == before
+    assert code_digest.digest.__wrapped__() == before
 
 
 def test_a_server_that_sends_no_digest_is_believed() -> None:
     """Over gRPC client and server may well differ in versions; the versions are compared when a node joins."""
-    origin.check(None)
-    origin.check(origin.digest())
+    code_digest.check(None)
+    code_digest.check(code_digest.digest())
 
 
 def test_a_supernode_without_a_partition_says_how_to_give_it_one() -> None:
     """Its --node-config was forgotten: the line must name it, not a KeyError."""
-    grid = LocalGrid(lambda message, context: client.app(message, forgetful(context)), 1, {})
+    grid = InProcessGrid(lambda message, context: client.app(message, forgetful(context)), 1, {})
     question = Message(RecordDict({"config": ConfigRecord()}), next(iter(grid.get_node_ids())), "query.identify")
     (reply,) = grid.send_and_receive([question])
     assert reply.error.reason.startswith("a SuperNode was started without its partition: add --node-config")

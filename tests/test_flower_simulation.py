@@ -20,8 +20,8 @@ import pytest
 from fedkeras.commands import simulate
 from fedkeras.commands.process_tree import descendants
 from fedkeras.config import Config
+from fedkeras.federation.client_manager import ClientManager
 from fedkeras.reports.history import read_rows
-from strategies.nodes import Nodes
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW_MACHINE = 240.0
@@ -207,6 +207,6 @@ def test_nodes_beyond_the_partitions_are_mentioned_once(caplog: pytest.LogCaptur
         def cids(self) -> dict[int, int]:
             return {100 + cid: cid for cid in range(5)}
 
-    nodes = Nodes(FiveNodes(), Config(num_partitions=3))
+    nodes = ClientManager(FiveNodes(), Config(num_partitions=3))
     assert [list(nodes.wait()), list(nodes.wait())] == [[0, 1, 2], [0, 1, 2]]
     assert [entry.getMessage() for entry in caplog.records] == ["cid 3, 4: idle, since --num-partitions is 3"]

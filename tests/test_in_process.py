@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-import client
-import server
+from fedkeras import client, server
 from fedkeras.config import Config
 from fedkeras.reports import read_history, read_rows
 

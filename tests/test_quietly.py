@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import logging
-from fedkeras.quietly import import_tensorflow
+from fedkeras.tensorflow_import import import_tensorflow
 import_tensorflow()
 logging.getLogger("tensorflow").warning("a word of TensorFlow's")
 """

@@ -6,22 +6,20 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-import client
-import data
-from fedkeras import assembly, models
+from fedkeras import client, data, factory, models
 from fedkeras.config import Config
+from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.cohort import CohortGrid
+from fedkeras.federation.initial_weights import initial_arrays
+from fedkeras.federation.records import views
+from fedkeras.flower.identity import SERVER_NODE_ID, be
 from fedkeras.learning.learner import draw
 from fedkeras.randomness import generator
-from fedkeras.runtime.identity import SERVER_NODE_ID, be
-from fedkeras.runtime.local import LocalGrid
-from fedkeras.split import resident
-from fedkeras.split.server import SplitServer
-from fedkeras.split.turn import Turns
-from strategies.arrays import views
-from strategies.cohort import CohortGrid
-from strategies.nodes import Nodes
-from strategies.split import run_split
-from strategies.start import initial_arrays
+from fedkeras.runtime.in_process import InProcessGrid
+from fedkeras.workflows.split import split_client
+from fedkeras.workflows.split.client_state import ClientStates
+from fedkeras.workflows.split.server import run_split
+from fedkeras.workflows.split.server_model import SplitServer
 
 MODES = ("sequential", "splitfed", "shared")
 ROUNDS = 2
@@ -42,7 +40,7 @@ def configure(**fields):
     )
 
 
-class Shuffled(LocalGrid):
+class Shuffled(InProcessGrid):
     """Any client that has a message answers next; each answers its own in their order."""
 
     def __init__(self, *args, seed: int) -> None:
@@ -61,8 +59,8 @@ class Shuffled(LocalGrid):
 
 def run(config, grid=None):
     """Over the messages: the final weights and the outcomes."""
-    grid = grid or LocalGrid(client.app, config.num_partitions, config.for_clients())
-    nodes, outcomes = Nodes(grid, config), []
+    grid = grid or InProcessGrid(client.app, config.num_partitions, config.for_clients())
+    nodes, outcomes = ClientManager(grid, config), []
     start, middle = initial_arrays(grid, config, nodes), SplitServer(config, 1)
     final = run_split(grid, nodes, start, config, middle, callbacks=[outcomes.append])
     assert [outcome.failures for outcome in outcomes] == [{}] * len(outcomes)
@@ -71,7 +69,7 @@ def run(config, grid=None):
 
 def unsplit(config, cid=0, start=None, number=1):
     """One client's round with the whole model."""
-    learner = assembly.make_learner(config, 1)
+    learner = factory.make_learner(config, 1)
     if start:
         learner.set_weights(start)
     examples = data.load_client(config, cid).train
@@ -118,7 +116,7 @@ def test_with_one_client_it_is_the_unsplit_training(mode, optimizer, rate):
 def test_evaluation_is_that_of_the_whole_model():
     config = configure(split="shared", num_server_rounds=1, batch_size=16, test_fraction=0.6)  # 288 each: two batches
     final, [outcome] = run(config)
-    learner = assembly.make_learner(config, 1)
+    learner = factory.make_learner(config, 1)
     learner.set_weights(final)
     lines = [line for line in outcome.rows if line["phase"] == "evaluate"]
     for cid, line in enumerate(lines[:3]):
@@ -135,8 +133,8 @@ def test_evaluation_is_that_of_the_whole_model():
 
 def sides(config):
     """The clients' halves, and the server's: without messages, without replicas."""
-    clients = [assembly.make_ends(config, 1) for _ in range(3)]
-    middle = assembly.make_middle(config, 1)
+    clients = [factory.make_ends(config, 1) for _ in range(3)]
+    middle = factory.make_middle(config, 1)
     parts = [data.load_client(config, cid).train for cid in range(3)]
     placed = [ends.place(part.x, part.y) for ends, part in zip(clients, parts, strict=True)]
     return clients, middle, placed
@@ -282,7 +280,7 @@ def test_a_process_that_remembers_nothing_computes_the_same(mode):
     """Flower's own grids: what a client had is in its Context, and the forward pass is computed again."""
     config = configure(split=mode, split_nopeek=0.1)
     expected, outcomes = run(config)
-    grid = LocalGrid(forgetful(config), 3, config.for_clients())
+    grid = InProcessGrid(forgetful(config), 3, config.for_clients())
     found, others = run(config, CohortGrid(grid, list(grid.get_node_ids())))
     same(expected, found)
     for outcome, other in zip(outcomes, others, strict=True):
@@ -295,8 +293,8 @@ def forgetful(config):
     """A ClientApp whose process has other weights, optimizers and random states before every message."""
 
     def app(message, context):
-        home = resident.resident(Config.from_run_config(config.for_clients()))
-        home.turns = Turns(home.ends)
+        home = split_client.resident(Config.from_run_config(config.for_clients()))
+        home.turns = ClientStates(home.ends)
         home.ends.start({name: array + np.float32(1) for name, array in home.initial.items()})
         return client.app(message, context)
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-import server
+from fedkeras import server
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.flower.settings import check_flags as check_app_flags
 from fedkeras.runtime import spawn
-from fedkeras.split.server import SplitServer, check_flags
+from fedkeras.workflows.split.server_model import SplitServer, check_flags
 
 ON = {"split": "shared"}
 

@@ -6,9 +6,8 @@ import keras
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-import data
 from benchmarks.workloads import WORK
-from fedkeras import models
+from fedkeras import data, models
 
 app = ClientApp()
 

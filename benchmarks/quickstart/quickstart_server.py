@@ -6,10 +6,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-import data
 from benchmarks.gate import Gate
 from benchmarks.workloads import WORK
-from fedkeras import models
+from fedkeras import data, models
 
 app = ServerApp()
 

@@ -11,19 +11,19 @@ from tyro.conf import Positional, arg
 from fedkeras import models
 from fedkeras.config import Config, options, parse_flags
 from fedkeras.errors import UserError, complain
-from fedkeras.quietly import import_tensorflow
 from fedkeras.reports.atomic import check_writable
+from fedkeras.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     import keras
 
-    from fedkeras.learning.outcome import Outcome
+    from fedkeras.learning.results import TrainingResult
 
 PROG = "python -m fedkeras aggregate"
 
 
 @dataclass(frozen=True)
-class Flags:
+class AggregateFlags:
     """Combine model files (.keras, .h5) of one architecture into one, and say how good each of them is."""
 
     files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILE [FILE ...]")]
@@ -53,19 +53,19 @@ class Flags:
 def main(args: Sequence[str]) -> int:
     """Combine, save, print the table, and return the exit status."""
     try:
-        aggregate(parse_flags(Flags, list(args), PROG))
+        aggregate(parse_flags(AggregateFlags, list(args), PROG))
     except UserError as error:
         return complain(PROG, error)
     return 0
 
 
-def aggregate(flags: Flags) -> None:
+def aggregate(flags: AggregateFlags) -> None:
     """Do what the command does. Everything that can be wrong is looked for before the first file is loaded."""
     paths = [Path(file) for file in flags.files]
     if not paths:
         raise UserError("there is nothing to combine; name the model files")
     out, counts = _check_out(flags, paths), _counts(flags.weights, len(paths))
-    from fedkeras.offline import NOTES, check_strategy, combine
+    from fedkeras.federation.offline_aggregation import NOTES, check_strategy, combine
 
     strategy = check_strategy(flags.strategy, options(flags.strategy_args, "strategy-args"))
     test = _test_set(flags) if flags.evaluate else None
@@ -83,7 +83,7 @@ def aggregate(flags: Flags) -> None:
     _print_table(rows, model, test, flags.loss)
 
 
-def _check_out(flags: Flags, paths: list[Path]) -> Path:
+def _check_out(flags: AggregateFlags, paths: list[Path]) -> Path:
     out = Path(flags.out)
     if out.suffix not in (".keras", ".h5"):
         raise UserError(f"--out is '{flags.out}'; its name must end in .keras or .h5")
@@ -117,9 +117,9 @@ def _counts(text: str, files: int) -> list[int]:
     return counts
 
 
-def _test_set(flags: Flags) -> object:
+def _test_set(flags: AggregateFlags) -> object:
     """The central test set, read before the models: what is wrong with it is said first."""
-    import data
+    from fedkeras import data
 
     return data.load_test(Config(dataset=flags.evaluate, data_dir=flags.data_dir, normaliser=flags.normaliser))
 
@@ -146,7 +146,7 @@ def _load(paths: list[Path], trust_code: bool, to_test: bool) -> tuple["keras.Mo
 
 def _compile_as(model: "keras.Model", path: Path, trust_code: bool) -> None:
     """Give the result the first part's optimizer and metrics; where they cannot be made, it keeps its loss alone."""
-    from fedkeras.models.training_config import make_metrics, make_optimizer, training_config
+    from fedkeras.models.compile_config import make_metrics, make_optimizer, training_config
 
     if not model.compiled:
         return
@@ -170,7 +170,7 @@ def _print_table(rows: list[tuple], model: "keras.Model", test: object, loss: st
         print(f"{name:<{width}}  {count:>9}" + (_figures(outcome) if outcome else ""))
 
 
-def _outcomes(weights: list[dict], model: "keras.Model", test: object, loss: str) -> list["Outcome"]:
+def _outcomes(weights: list[dict], model: "keras.Model", test: object, loss: str) -> list["TrainingResult"]:
     from fedkeras.learning import Learner
 
     x, takes = test.x, tuple(model.input_shape)[1:]
@@ -188,6 +188,6 @@ def _outcomes(weights: list[dict], model: "keras.Model", test: object, loss: str
     return outcomes
 
 
-def _figures(outcome: "Outcome") -> str:
+def _figures(outcome: "TrainingResult") -> str:
     accuracy = "-" if outcome.accuracy is None else f"{outcome.accuracy:.4f}"
     return f"  {outcome.loss:>8.4f}  {accuracy:>8}"

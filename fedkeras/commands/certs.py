@@ -22,7 +22,7 @@ Words = UseAppendAction[tuple[tuple[str, ...], ...]]
 
 
 @dataclass(frozen=True)
-class Flags:
+class CertsFlags:
     """Make an authority (ca.pem) and certificates for a server and for clients; add to those that DIR already has."""
 
     directory: Annotated[Positional[str], arg(metavar="DIR")]
@@ -40,7 +40,7 @@ class Flags:
 def main(args: Sequence[str]) -> int:
     """Make the files, say what was made and how it is used, and return the exit status."""
     try:
-        flags = parse_flags(Flags, list(args), PROG)
+        flags = parse_flags(CertsFlags, list(args), PROG)
         if not 1 <= flags.days <= MOST_DAYS:
             raise UserError(f"--days must be at least 1 and at most {MOST_DAYS}, not {flags.days}")
         hosts, clients = _words(flags.host, "host"), _words(flags.client, "client")

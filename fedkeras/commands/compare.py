@@ -11,16 +11,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-import data
-import strategies
-from fedkeras import assembly
-from fedkeras.comparing import page, running, table, words
-from fedkeras.comparing.progress import Progress
-from fedkeras.comparing.settings import Settings, check_alike, saved
+from fedkeras import data, factory, strategies
+from fedkeras.compare import comparison_state, page, table, words
+from fedkeras.compare.progress import ComparisonProgress
+from fedkeras.compare.settings import Settings, check_alike, saved
 from fedkeras.config import parse_flags
 from fedkeras.errors import RunFailed, UserError, complain
 from fedkeras.reports import RunFolder, held
-from fedkeras.split.server import check_flags
+from fedkeras.workflows.split.server_model import check_flags
 
 PROG = "python -m fedkeras compare"
 WIDTH = 100
@@ -65,7 +63,7 @@ def check_parts(settings: Settings) -> None:
             )
     for arm in settings.parsed_arms:
         config = arm.configure(settings.config, settings.config.seed)
-        assembly.model_name(config)
+        factory.model_name(config)
         if arm.kind == "federated":
             strategies.load(config.strategy, strategies.options_of(config))
         if arm.kind == "split":
@@ -87,13 +85,13 @@ def make_folder(settings: Settings) -> Path:
 
 def compare(settings: Settings, folder: Path) -> int:
     """Train, and write what came out, also of a part of it."""
-    outcome = running.take_stock(settings, folder)
+    outcome = comparison_state.take_stock(settings, folder)
     count, finished = len(outcome.parts), len(outcome.results)
     print(f"{folder}: {count} parts, {finished} of them finished", flush=True)
     again = f"to go on: {PROG} --out {shlex.quote(str(folder))}"
     try:
-        with Progress(count, finished) as progress:
-            running.run(settings, outcome, progress)
+        with ComparisonProgress(count, finished) as progress:
+            comparison_state.run(settings, outcome, progress)
     except KeyboardInterrupt:
         _write(settings, outcome, folder)
         print(again, flush=True)
@@ -124,12 +122,12 @@ def ending_by_signal() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write(settings: Settings, outcome: running.Outcome, folder: Path) -> None:
+def _write(settings: Settings, outcome: comparison_state.ComparisonState, folder: Path) -> None:
     if outcome.results:
         page.write_all(settings, outcome.in_order(), outcome.failures, folder)
 
 
-def _show(outcome: running.Outcome) -> None:
+def _show(outcome: comparison_state.ComparisonState) -> None:
     results = outcome.in_order()
     print()
     for line in table.text(table.lines_of(results)):

@@ -15,7 +15,7 @@ PROG = "python -m fedkeras curves"
 
 
 @dataclass(frozen=True)
-class Flags:
+class CurvesFlags:
     """Draw loss and accuracy by round: central, mean over clients, and each client."""
 
     run_dir: Annotated[Positional[str], arg(metavar="RUN_DIR")]
@@ -27,7 +27,7 @@ class Flags:
 def main(args: Sequence[str]) -> int:
     """Draw, print the picture's path, and return the exit status."""
     try:
-        flags = parse_flags(Flags, list(args), PROG)
+        flags = parse_flags(CurvesFlags, list(args), PROG)
         folder = RunFolder(Path(flags.run_dir))
         if not folder.path.is_dir():
             raise UserError(f"there is no folder {folder.path}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
-from data import Description, describe
 from fedkeras.config import Config, parse_flags
+from fedkeras.data import Description, describe
 from fedkeras.errors import UserError
 from fedkeras.reports.atomic import check_writable
 
@@ -23,7 +23,7 @@ MANY = 20  # of more clients only as many are listed
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
 @dataclass(frozen=True)
-class Flags:
+class DataFlags:
     """Print and plot the label distribution over clients. DATASET comes first; the flags are server.py's."""
 
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
@@ -36,12 +36,12 @@ def main(args: Sequence[str]) -> int:
     args = list(args)
     if args and not args[0].startswith("-"):
         args.insert(0, "--dataset")
-    flags = parse_flags(Flags, args, PROGRAM)
+    flags = parse_flags(DataFlags, args, PROGRAM)
     path = _writable(flags.plot) if flags.plot else None
     description = describe(flags.config)
     _print(description)
     if path is not None:
-        from data.plot import plot_labels
+        from fedkeras.data.plot import plot_labels
 
         try:
             plot_labels(description, path)

@@ -15,7 +15,7 @@ PROG = "python -m fedkeras report"
 
 
 @dataclass(frozen=True)
-class Flags:
+class ReportFlags:
     """Write one HTML page: of one run all that its folder holds, of several their curves and what differs."""
 
     run_dirs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN_DIR [RUN_DIR ...]")]
@@ -27,7 +27,7 @@ class Flags:
 def main(args: Sequence[str]) -> int:
     """Write the page, print its path, and return the exit status."""
     try:
-        flags = parse_flags(Flags, list(args), PROG)
+        flags = parse_flags(ReportFlags, list(args), PROG)
         folders = [Path(name) for name in flags.run_dirs]
         if not folders:
             raise UserError("name the folder of a run, or of several; `python -m fedkeras runs` lists them")

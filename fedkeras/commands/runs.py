@@ -17,7 +17,7 @@ PROG = "python -m fedkeras runs"
 
 
 @dataclass(frozen=True)
-class Flags:
+class RunsFlags:
     """List runs: name, status, data set, strategy, rounds, best accuracy and its round, seconds."""
 
     folder: Annotated[Positional[str], arg(metavar="DIR")] = "runs"
@@ -29,7 +29,7 @@ class Flags:
 def main(args: Sequence[str]) -> int:
     """Print the list and return the exit status; a broken run is a line of it."""
     try:
-        flags = parse_flags(Flags, list(args), PROG)
+        flags = parse_flags(RunsFlags, list(args), PROG)
         runs = list_runs(Path(flags.folder))
     except UserError as error:
         return complain(PROG, error)

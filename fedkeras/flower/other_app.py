@@ -21,7 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedkeras.config import Value
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.flower import settings
-from fedkeras.runtime.identity import SERVER_NODE_ID
+from fedkeras.flower.identity import SERVER_NODE_ID
 
 T = TypeVar("T", ServerApp, ClientApp)
 

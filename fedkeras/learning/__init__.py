@@ -5,17 +5,17 @@ Importing this package does not import TensorFlow; using it does.
 
 import importlib
 
-from fedkeras.learning.outcome import Outcome
-from fedkeras.quietly import import_tensorflow
+from fedkeras.learning.results import TrainingResult
+from fedkeras.tensorflow_import import import_tensorflow
 
-__all__ = ["Ends", "Epoch", "Learner", "Middle", "Outcome", "fit", "limit_threads"]
+__all__ = ["Body", "Epoch", "HeadAndTail", "Learner", "TrainingResult", "fit", "limit_threads"]
 
 _LATER = {
-    "Ends": "fedkeras.learning.ends",
-    "Epoch": "fedkeras.learning.fitting",
+    "HeadAndTail": "fedkeras.learning.head_and_tail",
+    "Epoch": "fedkeras.learning.early_stopping",
     "Learner": "fedkeras.learning.learner",
-    "Middle": "fedkeras.learning.middle",
-    "fit": "fedkeras.learning.fitting",
+    "Body": "fedkeras.learning.body",
+    "fit": "fedkeras.learning.early_stopping",
     "limit_threads": "fedkeras.learning.threads",
 }
 

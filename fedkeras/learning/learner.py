@@ -1,6 +1,10 @@
-"""One resident model that trains on and is tested with one client's arrays after another's."""
+"""One resident model that trains on and is tested with one client's arrays after another's.
+
+What is learned from what: `XY`, the targets from the examples, or `XX`, the examples from themselves.
+"""
 
 import logging
+import math
 from collections.abc import Mapping
 
 import keras
@@ -8,9 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from fedkeras import models
-from fedkeras.learning import fallback, optimizers, targets
+from fedkeras.errors import UserError
+from fedkeras.learning import keras_loop, optimizers, targets
 from fedkeras.learning.graphs import Graph, evaluation_graph, training_graph
-from fedkeras.learning.outcome import Outcome
+from fedkeras.learning.results import TrainingResult
+from fedkeras.learning.targets import is_sparse
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +50,7 @@ class Learner:
         model.compile(optimizer=self._optimizer, loss=self.loss, metrics=self._metrics, jit_compile=False)
         self._fresh = optimizers.build_fresh(self._optimizer, model.trainable_variables)
         self._graphs: dict[tuple, Graph] = {}
-        if fallback.has_own_step(model, "train_step"):
+        if keras_loop.has_own_step(model, "train_step"):
             log.warning("%s has its own train_step: it trains by model.fit, which is slower", type(model).__name__)
 
     def place(
@@ -63,7 +69,7 @@ class Learner:
 
     def train(
         self, x: Array, y: Array, *, epochs: int, batch_size: int, rng: np.random.Generator, proximal_mu: float = 0.0
-    ) -> Outcome:
+    ) -> TrainingResult:
         """Train the model from its present weights, with a fresh optimizer, and return the last epoch's means.
 
         x and y are from `place`, or arrays that are placed first. Orders and Dropout's masks are drawn from `rng`. With
@@ -75,13 +81,13 @@ class Learner:
             raise ValueError(f"epochs={epochs} and batch_size={batch_size} start at 1, proximal_mu={proximal_mu} at 0")
         x, y = self._placed(x, y)
         seed_values, orders = draw(rng, len(self._seeds), int(x.shape[0]), epochs)
-        if fallback.has_own_step(self.model, "train_step"):
+        if keras_loop.has_own_step(self.model, "train_step"):
             if proximal_mu:
                 raise ValueError(f"FedProx's term cannot reach into {type(self.model).__name__}'s own train_step")
             optimizers.make_fresh(self._fresh)
             for seed, value in zip(self._seeds, seed_values, strict=True):
                 seed.assign(value)
-            return self._outcome(len(orders[0]), *fallback.fit(self.model, x, y, orders, batch_size))
+            return self._outcome(len(orders[0]), *keras_loop.fit(self.model, x, y, orders, batch_size))
         key = ("train", proximal_mu > 0, *_kinds(x, y))
         if key not in self._graphs:
             self._graphs[key] = training_graph(
@@ -102,10 +108,10 @@ class Learner:
         for seed, value in zip(self._seeds, values, strict=True):
             seed.assign(value)
 
-    def go_on(self, x: tf.Tensor, y: tf.Tensor, order: np.ndarray, batch_size: int) -> Outcome:
+    def go_on(self, x: tf.Tensor, y: tf.Tensor, order: np.ndarray, batch_size: int) -> TrainingResult:
         """One more epoch over the rows `order` of x and y, which are from `place`; other rows are not looked at."""
-        if fallback.has_own_step(self.model, "train_step"):
-            return self._outcome(len(order), *fallback.fit(self.model, x, y, [order], batch_size))
+        if keras_loop.has_own_step(self.model, "train_step"):
+            return self._outcome(len(order), *keras_loop.fit(self.model, x, y, [order], batch_size))
         key = ("go on", *_kinds(x, y))
         if key not in self._graphs:
             self._graphs[key] = training_graph(self.model, self._metrics, [], [], x, y, proximal=False, last=False)
@@ -117,11 +123,11 @@ class Learner:
         """The epochs are over: averages that the optimizer kept of the weights take their place."""
         self._optimizer.finalize_variable_values(self.model.trainable_variables)
 
-    def evaluate(self, x: Array, y: Array, *, batch_size: int = 256) -> Outcome:
+    def evaluate(self, x: Array, y: Array, *, batch_size: int = 256) -> TrainingResult:
         """Return the loss and metrics of the present weights on x and y (from `place`, or arrays)."""
         x, y = self._placed(x, y)
-        if fallback.has_own_step(self.model, "test_step"):
-            return self._outcome(int(x.shape[0]), *fallback.evaluate(self.model, x, y, batch_size))
+        if keras_loop.has_own_step(self.model, "test_step"):
+            return self._outcome(int(x.shape[0]), *keras_loop.evaluate(self.model, x, y, batch_size))
         key = ("evaluate", *_kinds(x, y))
         if key not in self._graphs:
             self._graphs[key] = evaluation_graph(self.model, self._metrics, x, y)
@@ -142,9 +148,9 @@ class Learner:
     def _named(self, values: list[tf.Tensor]) -> dict[str, float]:
         return {metric.name: float(value) for metric, value in zip(self._metrics, values, strict=True)}
 
-    def _outcome(self, examples: int, loss: float | tf.Tensor, metrics: dict[str, float]) -> Outcome:
+    def _outcome(self, examples: int, loss: float | tf.Tensor, metrics: dict[str, float]) -> TrainingResult:
         others = {name: float(value) for name, value in metrics.items() if name != "accuracy"}
-        return Outcome(examples, float(loss), metrics.get("accuracy"), others)
+        return TrainingResult(examples, float(loss), metrics.get("accuracy"), others)
 
 
 def draw(rng: np.random.Generator, seeds: int, examples: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,3 +163,38 @@ def draw(rng: np.random.Generator, seeds: int, examples: int, epochs: int) -> tu
 def _kinds(x: tf.Tensor, y: tf.Tensor) -> tuple:
     """What of its data a graph depends on: everything but the number of examples."""
     return tuple(x.shape[1:]), x.dtype, tuple(y.shape[1:]), y.dtype
+
+
+TARGETS = ("XY", "XX")
+
+
+def place_for_target(learner: Learner, x: np.ndarray, y: np.ndarray | None, target: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Check examples and targets against the model and move them to the device, as `learner.place` does.
+
+    XX: y is not looked at, and the model's output has the size of its input, in the same shape or flat. XY: whole
+    numbers are classes where the loss or the number of outputs says so, and amounts for a model with one output. Raises
+    UserError with what does not fit.
+    """
+    if target not in TARGETS:
+        raise UserError(f"--target is '{target}'; allowed are: {', '.join(TARGETS)}")
+    output = tuple(learner.model.output_shape)[1:]
+    if target == "XX":
+        if is_sparse(learner.loss):
+            raise UserError("--target XX compares numbers, not classes: give a --loss such as mean_squared_error")
+        if None not in output and math.prod(output) != math.prod(x.shape[1:]):
+            raise UserError(f"--target XX: the model gives back {output}, and an example is {tuple(x.shape[1:])}")
+        y = x.reshape(len(x), *(x.shape[1:] if None in output else output))
+        y = y.astype(np.float32, copy=False)
+    elif y is None:
+        raise UserError("--target XY needs targets, and there are none; an autoencoder is trained with --target XX")
+    elif y.ndim == 1 and output == (1,) and not is_sparse(learner.loss) and not _two_classes(learner.loss, y):
+        y = y.astype(np.float32)[:, None]  # amounts: whole numbers would be taken for classes
+    try:
+        return learner.place(x, y, from_itself=target == "XX")
+    except ValueError as error:
+        raise UserError(f"the data do not fit the model: {error}") from error
+
+
+def _two_classes(loss: object, y: np.ndarray) -> bool:
+    name = loss if isinstance(loss, str) else getattr(loss, "name", "") or getattr(loss, "__name__", "")
+    return name.startswith("binary") and y.dtype.kind in "biu"

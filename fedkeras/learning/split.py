@@ -15,7 +15,7 @@ and with one client it does to the model what training it whole does, for each p
 every layer its own random states, and a short batch is averaged over the examples it has.
 """
 
-from fedkeras.learning.ends import Ends
-from fedkeras.learning.middle import Middle
+from fedkeras.learning.body import Body
+from fedkeras.learning.head_and_tail import HeadAndTail
 
-__all__ = ["Ends", "Middle"]
+__all__ = ["Body", "HeadAndTail"]

@@ -15,9 +15,8 @@ from fedkeras.models.part_weights import (
     split_seeds,
     split_weights,
 )
-from fedkeras.models.random_states import random_states
-from fedkeras.models.weights import get_weights, set_weights
-from fedkeras.quietly import import_tensorflow
+from fedkeras.models.weights import get_weights, random_states, set_weights
+from fedkeras.tensorflow_import import import_tensorflow
 
 __all__ = [
     "BUILT_IN",

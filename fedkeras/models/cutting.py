@@ -1,4 +1,8 @@
-"""Cutting a Keras model in three, M1, M2 and M3.
+"""How the layers of a functional or Sequential model are connected: which calls a tensor comes from.
+
+A node is one call of one layer; Keras records them in `_keras_history` and `_inbound_nodes`, and has no public way.
+
+Cutting a Keras model in three, M1, M2 and M3.
 
 For U-shaped split learning: P. Vepakomma, O. Gupta, T. Swedish, R. Raskar, "Split learning for health: Distributed deep
 learning without sharing raw patient data", 2018, arXiv:1812.00564. Any functional or Sequential model will do, branches
@@ -6,14 +10,39 @@ included, as long as a single tensor passes each cut.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import keras
 import numpy as np
 
 from fedkeras.errors import UserError
-from fedkeras.models.random_states import random_states
-from fedkeras.models.tensor_graph import Node, ancestors, node_of
-from fedkeras.models.weights import names
+from fedkeras.models.weights import names, random_states
+
+
+class Node(Protocol):
+    """What is used of Keras' Node: a layer, its outputs in this call, and the calls that made its inputs."""
+
+    operation: keras.Operation
+    outputs: list[keras.KerasTensor]
+    parent_nodes: list["Node"]
+
+
+def node_of(tensor: keras.KerasTensor) -> Node:
+    """The call that made `tensor`."""
+    made = tensor._keras_history
+    return made.operation._inbound_nodes[made.node_index]
+
+
+def ancestors(node: Node) -> dict[int, Node]:
+    """`node` and every call its output depends on, by id."""
+    found: dict[int, Node] = {}
+    todo = [node]
+    while todo:  # not by recursion: a deep network has more layers than Python has stack
+        if id(current := todo.pop()) not in found:
+            found[id(current)] = current
+            todo += current.parent_nodes
+    return found
+
 
 PARTS = ("M1", "M2", "M3")
 

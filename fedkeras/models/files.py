@@ -7,9 +7,9 @@ from pathlib import Path
 import keras
 
 from fedkeras.errors import UserError
-from fedkeras.models.file_config import SUFFIXES, check_suffix, first_line, read_config
-from fedkeras.models.foreign_code import foreign
-from fedkeras.models.training_config import make_loss, training_config
+from fedkeras.models.compile_config import make_loss, training_config
+from fedkeras.models.file_info import SUFFIXES, check_suffix, first_line, read_config
+from fedkeras.models.trusted_code import foreign
 
 __all__ = ["SUFFIXES", "load", "save"]
 

@@ -3,6 +3,8 @@
 Keras' automatic layer names count the layers a process has made (`conv2d_3`), so they differ between machines. A name
 here is the weight's position and its role: `000.kernel`, `001.bias`, `004.moving_mean`. What a layer needs to predict
 is in: BatchNorm's statistics are, Dropout's random state and an optimizer's slots are not.
+
+The random states of a model: what Dropout and its like draw from. They are variables of it and no weights.
 """
 
 import re
@@ -42,3 +44,9 @@ def names(model: "keras.Model") -> list[str]:
     """Stable names of `model.weights`, in that order."""
     # add_weight() without a name yields `variable_7`: that number counts like a layer's, so it goes.
     return [f"{i:03d}.{re.sub(r'_[0-9]+$', '', variable.name)}" for i, variable in enumerate(model.weights)]
+
+
+def random_states(model: "keras.Model") -> list["keras.Variable"]:
+    """The states (2,) uint32 of the model's seed generators, in its own order: a seed, and a count of draws."""
+    weights = {id(variable) for variable in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]

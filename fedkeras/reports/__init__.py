@@ -1,17 +1,15 @@
 """What a run leaves behind: folder, history, summary, log, curves. Knows neither TensorFlow nor Flower nor gRPC."""
 
-from fedkeras.reports.checkpoint_file import Checkpoint
-from fedkeras.reports.checkpoints import Checkpoints
+from fedkeras.reports.checkpoints import Checkpoint, Checkpoints
 from fedkeras.reports.comparison import write_comparison
 from fedkeras.reports.curves import plot_curves
-from fedkeras.reports.folder import RunFolder, create_run_folder
 from fedkeras.reports.history import History, read_history, read_rows
 from fedkeras.reports.label_counts import write_label_counts
-from fedkeras.reports.lock import held
 from fedkeras.reports.log import start_log, stop_log
 from fedkeras.reports.predictions import write_predictions
 from fedkeras.reports.recorder import Recorder
 from fedkeras.reports.report import write_report
+from fedkeras.reports.run_folder import RunFolder, create_run_folder, held
 from fedkeras.reports.summary import summarise
 from fedkeras.reports.trackers import check_extras
 

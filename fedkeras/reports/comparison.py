@@ -11,7 +11,7 @@ from fedkeras.reports.headline import SOURCES, Headline
 from fedkeras.reports.listing import figures_of
 from fedkeras.reports.page import render
 from fedkeras.reports.report import metrics_of, said
-from fedkeras.reports.run import Run, read_run
+from fedkeras.reports.run import RecordedRun, read_run
 from fedkeras.reports.svg import css
 
 GROUPS = {"central": "On the central test set", "clients": "Mean over the clients' own test sets"}
@@ -25,7 +25,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def comparison(runs: Sequence[Run]) -> str:
+def comparison(runs: Sequence[RecordedRun]) -> str:
     """The page's text."""
     names = _names(runs)
     colours = {name: css(colour) for name, colour in run_colours(names).items()}
@@ -49,7 +49,7 @@ def comparison(runs: Sequence[Run]) -> str:
     )  # fmt: skip
 
 
-def _groups(runs: dict[str, Run]) -> list[dict]:
+def _groups(runs: dict[str, RecordedRun]) -> list[dict]:
     groups = []
     for source, name in {**GROUPS, **LAST}.items():
         chosen = {run_name: Headline(source).select(run.rows) for run_name, run in runs.items()}
@@ -61,13 +61,13 @@ def _groups(runs: dict[str, Run]) -> list[dict]:
     return groups
 
 
-def _differing(runs: Sequence[Run]) -> list[dict]:
+def _differing(runs: Sequence[RecordedRun]) -> list[dict]:
     keys = dict.fromkeys(key for run in runs for key in run.config)
     table = {key: [said(run.config.get(key)) for run in runs] for key in keys}
     return [{"name": key, "cells": cells} for key, cells in table.items() if len({*cells}) > 1]
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[RecordedRun]) -> list[str]:
     """The folders' names; a second one of the same name, from another place, gets a number."""
     names: list[str] = []
     for run in runs:

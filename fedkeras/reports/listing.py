@@ -7,11 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from fedkeras.errors import UserError
-from fedkeras.reports.folder import RunFolder
 from fedkeras.reports.headline import figures
-from fedkeras.reports.history import read_rows
-from fedkeras.reports.round_table import TIMING
+from fedkeras.reports.history import TIMING, read_rows
 from fedkeras.reports.run import method_of, read_table, seconds_of, status_of
+from fedkeras.reports.run_folder import RunFolder
 
 FIGURES = ("rounds", "source", "accuracy", "loss", "best_accuracy", "best_round")
 

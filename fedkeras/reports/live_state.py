@@ -23,7 +23,7 @@ ANSWERED, FAILED, RESTING, NOT_ASKED, CONNECTED, ABSENT = (
 
 
 @dataclass
-class Client:
+class LiveClient:
     """One client: `seconds` until its answer in this phase, `before` until the one in the last phase of that kind."""
 
     state: str = NOT_ASKED
@@ -41,7 +41,7 @@ class LiveState:
     num_clients: int
     num_rounds: int
     clock: Callable[[], float] = time.monotonic
-    clients: dict[int, Client] = field(default_factory=dict)
+    clients: dict[int, LiveClient] = field(default_factory=dict)
     round: int = 0
     """The round under way; 0 before the first."""
     phase: str = "waiting"
@@ -58,7 +58,7 @@ class LiveState:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
-        self.clients = {cid: Client(state=ABSENT) for cid in range(self.num_clients)}
+        self.clients = {cid: LiveClient(state=ABSENT) for cid in range(self.num_clients)}
         self.needed = self.num_clients
         self.since = self.started = self.clock()
 
@@ -82,7 +82,7 @@ class LiveState:
                 self.started, self.ends = self.since, [self.since]
             self.round, self.phase = server_round, phase
             for cid in asked - set(self.clients):
-                self.clients[cid] = Client()
+                self.clients[cid] = LiveClient()
             for cid, client in self.clients.items():
                 client.seconds, client.reason = None, ""
                 client.state = AT_WORK[phase] if cid in asked else RESTING if cid in resting else NOT_ASKED
@@ -90,7 +90,7 @@ class LiveState:
     def answered(self, cid: int, line: Mapping[str, object]) -> None:
         """A client's good answer: its line of history.csv."""
         with self._lock:
-            client = self.clients.setdefault(cid, Client())
+            client = self.clients.setdefault(cid, LiveClient())
             client.state, client.seconds = ANSWERED, self.clock() - self.since
             client.before[self.phase] = client.seconds
             client.figures[self.phase] = line
@@ -98,7 +98,7 @@ class LiveState:
     def failed(self, cid: int, reason: str) -> None:
         """A client gives no good answer."""
         with self._lock:
-            client = self.clients.setdefault(cid, Client())
+            client = self.clients.setdefault(cid, LiveClient())
             client.state, client.seconds, client.reason = FAILED, self.clock() - self.since, " ".join(reason.split())
 
     def round_finished(self, number: int) -> None:

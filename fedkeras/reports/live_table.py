@@ -16,7 +16,7 @@ from fedkeras.reports.live_state import (
     FAILED,
     NOT_ASKED,
     RESTING,
-    Client,
+    LiveClient,
     LiveState,
 )
 from fedkeras.reports.terminal import figure
@@ -147,7 +147,7 @@ def _summary(state: LiveState) -> "list[Text]":
     return said
 
 
-def _values(clients: Iterable[Client], phase: str, name: str) -> list[float]:
+def _values(clients: Iterable[LiveClient], phase: str, name: str) -> list[float]:
     found = [client.figures[phase].get(name) for client in clients if phase in client.figures]
     return [value for value in found if isinstance(value, Real)]
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.atomic import replace_file
-from fedkeras.reports.folder import RunFolder
 from fedkeras.reports.history import AGGREGATES
+from fedkeras.reports.run_folder import RunFolder
 from fedkeras.reports.tensorboard import final_figures, scalars
 
 log = logging.getLogger(__name__)

@@ -8,20 +8,18 @@ from typing import Protocol
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.curves import plot_curves
-from fedkeras.reports.ending import ending
-from fedkeras.reports.folder import RunFolder
 from fedkeras.reports.headline import choose_headline
-from fedkeras.reports.history import History, read_rows
+from fedkeras.reports.history import FAILURES, TIMING, History, read_rows
 from fedkeras.reports.report import write_report
-from fedkeras.reports.round_table import FAILURES, TIMING
-from fedkeras.reports.summary import summarise
+from fedkeras.reports.run_folder import RunFolder
+from fedkeras.reports.summary import ending, summarise
 from fedkeras.reports.terminal import Terminal
 from fedkeras.reports.trackers import trackers_of
 
 log = logging.getLogger(__name__)
 
 
-class Outcome(Protocol):
+class RecordedRound(Protocol):
     """What the round loop says of a round. `round` 0 is the evaluation of the initial model."""
 
     round: int
@@ -73,7 +71,7 @@ class Recorder:
 
     @property
     def watch(self) -> object:
-        """What the round loop tells of a round under way (strategies/watching.py), for the live table."""
+        """What the round loop tells of a round under way (fedkeras/federation/callbacks.py), for the live table."""
         return self._terminal.watch
 
     @property
@@ -86,7 +84,7 @@ class Recorder:
         """How many rows history.csv has."""
         return self._history.num_rows
 
-    def round_finished(self, outcome: Outcome) -> None:
+    def round_finished(self, outcome: RecordedRound) -> None:
         """Keep and show one round. Raises UserError if the disk takes no more."""
         self._history.append(outcome.rows)
         failures = [{"client": str(cid), "reason": reason} for cid, reason in outcome.failures.items()]

@@ -11,13 +11,13 @@ from fedkeras.config import Config
 from fedkeras.reports import charts, client_figures, grids
 from fedkeras.reports import timing as timing_of
 from fedkeras.reports.atomic import replace_file
-from fedkeras.reports.folder import RunFolder
 from fedkeras.reports.headline import best, best_title
 from fedkeras.reports.history import NO_METRICS, Row
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.page import render, seconds
 from fedkeras.reports.predictions import Predictions
-from fedkeras.reports.run import Run, method_of, read_run
+from fedkeras.reports.run import RecordedRun, method_of, read_run
+from fedkeras.reports.run_folder import RunFolder
 from fedkeras.reports.terminal import figure
 
 MOST_CURVES = 9
@@ -35,7 +35,7 @@ def write_report(folder: RunFolder, out: Path | None = None) -> Path:
     return out
 
 
-def report(run: Run) -> str:
+def report(run: RecordedRun) -> str:
     """The page's text."""
     return render(
         "run",
@@ -70,7 +70,7 @@ def _subtitle(config: dict, summary: dict) -> str:
     return f"{config.get('dataset', '?')}, {method_of(config)}, {clients} clients, {rounds} rounds, {model}"
 
 
-def _tiles(run: Run) -> list[dict]:
+def _tiles(run: RecordedRun) -> list[dict]:
     shown = run.headline.select(run.rows)
     last, top, metric = (shown[-1] if shown else {}), best(shown), run.metric
     rounds = max((row["round"] for row in run.rows), default=0)
@@ -90,18 +90,18 @@ def _tiles(run: Run) -> list[dict]:
     ]
 
 
-def _answered(run: Run) -> str:
+def _answered(run: RecordedRun) -> str:
     failed = len(run.failures)
     return f"{failed} failure{'s' * (failed != 1)}"
 
 
-def _curves(run: Run) -> dict:
+def _curves(run: RecordedRun) -> dict:
     metrics = metrics_of(run.rows, run.metric)
     drawn = [charts.curve(run.rows, metric) for metric in metrics[:MOST_CURVES]]
     return {"curves": drawn, "curves_left": len(metrics) - len(drawn)}
 
 
-def _clients(run: Run) -> dict:
+def _clients(run: RecordedRun) -> dict:
     metric = run.metric
     table = client_figures.client_table(run.rows, run.failures, metric)
     chosen, where = client_figures.judged(run.rows, metric)
@@ -141,7 +141,7 @@ def _labels(labels: LabelCounts | None) -> dict:
     return {"labels": chart, "labels_scheme": labels.scheme, "label_rows": rows, "labels_absent": ""}
 
 
-def _test(run: Run) -> dict:
+def _test(run: RecordedRun) -> dict:
     absent = "Not known here: predictions.npz is written at the end of a run with central evaluation of a classifier."
     if run.predictions is None:
         return {"confusion": None, "classes": [], "tested": 0, "confusion_absent": absent}
@@ -178,7 +178,7 @@ def classification(predictions: Predictions) -> list[dict]:
     return lines
 
 
-def _timing(run: Run) -> dict:
+def _timing(run: RecordedRun) -> dict:
     spawn = run.config.get("spawn", 0)
     lines = timing_of.breakdown(run.timing, run.rows, spawn if isinstance(spawn, int) else 0)
     if not lines:
@@ -190,13 +190,13 @@ def _timing(run: Run) -> dict:
     return {"timing": chart, "parts": timing_of.totals(lines, run.seconds), "timing_note": note}
 
 
-def _failures(run: Run) -> dict:
+def _failures(run: RecordedRun) -> dict:
     shown = [{"round": "", "client": "", "reason": "", **row} for row in run.failures[:MOST_FAILURES]]
     left = len(run.failures) - len(shown)
     return {"failures": shown, "failures_left": left, "failures_absent": "No client failed in a round that counted."}
 
 
-def settings(run: Run) -> dict:
+def settings(run: RecordedRun) -> dict:
     """The run's settings, those among them that are not the defaults, and the versions it ran with."""
     default = Config().to_run_config()
     rows = [{"name": name, "value": said(value)} for name, value in run.config.items()]

@@ -10,12 +10,9 @@ from pathlib import Path
 
 from fedkeras.config import Config, flag
 from fedkeras.errors import UserError
-from fedkeras.reports.checkpoint_file import Checkpoint
-from fedkeras.reports.checkpoints import newest_checkpoint
-from fedkeras.reports.folder import RunFolder
-from fedkeras.reports.history import count_rows, cut_rows
-from fedkeras.reports.lock import held
-from fedkeras.reports.round_table import FAILURES, TIMING
+from fedkeras.reports.checkpoints import Checkpoint, newest_checkpoint
+from fedkeras.reports.history import FAILURES, TIMING, count_rows, cut_rows
+from fedkeras.reports.run_folder import RunFolder, held
 from fedkeras.reports.summary import versions
 
 log = logging.getLogger(__name__)

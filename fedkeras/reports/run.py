@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedkeras.errors import UserError
-from fedkeras.reports.folder import RunFolder
 from fedkeras.reports.headline import Headline, choose_headline
-from fedkeras.reports.history import Row, read_rows
+from fedkeras.reports.history import FAILURES, TIMING, Row, read_rows
 from fedkeras.reports.label_counts import LabelCounts, read_label_counts
-from fedkeras.reports.lock import is_held
 from fedkeras.reports.predictions import Predictions, read_predictions
-from fedkeras.reports.round_table import FAILURES, TIMING
+from fedkeras.reports.run_folder import RunFolder, is_held
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """What a run has left behind until now. `faults` are sentences about files that could not be read."""
 
     name: str
@@ -51,7 +49,7 @@ class Run:
         return seconds_of(self.summary, self.timing)
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> RecordedRun:
     """Read a run's folder. Raises UserError where there is no history, or a damaged one."""
     folder, faults = RunFolder(path), []
     if not path.is_dir():
@@ -68,7 +66,7 @@ def read_run(path: Path) -> Run:
     config = tried(lambda: read_table(folder.config_path), {})
     if not config and not faults:
         faults.append(f"there is no {folder.config_path}")
-    return Run(
+    return RecordedRun(
         name=path.absolute().name,
         status=status_of(folder, summary),
         rows=read_rows(folder.history_path),

@@ -20,7 +20,7 @@ SHOWN_FAILURES = 10
 class Terminal:
     """Prints rounds as they finish. `live` forces or forbids the live table; None: where stdout is a terminal.
 
-    `watch` is for the round loop (see strategies/watching.py): what the live table shows.
+    `watch` is for the round loop (see fedkeras/federation/callbacks.py): what the live table shows.
     """
 
     def __init__(self, num_rounds: int, num_clients: int, live: bool | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports.folder import RunFolder
+from fedkeras.reports.run_folder import RunFolder
 from fedkeras.reports.tensorboard import TensorBoard
 
 Row = Mapping[str, object]

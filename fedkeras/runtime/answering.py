@@ -6,7 +6,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
 from fedkeras.errors import describe
-from fedkeras.runtime.identity import node_id_of
+from fedkeras.flower.identity import node_id_of
 
 App = Callable[[Message, Context], Message]
 

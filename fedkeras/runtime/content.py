@@ -22,7 +22,7 @@ class Altered(WireError):
 
 
 @dataclass(frozen=True)
-class Content:
+class EncodedContent:
     """What stands in a Header, the arrays' buffers (not copied), and the XXH3 digest of these: it finds what
     was altered by accident, at memory's speed; against intent there is TLS."""
 
@@ -31,7 +31,7 @@ class Content:
     digest: bytes
 
 
-def encode_content(content: RecordDict) -> Content:
+def encode_content(content: RecordDict) -> EncodedContent:
     """Make it once for all messages that share `content`."""
     records, buffers, digest = [], [], xxhash.xxh3_128()
     for name, entry in content.items():
@@ -48,7 +48,7 @@ def encode_content(content: RecordDict) -> Content:
             records.append(Record(name=name, metrics=_encode_values(entry)))
         else:
             records.append(Record(name=name, config=_encode_values(entry)))
-    return Content(records, buffers, digest.digest() if buffers else b"")
+    return EncodedContent(records, buffers, digest.digest() if buffers else b"")
 
 
 def decode_content(header: Header, pieces: Sequence[memoryview]) -> RecordDict:

@@ -16,14 +16,14 @@ from flwr.app import Message
 from flwr.common.constant import ErrorCode
 
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.flower.identity import SERVER_NODE_ID, cid_of, node_id_of
 from fedkeras.runtime import tls, wire
-from fedkeras.runtime.access import Access
 from fedkeras.runtime.channel import server_options
 from fedkeras.runtime.content import WireError, encode_content
 from fedkeras.runtime.federation_pb2 import Goodbye, Header
-from fedkeras.runtime.handshake import Lock
-from fedkeras.runtime.identity import SERVER_NODE_ID, cid_of, node_id_of
+from fedkeras.runtime.handshake import Authenticator
 from fedkeras.runtime.own_grid import OwnGrid
+from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.service import Service
 from fedkeras.runtime.sessions import Sessions
 
@@ -66,7 +66,8 @@ class GrpcGrid(OwnGrid):
         self._host, self._port, self._credentials = host, port, tls.server_credentials(access)
         self._sessions = Sessions(reconnect_grace, self._nobody_answers)
         self._service = Service(
-            self._sessions, Lock(access.passphrase), num_partitions, run_config, run_id, self._take, max_message_bytes,
+            self._sessions, Authenticator(access.passphrase), num_partitions, run_config, run_id, self._take,
+            max_message_bytes,
             _capacity(), shareable,
         )  # fmt: skip
         self._max_message_bytes = max_message_bytes

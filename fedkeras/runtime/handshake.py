@@ -69,7 +69,7 @@ def proves(mac: bytes, key: bytes, role: str, hello: Hello, challenge: Challenge
     return hmac.compare_digest(mac, proof(key, role, hello, challenge))
 
 
-class Lock:
+class Authenticator:
     """The server's side: one salt and one key as long as it runs, or none where anybody may join."""
 
     def __init__(self, passphrase: str | None) -> None:

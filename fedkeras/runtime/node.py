@@ -12,13 +12,13 @@ from concurrent.futures import Future
 from flwr.app import Context
 
 from fedkeras.errors import RunFailed, UserError, describe
+from fedkeras.flower.identity import SERVER_NODE_ID, be, node_id_of
 from fedkeras.runtime import wire
-from fedkeras.runtime.access import Access
 from fedkeras.runtime.answering import App, answer, failure, new_context
+from fedkeras.runtime.client_session import ClientSession
 from fedkeras.runtime.content import WireError
 from fedkeras.runtime.federation_pb2 import Welcome
-from fedkeras.runtime.identity import SERVER_NODE_ID, be, node_id_of
-from fedkeras.runtime.membership import Membership
+from fedkeras.runtime.passphrase import Access
 
 log = logging.getLogger("fedkeras")
 
@@ -51,7 +51,7 @@ def serve(
     Raises UserError if the server refuses this client or cannot be reached, RunFailed if the run ends otherwise than
     well.
     """
-    member = Membership(server, cids, shared, access, replace, max_wait, say)
+    member = ClientSession(server, cids, shared, access, replace, max_wait, say)
     try:
         say(f"joined {server} as client {', '.join(map(str, member.cids))}")
         contexts = _contexts(member.welcome, member.cids, node_config)
@@ -101,7 +101,7 @@ def _contexts(welcome: Welcome, cids: Sequence[int], node_config: Mapping) -> di
     return {cid: new_context(cid, welcome.num_partitions, welcome.run_id, run_config, node_config) for cid in cids}
 
 
-def _answer_all(app: App, member: Membership, contexts: dict[int, Context], node_config: Mapping) -> None:
+def _answer_all(app: App, member: ClientSession, contexts: dict[int, Context], node_config: Mapping) -> None:
     run_id = member.welcome.run_id
     while (received := member.receive()) is not None:
         if isinstance(received, Welcome):  # of a server that was started again

@@ -8,7 +8,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fedkeras.runtime.identity import SERVER_NODE_ID, be
+from fedkeras.flower.identity import SERVER_NODE_ID, be
 from fedkeras.runtime.mailbox import Mailbox
 
 

@@ -1,11 +1,16 @@
-"""Where a passphrase comes from: a file, the environment, or the person at the terminal; no flag, which `ps` shows."""
+"""Where a passphrase comes from: a file, the environment, or the person at the terminal; no flag, which `ps` shows.
+
+What a process shows at the door, and what it demands: passphrase and certificates.
+"""
 
 import getpass
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from fedkeras.config import Config
 from fedkeras.errors import UserError
 
 log = logging.getLogger("fedkeras")
@@ -57,3 +62,25 @@ def _checked(text: str, where: str) -> str:
     if len(text) < SHORT:
         log.warning("the passphrase in %s is short: 12 characters or more are hard to guess", where)
     return text
+
+
+@dataclass(frozen=True)
+class Access:
+    """The same on both sides; paths are of PEM files, an empty one means that there is none."""
+
+    passphrase: str | None = None
+    tls_cert: str = ""
+    """This side's own certificate chain; a server that has one encrypts."""
+    tls_key: str = ""
+    tls_ca: str = ""
+    """The authority that signed the other side's certificate; a client that has one encrypts, a server that has one
+    demands certificates of its clients."""
+    insecure: bool = False
+    """Plaintext beyond loopback is allowed."""
+
+
+def access_of_server(config: Config) -> Access:
+    """What the flags of server.py say. Raises UserError where the passphrase cannot be read."""
+    return Access(
+        read_passphrase(config.passphrase_file), config.tls_cert, config.tls_key, config.tls_client_ca, config.insecure
+    )

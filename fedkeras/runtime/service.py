@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 import grpc
 
 from fedkeras.runtime import wire
-from fedkeras.runtime.assembler import Assembler
+from fedkeras.runtime.admission import Admission, AdmissionRefused
 from fedkeras.runtime.budget import Budget, Share, Slots
+from fedkeras.runtime.client_connection import ClientConnection, label
 from fedkeras.runtime.content import Altered, WireError
-from fedkeras.runtime.door import Door, Refused
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Welcome
-from fedkeras.runtime.handshake import Lock
-from fedkeras.runtime.session import Link, label
+from fedkeras.runtime.handshake import Authenticator
 from fedkeras.runtime.sessions import Sessions
+from fedkeras.runtime.wire import Assembler
 
 log = logging.getLogger("fedkeras")
 
@@ -48,7 +48,7 @@ class Service:
     def __init__(
         self,
         sessions: Sessions,
-        lock: Lock,
+        lock: Authenticator,
         num_partitions: int,
         run_config: Mapping,
         run_id: int,
@@ -57,7 +57,7 @@ class Service:
         capacity: int,
         shareable: bool = True,
     ) -> None:
-        self._sessions, self._door, self._lock, self._take = sessions, Door(lock), lock, take
+        self._sessions, self._door, self._lock, self._take = sessions, Admission(lock), lock, take
         self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
         self._about_run = {
             "run_id": run_id,
@@ -74,11 +74,11 @@ class Service:
         """One client process, from its Hello to the end of its stream."""
         try:
             if len(self._door) + len(self._sessions) >= self._capacity:
-                raise Refused(f"the server is full: it takes {self._capacity} connections", again=True)
+                raise AdmissionRefused(f"the server is full: it takes {self._capacity} connections", again=True)
             hello, challenge = await self._door.admit(context)
             self._check(hello)
             cids = tuple(hello.cids) or self._free()
-        except Refused as refusal:
+        except AdmissionRefused as refusal:
             self._tell(context.peer(), "refused a client from %s: %s", context.peer(), refusal)
             await context.write(Frame(goodbye=refusal.goodbye))
             return
@@ -105,22 +105,22 @@ class Service:
     def _check(self, hello: Hello) -> None:
         """Raise Refused if a client that knows the passphrase may not join all the same."""
         if self.goodbye is not None:
-            refusal = Refused("the run is over")
+            refusal = AdmissionRefused("the run is over")
             refusal.goodbye = self.goodbye
             self._sessions.forget_session(hello.session)
             raise refusal
         if outside := [cid for cid in hello.cids if cid >= self._num_partitions]:
-            raise Refused(
+            raise AdmissionRefused(
                 f"--cid {outside[0]} does not exist: the run has {self._num_partitions} partitions, "
                 f"0 to {self._num_partitions - 1} (the server's --num-partitions)"
             )
         if hello.shared and not self._shareable:
-            raise Refused(
+            raise AdmissionRefused(
                 "clients of this run keep something between two messages and cannot share partitions: "
                 "leave out --shared, and give each a --cid of its own"
             )
         if (taken := self._sessions.taken(hello)) is not None:
-            raise Refused(
+            raise AdmissionRefused(
                 f"--cid {taken} is already connected; give each client a cid of its own, or --replace the other one"
             )
 
@@ -129,7 +129,7 @@ class Service:
         taken = set(self._sessions.cids())
         free = next((cid for cid in range(self._num_partitions) if cid not in taken), None)
         if free is None:
-            raise Refused(f"all {self._num_partitions} partitions have a client already", again=True)
+            raise AdmissionRefused(f"all {self._num_partitions} partitions have a client already", again=True)
         return (free,)
 
     def _tell(self, peer: str, text: str, *values: object) -> None:
@@ -139,7 +139,7 @@ class Service:
         log.log(logging.DEBUG if address in self._told else logging.WARNING, text, *values)
         self._told.setdefault(address, now)
 
-    async def _write(self, link: Link, context: grpc.aio.ServicerContext, welcome: Welcome) -> None:
+    async def _write(self, link: ClientConnection, context: grpc.aio.ServicerContext, welcome: Welcome) -> None:
         """Send what waits, until there is a Goodbye; writing waits for the client to read (gRPC's flow control)."""
         await context.write(Frame(welcome=welcome))
         last: list[bytes] = []
@@ -159,7 +159,7 @@ class Service:
                         await self._write_frame(link, context, frame)
             last = buffers or last
 
-    async def _write_frame(self, link: Link, context: grpc.aio.ServicerContext, frame: object) -> None:
+    async def _write_frame(self, link: ClientConnection, context: grpc.aio.ServicerContext, frame: object) -> None:
         try:
             async with asyncio.timeout(STALL_SECONDS):
                 await context.write(frame)
@@ -167,7 +167,7 @@ class Service:
             self._tell(link.peer, "closing the stream of client %s, which does not read", label(link.session.cids))
             raise
 
-    async def _read(self, link: Link, context: grpc.aio.ServicerContext) -> tuple[str, bool]:
+    async def _read(self, link: ClientConnection, context: grpc.aio.ServicerContext) -> tuple[str, bool]:
         """Take replies until the stream ends; return why it ended, and whether for good."""
         assembler, cids = Assembler(max_bytes=self._max_message_bytes), link.session.cids
         share = self._share()
@@ -206,7 +206,9 @@ class Service:
     async def _next_frame(context: grpc.aio.ServicerContext, missing: int) -> wire.Parsed:
         return await (asyncio.wait_for(context.read(), STALL_SECONDS) if missing else context.read())
 
-    def _accept(self, link: Link, header: Header, pieces: list[memoryview], gone: Callable[[], None]) -> None:
+    def _accept(
+        self, link: ClientConnection, header: Header, pieces: list[memoryview], gone: Callable[[], None]
+    ) -> None:
         if header.cid not in link.session.cids:
             raise WireError(f"a message of client {header.cid}, which it is not")
         if not self._sessions.answered(link.session, header.reply_to_message_id):

@@ -10,8 +10,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from fedkeras.runtime.client_connection import ClientConnection, MessageQueue, Session, label
 from fedkeras.runtime.federation_pb2 import Goodbye, Hello
-from fedkeras.runtime.session import Line, Link, Session, label
 from fedkeras.runtime.wire import Outgoing
 
 log = logging.getLogger("fedkeras")
@@ -29,7 +29,7 @@ class Sessions:
 
     def __init__(self, grace: float, fail: Callable[[Iterable[str], Iterable[int], str], None]) -> None:
         self._grace, self._fail = grace, fail
-        self._lines: dict[int, Line] = {}
+        self._lines: dict[int, MessageQueue] = {}
         self._names: dict[bytes, Session] = {}
 
     def __len__(self) -> int:
@@ -54,14 +54,14 @@ class Sessions:
                 return cid
         return None
 
-    def join(self, hello: Hello, cids: tuple[int, ...], peer: str) -> tuple[Link, bool]:
+    def join(self, hello: Hello, cids: tuple[int, ...], peer: str) -> tuple[ClientConnection, bool]:
         """Add a process that `taken` does not speak against; True if it goes on with a session that it had."""
         session = self._names.get(hello.session)
         if session and session.cids == cids:
             return self._come_back(session, hello, peer), True
         line = self._inherit(cids, hello.shared)
         session = Session(cids, line)
-        session.link = link = Link(session, peer)
+        session.link = link = ClientConnection(session, peer)
         line.members.add(session)
         self._lines.update(dict.fromkeys(cids, line))
         self._names[session.name] = session
@@ -108,7 +108,7 @@ class Sessions:
             del session.holding[message_id]
             session.wake()
 
-    def lost(self, link: Link, reason: str, final: bool) -> None:
+    def lost(self, link: ClientConnection, reason: str, final: bool) -> None:
         """A connection ended; unless that is final, its process may come back within the grace."""
         session = link.session
         if session.link is not link:
@@ -128,20 +128,20 @@ class Sessions:
             if session.link:
                 session.link.close(goodbye)
 
-    def _come_back(self, session: Session, hello: Hello, peer: str) -> Link:
+    def _come_back(self, session: Session, hello: Hello, peer: str) -> ClientConnection:
         if session.link:  # the old connection is dead, and this is how the server learns of it
             session.link.close(Goodbye(reason="it is connected again", again=True))
         if session.expiry:
             session.expiry.cancel()
             session.expiry = None
-        session.link = Link(session, peer)
+        session.link = ClientConnection(session, peer)
         session.settled.clear()  # Welcome says it all
         session.holding = {key: outgoing for key, outgoing in session.holding.items() if outgoing or key in hello.held}
         # What was under way when the connection broke is sent again from its beginning.
         session.again = deque(key for key, outgoing in session.holding.items() if outgoing and key not in hello.held)
         return session.link
 
-    def _inherit(self, cids: tuple[int, ...], shared: bool) -> Line:
+    def _inherit(self, cids: tuple[int, ...], shared: bool) -> MessageQueue:
         """The line for a new process: its pool's, or what one that is away, or replaced, with the same ids has left."""
         reason = "another client took its place"
         for line in {self._lines[cid] for cid in cids if cid in self._lines}:
@@ -159,7 +159,7 @@ class Sessions:
             if line.cids == cids:
                 line.shared = shared
                 return line
-        return Line(cids, shared)
+        return MessageQueue(cids, shared)
 
     def _hand_over(self, session: Session, reason: str) -> None:
         """Let the rest of a pool do it, but not what two processes have been lost over: it might be the reason."""

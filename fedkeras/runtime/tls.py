@@ -9,7 +9,7 @@ import logging
 import grpc
 
 from fedkeras.errors import UserError
-from fedkeras.runtime.access import Access
+from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.tls_files import read_authority, read_own
 
 log = logging.getLogger("fedkeras")

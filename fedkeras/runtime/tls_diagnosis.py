@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from fedkeras.runtime.access import Access
 from fedkeras.runtime.certificates import names_in
+from fedkeras.runtime.passphrase import Access
 
 NOT_YET_VALID, EXPIRED, WRONG_NAME, WRONG_ADDRESS = 9, 10, 62, 64
 """OpenSSL's X509_V_ERR_..."""

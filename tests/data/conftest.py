@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data import catalogue, clients
+from fedkeras.data import catalogue, clients
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import cache
-from data.cache import cached, fingerprint
+from fedkeras.data import cache
+from fedkeras.data.cache import cached, fingerprint
 from fedkeras.errors import UserError
 
 

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from data import ArraySource, clients, describe, load_client, load_test, open_source
-from data.hold_out import hold_out, spread
 from fedkeras.config import Config
+from fedkeras.data import ArraySource, clients, describe, load_client, load_test, open_source
+from fedkeras.data.hold_out import hold_out, spread
 from fedkeras.errors import UserError
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import describe
-from data.plot import draw_labels
 from fedkeras.commands.data import main
 from fedkeras.config import Config
+from fedkeras.data import describe
+from fedkeras.data.plot import draw_labels
 from fedkeras.errors import UserError
 
 

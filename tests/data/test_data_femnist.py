@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from original_formats import leaf_image, write_leaf
 
-from data import Source, describe, load_client, load_test, open_source
-from data.femnist_hub import convert
-from data.leaf import CLASSES
 from fedkeras.config import Config
+from fedkeras.data import Source, describe, load_client, load_test, open_source
+from fedkeras.data.readers.femnist_hub import convert
+from fedkeras.data.readers.leaf import CLASSES
 from fedkeras.errors import UserError
 
 BLACK = {0: 0.0}

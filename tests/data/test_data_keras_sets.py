@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-import data
+from fedkeras import data
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 

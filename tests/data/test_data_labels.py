@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from data import labels
-from data.shares import divide, parse_share
+from fedkeras.data import labels
+from fedkeras.data.partition import divide, parse_share
 from fedkeras.errors import UserError
 
 

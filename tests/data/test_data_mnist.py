@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from original_formats import IDX_NAMES, idx_bytes, mnist_arrays, write_idx
 
-from data import load_client, load_test, open_source
-from data.download import fetch
 from fedkeras.config import Config
+from fedkeras.data import load_client, load_test, open_source
+from fedkeras.data.readers.download import fetch
 from fedkeras.errors import UserError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from original_formats import HEADER, recording, write_motionsense, zip_motionsense
 
-from data import describe, load_client, load_test, open_source
 from fedkeras.config import Config
+from fedkeras.data import describe, load_client, load_test, open_source
 from fedkeras.errors import UserError
 
 # windows of 4 every 2: 10 rows make 4, 7 rows make 2 with one row over, 3 rows make none

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.normalise import fit, measure
+from fedkeras.data.normalise import fit, measure
 
 TABLE = np.array([[0.0, -4.0, 5.0], [2.0, 2.0, 5.0], [4.0, 2.0, 5.0]], dtype=np.float32)
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from original_formats import mnist_arrays
 
-from data import ArraySource, Source, describe, load_client, load_test, open_source
 from fedkeras.commands.data import main
 from fedkeras.config import Config
+from fedkeras.data import ArraySource, Source, describe, load_client, load_test, open_source
 from fedkeras.errors import UserError
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data import ArraySource, Partition, partition
 from fedkeras.config import Config
+from fedkeras.data import ArraySource, Partition, partition
 from fedkeras.errors import UserError
 
 SCHEMES = ("iid", "dirichlet", "shards", "natural", "sizes")

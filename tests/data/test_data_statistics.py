@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import statistics
-from data.normalise import fit, measure, normaliser_from
-from data.statistics import merge, statistics_of
+from fedkeras.data import statistics
+from fedkeras.data.normalise import fit, measure, normaliser_from
+from fedkeras.data.statistics import merge, statistics_of
 from fedkeras.errors import UserError
 
 

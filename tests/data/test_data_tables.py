@@ -9,7 +9,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from data.tables import read_table, read_xy, rows
+from fedkeras.data.readers.tables import read_table, read_xy, rows
 from fedkeras.errors import UserError
 
 
@@ -107,7 +107,7 @@ def test_targets(tmp_path: Path, content: str, expected: list, dtype: np.dtype) 
 
 
 def test_thousands_of_columns_in_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.csv_table.CELLS", 9000)
+    monkeypatch.setattr("fedkeras.data.readers.csv_table.CELLS", 9000)
     table = np.random.default_rng(0).normal(size=(10, 3000))
     (tmp_path / "X").mkdir()
     pd.DataFrame(table).to_csv(tmp_path / "X" / "wide.csv", index=False)
@@ -251,7 +251,7 @@ def test_a_cache_that_cannot_be_written_costs_memory_and_no_run(tmp_path: Path, 
 MEASURE = """
 import resource, sys
 import numpy as np
-from data.tables import read_table, rows
+from fedkeras.data.readers.tables import read_table, rows
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 x = read_table(sys.argv[1])
 read = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -8,7 +8,7 @@ from keras import layers
 
 from fedkeras import models
 from fedkeras.learning import Learner
-from fedkeras.learning.classes import predicted_classes
+from fedkeras.learning.targets import predicted_classes
 
 X = tf.constant([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 LABELS = np.array([0, 1, 0])

@@ -6,8 +6,9 @@ import pytest
 from keras import layers
 
 from fedkeras.errors import UserError
-from fedkeras.learning import Learner, xy
-from fedkeras.learning.fitting import fit, hold_back
+from fedkeras.learning import Learner
+from fedkeras.learning.early_stopping import fit, hold_back
+from fedkeras.learning.learner import place_for_target
 
 
 def line(rate=0.1, optimizer="sgd", **options):
@@ -143,11 +144,11 @@ def test_what_is_learned_from_what():
     learner = line()
     x = np.array([[1], [2]], np.float32)
     # the output has the shape of the input, and whole numbers: amounts under XY, not looked at under XX
-    assert xy.place(learner, x, np.array([300, 7]), "XY")[1].numpy().tolist() == [[300], [7]]
-    assert xy.place(learner, x, np.array([300, 7]), "XX")[1].numpy().tolist() == [[1], [2]]
+    assert place_for_target(learner, x, np.array([300, 7]), "XY")[1].numpy().tolist() == [[300], [7]]
+    assert place_for_target(learner, x, np.array([300, 7]), "XX")[1].numpy().tolist() == [[1], [2]]
     flat = Learner(keras.Sequential([keras.Input((2, 2)), layers.Flatten(), layers.Dense(4)]), loss="mse")
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-    assert xy.place(flat, images, None, "XX")[1].numpy().tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert place_for_target(flat, images, None, "XX")[1].numpy().tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     for made, y, target, said in [
         (network("sgd"), None, "XX", "--target XX compares numbers"),
         (line(), None, "XY", "--target XY needs targets"),
@@ -155,6 +156,6 @@ def test_what_is_learned_from_what():
         (Learner(keras.Sequential([keras.Input((1,)), layers.Dense(2)]), loss="mse"), None, "XX", "gives back"),
     ]:
         with pytest.raises(UserError, match=said):
-            xy.place(made, x if made.model.input_shape == (None, 1) else np.zeros((2, 4)), y, target)
+            place_for_target(made, x if made.model.input_shape == (None, 1) else np.zeros((2, 4)), y, target)
     with pytest.raises(UserError, match="the data do not fit the model"):
-        xy.place(line(), np.zeros((3, 7)), np.zeros(3), "XY")
+        place_for_target(line(), np.zeros((3, 7)), np.zeros(3), "XY")

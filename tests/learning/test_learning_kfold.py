@@ -7,7 +7,7 @@ from keras import layers
 
 from fedkeras.errors import UserError
 from fedkeras.learning import Learner
-from fedkeras.learning.kfold import cross_validate, split
+from fedkeras.learning.cross_validation import cross_validate, split
 
 
 def line(rate=0.5):

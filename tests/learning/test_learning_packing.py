@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fedkeras.learning.packing import Packed, from_wire, to_wire
+from fedkeras.learning.quantisation import Packed, from_wire, to_wire
 
 RNG = np.random.default_rng(0)
 

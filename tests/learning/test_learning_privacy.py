@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras import layers
 
 from fedkeras import models
-from fedkeras.learning.distance_correlation import distance_correlation
-from fedkeras.learning.split import Ends
+from fedkeras.learning.nopeek import distance_correlation
+from fedkeras.learning.split import HeadAndTail
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 Y = np.arange(12) % 3
@@ -33,7 +33,7 @@ def dense(activation="relu"):
 
 
 def ends(**options):
-    return Ends(models.cut(dense(), 0, 1), optimizer="sgd", learning_rate=0.1, **options)
+    return HeadAndTail(models.cut(dense(), 0, 1), optimizer="sgd", learning_rate=0.1, **options)
 
 
 def test_distance_correlation_by_hand():

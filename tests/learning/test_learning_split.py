@@ -9,7 +9,7 @@ from fedkeras import models
 from fedkeras.errors import UserError
 from fedkeras.learning import Learner
 from fedkeras.learning.learner import draw
-from fedkeras.learning.split import Ends, Middle
+from fedkeras.learning.split import Body, HeadAndTail
 
 X = np.random.default_rng(0).random((23, 6, 6, 1), "float32")
 Y = np.random.default_rng(1).integers(0, 3, 23)
@@ -43,7 +43,7 @@ def awkward():
 def halves(model=None, points=(3, 9), **options):
     parts = models.cut(model or awkward(), *points)
     of_middle = {k: v for k, v in options.items() if k in ("optimizer", "learning_rate", "optimizer_args")}
-    return Ends(parts, **options), Middle(parts, **of_middle)
+    return HeadAndTail(parts, **options), Body(parts, **of_middle)
 
 
 def weights_of(ends, middle):
@@ -318,7 +318,7 @@ def test_mixed_precision_sends_bfloat16_and_trains_alike():
 )
 def test_optimizers_that_need_the_whole_model_are_refused(options, reason):
     parts = models.cut(awkward(), 3, 9)
-    for side in (Ends, Middle):
+    for side in (HeadAndTail, Body):
         with pytest.raises(UserError, match=reason):
             side(parts, **options)
 

@@ -63,7 +63,7 @@ def test_same_seed_gives_the_same_weights_and_leaves_other_randomness_alone():
 def test_importing_the_packages_does_not_import_keras():
     code = (
         "import sys, fedkeras.models, fedkeras.learning; fedkeras.models.DEFAULT_MODELS; fedkeras.models.set_weights; "
-        "fedkeras.learning.Outcome; sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
+        "fedkeras.learning.TrainingResult; sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

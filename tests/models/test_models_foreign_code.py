@@ -12,8 +12,8 @@ from keras import layers
 
 from fedkeras import models
 from fedkeras.errors import UserError
-from fedkeras.models import training_config as trained
-from fedkeras.models.foreign_code import code_in
+from fedkeras.models import compile_config as trained
+from fedkeras.models.trusted_code import code_in
 
 
 def small(outputs=3):

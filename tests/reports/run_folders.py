@@ -11,7 +11,7 @@ from fedkeras.reports import (
     write_label_counts,
     write_predictions,
 )
-from fedkeras.reports.round_table import FAILURES, TIMING
+from fedkeras.reports.history import FAILURES, TIMING
 
 CLASSES = ["cat", "<b>$d^$</b>", "accuracy"]
 

@@ -1,8 +1,8 @@
 """Bytes up and down are columns of history.csv, and no metrics of anybody's model."""
 
-from fedkeras.reports.ending import ending
 from fedkeras.reports.headline import choose_headline
 from fedkeras.reports.history import History, read_rows
+from fedkeras.reports.summary import ending
 
 
 def rows_of(**metrics: float) -> list[dict]:

@@ -15,9 +15,8 @@ from hypothesis import strategies as some
 
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports import Checkpoint, Checkpoints, History, RunFolder, checkpoint_file, held, read_rows, resuming
-from fedkeras.reports.checkpoint_file import Damaged
-from fedkeras.reports.checkpoints import newest_checkpoint, path_of, rounds_of
+from fedkeras.reports import Checkpoint, Checkpoints, History, RunFolder, checkpoints, held, read_rows, resuming
+from fedkeras.reports.checkpoints import Damaged, newest_checkpoint, path_of, rounds_of
 
 WEIGHTS = {
     "dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -66,8 +65,8 @@ def test_all_of_it_comes_back(tmp_path: Path) -> None:
         12, 345, strategy_arrays=state, strategy=table, rests={"train": {}}, seconds=1.5, config={"seed": 1},
         versions={"numpy": "2"},
     )  # fmt: skip
-    checkpoint_file.write(tmp_path / "x", written)
-    back = checkpoint_file.read(tmp_path / "x")
+    checkpoints.write(tmp_path / "x", written)
+    back = checkpoints.read(tmp_path / "x")
     assert bits(back.weights) == bits(WEIGHTS) and list(back.weights) == list(WEIGHTS)
     assert bits(back.strategy_arrays) == bits(state)
     assert all(array.flags.writeable for array in back.weights.values())
@@ -77,7 +76,7 @@ def test_all_of_it_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_digest_is_what_its_line_says(tmp_path: Path) -> None:
-    checkpoint_file.write(tmp_path / "x", checkpoint(1))
+    checkpoints.write(tmp_path / "x", checkpoint(1))
     magic, digest, rest = (tmp_path / "x").read_bytes().split(b"\n", 2)
     assert magic == b"fedkeras checkpoint 1" and digest.decode() == hashlib.sha256(rest).hexdigest()
 
@@ -85,7 +84,7 @@ def test_the_digest_is_what_its_line_says(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "whole"
-    checkpoint_file.write(path, checkpoint(1))
+    checkpoints.write(path, checkpoint(1))
     return path
 
 
@@ -96,7 +95,7 @@ def test_any_flipped_bit_is_noticed(whole: Path) -> None:
         flipped[place] ^= 1 << place % 8
         other.write_bytes(flipped)
         with pytest.raises(Damaged):
-            checkpoint_file.read(other)
+            checkpoints.read(other)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -109,10 +108,10 @@ def test_any_change_is_noticed(whole: Path, data) -> None:
     changed = content[:start] + data.draw(some.binary(max_size=20)) + data.draw(some.sampled_from([content[end:], b""]))
     other.write_bytes(changed)
     if changed == content:
-        assert checkpoint_file.read(other).round == 1
+        assert checkpoints.read(other).round == 1
     else:
         with pytest.raises(Damaged):
-            checkpoint_file.read(other)
+            checkpoints.read(other)
 
 
 # Those of a run
@@ -148,7 +147,7 @@ def test_a_checkpoint_is_written_beside_the_rounds_and_the_next_waits_for_it(fol
         go.wait(20)
         done.append(content.round)
 
-    monkeypatch.setattr(checkpoint_file, "write", slow)
+    monkeypatch.setattr("fedkeras.reports.checkpoints.write", slow)
     checkpoints = Checkpoints(folder, 1)
     checkpoints.save(checkpoint(1), [])
     assert began.wait(20) and not done

@@ -11,8 +11,8 @@ from run_folders import make
 from fedkeras.commands import report as command
 from fedkeras.errors import UserError
 from fedkeras.reports import RunFolder, write_report
+from fedkeras.reports.history import FAILURES
 from fedkeras.reports.report import MOST_CLIENTS, MOST_CURVES, MOST_FAILURES
-from fedkeras.reports.round_table import FAILURES
 
 SECTIONS = ["curves", "clients", "labels", "test", "timing", "failures", "settings"]
 VOID = {"meta", "br", "img", "link", "input", "hr"}

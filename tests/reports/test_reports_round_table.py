@@ -9,10 +9,10 @@ from test_reports_recorder import folder, outcome, record  # noqa: F401 - `folde
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports import Recorder, held, recorder, resuming, write_label_counts, write_predictions
-from fedkeras.reports.checkpoint_file import Checkpoint
+from fedkeras.reports.checkpoints import Checkpoint
 from fedkeras.reports.grids import MOST_CELLS, shrink
+from fedkeras.reports.history import FAILURES, TIMING
 from fedkeras.reports.label_counts import read_label_counts
-from fedkeras.reports.round_table import FAILURES, TIMING
 from fedkeras.reports.timing import breakdown
 
 REASON = 'died, "loudly"\nand at once'

@@ -8,8 +8,8 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from processes import HERE, Process, Starter, starting, until
 
+from fedkeras.flower.identity import node_id_of
 from fedkeras.runtime.grpc_grid import GrpcGrid
-from fedkeras.runtime.identity import node_id_of
 
 ROUNDS = 3
 

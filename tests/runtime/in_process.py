@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import client
-import server
+from fedkeras import client, server
 from fedkeras.config import Config
-from fedkeras.runtime.local import LocalGrid
+from fedkeras.runtime.in_process import InProcessGrid
 
 config = Config.from_flags()
-grid = LocalGrid(client.app, config.num_partitions, config.for_clients())
+grid = InProcessGrid(client.app, config.num_partitions, config.for_clients())
 server.train(grid, config, Path("runs"), threads=config.threads_per_client)

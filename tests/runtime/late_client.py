@@ -6,7 +6,7 @@ import time
 
 from flwr.app import Context, Message
 
-import client
+from fedkeras import client
 
 ANSWER = client.app
 

@@ -13,12 +13,12 @@ from processes import until
 
 from fedkeras.errors import RunFailed
 from fedkeras.runtime import handshake, wire
-from fedkeras.runtime.access import Access
 from fedkeras.runtime.budget import Budget, Share, Slots
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello
 from fedkeras.runtime.grpc_grid import GrpcGrid
-from fedkeras.runtime.link import Link
 from fedkeras.runtime.mailbox import Mailbox
+from fedkeras.runtime.passphrase import Access
+from fedkeras.runtime.server_connection import ServerConnection
 from fedkeras.runtime.service import SLOW_SENDER_SECONDS, UNDER_WAY_BYTES, WRITING
 
 
@@ -61,10 +61,10 @@ def test_a_slot_is_free_again_while_a_write_hangs() -> None:
     asyncio.run(run())
 
 
-def join(grid: GrpcGrid, cid: int) -> Link:
+def join(grid: GrpcGrid, cid: int) -> ServerConnection:
     """Log in, and no more."""
     own = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), cids=[cid], nonce=handshake.new_nonce())
-    return Link(grid.address, own, Access())
+    return ServerConnection(grid.address, own, Access())
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from tls_servers import Files, key_of, loose_credentials
 
 from fedkeras.errors import UserError
 from fedkeras.runtime import tls
-from fedkeras.runtime.access import Access
 from fedkeras.runtime.grpc_grid import GrpcGrid
+from fedkeras.runtime.passphrase import Access
 
 
 @pytest.fixture(scope="session")

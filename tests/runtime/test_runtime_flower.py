@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import FedAvg
 from processes import Starter
 
 from fedkeras.runtime.grpc_grid import GrpcGrid
-from fedkeras.runtime.local import LocalGrid
+from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.runtime.own_grid import OwnGrid
 
 CLIENTS, ROUNDS = 3, 3
@@ -32,7 +32,7 @@ def check(grid: OwnGrid) -> None:
 
 
 def test_flowers_fedavg_over_local_grid() -> None:
-    check(LocalGrid(toy_client.app, CLIENTS, {}))
+    check(InProcessGrid(toy_client.app, CLIENTS, {}))
 
 
 def test_flowers_fedavg_over_grpc(start: Starter) -> None:
@@ -57,7 +57,7 @@ def test_flowers_other_strategies(name: str) -> None:
     own = {"proximal_mu": 0.1} if name == "FedProx" else {}
     strategy = getattr(serverapp.strategy, name)(min_train_nodes=CLIENTS, min_available_nodes=CLIENTS, **own)
     start = ArrayRecord({"w": Array(np.zeros(4, np.float32))})
-    result = strategy.start(LocalGrid(toy_client.app, CLIENTS, {}), start, num_rounds=2)
+    result = strategy.start(InProcessGrid(toy_client.app, CLIENTS, {}), start, num_rounds=2)
     assert result.arrays["w"].numpy() == pytest.approx(np.full(4, STRATEGIES[name]))
 
 
@@ -86,6 +86,6 @@ def test_flowers_older_apps_too() -> None:
     )
     parts = ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=2))
     app = serverapp.ServerApp(server_fn=lambda context: parts)
-    grid = LocalGrid(ClientApp(client_fn=lambda context: OldClient().to_client()), CLIENTS, {})
+    grid = InProcessGrid(ClientApp(client_fn=lambda context: OldClient().to_client()), CLIENTS, {})
     app(grid, Context(grid.run.run_id, 1, {}, RecordDict(), {}))
     assert losses == [[0.0] * 3, [1.0] * 3, [2.0] * 3]

@@ -14,10 +14,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from processes import Starter, until
 
+from fedkeras.flower.identity import cid_of, node_id_of
 from fedkeras.runtime import wire
 from fedkeras.runtime.federation_pb2 import Frame, Header, Hello, Proof
 from fedkeras.runtime.grpc_grid import GrpcGrid
-from fedkeras.runtime.identity import cid_of, node_id_of
 
 ENDS_SOON = 15.0
 """Seconds a client has to end by itself; it takes well under one on an idle machine."""

@@ -17,11 +17,10 @@ from proxy import DOWN, UP, Proxy
 from pseudo_terminal import Terminal, all_ended
 
 from fedkeras.errors import UserError
-from fedkeras.runtime import door, handshake, node, wire
-from fedkeras.runtime.access import Access
+from fedkeras.runtime import admission, handshake, node, wire
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Hello, Proof, Welcome
 from fedkeras.runtime.grpc_grid import GrpcGrid
-from fedkeras.runtime.passphrase import VARIABLE, read_passphrase
+from fedkeras.runtime.passphrase import VARIABLE, Access, read_passphrase
 
 SECRET = "correct horse battery staple"
 
@@ -199,7 +198,7 @@ def test_wrong_passphrases_slow_down_their_own_address_and_no_other() -> None:
     """The third attempt after two wrong ones waits; right or wrong makes no difference; others do not wait."""
 
     async def attempts() -> list[float]:
-        patience, times = door.Patience(), []
+        patience, times = admission.RateLimit(), []
         for _ in range(2):
             await patience.turn("10.0.0.1")
             begun = time.monotonic()
@@ -218,13 +217,13 @@ def test_many_guesses_at_once_are_told_to_wait() -> None:
     """Guessing side by side is no faster: turns are given out one after the other, and not far into the future."""
 
     async def attempts() -> tuple[int, float]:
-        patience = door.Patience()
+        patience = admission.RateLimit()
         for _ in range(8):
             patience.failed("10.0.0.1")
         started = time.monotonic()
         patience._turns["10.0.0.1"] = started  # its present turn has come
         results = await asyncio.gather(*(patience.turn("10.0.0.1") for _ in range(50)), return_exceptions=True)
-        return sum(isinstance(result, door.Refused) for result in results), time.monotonic() - started
+        return sum(isinstance(result, admission.AdmissionRefused) for result in results), time.monotonic() - started
 
     refused, seconds = asyncio.run(attempts())
     assert refused == 49
@@ -232,21 +231,23 @@ def test_many_guesses_at_once_are_told_to_wait() -> None:
 
 
 def test_the_addresses_that_are_remembered_are_bounded() -> None:
-    patience = door.Patience()
-    for number in range(3 * door.ADDRESSES):
+    patience = admission.RateLimit()
+    for number in range(3 * admission.ADDRESSES):
         patience.failed(str(number))
-    assert len(patience._failures) == len(patience._turns) == door.ADDRESSES
+    assert len(patience._failures) == len(patience._turns) == admission.ADDRESSES
 
 
 def test_connections_that_never_say_anything_do_not_keep_others_out(guarded, start, tmp_path: Path) -> None:
     """More of them than may wait: the oldest make room, and a client that knows the passphrase joins at once."""
-    strangers = [Stranger(guarded.address) for _ in range(door.WAITING + 20)]
+    strangers = [Stranger(guarded.address) for _ in range(admission.WAITING + 20)]
     try:
-        until(lambda: len(guarded._service._door) == door.WAITING, "strangers at the door")
+        until(lambda: len(guarded._service._door) == admission.WAITING, "strangers at the door")
         client = start.toy(guarded.address, 0, "--passphrase-file", secret_file(tmp_path, SECRET))
         client.said("joined")
-        assert len(guarded._service._door) <= door.WAITING
-        until(lambda: not len(guarded._service._door), "the strangers' time to be over", door.HANDSHAKE_SECONDS + 5)
+        assert len(guarded._service._door) <= admission.WAITING
+        until(
+            lambda: not len(guarded._service._door), "the strangers' time to be over", admission.HANDSHAKE_SECONDS + 5
+        )
     finally:
         for stranger in strangers:
             stranger.__exit__()

@@ -6,23 +6,23 @@ import pytest
 import toy_client
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fedkeras.runtime.identity import cid_of, node_id_of
-from fedkeras.runtime.local import LocalGrid
+from fedkeras.flower.identity import cid_of, node_id_of
+from fedkeras.runtime.in_process import InProcessGrid
 
 
 @pytest.fixture
-def local() -> LocalGrid:
-    return LocalGrid(toy_client.app, 4, {"dataset": "digits"}, {"seconds": 0.0})
+def local() -> InProcessGrid:
+    return InProcessGrid(toy_client.app, 4, {"dataset": "digits"}, {"seconds": 0.0})
 
 
-def test_nodes_know_who_they_are(local: LocalGrid, question) -> None:
+def test_nodes_know_who_they_are(local: InProcessGrid, question) -> None:
     replies = list(local.send_and_receive([question(cid, "who") for cid in (3, 0)]))
     assert [reply.content["config"]["node.partition-id"] for reply in replies] == [3, 0]
     assert [cid_of(reply.metadata.src_node_id) for reply in replies] == [3, 0]
     assert replies[0].content["config"]["run.dataset"] == "digits"
 
 
-def test_replies_come_one_by_one_and_once(local: LocalGrid, question) -> None:
+def test_replies_come_one_by_one_and_once(local: InProcessGrid, question) -> None:
     message_ids = list(local.push_messages([question(cid) for cid in range(3)]))
     assert len(local.wait_for_replies(message_ids, 0)) == 1
     rest = list(local.pull_messages(message_ids))
@@ -30,21 +30,21 @@ def test_replies_come_one_by_one_and_once(local: LocalGrid, question) -> None:
     assert list(local.pull_messages(message_ids)) == []
 
 
-def test_a_failing_client_is_an_error_reply(local: LocalGrid, question) -> None:
+def test_a_failing_client_is_an_error_reply(local: InProcessGrid, question) -> None:
     replies = list(local.send_and_receive([question(0, "misbehave", how="raise"), question(1, x=1)]))
     assert "ValueError: the disk is on fire" in replies[0].error.reason
     assert replies[1].content["config"]["x"] == 1
 
 
 @pytest.mark.parametrize("how", ["no-reply", "nothing"])
-def test_an_app_that_returns_no_reply_does_not_hang_the_run(local: LocalGrid, question, how: str) -> None:
+def test_an_app_that_returns_no_reply_does_not_hang_the_run(local: InProcessGrid, question, how: str) -> None:
     started = time.monotonic()
     (reply,) = local.send_and_receive([question(0, "misbehave", how=how)], timeout=20)
     assert "the ClientApp returned" in reply.error.reason
     assert time.monotonic() - started < 10
 
 
-def test_a_message_to_a_node_that_does_not_exist(local: LocalGrid, question) -> None:
+def test_a_message_to_a_node_that_does_not_exist(local: InProcessGrid, question) -> None:
     asked, other = question(9), question(0)
     replies = {reply.metadata.src_node_id: reply for reply in local.send_and_receive([asked, other], timeout=20)}
     assert replies[node_id_of(9)].error.reason == "is not connected"
@@ -57,7 +57,7 @@ def test_an_app_that_writes_to_its_message_does_not_reach_the_others(question) -
         message.content["config"]["n"] = seen + 1
         return Message(RecordDict({"config": ConfigRecord({"seen": seen})}), reply_to=message)
 
-    local, shared = LocalGrid(writing, 3, {}), RecordDict({"config": ConfigRecord({"n": 0})})
+    local, shared = InProcessGrid(writing, 3, {}), RecordDict({"config": ConfigRecord({"n": 0})})
     replies = list(local.send_and_receive([question(cid, content=shared) for cid in range(3)]))
     assert [reply.content["config"]["seen"] for reply in replies] == [0, 0, 0]
 
@@ -69,7 +69,7 @@ def test_abandoned_messages_are_never_run(question) -> None:
         ran.append(message.metadata.message_id)
         return Message(message.content, reply_to=message)
 
-    local = LocalGrid(noting, 3, {})
+    local = InProcessGrid(noting, 3, {})
     message_ids = list(local.push_messages([question(cid) for cid in range(3)]))
     local.abandon(message_ids[:2])
     assert [reply.metadata.reply_to_message_id for reply in local.pull_messages(message_ids)] == message_ids[2:]

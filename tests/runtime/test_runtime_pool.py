@@ -9,10 +9,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from processes import Process, Starter, until
 
+from fedkeras.flower.identity import cid_of
+from fedkeras.runtime.client_connection import IN_FLIGHT, ClientConnection
 from fedkeras.runtime.federation_pb2 import Header, Hello
 from fedkeras.runtime.grpc_grid import GrpcGrid
-from fedkeras.runtime.identity import cid_of
-from fedkeras.runtime.session import IN_FLIGHT, Link
 from fedkeras.runtime.sessions import Sessions
 
 CIDS = "0,1,2,3,4,5,6,7"
@@ -107,7 +107,7 @@ def test_what_was_given_up_during_a_break_does_not_count_afterwards() -> None:
     held = [link.session.give()[0].message_id for _ in range(IN_FLIGHT)]
     assert held == ["a", "b"] and link.session.give() is None
 
-    async def break_and_return() -> Link:
+    async def break_and_return() -> ClientConnection:
         sessions.lost(link, "lost its connection", final=False)
         sessions.forget(["a", "b"])
         return sessions.join(Hello(cids=[0, 1], shared=True, session=link.session.name, held=["a"]), (0, 1), "here")[0]

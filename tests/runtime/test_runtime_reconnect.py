@@ -10,8 +10,8 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from processes import Process, Starter, until
 from proxy import DOWN, UP, Proxy
 
+from fedkeras.runtime.client_session import LONGEST_PAUSE
 from fedkeras.runtime.grpc_grid import GrpcGrid
-from fedkeras.runtime.membership import LONGEST_PAUSE
 
 MEGABYTES = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(3_000_000, dtype=np.float32))})})
 

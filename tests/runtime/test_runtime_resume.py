@@ -14,7 +14,7 @@ import pytest
 from processes import HERE, ROOT, Process, Starter, starting, until
 from test_runtime_determinism import figures, weights
 
-from fedkeras.reports import RunFolder, checkpoint_file, read_rows
+from fedkeras.reports import RunFolder, checkpoints, read_rows
 from fedkeras.reports.checkpoints import path_of, rounds_of
 
 ROUNDS = 8
@@ -27,7 +27,7 @@ def with_toys(start: Starter, server: Process, address: str, seconds: float = 0.
 
 
 def last_weights(folder: Path) -> dict:
-    newest = checkpoint_file.read(path_of(RunFolder(folder), max(rounds_of(RunFolder(folder)))))
+    newest = checkpoints.read(path_of(RunFolder(folder), max(rounds_of(RunFolder(folder)))))
     assert newest.round == ROUNDS
     return {name: (array.dtype.str, array.tobytes()) for name, array in newest.weights.items()}
 
@@ -63,7 +63,7 @@ def test_killed_three_times_and_resumed(start: Starter, undisturbed: Path) -> No
         until(lambda: max(rounds_of(RunFolder(folder)), default=0) >= number, f"checkpoint of round {number}")  # noqa: B023
         for process in (server, *toys):
             kill(process)
-        newest = checkpoint_file.read(path_of(RunFolder(folder), max(rounds_of(RunFolder(folder)))))
+        newest = checkpoints.read(path_of(RunFolder(folder), max(rounds_of(RunFolder(folder)))))
         assert newest.round < ROUNDS and newest.seconds > seconds
         seconds = newest.seconds
         server, toys = resume(start, folder)
@@ -76,7 +76,7 @@ def test_killed_three_times_and_resumed(start: Starter, undisturbed: Path) -> No
         0
     ]
     # The moments of FedAdam were what made them equal
-    state = checkpoint_file.read(path_of(RunFolder(folder), ROUNDS))
+    state = checkpoints.read(path_of(RunFolder(folder), ROUNDS))
     assert any(name.endswith("m_t.w") for name in state.strategy_arrays)
     log = (folder / "run.log").read_text()
     assert log.count("round 1 of 8") == log.count(f"round {ROUNDS} of 8") == 1, "run.log goes on"
@@ -167,7 +167,7 @@ def test_a_failed_run_says_how_to_go_on(start: Starter) -> None:
 @pytest.mark.slow
 def test_other_state_of_a_strategy_is_refused_in_one_line(start: Starter) -> None:
     (start.folder / "own.py").write_text(
-        "from strategies.fedavg import FedAvg\n"
+        "from fedkeras.strategies.fedavg import FedAvg\n"
         "class Own(FedAvg):\n"
         "    def aggregate_train(self, server_round, replies):\n"
         "        self.seen = {server_round}\n"

@@ -11,7 +11,7 @@ import pytest
 from processes import HERE, ROOT, Process, Starter, starting, until
 from test_runtime_determinism import figures, weights
 
-from fedkeras.reports import RunFolder, checkpoint_file, read_rows
+from fedkeras.reports import RunFolder, checkpoints, read_rows
 from fedkeras.reports.checkpoints import path_of, rounds_of
 
 MODES = ("sequential", "splitfed", "shared")
@@ -36,7 +36,7 @@ def shared_run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 def last_weights(folder: Path) -> dict[str, np.ndarray]:
     newest = path_of(RunFolder(folder), max(rounds_of(RunFolder(folder))))
-    return dict(checkpoint_file.read(newest).weights)
+    return dict(checkpoints.read(newest).weights)
 
 
 def test_processes_give_the_bits_of_one_process(start: Starter, shared_run: SimpleNamespace) -> None:

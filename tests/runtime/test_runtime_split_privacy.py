@@ -15,7 +15,7 @@ import pytest
 from processes import HERE, ROOT, Starter
 from proxy import UP, Proxy
 
-import data
+from fedkeras import data
 from fedkeras.config import Config
 from fedkeras.learning.learner import draw
 from fedkeras.randomness import generator

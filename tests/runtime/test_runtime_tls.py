@@ -16,8 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tls_servers import Files, call, grpc_server, key_of, loose_credentials
 
 from fedkeras.errors import UserError
-from fedkeras.runtime.access import Access
 from fedkeras.runtime.certificates import general_name, names_in, new_authority, new_client, new_server
+from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.tls import (
     channel_credentials,
     is_loopback,

@@ -9,7 +9,7 @@ import time
 import pytest
 from tls_servers import Files, bare_server, grpc_server, key_of, loose_credentials, ssl_answer
 
-from fedkeras.runtime.access import Access
+from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.tls_diagnosis import diagnose
 
 

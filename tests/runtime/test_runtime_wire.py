@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedkeras.runtime import wire
-from fedkeras.runtime.assembler import Assembler
 from fedkeras.runtime.federation_pb2 import ArrayInfo, Arrays, Frame, Goodbye, Header, Hello, Record, Welcome
+from fedkeras.runtime.wire import Assembler
 
 RUN, SERVER, NODE = 7, 1, 5
 

@@ -13,9 +13,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fedkeras.errors import UserError, complain
-from fedkeras.runtime import membership, node, wire
-from fedkeras.runtime.access import Access
-from fedkeras.runtime.passphrase import read_passphrase
+from fedkeras.runtime import client_session, node, wire
+from fedkeras.runtime.passphrase import Access, read_passphrase
 
 app = ClientApp()
 
@@ -122,7 +121,7 @@ def main() -> int:
     flags = parser.parse_args()
     wire.PROTOCOL = flags.protocol
     if flags.version:
-        membership.version = lambda _: flags.version
+        client_session.version = lambda _: flags.version
     try:
         node.serve(
             app,

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before the copy that an installed wheel has
-import server
-from fedkeras import assembly
+from fedkeras import factory, server
 from fedkeras.errors import UserError
 from fedkeras.runtime import channel
 
@@ -15,7 +14,7 @@ def no_model(*_: object) -> None:
     raise UserError("toy clients have no model")
 
 
-assembly.build_model = no_model
+factory.build_model = no_model
 if seconds := int(os.environ.get("TOY_KEEPALIVE", 0)):
     channel.KEEPALIVE_SECONDS = channel.KEEPALIVE_TIMEOUT_SECONDS = seconds
 sys.exit(server.command())

@@ -8,7 +8,7 @@ from processes import until
 
 from faults.stage import Stage, Verdict
 from fedkeras.reports import checkpoints
-from fedkeras.reports.folder import RunFolder
+from fedkeras.reports.run_folder import RunFolder
 
 
 def client_killed(stage: Stage) -> Verdict:

@@ -11,11 +11,10 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedkeras.errors import UserError, complain
+from fedkeras.federation.records import record, view
 from fedkeras.runtime import channel, node, wire
-from fedkeras.runtime.access import Access
-from fedkeras.runtime.membership import Membership
-from fedkeras.runtime.passphrase import read_passphrase
-from strategies.arrays import record, view
+from fedkeras.runtime.client_session import ClientSession
+from fedkeras.runtime.passphrase import Access, read_passphrase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from faults.stage import initial, step  # tests/runtime is no package
@@ -69,29 +68,29 @@ def spoiled(weights: np.ndarray, how: str) -> dict[str, np.ndarray]:
 
 def answer_twice() -> None:
     """Send each reply twice, and the one before it a third time, long after it was counted."""
-    answer, sent = Membership.reply, []
+    answer, sent = ClientSession.reply, []
 
-    def reply(self: Membership, message_id: str, outgoing: wire.Outgoing) -> None:
+    def reply(self: ClientSession, message_id: str, outgoing: wire.Outgoing) -> None:
         answer(self, message_id, outgoing)
         with self._lock:
             for again in (outgoing, *sent):
                 self._link.send(wire.frames(*again))
         sent[:] = [outgoing]
 
-    Membership.reply = reply
+    ClientSession.reply = reply
 
 
 def answer_backwards(count: int) -> None:
     """Hold the replies of a round back until there are `count`, and send the last first."""
-    answer, waiting = Membership.reply, []
+    answer, waiting = ClientSession.reply, []
 
-    def reply(self: Membership, message_id: str, outgoing: wire.Outgoing) -> None:
+    def reply(self: ClientSession, message_id: str, outgoing: wire.Outgoing) -> None:
         waiting.append((message_id, outgoing))
         if outgoing[0].message_type not in ("train", "evaluate") or len(waiting) == count:
             while waiting:
                 answer(self, *waiting.pop())
 
-    Membership.reply = reply
+    ClientSession.reply = reply
 
 
 def main() -> int:

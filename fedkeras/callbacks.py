@@ -1,0 +1,103 @@
+"""What hangs on a run: a callback is told what happens, and may end the run after a round.
+
+The recorder, the live view, the checkpointer, Ctrl-C, early stopping are callbacks; a workflow knows none of them by
+name. The hooks are pfl-research's and Keras' in spirit: one class, all hooks, each does nothing unless overridden.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fedkeras.workflows.base import RunContext
+
+Row = Mapping[str, int | float | str]
+"""A line of history.csv."""
+
+
+class FinishedRound(Protocol):
+    """What callbacks look at of a round. `round` 0 is the evaluation of the initial model."""
+
+    round: int
+    num_rounds: int
+    rows: list[dict]
+    """Lines of history.csv, those of `all` and `server` among them."""
+    failures: Mapping[int, str]
+    """cid -> reason."""
+    timing: Mapping[str, float]
+    """Seconds by part of the round."""
+    seconds: float
+    """Wall time."""
+    asked: int
+    """Clients in the cohort."""
+    answered: int
+    """Clients that gave a good answer."""
+
+
+class Callback:
+    """Does nothing: override what is wanted. Called from the thread that runs the workflow, which it must not hold up.
+
+    A callback may be a context manager too: it is entered before the run begins and left when it is over.
+    """
+
+    def on_run_begin(self, run: "RunContext") -> None:
+        """The run is about to begin (or to go on); nothing has been sent yet."""
+
+    def on_clients(self, connected: Collection[int], needed: int) -> None:
+        """These clients are connected, of so many that are waited for."""
+
+    def on_phase_begin(
+        self, server_round: int, phase: str, cohort: Collection[int], suspended: Collection[int]
+    ) -> None:
+        """A phase (train or evaluate) of a round, or of its repetition, begins: who is asked, and who is suspended."""
+
+    def on_client_result(self, cid: int, row: Row) -> None:
+        """A client's good answer has arrived: its line of history.csv."""
+
+    def on_client_failure(self, cid: int, reason: str) -> None:
+        """A client gives no good answer in this phase."""
+
+    def on_round_end(self, result: FinishedRound) -> bool:
+        """A round is over. True: it was the last one, whatever the configuration says."""
+        return False
+
+    def on_run_end(self, summary: Mapping[str, object]) -> None:
+        """The run has ended well; `summary` is that of summary.json."""
+
+
+class Callbacks(Callback):
+    """Several callbacks as one, called in their order."""
+
+    def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
+        self._callbacks = list(callbacks)
+
+    def __iter__(self) -> Iterator[Callback]:
+        return iter(self._callbacks)
+
+    def on_run_begin(self, run: "RunContext") -> None:
+        for callback in self:
+            callback.on_run_begin(run)
+
+    def on_clients(self, connected: Collection[int], needed: int) -> None:
+        for callback in self:
+            callback.on_clients(connected, needed)
+
+    def on_phase_begin(
+        self, server_round: int, phase: str, cohort: Collection[int], suspended: Collection[int]
+    ) -> None:
+        for callback in self:
+            callback.on_phase_begin(server_round, phase, cohort, suspended)
+
+    def on_client_result(self, cid: int, row: Row) -> None:
+        for callback in self:
+            callback.on_client_result(cid, row)
+
+    def on_client_failure(self, cid: int, reason: str) -> None:
+        for callback in self:
+            callback.on_client_failure(cid, reason)
+
+    def on_round_end(self, result: FinishedRound) -> bool:
+        return any([callback.on_round_end(result) for callback in self])  # a list: all are told
+
+    def on_run_end(self, summary: Mapping[str, object]) -> None:
+        for callback in self:
+            callback.on_run_end(summary)

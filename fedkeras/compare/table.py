@@ -1,0 +1,134 @@
+"""The comparison's table: one line an arm, from the results of its seeds; and one line a part, as table.csv."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fedkeras.compare.arm_run import ArmResult
+
+COLUMNS = (
+    "arm", "kind", "seed", "accuracy", "macro_f1", "loss", "seconds", "training_seconds", "bytes_up", "bytes_down",
+    "own_min", "own_median", "own_max", "central_min", "central_median", "central_max",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over seeds, and the sample standard deviation (divided by n - 1), which takes two of them at least."""
+
+    mean: float
+    deviation: float | None = None
+
+
+@dataclass(frozen=True)
+class TableLine:
+    """An arm. What one of its seeds lacks is None. `own`, `central`: lowest, median and highest client."""
+
+    arm: str
+    kind: str
+    seeds: tuple[int, ...]
+    accuracy: Figure | None
+    macro_f1: Figure | None
+    loss: Figure | None
+    seconds: Figure
+    training_seconds: Figure | None
+    megabytes: Figure | None
+    own: tuple[Figure, Figure, Figure] | None
+    central: tuple[Figure, Figure, Figure] | None
+
+
+def lines_of(results: Iterable[ArmResult]) -> list[TableLine]:
+    """A line an arm, in the order in which they come."""
+    by_arm: dict[str, list[ArmResult]] = {}
+    for result in results:
+        by_arm.setdefault(result.arm, []).append(result)
+    return [_line(group) for group in by_arm.values()]
+
+
+def mean_and_deviation(values: Iterable[float | None]) -> Figure | None:
+    """None if one is missing, or there is none."""
+    values = list(values)
+    if not values or any(value is None for value in values):
+        return None
+    return Figure(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+def spread(clients: dict[str, float]) -> tuple[float, float, float] | None:
+    """Lowest, median and highest client; None without clients."""
+    values = list(clients.values())
+    return (min(values), statistics.median(values), max(values)) if values else None
+
+
+def table_csv(results: Sequence[ArmResult]) -> str:
+    """table.csv: a row a part, all digits; an empty cell where there is no figure."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in results:
+        own, central = spread(one.own) or ("",) * 3, spread(one.central) or ("",) * 3
+        cells = [getattr(one, name) for name in COLUMNS[:10]]
+        writer.writerow(["" if cell is None else cell for cell in (*cells, *own, *central)])
+    return out.getvalue()
+
+
+def _line(group: Sequence[ArmResult]) -> TableLine:
+    first = group[0]
+    moved = [None if one.bytes_up is None else (one.bytes_up + one.bytes_down) / 1e6 for one in group]
+    return TableLine(
+        first.arm,
+        first.kind,
+        tuple(one.seed for one in group),
+        mean_and_deviation(one.accuracy for one in group),
+        mean_and_deviation(one.macro_f1 for one in group),
+        mean_and_deviation(one.loss for one in group),
+        mean_and_deviation(one.seconds for one in group),
+        mean_and_deviation(one.training_seconds for one in group),
+        mean_and_deviation(moved),
+        _spreads([spread(one.own) for one in group]),
+        _spreads([spread(one.central) for one in group]),
+    )
+
+
+def _spreads(spreads: Sequence[tuple[float, float, float] | None]) -> tuple[Figure, Figure, Figure] | None:
+    if any(one is None for one in spreads):
+        return None
+    return tuple(mean_and_deviation(values) for values in zip(*spreads, strict=True))
+
+
+HEADS = ("", "accuracy", "macro F1", "loss", "lowest", "median", "highest", "seconds", "MB")
+
+
+def cells_of(line: TableLine) -> tuple[str, ...]:
+    """The table as it is printed: the central test set's figures, the clients' own, what it cost."""
+    own = (None,) * 3 if line.own is None else line.own
+    return (
+        line.arm,
+        told(line.accuracy),
+        told(line.macro_f1),
+        told(line.loss),
+        *("-" if one is None else f"{one.mean:.4f}" for one in own),
+        f"{line.seconds.mean:.1f}",
+        "-" if line.megabytes is None else f"{line.megabytes.mean:.1f}",
+    )
+
+
+def told(one: Figure | None) -> str:
+    """`0.9722`, or `0.9722 ± 0.0040`; a dash for none."""
+    if one is None:
+        return "-"
+    return f"{one.mean:.4f}" + ("" if one.deviation is None else f" ± {one.deviation:.4f}")
+
+
+def text(lines: Sequence[TableLine]) -> list[str]:
+    """The table as aligned lines."""
+    rows = [HEADS, *map(cells_of, lines)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    central, own = sum(widths[1:4]) + 4, sum(widths[4:7]) + 4
+    top = f"{'':<{widths[0]}}  {'central test set':^{central}}  {'own test sets, by client':^{own}}"
+    body = [
+        "  ".join([f"{row[0]:<{widths[0]}}", *(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return [top.rstrip(), *body]

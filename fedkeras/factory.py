@@ -1,0 +1,174 @@
+"""Where the parts meet: a configuration becomes a model ready to learn, and the server's own evaluation.
+
+Used by server.py and client.py; TensorFlow is imported when something is made, not before.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fedkeras import data, models
+from fedkeras.config import Config, options
+from fedkeras.errors import UserError
+from fedkeras.tensorflow_import import import_tensorflow
+
+log = logging.getLogger("fedkeras")
+
+KEPT_CLIENTS = 256
+"""Clients whose examples a process keeps between rounds, if it serves so many."""
+
+
+def model_name(config: Config) -> str:
+    """The configured model, or the data set's default. Raises UserError if that has none."""
+    name = config.model or models.DEFAULT_MODELS.get(config.dataset, "")
+    if not name:
+        raise UserError(f"--dataset {config.dataset} has no default model; name one with --model")
+    return name
+
+
+def build_model(config: Config) -> object:
+    """The configured Keras model with its initial weights. Raises UserError."""
+    import_tensorflow()
+    if config.data_source in ("server", "client"):  # whose data the catalogue does not know
+        from fedkeras.models.precision import with_precision
+
+        return with_precision(models.load(config.model), config.precision)
+    source = data.open_source(config)
+    return models.build(
+        model_name(config),
+        input_shape=source.input_shape,
+        num_classes=len(source.classes),
+        precision=config.precision,
+        seed=config.seed,
+    )
+
+
+def make_learner(config: Config, threads: int) -> object:
+    """A `fedkeras.learning.Learner` for the configured model, on `threads` TensorFlow threads. Raises UserError."""
+    import_tensorflow()
+    from fedkeras.learning import Learner, limit_threads
+
+    limit_threads(threads)
+    return Learner(build_model(config), **_optimizer(config), loss=config.loss)
+
+
+def make_ends(config: Config, threads: int) -> object:
+    """A `fedkeras.learning.Ends`, the client's half in split learning. Raises UserError."""
+    import_tensorflow()
+    from fedkeras.learning import HeadAndTail, limit_threads
+
+    limit_threads(threads)
+    protection = {"noise": config.split_noise, "nopeek": config.split_nopeek}
+    return HeadAndTail(_parts(config), **_optimizer(config), loss=config.loss, **protection)
+
+
+def make_middle(config: Config, threads: int) -> object:
+    """A `fedkeras.learning.Middle`, the server's half in split learning. Raises UserError."""
+    import_tensorflow()
+    from fedkeras.learning import Body, limit_threads
+
+    limit_threads(threads)
+    return Body(_parts(config), **_optimizer(config))
+
+
+def _parts(config: Config) -> object:
+    points = models.cut_points(model_name(config), config.split_at)
+    return models.cut(build_model(config), *points)
+
+
+def _optimizer(config: Config) -> dict:
+    return {
+        "optimizer": "sgd" if config.optimizer == "default" else config.optimizer,
+        "learning_rate": config.learning_rate,
+        "optimizer_args": options(config.optimizer_args, "optimizer-args"),
+    }
+
+
+def label_counts(config: Config) -> tuple | None:
+    """How the server's copy of the data is divided: scheme, class names, {cid: examples by class}.
+
+    None where it has none that can be divided: the clients then say why, if they cannot either.
+    """
+    if config.data_source in ("server", "client"):  # tables, which the catalogue does not know
+        return None
+    try:
+        description = data.describe(config)
+    except UserError as error:
+        log.info("no label distribution: %s", error)
+        return None
+    return description.partition.scheme, description.source.classes, dict(enumerate(description.counts))
+
+
+class CentralEvaluation:
+    """Tests global weights on the central test set. The model and the data are loaded when they are first needed.
+
+    `threads`: of TensorFlow in this process; unset: one a core, since the clients wait meanwhile.
+    """
+
+    def __init__(self, config: Config, threads: int = 0) -> None:
+        self._config, self._threads = config, threads or os.cpu_count() or 1
+        self._learner, self._test, self._examples, self._labels = None, None, None, None
+
+    def load(self) -> None:
+        """Read the test set now, without TensorFlow: what is wrong with it is said before a client has trained."""
+        self._examples = data.load_test(self._config)
+
+    def __call__(self, server_round: int, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Metrics as in a client's reply: num-examples, loss, accuracy, seconds."""
+        self._prepare()
+        started = time.perf_counter()
+        self._learner.set_weights(weights)
+        outcome = self._learner.evaluate(*self._test)
+        return metrics_of(outcome, time.perf_counter() - started)
+
+    def _prepare(self) -> None:
+        if self._learner is None:
+            self._learner = make_learner(self._config, self._threads)
+            test = self._examples or data.load_test(self._config)
+            self._test, self._examples = self._learner.place(test.x, test.y), None
+            self._labels = test.y
+
+    def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple | None:
+        """Labels, predicted class numbers (both one an example) and class names; None for a model of another kind.
+
+        None too where nothing was to be tested: neither `load` nor an evaluation came before. Of a run that was killed
+        after its last round all that is left to do is this, without any evaluation.
+        """
+        if self._learner is None and self._examples is None:
+            return None
+        self._prepare()
+        from fedkeras.learning.targets import predicted_classes
+
+        self._learner.set_weights(weights)
+        names = data.open_source(self._config).classes
+        found = predicted_classes(self._learner.model, self._test[0], self._labels, len(names))
+        return None if found is None else (self._labels, found, names)
+
+    def save(self, weights: Mapping[str, np.ndarray], path: Path) -> None:
+        """Write the model with these weights as a .keras file.
+
+        A server without data cannot know the model's shape; it writes the weights as an .npz file beside `path`.
+        Raises UserError if the disk refuses.
+        """
+        try:
+            model = build_model(self._config) if self._learner is None else self._learner.model
+            models.set_weights(model, weights)
+        except (UserError, ValueError) as error:  # no data here, or the clients train another model than is configured
+            own = path.with_name("weights.npz")
+            try:
+                np.savez(own, **weights)
+            except OSError as refused:
+                raise UserError(f"cannot write {own}: {refused.strerror or refused}") from refused
+            log.warning("the weights are in %s, since the model cannot be built on the server: %s", own, error)
+            return
+        models.save(model, path)
+
+
+def metrics_of(outcome: object, seconds: float) -> dict[str, float]:
+    """A Learner's Outcome as the metrics of a reply, in Flower's spelling; no accuracy where the model has none."""
+    values = {"num-examples": outcome.num_examples, "loss": outcome.loss, "seconds": seconds, **outcome.metrics}
+    return values if outcome.accuracy is None else {**values, "accuracy": outcome.accuracy}

@@ -1,0 +1,59 @@
+"""Weights of models that were trained apart, combined by one of the strategies as if they were a round's answers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from flwr.app import Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras.errors import UserError
+from fedkeras.federation import registry
+from fedkeras.federation.records import record, views
+from fedkeras.federation.strategy_adapter import aggregate_train, conform
+from fedkeras.federation.validation import fault_of_train
+from fedkeras.flower.identity import SERVER_NODE_ID, be, node_id_of
+from fedkeras.strategies.fedavg import NUM_EXAMPLES
+
+Weights = Mapping[str, np.ndarray]
+
+NEEDS_A_ROUND = ("fedavgm", "fedadam", "fedyogi", "fedadagrad")
+NOTES = {
+    "fedprox": "FedProx: offline, the aggregate is FedAvg's. Its proximal term, mu/2 * ||w - w_global||^2, belongs to "
+    "the training of each part, and would have needed the global weights from which all parts started.",
+    "fedmedian": "FedMedian counts every file once: --weights play no part.",
+    "trimmed_mean": "Trimmed mean counts every file once: --weights play no part.",
+    "krum": "Krum counts every file once: --weights play no part.",
+}
+"""What somebody who names this strategy should know."""
+
+
+def check_strategy(spec: str, args: Mapping[str, object]) -> Strategy:
+    """The strategy named `spec`. Raises UserError for one that moves a global model, of which there is none here."""
+    strategy = registry.load(spec, args)
+    if spec in NEEDS_A_ROUND or hasattr(strategy, "current_arrays"):
+        raise UserError(
+            f"--strategy {spec} moves the current global model towards the parts' mean, with a memory of earlier "
+            "rounds; offline there is neither: take fedavg, fedmedian, trimmed_mean or krum"
+        )
+    return strategy
+
+
+def combine(strategy: Strategy, parts: Mapping[str, Weights], num_examples: Sequence[int]) -> dict[str, np.ndarray]:
+    """The strategy's aggregate of `parts` (by file name) with the weights of the same names, shapes and dtypes.
+
+    Raises UserError naming the file whose weights cannot be used, or with the strategy's own reason.
+    """
+    be(SERVER_NODE_ID, 1)
+    replies = []
+    like = record(next(iter(parts.values())))
+    for cid, ((name, weights), count) in enumerate(zip(parts.items(), num_examples, strict=True)):
+        question = Message(RecordDict(), node_id_of(cid), MessageType.TRAIN)
+        content = RecordDict({"arrays": record(weights), "metrics": MetricRecord({NUM_EXAMPLES: int(count)})})
+        replies.append(Message(content, reply_to=question))
+        if fault := fault_of_train(replies[-1], like):
+            raise UserError(f"{name}: {fault}")
+    try:
+        new, _ = aggregate_train(strategy, 1, replies)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return views(conform(new, like, strategy))

@@ -1,0 +1,68 @@
+"""Strategies by name."""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras.config import Config, options
+from fedkeras.errors import UserError
+
+OURS = {
+    "fedavg": "fedkeras.strategies.fedavg:FedAvg",
+    "fedmedian": "fedkeras.strategies.fedmedian:FedMedian",
+    "fedprox": "fedkeras.strategies.fedprox:FedProx",
+    "trimmed_mean": "fedkeras.strategies.trimmed_mean:TrimmedMean",
+    "krum": "fedkeras.strategies.krum:Krum",
+}
+FLOWERS = {
+    "fedavgm": "flwr.serverapp.strategy:FedAvgM",
+    "fedadam": "flwr.serverapp.strategy:FedAdam",
+    "fedyogi": "flwr.serverapp.strategy:FedYogi",
+    "fedadagrad": "flwr.serverapp.strategy:FedAdagrad",
+}
+TAKE_ALL = {
+    "fraction_train": 1.0,
+    "fraction_evaluate": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
+}
+"""Flower's strategies sample by themselves. The round loop shows them the cohort alone, so they take all they see."""
+
+
+def options_of(config: Config) -> dict[str, object]:
+    """The configured strategy's own options; fedprox has a flag of its own. Raises UserError."""
+    own = {"proximal_mu": config.proximal_mu} if config.strategy == "fedprox" else {}
+    return {**own, **options(config.strategy_args, "strategy-args")}
+
+
+def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:
+    """Make the strategy named `spec`, a name of the tables above or `package.module:Class`, with its options `args`.
+
+    Raises UserError if there is no such strategy, or if it does not take these options.
+    """
+    path = {**OURS, **FLOWERS}.get(spec, spec)
+    if ":" not in path:
+        raise UserError(f"--strategy is '{spec}'; known are {', '.join([*OURS, *FLOWERS])}, or package.module:Class")
+    module_name, _, class_name = path.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module_name), class_name)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise UserError(f"--strategy {spec} cannot be imported: {type(error).__name__}: {error}") from error
+    if not (inspect.isclass(kind) and issubclass(kind, Strategy)):
+        raise UserError(f"--strategy {spec} is no subclass of flwr.serverapp.strategy.Strategy")
+    if inspect.isabstract(kind):
+        raise UserError(f"--strategy {spec} does not define {', '.join(sorted(kind.__abstractmethods__))}")
+    args = args or {}
+    try:
+        strategy = kind(**args)
+    except (TypeError, ValueError) as error:
+        own = [name for name in inspect.signature(kind).parameters if name not in TAKE_ALL]
+        raise UserError(f"--strategy-args: {error} ({spec} takes: {', '.join(own) or 'no options'})") from error
+    # Set afterwards: a subclass of Flower's need not take them, and then would wait for a second node for ever.
+    for name, value in TAKE_ALL.items():
+        if hasattr(strategy, name) and name not in args:
+            setattr(strategy, name, value)
+    return strategy

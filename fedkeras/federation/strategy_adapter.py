@@ -1,0 +1,100 @@
+"""Calling a strategy that anybody may have written: what it raises is one line, what it returns is checked."""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras.errors import RunFailed, UserError
+from fedkeras.federation.cohort import CohortGrid
+from fedkeras.federation.records import record, view
+from fedkeras.federation.validation import fault_of_arrays, one_line
+
+
+def configure(
+    strategy: Strategy, phase: str, server_round: int, arrays: ArrayRecord, tell: Mapping, grid: CohortGrid
+) -> list[Message]:
+    """The messages of `configure_train` or `configure_evaluate`; at most one to each node of the cohort."""
+    name = f"configure_{phase}"
+    messages = _call(strategy, name, server_round, arrays, ConfigRecord(dict(tell)), grid, then=list)
+    if not all(isinstance(message, Message) for message in messages):
+        raise RunFailed(f"{type(strategy).__name__}.{name} returned something else than messages")
+    addressed = [message.metadata.dst_node_id for message in messages]
+    if len(set(addressed)) < len(addressed) or not set(addressed) <= set(grid.get_node_ids()):
+        raise RunFailed(f"{type(strategy).__name__}.{name} must address nodes of the grid it is given, each once")
+    return messages
+
+
+def aggregate_train(
+    strategy: Strategy, server_round: int, replies: Iterable[Message]
+) -> tuple[object, MetricRecord | None]:
+    """What should be the new global arrays (see `conform`), and the strategy's metrics.
+
+    Raises the strategy's ValueError: it cannot use these replies, but perhaps those of a repeated round.
+    """
+    result = _call(strategy, "aggregate_train", server_round, replies, passing=(ValueError,))
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise RunFailed(f"{type(strategy).__name__}.aggregate_train must return (arrays, metrics)")
+    return result[0], _metrics(strategy, "aggregate_train", result[1])
+
+
+def aggregate_evaluate(strategy: Strategy, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+    """The strategy's metrics."""
+    name = "aggregate_evaluate"
+    return _metrics(strategy, name, _call(strategy, name, server_round, replies))
+
+
+def conform(new: object, old: ArrayRecord, strategy: Strategy) -> ArrayRecord:
+    """The strategy's arrays in the order and dtypes of the old ones (some of Flower's return float64).
+
+    Raises RunFailed if they differ in names or shapes, or are not finite.
+    """
+    if not isinstance(new, ArrayRecord):
+        said = "no arrays" if new is None else f"{type(new).__name__} for its arrays, not an ArrayRecord"
+        raise RunFailed(f"{type(strategy).__name__} returned {said}")
+    try:
+        if new.keys() == old.keys() and any(new[name].dtype != old[name].dtype for name in old):
+            new = record({name: _cast(view(array), np.dtype(old[name].dtype)) for name, array in new.items()})
+        fault = fault_of_arrays(new, old)
+    except ValueError as error:  # bytes that are no array
+        fault = one_line(str(error))
+    if fault:
+        raise RunFailed(f"{type(strategy).__name__} returned arrays that cannot go on: {fault}")
+    return ArrayRecord({name: new[name] for name in old})
+
+
+def _call(strategy: Strategy, name: str, *args: object, then: Callable | None = None, passing: tuple = ()) -> object:
+    """What the method returns (passed through `then`). Raises RunFailed for whatever it raises, but `passing`."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for in the result
+            result = getattr(strategy, name)(*args)
+            return then(result) if then else result
+    except (UserError, *passing):
+        raise
+    except Exception as error:
+        said = one_line(f"{type(error).__name__}: {error}")
+        raise RunFailed(f"{type(strategy).__name__}.{name} failed: {said} ({_place(error, strategy)})") from error
+
+
+def _place(error: Exception, strategy: Strategy) -> str:
+    """file:line where it happened: in the strategy's own file if that was on the way, else the innermost."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = getattr(sys.modules.get(type(strategy).__module__), "__file__", None)
+    frame = ([frame for frame in frames if frame.filename == file] or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}"
+
+
+def _metrics(strategy: Strategy, name: str, extra: object) -> MetricRecord | None:
+    if extra is not None and not isinstance(extra, Mapping):
+        said = f"{type(extra).__name__} for its metrics, not a MetricRecord or None"
+        raise RunFailed(f"{type(strategy).__name__}.{name} returned {said}")
+    return extra
+
+
+def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`array` as `dtype`; a mean of whole numbers is rounded, for it may be 2.9999 where all clients sent 3."""
+    with np.errstate(over="ignore"):  # what overflows is not finite, which is looked for next
+        return (np.rint(array) if dtype.kind in "iu" else array).astype(dtype)

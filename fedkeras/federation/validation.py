@@ -1,0 +1,135 @@
+"""Nothing is trusted because it arrived: what is wrong with a reply, in one line, or None.
+
+One client's odd records must not end a round: Flower's aggregations compare them, and give all up if they differ.
+"""
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+
+from fedkeras.federation.metrics import BYTES, KEYS, column
+from fedkeras.federation.records import of_kind, view
+from fedkeras.strategies.fedavg import NUM_EXAMPLES
+
+MAX_EXAMPLES = 10**12
+"""More examples than this are a client's claim to the whole average, not a count."""
+
+LARGEST = sys.float_info.max
+"""A Python int may be larger than any float, and then has no mean."""
+
+
+MAX_METRICS = 100
+MAX_NAME = 100
+"""More metrics, or longer names, are no columns of a history that somebody reads."""
+
+MAX_REASON = 500
+"""Characters that a client's own words may take in the log."""
+
+HUGE = 1e290
+"""Larger numbers than this times MAX_EXAMPLES, summed over a million clients, do not fit into FedAvg's float64 sum."""
+
+
+def one_line(text: str) -> str:
+    """Another party's words as one line of bounded length, without control characters."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[: 10 * MAX_REASON]).split())
+    return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 4]} ..."
+
+
+def fault_of_train(reply: Message, like: ArrayRecord) -> str | None:
+    """What is wrong with a train reply, whose arrays must have the names, shapes and dtypes of `like`."""
+    if fault := fault_of_evaluate(reply):
+        return fault
+    records = list(of_kind(reply.content, ArrayRecord).values())
+    if len(records) != 1:
+        return f"sent {len(records)} array records, not one"
+    return fault_of_arrays(records[0], like)
+
+
+def fault_of_evaluate(reply: Message) -> str | None:
+    """What is wrong with an evaluate reply."""
+    fault = _fault_of_message(reply)
+    return fault and one_line(fault)
+
+
+def fault_of_arrays(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
+    """What is wrong with arrays that should have the names, shapes and dtypes of `like` and finite numbers."""
+    if arrays.keys() != like.keys():
+        odd = sorted(set(arrays.keys()) ^ set(like.keys()))
+        return one_line(f"sent other arrays than it was given: {', '.join(odd[:3])}{' ...' if len(odd) > 3 else ''}")
+    for name, array in arrays.items():
+        given = like[name]
+        if tuple(array.shape) != tuple(given.shape) or array.dtype != given.dtype:
+            return one_line(f"'{name}' is {array.dtype}{list(array.shape)}, not {given.dtype}{list(given.shape)}")
+        try:
+            numbers = view(array)
+        except ValueError as error:
+            return one_line(f"'{name}' cannot be read: {error}")
+        if numbers.dtype.kind in "fc" and not np.isfinite(numbers).all():
+            return f"'{name}' has numbers that are not finite (a smaller learning rate may help)"
+        if numbers.dtype.kind in "fc" and numbers.dtype.itemsize >= 8 and (np.abs(numbers) > HUGE).any():
+            return f"'{name}' has numbers beyond {HUGE:g} (a smaller learning rate may help)"
+    return None
+
+
+def _fault_of_message(reply: Message) -> str | None:
+    if reply.has_error():
+        return one_line(reply.error.reason) or f"error {reply.error.code}"
+    records = list(of_kind(reply.content, MetricRecord).values())
+    if len(records) != 1:
+        return f"sent {len(records)} metric records, not one"
+    metrics = records[0]
+    count = metrics.get(NUM_EXAMPLES)
+    if type(count) is not int and not (type(count) is float and count.is_integer()):
+        return f"says it has {count!r} examples"
+    if not 0 < count <= MAX_EXAMPLES:
+        return f"says it has {count if abs(count) <= LARGEST else 'far too many'} examples"
+    if len(metrics) > MAX_METRICS:
+        return f"sent {len(metrics)} metrics, more than {MAX_METRICS}"
+    for name, value in metrics.items():
+        if len(name) > MAX_NAME or not name.isprintable():
+            return f"the name of metric {name[:MAX_NAME]!r} is longer than {MAX_NAME} characters or no plain text"
+        if isinstance(value, list):
+            return f"metric '{name}' is a list, not a number"
+        if column(name) in (*KEYS, *BYTES) or (column(name) == column(NUM_EXAMPLES) and name != NUM_EXAMPLES):
+            return f"metric '{name}' has the name of a column of history.csv"
+        if abs(value) > LARGEST or not math.isfinite(value):
+            return f"metric '{name}' is not finite"
+    return None
+
+
+def alike(replies: list[Message], like: ArrayRecord | None = None) -> list[Message]:
+    """Checked replies, with the metrics that all of them have, under the record names that most of them use.
+
+    With `like`, the arrays of train replies too, in its order: FedAvgM tells them apart by position. Nobody is left
+    out: if other metrics were a failure, a client could make all the others fail by sending one more.
+    """
+    metrics = [_only(reply.content, MetricRecord) for reply in replies]
+    shared = [key for key in (metrics[0][1] if metrics else ()) if all(key in table for _, table in metrics)]
+    metrics_name = _most_common(name for name, _ in metrics)
+    arrays = [_only(reply.content, ArrayRecord) for reply in replies] if like is not None else []
+    arrays_name = _most_common(name for name, _ in arrays)
+    result = []
+    for index, reply in enumerate(replies):
+        records = dict(reply.content)
+        name, table = metrics[index]
+        records.pop(name)
+        if like is not None:
+            name, given = arrays[index]
+            records.pop(name)
+            records[arrays_name] = ArrayRecord({key: given[key] for key in like})
+        records[metrics_name] = MetricRecord({key: table[key] for key in shared})
+        result.append(Message(RecordDict(records), metadata=reply.metadata))
+    return result
+
+
+def _only(content: RecordDict, kind: type) -> tuple:
+    return next(iter(of_kind(content, kind).items()))
+
+
+def _most_common(names: Iterable[str]) -> str:
+    counted = Counter(names).most_common(1)
+    return counted[0][0] if counted else ""

@@ -1,0 +1,128 @@
+"""K-fold cross-validation: K trainings from the same initial weights, each tested on the rows it did not see.
+
+The folds are scikit-learn's, stratified where the targets are classes. M. Stone, "Cross-Validatory Choice and
+Assessment of Statistical Predictions", Journal of the Royal Statistical Society B 36(2), 1974.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from fedkeras.errors import UserError
+from fedkeras.learning.early_stopping import Epoch, Fitted, fit
+from fedkeras.learning.learner import Learner
+from fedkeras.learning.results import TrainingResult
+
+RETURNS = ("best", "refit")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training: `number` from 1, the rows it was tested on, its epochs, and the held-out rows' loss and metrics."""
+
+    number: int
+    held_out: np.ndarray
+    fitted: Fitted
+    outcome: TrainingResult
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """All folds; `best` is the number of the one with the lowest held-out loss; `refitted` the training on all rows.
+
+    `mean` and `std` are over the folds' held-out figures by name (loss, accuracy, ...), each fold counted once; `std`
+    is the population's (numpy's, as scikit-learn's examples use it). The model has the weights that were asked for.
+    """
+
+    folds: list[Fold]
+    best: int
+    mean: dict[str, float]
+    std: dict[str, float]
+    refitted: Fitted | None = None
+
+
+def split(count: int, folds: int, rng: np.random.Generator, classes: np.ndarray | None = None) -> list[tuple]:
+    """(training rows, held-out rows) of each fold: held-out parts are disjoint and together all rows 0..count-1.
+
+    With `classes` (count,) stratified; a class with fewer rows than folds is missing from some of them. Raises
+    UserError for more folds than rows.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    if folds < 2:
+        raise UserError(f"--folds is {folds}; there must be 2 at least")
+    if folds > count:
+        raise UserError(f"--folds is {folds}, but there are only {count} examples")
+    seed = int(rng.integers(2**31))
+    if classes is None or np.bincount(np.unique(classes, return_inverse=True)[1]).max() < folds:
+        return list(KFold(folds, shuffle=True, random_state=seed).split(np.zeros(count)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer rows than folds
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(count), classes))
+
+
+def cross_validate(
+    learner: Learner,
+    examples: Callable[[int], tuple],
+    parts: list[tuple],
+    *,
+    epochs: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    patience: int = 0,
+    min_delta: float = 0.0,
+    returns: str = "best",
+    on_epoch: Callable[[int, Epoch], None] = lambda fold, epoch: None,
+) -> CrossValidated:
+    """Train and test once for each of `parts`, which are from `split`, from the model's present weights.
+
+    `examples(number)` gives x and y, all rows, from `learner.place`, as fold `number` (from 1) sees them, and 0 the
+    refit: what examples are scaled by may be learned on a fold's training rows. Only one fold's are held at a time.
+    A fold's held-out rows are its validation data: tested after each epoch, and what early stopping (`patience`) goes
+    by. Afterwards the model has the weights of the fold with the lowest held-out loss (`returns` "best"), or of one
+    more training from the same start on all rows ("refit"): for as many epochs as the folds' best ones on average,
+    where they stopped early, else for `epochs`. `on_epoch` is told the fold's number (0: the refit). Raises UserError,
+    also where no fold comes to a finite loss.
+    """
+    if returns not in RETURNS:
+        raise UserError(f"--kfold-return is '{returns}'; allowed are: {', '.join(RETURNS)}")
+    start, options = learner.get_weights(), {"epochs": epochs, "batch_size": batch_size}
+    own = rng.spawn(len(parts) + 1)  # so that a fold does not depend on how long the one before it trained
+    done: list[Fold] = []
+    kept, best, lowest = start, 0, np.inf
+    for number, (rows, held_out) in enumerate(parts, start=1):
+        learner.set_weights(start)
+        x, y = examples(number)
+        told = _with_fold(on_epoch, number)
+        stop = {"patience": patience, "min_delta": min_delta}
+        fitted = fit(learner, x, y, **options, **stop, rng=own[number], rows=rows, validation=held_out, on_epoch=told)
+        outcome = learner.evaluate(tf.gather(x, held_out), tf.gather(y, held_out))
+        del x, y
+        done.append(Fold(number, held_out, fitted, outcome))
+        if outcome.loss < lowest:
+            best, lowest = number, outcome.loss
+            kept = learner.get_weights() if returns == "best" else kept
+    if not best:
+        losses = ", ".join(f"{fold.outcome.loss:g}" for fold in done)
+        raise UserError(f"no fold's loss is finite ({losses}): a smaller --learning-rate may help")
+    refitted = None
+    learner.set_weights(kept)
+    if returns == "refit":
+        if patience:
+            options["epochs"] = max(1, round(np.mean([fold.fitted.best for fold in done])))
+        refitted = fit(learner, *examples(0), **options, rng=own[0], on_epoch=_with_fold(on_epoch, 0))
+    table = [_figures(fold.outcome) for fold in done]
+    means, stds = ({name: float(f([row[name] for row in table])) for name in table[0]} for f in (np.mean, np.std))
+    return CrossValidated(done, best, means, stds, refitted)
+
+
+def _with_fold(on_epoch: Callable[[int, Epoch], None], number: int) -> Callable[[Epoch], None]:
+    return lambda epoch: on_epoch(number, epoch)
+
+
+def _figures(outcome: TrainingResult) -> dict[str, float]:
+    accuracy = {} if outcome.accuracy is None else {"accuracy": outcome.accuracy}
+    return {"loss": outcome.loss, **accuracy, **outcome.metrics}

@@ -1,0 +1,17 @@
+"""What training or evaluation on one client's examples came to."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Means over examples, each example counted once.
+
+    `loss` includes the model's own regularisation terms, and not FedProx's. It may be NaN: whoever asked decides what
+    that means. `accuracy` is None where it has no meaning, as for an autoencoder. `metrics` holds any others by name.
+    """
+
+    num_examples: int
+    loss: float
+    accuracy: float | None
+    metrics: dict[str, float] = field(default_factory=dict)

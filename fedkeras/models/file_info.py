@@ -1,0 +1,148 @@
+"""What a model file says of itself, as JSON: nothing is built, imported or run to find out.
+
+The shapes of a model file's input and output, as far as its configuration says them: nothing is built.
+
+Do rows of data fit a model's input? Found out before anything is sent.
+"""
+
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+
+from fedkeras.errors import UserError
+
+SUFFIXES = (".keras", ".h5")
+
+
+class FileConfig(NamedTuple):
+    """`model` is Keras' serialised model; `training` what it was compiled with, as Keras wrote it, None if it was not.
+
+    A legacy file's `training` has `optimizer_config` where a .keras file's has `optimizer`.
+    """
+
+    model: dict
+    training: dict | None
+
+
+def read_config(path: str | Path) -> FileConfig:
+    """Read both from a .keras or .h5 file. Raises UserError in one line."""
+    path = Path(path)
+    check_suffix(path)
+    if not path.is_file():
+        raise UserError(f"there is no model file {path}")
+    try:
+        model, training = (_of_keras if path.suffix == ".keras" else _of_h5)(path)
+    except (zipfile.BadZipFile, KeyError, OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read the model file {path}: {first_line(error)}") from None
+    if model is None:
+        raise UserError(f"{path} holds weights and no model; save it with model.save")
+    if not isinstance(model, dict) or not isinstance(training, dict | None):
+        raise UserError(f"cannot read the model file {path}: its configuration is no model's")
+    return FileConfig(model, training)
+
+
+def check_suffix(path: Path) -> None:
+    """Raise UserError unless the name ends as a model file's."""
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path} is not a model file: its name must end in {' or '.join(SUFFIXES)}")
+
+
+def first_line(error: Exception) -> str:
+    """An exception's first line that says something."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _of_keras(path: Path) -> tuple:
+    with zipfile.ZipFile(path) as archive:
+        model = json.loads(archive.read("config.json"))
+    return model, model.get("compile_config") if isinstance(model, dict) else None
+
+
+def _of_h5(path: Path) -> tuple:
+    with h5py.File(path) as file:
+        return tuple(json.loads(file.attrs.get(name, "null")) for name in ("model_config", "training_config"))
+
+
+PASSING = ("Dropout", "Activation", "Softmax", "ReLU", "LeakyReLU", "BatchNormalization", "LayerNormalization")
+"""Layers whose output has the shape of their input."""
+
+Shape = tuple[int | None, ...]
+
+
+class Shapes(NamedTuple):
+    """Without the batch; None: the file does not say it in a form that is understood here."""
+
+    takes: Shape | None
+    gives: Shape | None
+
+
+def file_shapes(path: str | Path) -> Shapes:
+    """Of a model with one input and one output. Raises UserError for a file that cannot be read."""
+    model = read_config(path).model
+    config = model.get("config")
+    if isinstance(config, list):  # Keras 2.0's Sequential
+        config = {"layers": config}
+    layers = [layer for layer in (config or {}).get("layers", []) if isinstance(layer, dict)]
+    return Shapes(_takes(config or {}, layers), _gives(config or {}, layers))
+
+
+def _takes(config: dict, layers: list[dict]) -> Shape | None:
+    inputs = [layer for layer in layers if layer.get("class_name") == "InputLayer"]
+    if len(inputs) > 1:
+        return None
+    for layer in [*inputs, *layers[:1]]:
+        own = layer.get("config") or {}
+        for shape in (own.get("batch_shape"), own.get("batch_input_shape")):
+            if shape:
+                return _shape(shape)
+        if layer.get("class_name") in ("Sequential", "Functional", "Model"):  # a model in a model
+            return _takes(own, [inner for inner in own.get("layers", []) if isinstance(inner, dict)])
+    return _shape(config["build_input_shape"]) if config.get("build_input_shape") else None
+
+
+def _gives(config: dict, layers: list[dict]) -> Shape | None:
+    named = config.get("output_layers")
+    if named:
+        while isinstance(named, list) and named and isinstance(named[0], list):
+            if len(named) > 1:
+                return None
+            named = named[0]
+        last = [layer for layer in layers if named and layer.get("name") == named[0]]
+    else:
+        last = list(reversed(layers))
+    for layer in last:
+        kind, own = layer.get("class_name"), layer.get("config") or {}
+        if kind == "Dense" and len(_takes(config, layers) or (0, 0)) == 1:
+            return (own.get("units"),)
+        if kind == "Dense" and not named and any(below.get("class_name") == "Flatten" for below in layers):
+            return (own.get("units"),)
+        if kind == "Reshape" and own.get("target_shape"):
+            shape = tuple(own["target_shape"])
+            return None if -1 in shape else shape
+        if named or kind not in PASSING:
+            return None
+    return None
+
+
+def _shape(batch_shape: list) -> Shape:
+    return tuple(None if size is None else int(size) for size in batch_shape[1:])
+
+
+def input_shape(takes: Shape | None, row: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in which rows go into a model that takes `takes`: 784 columns, or 28 x 28, may be an image.
+
+    Raises UserError where they cannot. None: the model file does not say what it takes, and rows stay as they are.
+    """
+    if takes is None:
+        return row
+    if None not in takes and math.prod(takes) == math.prod(row):
+        return tuple(takes)
+    if len(takes) == len(row) and all(own in (None, size) for own, size in zip(takes, row, strict=True)):
+        return row
+    known = " x ".join("any" if size is None else str(size) for size in takes)
+    held = " x ".join(map(str, row)) or "1"
+    raise UserError(f"the model takes {known} numbers an example, and the data have {held}; they do not fit")

@@ -1,0 +1,106 @@
+"""Names that become code: `name:option=value,option=value` or `package.module:Class:option=value`.
+
+Mods, objectives and workflows are chosen so. A name that is typed on this machine is this person's decision. A name
+that comes by wire is a claim of the server's, and the client decides: it takes what is built in, what it was started
+with (`--allow mods=package.module:Class`), or anything if it was started with `--trust-code`.
+"""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fedkeras.config import Value, options
+from fedkeras.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name of code and its options: `clip:norm=0.5` is name "clip" and options {"norm": 0.5}."""
+
+    name: str
+    options: Mapping[str, Value]
+
+    def __str__(self) -> str:
+        given = ",".join(f"{key.replace('_', '-')}={value}" for key, value in self.options.items())
+        return f"{self.name}:{given}" if given else self.name
+
+
+@dataclass(frozen=True)
+class Permission:
+    """Which names of code from outside may be used: those in `allowed`, as "mods=package.module:Class"; or all."""
+
+    allowed: frozenset[str] = frozenset()
+    everything: bool = False
+
+    @classmethod
+    def parse(cls, allow: str, trust_code: bool = False) -> "Permission":
+        """`--allow kind=name,kind=name` and `--trust-code`. Raises UserError."""
+        names = frozenset(filter(None, (word.strip() for word in allow.split(","))))
+        for name in names:
+            kind, equals, rest = name.partition("=")
+            if not (kind in KINDS and equals and rest):
+                raise UserError(f"--allow: '{name}' is not of the form KIND=package.module:Class; kinds: {KINDS}")
+        return cls(names, trust_code)
+
+    def require(self, kind: str, name: str) -> None:
+        """Raise UserError unless `name`, which came by wire, may be used as a `kind`."""
+        if not self.everything and f"{kind}={name}" not in self.allowed:
+            raise UserError(
+                f"the server names code for {kind}, {name}, which is not built in: it is used only if this client is "
+                f"started with --allow {kind}={name}, or with --trust-code"
+            )
+
+
+KINDS = ("mods", "objectives", "workflows")
+
+EVERYTHING = Permission(everything=True)
+"""For names that were typed by the person whose process this is."""
+
+
+def parse_spec(text: str, flag: str) -> Spec:
+    """Cut a name from its options. `flag` is named in what is raised: UserError."""
+    parts = [part.strip() for part in text.split(":")]
+    own = 2 if len(parts) > 1 and "=" not in parts[1] else 1  # package.module:Class has a colon of its own
+    name, rest = ":".join(parts[:own]), ":".join(parts[own:])
+    if not name:
+        raise UserError(f"--{flag} is '{text}'; give a name, or package.module:Class")
+    return Spec(name, options(rest, flag))
+
+
+def parse_specs(text: str, flag: str) -> list[Spec]:
+    """Several, separated by semicolons."""
+    return [parse_spec(part, flag) for part in text.split(";") if part.strip()]
+
+
+def find_class(name: str, base: type[T], built_in: Mapping[str, str], flag: str) -> type[T]:
+    """The class of this name: a key of `built_in` (whose values are package.module:Class), or such a path itself.
+
+    Raises UserError if there is none, or if it is no subclass of `base`.
+    """
+    path = built_in.get(name, name)
+    module_name, colon, class_name = path.partition(":")
+    if not (colon and class_name):
+        raise UserError(f"--{flag} is '{name}'; known are {', '.join(built_in) or 'none yet'}, or package.module:Class")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise UserError(f"--{flag} {name} cannot be imported: {type(error).__name__}: {error}") from error
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise UserError(f"--{flag} {name} is no subclass of {base.__module__}.{base.__name__}")
+    return found
+
+
+def make(spec: Spec, base: type[T], built_in: Mapping[str, str], kind: str, permission: Permission = EVERYTHING) -> T:
+    """An object of the named class, made with its options. Raises UserError; see `Permission` for names from outside."""
+    if spec.name not in built_in:
+        permission.require(kind, spec.name)
+    found = find_class(spec.name, base, built_in, kind)
+    try:
+        return found(**spec.options)
+    except (TypeError, ValueError) as error:
+        own = [name for name in inspect.signature(found).parameters if name not in ("args", "kwargs")]
+        raise UserError(f"--{kind} {spec.name}: {error} (it takes: {', '.join(own) or 'no options'})") from error

@@ -1,0 +1,141 @@
+"""The central test set of tables: `X_test` and `Y_test` beside X and Y on the server, which no client is shown.
+
+What is tested sees them as clients see their rows: scaled by the same normaliser, classes by the same numbers.
+"""
+
+import csv
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fedkeras import models
+from fedkeras.config import Config
+from fedkeras.data.readers.tables import check_same_columns, read_xy
+from fedkeras.errors import UserError, describe
+from fedkeras.factory import CentralEvaluation, metrics_of
+from fedkeras.provisioning import preprocessing
+from fedkeras.provisioning.client_data import ProvisionedClient, make_learner, place
+from fedkeras.provisioning.preprocessing import Preprocessing
+from fedkeras.reports import RunFolder
+
+log = logging.getLogger("fedkeras")
+
+Tables = dict[str, np.ndarray]
+"""x, and y where there are targets; memory-mapped."""
+
+
+def open_test(config: Config, folder: Path) -> Tables | None:
+    """The test set in `folder`; None if there is no X_test in it. Raises UserError."""
+    x_test, y_test = folder / "X_test", folder / "Y_test"
+    if not x_test.is_dir():
+        if y_test.is_dir():
+            raise UserError(f"there is a folder {y_test} and no {x_test}: a test set is both")
+        return None
+    with_targets = config.target == "XY"
+    if with_targets and not y_test.is_dir():
+        raise UserError(f"there is a folder {x_test} and no {y_test}: a test set is both")
+    x, y = read_xy(x_test, y_test if with_targets else None)
+    if config.data_source == "server":
+        check_same_columns(folder / "X", x_test)
+        if with_targets:
+            check_same_columns(folder / "Y", y_test, targets=True)
+    return {"x": x} if y is None else {"x": x, "y": y}
+
+
+class TableEvaluation(CentralEvaluation):
+    """Tests global weights, or a model that was collected, on `test`, whose settlement lies in the run's folder."""
+
+    def __init__(self, config: Config, test: Tables, folder: RunFolder, threads: int = 0) -> None:
+        super().__init__(config, threads)
+        self._seat = ProvisionedClient(-1, Path(config.model).expanduser(), ("", ""), test)
+        self._folder, self._refused = folder, False
+
+    def load(self) -> None:
+        """It was read when the run's flags were checked."""
+
+    def __call__(self, server_round: int, weights: Mapping[str, np.ndarray]) -> dict[str, float] | None:
+        """Metrics as in a client's reply; None where the server may not load its own model file (code in it)."""
+        return self.measure(weights, preprocessing.load(self._folder.path))
+
+    def measure(self, weights: Mapping[str, np.ndarray], agreed: Preprocessing) -> dict[str, float] | None:
+        """The same by another settlement: a model of one fold has its own normaliser."""
+        if not self.begin():
+            return None
+        self._settle(agreed)
+        started = time.perf_counter()
+        self._learner.set_weights(weights)
+        outcome = self._learner.evaluate(*self._test)
+        return metrics_of(outcome, time.perf_counter() - started)
+
+    def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple | None:
+        """Labels, predicted class numbers and class names; None where nothing is tested, or targets are no classes.
+
+        Of a run that was killed after its last round, this is the first that is asked of the model.
+        """
+        agreed = preprocessing.load(self._folder.path) if self._learner is None else None
+        if agreed is not None and self._config.central_evaluation and self.begin():
+            self._settle(agreed)
+        if self._learner is None or self._seat.settlement.labels is None:
+            return None
+        from fedkeras.learning.targets import predicted_classes
+
+        self._learner.set_weights(weights)
+        names = [str(name) for name in self._seat.settlement.labels.names]
+        found = predicted_classes(self._learner.model, self._test[0], self._labels, len(names))
+        return None if found is None else (self._labels, found, names)
+
+    def begin(self) -> bool:
+        """Build the model; False if its file is not to be loaded."""
+        if self._learner is None and not self._refused:
+            own = dataclasses.replace(self._config, threads_per_client=self._threads)
+            try:
+                self._learner = make_learner(own, self._seat.model, trust_code=False)
+            except UserError as error:
+                self._refused = True
+                log.warning("the test set is not used: %s", error)
+        return not self._refused
+
+    def _settle(self, agreed: Preprocessing) -> None:
+        """The test set as this settlement has it."""
+        before = self._seat.settlement
+        if before is None or before.digest != agreed.digest:
+            self._seat.settlement = agreed
+            x, y = self._seat.examples(self._config, np.arange(len(self._seat.x)))
+            self._test, self._labels = place(self._config, self._learner, x, y), y
+
+
+def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> dict[str, dict]:
+    """Figures by name of each folder's model.keras, tested by the normaliser beside it.
+
+    Empty without tables to test on, and where the server may not load its model file. A model that cannot be tested is
+    left out, and the log says why.
+    """
+    figures = {}
+    # `begin` before any model is loaded: it says how many threads TensorFlow gets
+    tests = isinstance(central, TableEvaluation) and central.begin()
+    for name, folder in folders.items() if tests else ():
+        try:
+            agreed = preprocessing.load(folder)
+            if agreed is None:
+                raise UserError(f"there is no {folder / 'normaliser.npz'}")
+            weights = models.get_weights(models.load(folder / "model.keras"))
+            metrics = central.measure(weights, agreed)
+        except Exception as error:  # noqa: BLE001 - whatever a client's files make of Keras is no end of the run
+            log.warning("the model in %s is not tested: %s", folder, describe(error))
+            continue
+        if metrics is not None:
+            figures[name] = {key: value for key, value in metrics.items() if key != "seconds"}
+    return figures
+
+
+def write_figures(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """As a table: model, num_examples, loss, accuracy."""
+    names = dict.fromkeys(name for line in figures.values() for name in line)
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["model", *(name.replace("-", "_") for name in names)])
+        table.writerows([model, *(line.get(name, "") for name in names)] for model, line in figures.items())

@@ -1,0 +1,212 @@
+"""What one client has been given in this run, and its examples as they are trained on.
+
+The handed-out model as a Learner, and a client's examples on the device: what its training messages are about.
+"""
+
+import functools
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fedkeras import data, models
+from fedkeras.config import Config, options
+from fedkeras.data import labels
+from fedkeras.data.hold_out import spread
+from fedkeras.data.statistics import Statistics, statistics_of
+from fedkeras.errors import UserError
+from fedkeras.models.file_info import Shape, file_shapes, input_shape
+from fedkeras.provisioning import download_cache
+from fedkeras.provisioning.preprocessing import Preprocessing
+from fedkeras.randomness import generator
+from fedkeras.tensorflow_import import import_tensorflow
+
+SMALLEST_PART = 5
+"""Rows of a client's own data that statistics are sent of, at least."""
+
+
+@dataclass(eq=False)
+class ProvisionedClient:
+    """`tables` are x and, where there are targets, y, memory-mapped; none if the data come from the catalogue."""
+
+    cid: int
+    model: Path
+    digests: tuple[str, str]
+    """Of the model file, and of the data; "" for data that the client has of its own."""
+    tables: dict[str, np.ndarray] | None = None
+    receiving: dict[str, object] = field(default_factory=dict)
+    settlement: Preprocessing | None = None
+
+    @property
+    def x(self) -> np.ndarray:
+        """The examples as they came."""
+        if self.tables is None:
+            self.tables = download_cache.open_rows(self.digests[1])
+        return self.tables["x"]
+
+    @property
+    def y(self) -> np.ndarray | None:
+        """The targets as they came."""
+        return self.tables["y"] if len(self.x) and "y" in self.tables else None
+
+    @functools.cached_property
+    def takes(self) -> Shape:
+        """The shape of an example as the model takes it. Raises UserError if they do not fit."""
+        return input_shape(file_shapes(self.model).takes, self.x.shape[1:])
+
+    def loss(self, config: Config) -> str:
+        """Its name: a flag's, or the model file's; "" for neither."""
+        from fedkeras.models.compile_config import training_config  # Keras: not before the server is found
+
+        own = config.loss or training_config(self.model).loss or ""
+        if isinstance(own, dict):
+            own = own["config"] if own.get("class_name") == "function" else own.get("class_name")
+        return str(own).lower().replace("_", "")
+
+    def are_classes(self, config: Config) -> bool:
+        """True if the targets are classes: by what they are, and for whole numbers by the loss."""
+        if config.target == "XX" or self.y is None:
+            return False
+        kind, loss = labels.kind_of(self.y), self.loss(config)
+        return kind in ("words", "one-hot") or (kind == "integers" and (not loss or "crossentropy" in loss))
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few seats
+    def sides(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that are trained on and rows that are held out, sorted; where a run collects, all are trained on."""
+        count = len(self.x)
+        wanted = 0
+        if config.mode == "federated" and config.test_fraction:
+            wanted = min(max(round(count * config.test_fraction), 1), count - 1)
+        order = np.zeros(count, np.int8)
+        if self.are_classes(config):
+            order = np.unique(_flat(self.y), return_inverse=True)[1]
+        held = spread(order, wanted, generator(config.seed, "client test", self.cid))
+        return np.setdiff1d(np.arange(count), held), held
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few seats
+    def folds(self, config: Config) -> list[tuple[np.ndarray, np.ndarray]]:
+        """K-fold's (training rows, held-out rows), the same whenever it is asked. Raises UserError."""
+        from fedkeras.learning.cross_validation import split
+
+        classes = np.unique(_flat(self.y), return_inverse=True)[1] if self.are_classes(config) else None
+        return split(len(self.x), config.folds, generator(config.seed, "folds", self.cid), classes)
+
+    def statistics(self, config: Config) -> list[Statistics]:
+        """Of the rows that are trained on: of each feature, or of all numbers where an example is an image.
+
+        With k-fold, of each fold's held-out part: of all parts but one are made the statistics of that fold's training
+        rows. Raises UserError where a part is so small that its statistics would give away rows nobody has been shown.
+        """
+        if config.method != "kfold":
+            return [self._statistics(self.sides(config)[0])]
+        parts = [held_out for _, held_out in self.folds(config)]
+        if config.data_source == "client" and (least := min(map(len, parts))) < SMALLEST_PART:
+            raise UserError(
+                f"{len(self.x)} examples in {config.folds} folds are parts of {least}: the statistics of fewer than "
+                f"{SMALLEST_PART} rows give the rows away; take fewer --folds, or --normaliser none"
+            )
+        return [self._statistics(part) for part in parts]
+
+    def _statistics(self, chosen: np.ndarray) -> Statistics:
+        rows = self.x if len(chosen) == len(self.x) else _blocks(self.x, chosen)
+        if self.x.shape[1:] != self.takes:
+            rows = (block.reshape(len(block), *self.takes) for block in ([rows] if rows is self.x else rows))
+        return statistics_of(rows, per_feature=len(self.takes) < 3)
+
+    def examples(self, config: Config, rows: np.ndarray, fold: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
+        """These rows scaled (as k-fold's fold `fold` does), in the model's shape; classes as numbers from 0.
+
+        Raises UserError.
+        """
+        if self.settlement is None:
+            raise UserError("this client has not been given what it needs yet")
+        x, y = np.ascontiguousarray(self.x[rows]).reshape(len(rows), *self.takes), None
+        if config.target == "XY":
+            if self.y is None:
+                raise UserError("--target XY needs targets, and there is no folder Y; autoencoders take --target XX")
+            y = np.asarray(self.y[rows])
+            if self.settlement.labels:
+                y = self.settlement.labels.encode(y)
+            elif "sparse" in self.loss(config) and y.dtype.kind == "f" and (y == np.rint(y)).all():
+                y = y.astype(np.int32)
+        normaliser = self.settlement.of_fold(fold).normaliser
+        return normaliser.apply(x).astype(np.float32, copy=False), y
+
+    def check_labels(self, config: Config) -> None:
+        """Raise UserError for a label that the others do not know."""
+        if self.settlement.labels and self.are_classes(config):
+            self.settlement.labels.encode(np.asarray(self.y))
+
+
+def _flat(y: np.ndarray) -> np.ndarray:
+    return np.argmax(y, axis=1) if y.ndim == 2 else np.asarray(y)
+
+
+def _blocks(x: np.ndarray, rows: np.ndarray) -> object:
+    return (x[rows[start : start + 2048]] for start in range(0, len(rows), 2048))
+
+
+ITS_OWN = ("default", "compiled")
+"""Values of --optimizer that leave the choice to the model file; the second insists on it."""
+
+
+def make_learner(config: Config, path: Path, trust_code: bool) -> object:
+    """A `fedkeras.learning.Learner`. Loss, optimizer and metrics are the file's, unless flags say otherwise.
+
+    A learning rate other than the flag's default counts as said. Raises UserError.
+    """
+    import_tensorflow()
+    from fedkeras.learning import Learner, limit_threads
+    from fedkeras.models.compile_config import make_metrics, make_optimizer, training_config
+    from fedkeras.models.precision import with_precision
+
+    limit_threads(config.threads_per_client)
+    own = training_config(path)
+    loss = config.loss or ("mean_squared_error" if config.target == "XX" and own.loss is None else "")
+    optimizer = config.optimizer
+    if optimizer in ITS_OWN:
+        made = make_optimizer(own.optimizer, trust_code)
+        if made is None and optimizer == "compiled":
+            raise UserError("--optimizer compiled: the model file was not compiled with one; name an optimizer")
+        if made is not None and config.learning_rate != Config().learning_rate:
+            made.learning_rate = config.learning_rate
+        optimizer = "sgd" if made is None else made
+    return Learner(
+        with_precision(models.load(path, trust_code, own_loss=not config.loss), config.precision),
+        optimizer=optimizer,
+        learning_rate=config.learning_rate,
+        optimizer_args=options(config.optimizer_args, "optimizer-args"),
+        loss=loss,
+        metrics=make_metrics(own.metrics, trust_code),
+    )
+
+
+def training_examples(config: Config, seat: ProvisionedClient, learner: object, fold: int = 0) -> tuple:
+    """(x, y) of the rows that are trained on, on the device; scaled as k-fold's fold `fold` does. Raises UserError."""
+    if config.data_source == "keras":
+        examples = data.load_client(config, seat.cid).train
+        return place(config, learner, examples.x, examples.y)
+    return place(config, learner, *seat.examples(config, seat.sides(config)[0], fold))
+
+
+def test_examples(config: Config, seat: ProvisionedClient, learner: object) -> tuple:
+    """(x, y) of the rows that are held out, on the device. Raises UserError."""
+    if config.data_source == "keras":
+        examples = data.load_client(config, seat.cid).test
+        x, y = examples.x, examples.y
+    else:
+        x, y = seat.examples(config, seat.sides(config)[1])
+    if not len(x):
+        raise UserError(f"client {seat.cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
+    return place(config, learner, x, y)
+
+
+def place(config: Config, learner: object, x: np.ndarray, y: np.ndarray | None) -> tuple:
+    """(x, y) on the device, in the shape that the model takes. Raises UserError for what does not fit it."""
+    from fedkeras.learning.learner import place_for_target
+
+    takes = tuple(getattr(learner.model, "input_shape", ()) or ())[1:]
+    if takes and None not in takes and takes != x.shape[1:] and math.prod(takes) == math.prod(x.shape[1:]):
+        x = x.reshape(len(x), *takes)
+    return place_for_target(learner, x, y, config.target)

@@ -1,0 +1,207 @@
+"""The client's cache of what it was given, by digest: model files, and its part of the data as .npy files.
+
+What arrives is written beside its place, checked, and put there by one rename: what is on the shelf is whole. So a
+second run is given nothing again, and a transfer that was cut leaves nothing that could be taken for the data.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fedkeras.data.cache import folder
+from fedkeras.errors import UserError
+from fedkeras.provisioning.shards import Digest, Slice
+
+SPARE_BYTES = 16 << 20
+"""What must be free beside the data: the model, the results."""
+
+
+def shelf() -> Path:
+    """The folder of all that was received."""
+    return folder() / "received"
+
+
+def model_path(digest: str, suffix: str) -> Path:
+    """Where the model file with this digest lies, once it is whole."""
+    return shelf() / f"model-{digest}{suffix}"
+
+
+def rows_path(digest: str) -> Path:
+    """Where the tables with this digest lie, once they are whole."""
+    return shelf() / f"rows-{digest}"
+
+
+def open_rows(digest: str) -> Slice:
+    """The tables by name, memory-mapped. Raises UserError if they are damaged."""
+    path = rows_path(digest)
+    try:
+        return {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in sorted(path.glob("*.npy"))}
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"the data received in {path} are damaged ({error}): delete that folder") from error
+
+
+def require_space(num_bytes: int) -> None:
+    """Raise UserError, before anything is sent, where the disk has no room."""
+    with writing(num_bytes):
+        shelf().mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(shelf()).free
+    if num_bytes and free < num_bytes + SPARE_BYTES:
+        why = f"{free / 1e6:.1f} MB are free, of which {SPARE_BYTES / 1e6:.0f} must stay free"
+        raise UserError(_full(num_bytes, why))
+
+
+@contextlib.contextmanager
+def writing(num_bytes: int) -> Iterator[None]:
+    """What the disk refuses becomes one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(_full(num_bytes, error.strerror or str(error))) from error
+
+
+class ModelReceiver:
+    """Takes a model file in pieces, in order."""
+
+    def __init__(self, digest: str, suffix: str, num_bytes: int) -> None:
+        self._digest, self._suffix, self._size, self._got = digest, suffix, num_bytes, 0
+        self._seen = hashlib.sha256()
+        self._partial = _beside(model_path(digest, suffix))
+
+    def add(self, first: int, piece: np.ndarray) -> None:
+        """The next piece; with the last one the file is put in its place. Raises UserError, ValueError."""
+        if first != self._got or piece.dtype != np.uint8 or first + len(piece) > self._size:
+            raise ValueError(f"a piece of the model file does not follow byte {self._got}")
+        with writing(self._size):
+            with self._partial.open("wb" if first == 0 else "ab") as file:
+                file.write(piece.tobytes())
+            self._got += len(piece)
+            self._seen.update(piece.tobytes())
+            if self._got == self._size:
+                if self._seen.hexdigest() != self._digest:
+                    self.drop()
+                    raise ValueError("the model file did not arrive as it was sent (its digest is another)")
+                self._partial.replace(model_path(self._digest, self._suffix))
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Bytes that have arrived, and bytes in all."""
+        return self._got, self._size
+
+    def drop(self) -> None:
+        """Leave nothing behind."""
+        self._partial.unlink(missing_ok=True)
+
+
+class RowsReceiver:
+    """Takes tables of stated types and shapes in slices, in order."""
+
+    def __init__(self, digest: str, layout: str, num_bytes: int) -> None:
+        self._digest, self._seen, self._bytes, self._got = digest, Digest(layout), num_bytes, 0
+        self.layout = _read_layout(layout)
+        self._rows = next(iter(self.layout.values()))[1][0]
+        self._partial = _beside(rows_path(digest))
+        self._files: dict[str, object] = {}
+
+    def add(self, first: int, rows: Slice) -> None:
+        """The next rows; with the last ones the tables are put in their place. Raises UserError, ValueError."""
+        if first != self._got or rows.keys() != self.layout.keys():
+            raise ValueError(f"rows do not follow row {self._got}")
+        for name, array in rows.items():
+            dtype, shape = self.layout[name]
+            if array.dtype != dtype or array.shape[1:] != tuple(shape[1:]) or len(array) + first > shape[0]:
+                raise ValueError(f"rows of '{name}' are {array.dtype}{list(array.shape)}, other than was said")
+        try:
+            with writing(self._bytes):
+                self._write(rows)
+                self._got += len(next(iter(rows.values())))
+                self._seen.update(rows)
+                if self._got == self._rows:
+                    self._finish()
+        except BaseException:
+            self.drop()
+            raise
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Bytes that have arrived, and bytes in all."""
+        return self._bytes * self._got // self._rows, self._bytes
+
+    def _write(self, rows: Slice) -> None:
+        if not self._files:  # written, and not mapped: on a full disk a map ends the process by a signal
+            self._partial.mkdir(parents=True)
+            for name, (dtype, shape) in self.layout.items():
+                self._files[name] = (self._partial / f"{name}.npy").open("wb")
+                descr = np.lib.format.dtype_to_descr(dtype)
+                header = {"descr": descr, "fortran_order": False, "shape": tuple(shape)}
+                np.lib.format.write_array_header_1_0(self._files[name], header)
+        for name, array in rows.items():
+            self._files[name].write(array.reshape(-1).view(np.uint8).data)
+
+    def _finish(self) -> None:
+        self._close()
+        if self._seen.result() != self._digest:
+            raise ValueError("the data did not arrive as they were sent (their digest is another)")
+        try:
+            self._partial.rename(rows_path(self._digest))
+        except OSError:
+            if not rows_path(self._digest).is_dir():  # else another client on this machine has put the same there
+                raise
+            self.drop()
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def drop(self) -> None:
+        """Leave nothing behind."""
+        with contextlib.suppress(OSError):
+            self._close()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def _read_layout(text: str) -> dict[str, tuple[np.dtype, list[int]]]:
+    """Names, types and shapes as the server says them. Raises ValueError for what is no table of numbers or text."""
+    layout = {
+        name: (np.dtype(dtype), [int(size) for size in shape]) for name, (dtype, shape) in json.loads(text).items()
+    }
+    counts = {shape[0] for _, shape in layout.values()}
+    if not {"x"} <= set(layout) <= {"x", "y"} or len(counts) != 1 or min(counts) < 1:
+        raise ValueError("the server's tables are not x, or x and y of as many rows")
+    if any(dtype.kind not in "biufU" or min(shape) < 1 for dtype, shape in layout.values()):
+        raise ValueError("the server's tables hold neither numbers nor text")
+    return layout
+
+
+def _beside(path: Path) -> Path:
+    """A name for what is not whole yet; what killed processes of the same name have left is removed."""
+    for old in path.parent.glob(f".part-*-{path.name}"):
+        number = old.name.split("-")[1]
+        if number.isdecimal() and not alive(int(number)):
+            shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
+    return path.with_name(f".part-{os.getpid()}-{os.urandom(3).hex()}-{path.name}")
+
+
+def alive(pid: int) -> bool:
+    """True if there is such a process, whoever's it is; and on Windows, where asking in this way would be a Ctrl-C."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _full(num_bytes: int, why: str) -> str:
+    return (
+        f"{num_bytes / 1e6:.1f} MB cannot be kept in {shelf()} ({why}); make room there, or set FEDKERAS_CACHE to a "
+        "folder that has it"
+    )

@@ -1,0 +1,122 @@
+"""What a client is at, on its own terminal: one bar for each client of the process; plain lines elsewhere.
+
+A stage is what takes a while: receiving the data, training, delivering. Its bar stands below everything else that is
+printed, and leaves a line behind when the stage is over.
+"""
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+from fedkeras.reports.progress_table import ProgressTable
+
+
+@dataclass
+class Stage:
+    """`name` is what is done; `task` is rich's number of its bar; `came_of_it` what the last line says."""
+
+    name: str
+    task: int
+    started: float
+    came_of_it: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Since it began, never 0."""
+        return max(time.monotonic() - self.started, 1e-3)
+
+
+class ProgressBar:
+    """Called from any thread. `live`: force or forbid the bar; None: where stdout is a terminal."""
+
+    def __init__(self, live: bool | None = None) -> None:
+        self._live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
+        self._lines = ProgressTable(live=False)
+        self._lock = threading.Lock()
+        self._bars, self._stages = None, {}
+
+    def moved(self, cid: int, name: str, done: int, total: int) -> None:
+        """`done` of `total` bytes have moved: "receiving data". With the last one the stage is over."""
+        if not self._live:
+            self._lines.say(cid, f"{name} {100 * done // max(1, total)} %")
+            return
+        from rich.filesize import decimal
+
+        with self._lock:
+            stage = self._stage(cid, name)
+            much = decimal(total) if done >= total else f"{decimal(done)} of {decimal(total)}"
+            stage.came_of_it = f"{much} in {stage.seconds:.1f} s"
+            speed = f"{decimal(done)} of {decimal(total)}, {decimal(int(done / stage.seconds))}/s"
+            self._bars.update(stage.task, completed=done, total=total, note=speed)
+            if done >= total:
+                self._end(cid)
+
+    def trained(self, cid: int, state: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` epochs; `state` says it in words ("fold 2/5, epoch 3/10"), `note` what came of it.
+
+        The stage is over when `over` is called.
+        """
+        if not self._live:
+            self._lines.say(cid, state)
+            return
+        with self._lock:
+            stage = self._stage(cid, "training")
+            if note:
+                stage.came_of_it = f"{state.removeprefix('training ')}, {note}, {stage.seconds:.1f} s"
+            shown = f"{state.removeprefix('training').strip()}{', ' * bool(note)}{note}"
+            self._bars.update(stage.task, completed=done, total=total, note=shown)
+
+    def over(self, cid: int) -> None:
+        """The stage ends here, wherever it stands: a training that stopped early, a run that broke."""
+        with self._lock:
+            self._end(cid)
+
+    def close(self) -> None:
+        """The process ends: the terminal gets its cursor back."""
+        with self._lock:
+            for cid in list(self._stages):
+                self._end(cid)
+
+    def _stage(self, cid: int, name: str) -> Stage:
+        """The one that this client is in; a new one ends the one before."""
+        stage = self._stages.get(cid)
+        if stage is not None and stage.name == name:
+            return stage
+        self._end(cid)
+        if self._bars is None:
+            self._bars = _bars()
+            self._bars.start()
+        task = self._bars.add_task(f"client {cid}: {name}", total=None, note="")
+        self._stages[cid] = Stage(name, task, time.monotonic())
+        return self._stages[cid]
+
+    def _end(self, cid: int) -> None:
+        stage = self._stages.pop(cid, None)
+        if stage is None:
+            return
+        self._bars.remove_task(stage.task)
+        if not self._stages:  # the bar goes before the line comes: what is printed afterwards starts at the margin
+            self._bars.stop()
+            self._bars = None
+        if stage.came_of_it:
+            print(f"client {cid}: {stage.name}: {stage.came_of_it}", flush=True)
+
+
+def _bars() -> object:
+    """Imported here: a client whose output is a file does without rich."""
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=24),
+        progress.TaskProgressColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+        progress.TimeRemainingColumn(compact=True),
+        transient=True,
+    )
+
+
+shown = ProgressBar()
+"""This process's: the handlers of messages and the thread that trains show what they do on it."""

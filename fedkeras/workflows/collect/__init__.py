@@ -1,0 +1,1 @@
+"""Every client trains once, or has trained already; the server collects models, logs and tables."""

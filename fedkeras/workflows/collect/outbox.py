@@ -1,0 +1,131 @@
+"""What a client has trained and no server has confirmed yet: a folder each in its cache, kept until it is."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fedkeras.data.cache import folder
+from fedkeras.errors import UserError
+from fedkeras.provisioning.download_cache import alive
+from fedkeras.reports.atomic import replace_file, sync
+
+FILES = ("model.keras", "epochs.csv", "log.txt", "folds.csv", "normaliser.npz", "labels.json")
+"""What a result may consist of."""
+
+
+@dataclass(frozen=True)
+class LocalResult:
+    """`run` is the run's id, `files` their sizes in bytes by name, `digest` of names and contents."""
+
+    key: str
+    run: str
+    cid: int
+    figures: dict[str, float]
+    files: dict[str, int]
+    digest: str
+
+
+def results() -> Path:
+    """The folder of all results."""
+    return folder() / "results"
+
+
+def keep(run: str, cid: int, make: Callable[[Path], dict[str, float]]) -> LocalResult:
+    """Keep the files that `make` puts into a new folder, and the figures that it returns. Raises UserError."""
+    key = uuid.uuid4().hex
+    partial = _partial(key)
+    try:
+        _sweep()
+        partial.mkdir(parents=True)
+        figures = make(partial)
+        paths = [partial / name for name in FILES if (partial / name).exists()]
+        for path in paths:
+            sync(path)
+        sizes = {path.name: path.stat().st_size for path in paths}
+        result = LocalResult(key, run, cid, figures, sizes, digest_of(paths))
+        replace_file(partial / "result.json", json.dumps(asdict(result)).encode())
+        partial.rename(results() / key)
+    except OSError as error:
+        raise UserError(
+            f"what was trained cannot be kept in {results()}: {error.strerror or error}; set FEDKERAS_CACHE to a "
+            "folder that has room"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return result
+
+
+def pending() -> list[LocalResult]:
+    """All results that are kept, the oldest first."""
+    found = []
+    for path in results().glob("[!.]*/result.json"):  # a hidden folder is one that is still being filled
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            found.append((path.stat().st_mtime, LocalResult(**json.loads(path.read_text()))))
+    return [result for _, result in sorted(found, key=lambda pair: (pair[0], pair[1].key))]
+
+
+def find(key: str) -> LocalResult:
+    """The result with this key. Raises UserError if there is none any more."""
+    for result in pending():
+        if result.key == key:
+            return result
+    raise UserError("this client does not hold that result any more")
+
+
+def read(result: LocalResult, name: str, first: int, count: int) -> bytes:
+    """A piece of one of its files."""
+    if name not in result.files:
+        raise UserError(f"the result has no file {name}")
+    with (results() / result.key / name).open("rb") as file:
+        file.seek(first)
+        return file.read(count)
+
+
+def forget(result: LocalResult) -> None:
+    """Delete it: the server has it. Killed in the midst of that, it must not come back with half of its files."""
+    partial = _partial(result.key)
+    with contextlib.suppress(OSError):
+        (results() / result.key / "result.json").unlink(missing_ok=True)
+        (results() / result.key).rename(partial)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(key: str) -> Path:
+    """The machine is in the name: several may share this folder, and know nothing of each other's processes."""
+    return results() / f".part-{platform.node()}-{os.getpid()}-{key}"
+
+
+def _sweep() -> None:
+    """Remove what killed processes have left half done; put in its place what lacked nothing but its name."""
+    for old in results().glob(f".part-{platform.node()}-*-*"):
+        pid, key = old.name.split("-")[-2:]
+        if not pid.isdecimal() or alive(int(pid)):
+            continue
+        if (old / "result.json").exists():  # the last that is written
+            with contextlib.suppress(OSError):  # another process was faster
+                old.rename(results() / key)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def digest_of(paths: list[Path]) -> str:
+    """SHA-256 of names, sizes and contents."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        for piece in _pieces(path):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece

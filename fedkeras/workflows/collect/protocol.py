@@ -1,0 +1,142 @@
+"""The server's side of `--mode collect` and `--collect-only`: scripts that follow a training, and take what came of it.
+
+A result is confirmed only when it lies on the server's disk with the digest that the client stated; and what lies there
+has been collected, whatever becomes of its client afterwards.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedkeras.federation.dialogue import ClientRefused, Script
+from fedkeras.federation.validation import MAX_EXAMPLES
+from fedkeras.provisioning.protocol import arrays_from, ask, value_of
+from fedkeras.provisioning.server import Say
+from fedkeras.reports.atomic import sync
+from fedkeras.workflows.collect.outbox import FILES, LocalResult, digest_of
+
+MAX_BYTES = 10**11
+MAX_RESULTS = 1000
+MAX_STATE = 60
+MAX_CID = 10**6
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What has been collected into `folder`: `models` by the name of the folder in it, in the order of arrival.
+
+    That name is the cid under which the model was trained; of further models of that cid, `0-2`, `0-3`.
+    """
+
+    folder: Path
+    models: dict[str, LocalResult] = field(default_factory=dict)
+
+
+def train(cid: int, run: str, arrived: Arrived, tell: Mapping, timeout: float, say: Say) -> Script[None]:
+    """Let a client train, follow it, and take its result."""
+    started = time.monotonic()
+    yield ask("fit", tell, run=run)
+    while True:
+        answer = yield ask("progress", tell, run=run)
+        say(cid, _plain(value_of(answer, "state", str)))
+        if text := value_of(answer, "result", str):
+            result = _result(text)
+            if result.cid != cid:
+                raise ClientRefused(f"delivers the result of client {result.cid}")
+            yield from take(cid, result, arrived, tell, say)
+            return
+        if time.monotonic() - started > timeout:
+            raise ClientRefused(f"has not trained to the end within {timeout:g} s (--round-timeout)")
+
+
+def deliver(cid: int, claim: Callable[[str], bool], arrived: Arrived, tell: Mapping, say: Say) -> Script[int]:
+    """Take all that a client still holds, and return how many; `claim(key)` is False for what another one delivers."""
+    answer = yield ask("pending", tell)
+    try:
+        texts = [json.dumps(each) for each in json.loads(value_of(answer, "results", str))][:MAX_RESULTS]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ClientRefused("sent no list of results") from error
+    taken = 0
+    for result in map(_result, texts):
+        if claim(result.key):
+            yield from take(cid, result, arrived, tell, say)
+            taken += 1
+    return taken
+
+
+def take(cid: int, result: LocalResult, arrived: Arrived, tell: Mapping, say: Say) -> Script[None]:
+    """Take one result's files into a folder of `arrived`, note it there, and confirm it."""
+    folder = arrived.folder
+    partial = folder / f".part-{result.key}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        done, total = 0, max(1, sum(result.files.values()))
+        for name, size in result.files.items():
+            with (partial / name).open("wb") as file:
+                while file.tell() < size:
+                    answer = yield ask("deliver", tell, key=result.key, name=name, first=file.tell())
+                    piece = arrays_from(answer).get("piece")
+                    if piece is None or piece.dtype != "uint8" or not 0 < piece.size <= size - file.tell():
+                        raise ClientRefused(f"sent a piece of {name} that does not fit")
+                    file.write(piece.tobytes())
+                    done += piece.size
+                    say(cid, f"delivering {100 * done // total} %")
+            sync(partial / name)
+        if digest_of([partial / name for name in result.files]) != result.digest:
+            raise ClientRefused("its result did not arrive as it was kept (the digest is another)")
+        (partial / "result.json").write_text(json.dumps({**result.figures, "run": result.run, "cid": result.cid}))
+        sync(partial / "result.json")
+        arrived.models[_into_place(partial, folder, result.cid)] = result
+    except OSError as error:
+        raise ClientRefused(f"its result cannot be written to {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    yield ask("confirm", tell, key=result.key, digest=result.digest)
+    say(cid, "delivered")
+
+
+def _into_place(partial: Path, folder: Path, cid: int) -> str:
+    """Rename it, and return the new name. Nothing that is there already is replaced: a client may deliver what it has
+    trained in two runs, and two machines may each have been client 0."""
+    number = 1
+    while (place := folder / (str(cid) if number == 1 else f"{cid}-{number}")).exists():
+        number += 1
+    partial.rename(place)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return place.name
+
+
+def _result(text: str) -> LocalResult:
+    """What a client says of a result. Raises Refused for what no client of ours says."""
+    try:
+        result = LocalResult(**json.loads(text))
+        names, sizes = set(result.files), list(result.files.values())
+        good = names <= set(FILES) and "model.keras" in names and all(_is_count(size, MAX_BYTES) for size in sizes)
+        good = good and _is_count(result.cid, MAX_CID) and result.key.isalnum() and len(result.key) == 32
+        good = good and len(result.run) <= 100 and len(result.digest) == 64
+        figures = {str(name)[:40]: float(value) for name, value in list(result.figures.items())[:100]}
+        count = figures.get("num-examples", 0.0)
+        good = good and 0 < count <= MAX_EXAMPLES and count.is_integer()
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ClientRefused("describes its result wrongly") from error
+    if not good:
+        raise ClientRefused("describes its result wrongly")
+    files = {name: result.files[name] for name in FILES if name in names}  # in the order in which they are hashed
+    return LocalResult(result.key, result.run, result.cid, figures, files, result.digest)
+
+
+def _is_count(value: object, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+def _plain(state: str) -> str:
+    return "".join(char for char in state[:MAX_STATE] if char.isprintable())

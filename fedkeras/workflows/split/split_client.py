@@ -1,0 +1,70 @@
+"""What a client process of split learning keeps from message to message: the model's ends, examples, batches."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedkeras import data, factory, models
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+from fedkeras.randomness import generator
+from fedkeras.workflows.split.client_state import ClientStates
+
+
+class SplitClient:
+    """The client's half with its graphs, the weights the whole model began with, and the clients' turns."""
+
+    def __init__(self, config: Config) -> None:
+        self.ends = factory.make_ends(config, config.threads_per_client)
+        self.initial = models.get_weights(self.ends.parts.whole)
+        self.num_seeds = len(models.random_states(self.ends.parts.whole))
+        self.turns = ClientStates(self.ends)
+
+
+@functools.lru_cache(maxsize=1)
+def resident(config: Config) -> SplitClient:
+    """This process's model, cut. Raises UserError."""
+    return SplitClient(config)
+
+
+@functools.lru_cache(maxsize=factory.KEPT_CLIENTS)
+def examples(config: Config, cid: int) -> tuple[tuple, tuple]:
+    """A client's examples (x, y) to train on, and those held out, if any."""
+    client, place = data.load_client(config, cid), resident(config).ends.place
+    held_out = place(client.test.x, client.test.y) if len(client.test.x) else ()
+    return place(client.train.x, client.train.y), held_out
+
+
+def held_out(config: Config, cid: int) -> tuple[np.ndarray, np.ndarray]:
+    """A client's own test set. Raises UserError if it has none."""
+    if not (found := examples(config, cid)[1]):
+        raise UserError(f"client {cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
+    return found
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """A client's round: the random states of M1 and M3, and the numbers of the examples of every batch."""
+
+    seeds: Mapping[str, np.ndarray]
+    batches: list[np.ndarray]
+    per_epoch: int
+
+    def opens_epoch(self, batch: int) -> bool:
+        """True for the first batch of an epoch that is not the first."""
+        return batch > 0 and batch % self.per_epoch == 0
+
+
+@functools.lru_cache(maxsize=factory.KEPT_CLIENTS)
+def plan(config: Config, cid: int, server_round: int) -> BatchPlan:
+    """Drawn as `Learner.train` draws for the same client and round."""
+    from fedkeras.learning.learner import draw
+
+    home, ((x, _), _) = resident(config), examples(config, cid)
+    rng = generator(config.seed, "train", server_round, cid)
+    values, orders = draw(rng, home.num_seeds, len(x), config.local_epochs)
+    size = config.batch_size
+    batches = [order[first : first + size] for order in orders for first in range(0, len(x), size)]
+    return BatchPlan(models.split_seeds(home.ends.parts, values), batches, len(batches) // config.local_epochs)
