@@ -96,7 +96,7 @@ class Callbacks(Callback):
             callback.on_client_failure(cid, reason)
 
     def on_round_end(self, result: FinishedRound) -> bool:
-        return any([callback.on_round_end(result) for callback in self])  # a list: all are told
+        return any([callback.on_round_end(result) for callback in self])  # noqa: C419 - a list: all are told
 
     def on_run_end(self, summary: Mapping[str, object]) -> None:
         for callback in self:

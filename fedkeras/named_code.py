@@ -95,7 +95,7 @@ def find_class(name: str, base: type[T], built_in: Mapping[str, str], flag: str)
 
 
 def make(spec: Spec, base: type[T], built_in: Mapping[str, str], kind: str, permission: Permission = EVERYTHING) -> T:
-    """An object of the named class, made with its options. Raises UserError; see `Permission` for names from outside."""
+    """An object of the named class, made with its options. Raises UserError; `permission`: for names from outside."""
     if spec.name not in built_in:
         permission.require(kind, spec.name)
     found = find_class(spec.name, base, built_in, kind)
