@@ -1,7 +1,8 @@
 """The ClientApp, and `python client.py --cid N`: what a node does with the server's messages.
 
 The same `app` answers over our gRPC (this file as a command), in Flower's simulation and on its SuperNodes. A process
-keeps one model, one compiled graph and its clients' data from message to message.
+keeps one model, one compiled graph and its clients' data from message to message. What a message means is said by the
+workflow of the run: fedkeras/workflows, each with its `client`.
 """
 
 import contextlib
@@ -12,182 +13,74 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 
-from fedkeras import factory
 from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config, parse_flags
 from fedkeras.errors import UserError, complain
-from fedkeras.federation import records
+from fedkeras.federation.grids import IDENTIFY
+from fedkeras.federation.requests import ClientRequest, Handler
 from fedkeras.flower import code_digest
+from fedkeras.flower.client_app import NamedClientApp
+from fedkeras.mods.chain import ModChain, make_mods
+from fedkeras.named_code import Permission
 from fedkeras.provisioning import client as provisioning_client
-from fedkeras.randomness import generator
 from fedkeras.reports import progress_bar
-from fedkeras.runtime.answering import answer
+from fedkeras.runtime.answering import failure
 from fedkeras.tensorflow_import import import_tensorflow
+from fedkeras.workflows.base import Workflow, workflow_of
 from fedkeras.workflows.collect import client as collect_client
-from fedkeras.workflows.collect import training
-from fedkeras.workflows.rounds.by_epoch import train_by_epoch
-from fedkeras.workflows.rounds.local_trainer import LocalTrainer
-from fedkeras.workflows.split import client as split_handlers
-from fedkeras.workflows.split import split_client as split_resident
-
-app = ClientApp()
 
 
-def answering(handler: Callable[[Message, Context], Message]) -> Callable[[Message, Context], Message]:
-    """What goes wrong in a handler becomes an error reply with a reason in one line, in every runtime."""
-    return functools.wraps(handler)(lambda message, context: answer(handler, message, context))
+def answer(message: Message, context: Context) -> Message:
+    """The reply to any message; what goes wrong becomes an error reply with a reason in one line, in every runtime."""
+    request = ClientRequest(message, context)
+    try:
+        code_digest.check(request.sent.get("code-digest"))
+        if message.metadata.message_type == IDENTIFY:
+            return identify(request)
+        return _mods(request.config.mods, request.permission, request.cid).answer(message, context, handle)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this client's failure for this round
+        progress_bar.shown.over(context.node_config.get("partition-id", -1))
+        return failure(error, message)
 
 
-@app.query("identify")
-@answering
-def identify(message: Message, context: Context) -> Message:
+app = NamedClientApp(answer)
+
+
+def handle(message: Message, context: Context) -> Message:
+    """The workflow's own answer, within all mods."""
+    request, kind = ClientRequest(message, context), message.metadata.message_type
+    handler = _handlers(request.config, request.permission).get(kind)
+    if handler is None:
+        raise UserError(f"this client has no answer to a message of the kind '{kind}' in this way to train")
+    return handler(request)
+
+
+def identify(request: ClientRequest) -> Message:
     """Which partition this node has: Flower's server knows random node ids only."""
-    if "partition-id" not in context.node_config:
+    if "partition-id" not in request.context.node_config:
         raise UserError("a SuperNode was started without its partition: add --node-config 'partition-id=0', or 1, ...")
-    return _reply(message, config=ConfigRecord({"partition-id": int(context.node_config["partition-id"])}))
+    return request.reply(config=ConfigRecord({"partition-id": request.cid}))
 
 
-@app.query("initial_weights")
-@answering
-def initial_weights(message: Message, context: Context) -> Message:
-    """The untrained model's weights, from the seed; so the server needs no TensorFlow to begin."""
-    config, cid = _config(message, context), int(context.node_config["partition-id"])
-    own = LocalTrainer(config, cid, context).model if config.split == "off" else split_resident.resident(config)
-    return _reply(message, arrays=records.record(own.initial))
+@functools.lru_cache(maxsize=4)
+def _workflow(config: Config, permission: Permission) -> Workflow:
+    return workflow_of(config, permission)
 
 
-@app.train()
-@answering
-def train(message: Message, context: Context) -> Message:
-    """Train the global weights on this client's examples for the local epochs."""
-    config, cid = _config(message, context), int(context.node_config["partition-id"])
-    party = LocalTrainer(config, cid, context)
-    learner, examples = party.model.learner, party.to_train()
-    sent = message.content["config"]
-    learner.set_weights(records.views(message.content["arrays"]))
-    server_round, mu = int(sent["server-round"]), float(sent.get("proximal-mu", 0.0))
-    rng, options = generator(config.seed, "train", server_round, cid), {"batch_size": config.batch_size}
-    started = time.perf_counter()
-    if party.seat is None or config.local_epochs == 1 or mu:
-        outcome = learner.train(*examples, epochs=config.local_epochs, rng=rng, proximal_mu=mu, **options)
-    else:
-        shown = _epochs(config, cid, server_round)
-        outcome = train_by_epoch(learner, examples, config.local_epochs, rng=rng, say=shown, **options)
-    seconds = time.perf_counter() - started
-    metrics = MetricRecord(factory.metrics_of(outcome, seconds))
-    return _reply(message, arrays=records.record(learner.get_weights()), metrics=metrics)
+@functools.lru_cache(maxsize=4)
+def _handlers(config: Config, permission: Permission) -> Mapping[str, Handler]:
+    """What can be answered in a run: what is handed out before it, and what its workflow says."""
+    return {**provisioning_client.HANDLERS, **_workflow(config, permission).handlers}
 
 
-@app.evaluate()
-@answering
-def evaluate(message: Message, context: Context) -> Message:
-    """Test the global weights on the examples this client held out."""
-    config, cid = _config(message, context), int(context.node_config["partition-id"])
-    party = LocalTrainer(config, cid, context)
-    learner, examples = party.model.learner, party.to_test()
-    learner.set_weights(records.views(message.content["arrays"]))
-    started = time.perf_counter()
-    outcome = learner.evaluate(*examples)
-    metrics = MetricRecord(factory.metrics_of(outcome, time.perf_counter() - started))
-    return _reply(message, metrics=metrics)
-
-
-def split(handler: Callable) -> Callable[[Message, Context], Message]:
-    """A message of split learning, as one of split_handlers.HANDLERS answers it."""
-
-    def answered(message: Message, context: Context) -> Message:
-        config, cid = _config(message, context), int(context.node_config["partition-id"])
-        return Message(split_handlers.answer(handler, config, cid, message.content, context.state), reply_to=message)
-
-    return answered
-
-
-for action, handler in split_handlers.HANDLERS.items():
-    app.query(action)(answering(split(handler)))
-
-
-def led(handler: Callable) -> Callable[[Message, Context], Message]:
-    """A message of server-led training, as one of the HANDLERS of follow and work answers it."""
-
-    def answered(message: Message, context: Context) -> Message:
-        if handler is provisioning_client.offer and context.node_config.get("deliver"):
-            raise UserError("this client only delivers what it has trained (--deliver): collect it with --collect-only")
-        config, cid = _config(message, context), int(context.node_config["partition-id"])
-        try:
-            return Message(
-                handler(provisioning_client.ProvisioningRequest(config, cid, message.content, context)),
-                reply_to=message,
-            )
-        except Exception:
-            progress_bar.shown.over(cid)
-            raise
-
-    return answered
-
-
-for action, handler in {**provisioning_client.HANDLERS, **collect_client.HANDLERS}.items():
-    app.query(action)(answering(led(handler)))
-
-
-@app.query("fit")
-@answering
-def fit(message: Message, context: Context) -> Message:
-    """Begin to train once and for all, in a thread: `--mode collect`."""
-    config, cid = _config(message, context), int(context.node_config["partition-id"])
-    party = LocalTrainer(config, cid, context)
-
-    def make(folder: Path, said: Callable[[str], None]) -> dict:
-        model = party.model
-        model.learner.set_weights(model.initial)
-
-        def tell(state: str, done: int, total: int, note: str) -> None:
-            said(state)
-            progress_bar.shown.trained(cid, state, done, total, note)
-
-        try:
-            return training.train(config, party.seat, model.learner, party.to_train, folder, tell)
-        finally:
-            progress_bar.shown.over(cid)
-
-    return Message(
-        collect_client.fit(provisioning_client.ProvisioningRequest(config, cid, message.content, context), make),
-        reply_to=message,
-    )
-
-
-def _epochs(config: Config, cid: int, server_round: int) -> Callable:
-    """Shows a round's epochs on this client's terminal."""
-
-    def say(epoch: int, outcome: object) -> None:
-        state = f"round {server_round}/{config.num_server_rounds}, epoch {epoch}/{config.local_epochs}"
-        progress_bar.shown.trained(cid, state, epoch, config.local_epochs, f"loss {outcome.loss:.4g}")
-        if epoch == config.local_epochs:
-            progress_bar.shown.over(cid)
-
-    return say
-
-
-def _config(message: Message, context: Context) -> Config:
-    code_digest.check(message.content["config"].get("code-digest"))
-    return _config_of(context)
-
-
-def _config_of(context: Context) -> Config:
-    """The run's configuration, with this node's own data folder if it has one."""
-    table = dict(context.run_config)
-    if "data-dir" in context.node_config:
-        table["data-dir"] = context.node_config["data-dir"]
-    return Config.from_run_config(table)
-
-
-def _reply(message: Message, **records: object) -> Message:
-    return Message(RecordDict(records), reply_to=message)
+@functools.lru_cache(maxsize=1024)
+def _mods(text: str, permission: Permission, cid: int) -> ModChain:
+    """A client's own mods: one object each for each client."""
+    return make_mods(text, permission)
 
 
 def prepare(contexts: Sequence[Context]) -> None:
@@ -196,13 +89,8 @@ def prepare(contexts: Sequence[Context]) -> None:
     import_tensorflow()
     imported = time.perf_counter()
     for context in contexts:
-        config, cid = _config_of(context), int(context.node_config["partition-id"])
-        if config.data_source or config.collect_only:
-            continue  # the server has yet to say what there is to load
-        if config.split == "off":
-            LocalTrainer(config, cid, context).to_train()
-        else:
-            split_resident.examples(config, cid)
+        request = ClientRequest(Message(RecordDict(), 0, MessageType.QUERY), context)
+        _workflow(request.config, request.permission).prepare_client(request)
     own = time.perf_counter() - imported
     say(f"ready (waited {imported - started:.1f} s for TensorFlow, {own:.1f} s for data and model)")
 
@@ -224,7 +112,7 @@ def main() -> int:
             served, ready = other_app.load_client_app(flags.app), lambda contexts: None
         else:
             served, ready = app, (lambda contexts: None) if flags.deliver else prepare
-            node_config |= {"trust-code": flags.trust_code, "deliver": flags.deliver}
+            node_config |= {"trust-code": flags.trust_code, "allow": flags.allow, "deliver": flags.deliver}
             # TensorFlow takes seconds to import: begin now, while the server is looked for.
             if not flags.deliver:
                 _tensorflow.start()

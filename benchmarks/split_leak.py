@@ -68,7 +68,7 @@ def measure(config: Config, epochs: int) -> dict[str, float]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of graphs made again: each setting has its own
     from fedkeras.learning.nopeek import distance_correlation
 
-    ends, middle = factory.make_ends(config, 2), factory.make_middle(config, 2)
+    ends, middle = factory.make_head_and_tail(config, 2), factory.make_body(config, 2)
     client, test = data.load_client(config, 0).train, data.load_test(config)
     x, y = ends.place(client.x, client.y)
     ends.start(ends.get_weights())

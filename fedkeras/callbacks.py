@@ -40,7 +40,7 @@ class Callback:
     """
 
     def on_run_begin(self, run: "RunContext") -> None:
-        """The run is about to begin (or to go on); nothing has been sent yet."""
+        """Training is about to begin, or to go on."""
 
     def on_clients(self, connected: Collection[int], needed: int) -> None:
         """These clients are connected, of so many that are waited for."""
@@ -69,6 +69,10 @@ class Callbacks(Callback):
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
         self._callbacks = list(callbacks)
+
+    def insert(self, callback: Callback) -> None:
+        """Another one, called before those that are there."""
+        self._callbacks.insert(0, callback)
 
     def __iter__(self) -> Iterator[Callback]:
         return iter(self._callbacks)

@@ -56,7 +56,7 @@ def make_learner(config: Config, threads: int) -> object:
     return Learner(build_model(config), **_optimizer(config), loss=config.loss)
 
 
-def make_ends(config: Config, threads: int) -> object:
+def make_head_and_tail(config: Config, threads: int) -> object:
     """A `fedkeras.learning.Ends`, the client's half in split learning. Raises UserError."""
     import_tensorflow()
     from fedkeras.learning import HeadAndTail, limit_threads
@@ -66,7 +66,7 @@ def make_ends(config: Config, threads: int) -> object:
     return HeadAndTail(_parts(config), **_optimizer(config), loss=config.loss, **protection)
 
 
-def make_middle(config: Config, threads: int) -> object:
+def make_body(config: Config, threads: int) -> object:
     """A `fedkeras.learning.Middle`, the server's half in split learning. Raises UserError."""
     import_tensorflow()
     from fedkeras.learning import Body, limit_threads

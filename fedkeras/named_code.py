@@ -6,11 +6,15 @@ with (`--allow mods=package.module:Class`), or anything if it was started with `
 """
 
 import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
+from fedkeras.checkout import ROOT
 from fedkeras.config import Value, options
 from fedkeras.errors import UserError
 
@@ -31,34 +35,70 @@ class Spec:
 
 @dataclass(frozen=True)
 class Permission:
-    """Which names of code from outside may be used: those in `allowed`, as "mods=package.module:Class"; or all."""
+    """Which names of code from outside may be used.
+
+    Those in `allowed`, as "mods=package.module:Class"; modules that lie in the folder `root`; or everything.
+    """
 
     allowed: frozenset[str] = frozenset()
     everything: bool = False
+    root: Path | None = None
 
     @classmethod
     def parse(cls, allow: str, trust_code: bool = False) -> "Permission":
-        """`--allow kind=name,kind=name` and `--trust-code`. Raises UserError."""
+        """`--allow kind=name,kind=name`, or `--allow *` for all of it, and `--trust-code`. Raises UserError."""
+        if allow.strip() == EVERYTHING_NAMED:
+            return EVERYTHING
         names = frozenset(filter(None, (word.strip() for word in allow.split(","))))
         for name in names:
             kind, equals, rest = name.partition("=")
             if not (kind in KINDS and equals and rest):
-                raise UserError(f"--allow: '{name}' is not of the form KIND=package.module:Class; kinds: {KINDS}")
+                kinds = ", ".join(KINDS)
+                raise UserError(f"--allow: '{name}' is not of the form KIND=package.module:Class; kinds are {kinds}")
         return cls(names, trust_code)
 
     def require(self, kind: str, name: str) -> None:
         """Raise UserError unless `name`, which came by wire, may be used as a `kind`."""
-        if not self.everything and f"{kind}={name}" not in self.allowed:
-            raise UserError(
-                f"the server names code for {kind}, {name}, which is not built in: it is used only if this client is "
-                f"started with --allow {kind}={name}, or with --trust-code"
-            )
+        if self.everything or f"{kind}={name}" in self.allowed or (self.root and _lies_in(self.root, name)):
+            return
+        raise UserError(
+            f"the server names code for {kind}, {name}, which is not built in: it is used only if this client is "
+            f"started with --allow {kind}={name}, or with --trust-code"
+        )
 
 
 KINDS = ("mods", "objectives", "workflows")
 
 EVERYTHING = Permission(everything=True)
 """For names that were typed by the person whose process this is."""
+
+
+def permission_of(node_config: Mapping[str, Value]) -> Permission:
+    """A client's permission, from its node's own settings.
+
+    Our client.py puts `allow` and `trust-code` there, and what runs in the server's own process says so with the
+    former. Under Flower a simulation's clients are the same person's as its server; a SuperNode takes what the app's
+    own bundle holds.
+    """
+    if "allow" in node_config:
+        return Permission.parse(str(node_config["allow"]), bool(node_config.get("trust-code")))
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        return EVERYTHING
+    return Permission(root=ROOT)
+
+
+EVERYTHING_NAMED = "*"
+"""In the place of names: whoever started this client is whoever runs the server."""
+
+
+def _lies_in(root: Path, name: str) -> bool:
+    """Whether the module is found in the folder, without importing it (its packages are, as Python has it)."""
+    try:
+        spec = importlib.util.find_spec(name.partition(":")[0])
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None and Path(spec.origin).resolve().is_relative_to(root)
 
 
 def parse_spec(text: str, flag: str) -> Spec:

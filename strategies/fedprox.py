@@ -4,8 +4,8 @@ Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith: Federated Optimization in Heterogen
 https://arxiv.org/abs/1812.06127, algorithm 2.
 
 On the server it is FedAvg. What differs is what a client minimises: its loss plus mu/2 * ||w - w_global||^2 over the
-trainable weights, so each gradient gets mu * (w - w_global). The server only sends mu along; mu = 0 is FedAvg. Sending
-under the key `proximal-mu` is Flower's convention too.
+trainable weights, so each gradient gets mu * (w - w_global). That is an objective (`fedkeras.learning.objectives`,
+Proximal), which the server names in its train messages; mu = 0 is FedAvg.
 """
 
 from collections.abc import Iterable
@@ -27,6 +27,7 @@ class FedProx(FedAvg):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """FedAvg's messages, with mu."""
-        config["proximal-mu"] = self.proximal_mu
+        """FedAvg's messages, with the objective's name and its mu."""
+        if self.proximal_mu:
+            config["objective"] = f"proximal:mu={self.proximal_mu!r}"
         return super().configure_train(server_round, arrays, config, grid)

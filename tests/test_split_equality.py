@@ -5,11 +5,12 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from bare_runs import run_split
 
 from fedkeras import client, data, factory, models
 from fedkeras.config import Config
 from fedkeras.federation.client_manager import ClientManager
-from fedkeras.federation.cohort import CohortGrid
+from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.initial_weights import initial_arrays
 from fedkeras.federation.records import views
 from fedkeras.flower.identity import SERVER_NODE_ID, be
@@ -18,7 +19,6 @@ from fedkeras.randomness import generator
 from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.workflows.split import split_client
 from fedkeras.workflows.split.client_state import ClientStates
-from fedkeras.workflows.split.server import run_split
 from fedkeras.workflows.split.server_model import SplitServer
 
 MODES = ("sequential", "splitfed", "shared")
@@ -133,8 +133,8 @@ def test_evaluation_is_that_of_the_whole_model():
 
 def sides(config):
     """The clients' halves, and the server's: without messages, without replicas."""
-    clients = [factory.make_ends(config, 1) for _ in range(3)]
-    middle = factory.make_middle(config, 1)
+    clients = [factory.make_head_and_tail(config, 1) for _ in range(3)]
+    middle = factory.make_body(config, 1)
     parts = [data.load_client(config, cid).train for cid in range(3)]
     placed = [ends.place(part.x, part.y) for ends, part in zip(clients, parts, strict=True)]
     return clients, middle, placed

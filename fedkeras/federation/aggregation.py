@@ -12,11 +12,15 @@ BLOCK = 1 << 15
 
 
 class Mean:
-    """Sums up; `result` is the mean and uses the sums up."""
+    """Sums up; `result` is the mean and uses the sums up.
+
+    Each array is averaged over the weights of those that sent it, so that clients may send different arrays.
+    """
 
     def __init__(self) -> None:
         self.total = 0
         self._sums: dict[str, np.ndarray] = {}
+        self._totals: dict[str, int] = {}
         self._dtypes: dict[str, np.dtype] = {}
 
     def add(self, arrays: Mapping[str, np.ndarray], weight: int) -> None:
@@ -25,13 +29,14 @@ class Mean:
         for name, array in arrays.items():
             self._dtypes[name] = array.dtype
             if name not in self._sums:
-                self._sums[name] = np.zeros(array.shape, np.float64)
+                self._sums[name], self._totals[name] = np.zeros(array.shape, np.float64), 0
+            self._totals[name] += weight
             add_weighted(self._sums[name], array, weight)
 
     def result(self) -> dict[str, np.ndarray]:
         """The mean in the arrays' own dtypes; to be called once, and not before anything was added."""
-        sums = self._sums
-        return {name: np.divide(sums.pop(name), self.total).astype(self._dtypes[name]) for name in list(sums)}
+        sums, totals = self._sums, self._totals
+        return {name: np.divide(sums.pop(name), totals[name]).astype(self._dtypes[name]) for name in list(sums)}
 
 
 def add_weighted(sums: np.ndarray, array: np.ndarray, weight: int) -> None:

@@ -1,23 +1,56 @@
-"""What FedMedian, trimmed mean and Krum share: they must see all updates at once, and then work array by array."""
+"""What the pages of strategies have in common, so that a page holds its paper's arithmetic and nothing else.
 
-from collections.abc import Callable, Iterable
+A page extends `BaseStrategy` if it takes one update after the other, as FedAvg does, or `AllAtOnce` if it must see all
+updates together (a median, a distance between clients).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
 
+from fedkeras.federation.messages import arrays_of, contents, mean_metrics, metrics_of, to_all
 from fedkeras.federation.records import record, view
-from fedkeras.strategies.fedavg import FedAvg, arrays_of, contents, mean_metrics, metrics_of
 
 Stack = np.ndarray
 """One array of all clients, shape (clients, *shape)."""
 
 
-class AllAtOnce(FedAvg):
-    """FedAvg's messages with another aggregation, given as a function of all updates."""
+class BaseStrategy(Strategy):
+    """Sends the global arrays to every node of the grid it is shown; metrics are example-weighted means.
+
+    What is missing is `aggregate_train`.
+    """
 
     streams = False
+    """True: replies may be handed over while others are still under way, for nothing is remembered between rounds."""
 
-    def combine(self, updates: list[ArrayRecord]) -> dict[str, np.ndarray]:
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """One train message a node."""
+        return to_all(grid, MessageType.TRAIN, server_round, arrays, config)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """One evaluate message a node."""
+        return to_all(grid, MessageType.EVALUATE, server_round, arrays, config)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """The example-weighted mean of the replies' metrics; None without a reply."""
+        return mean_metrics([metrics_of(content) for content in contents(replies)])
+
+    def summary(self) -> None:
+        """Nothing to add to the run's own log."""
+
+
+class AllAtOnce(BaseStrategy):
+    """An aggregation that is given as a function of all updates."""
+
+    def combine(self, updates: Sequence[ArrayRecord]) -> dict[str, np.ndarray]:
         """The new global arrays from all clients' arrays."""
         raise TypeError(f"{type(self).__name__} does not say how to combine updates")
 
@@ -32,7 +65,7 @@ class AllAtOnce(FedAvg):
         return record(self.combine([arrays_of(content) for content in received])), metrics
 
 
-def by_array(updates: list[ArrayRecord], function: Callable[[Stack], np.ndarray]) -> dict[str, np.ndarray]:
+def by_array(updates: Sequence[ArrayRecord], function: Callable[[Stack], np.ndarray]) -> dict[str, np.ndarray]:
     """Apply `function` to each array's stack in turn, so that only one array's copies are in memory at once."""
     result = {}
     for name, first in updates[0].items():

@@ -1,36 +1,29 @@
-"""Which node serves which client, and waiting until enough of them are there."""
+"""Which node serves which client, and waiting until enough of them are connected."""
 
 import logging
 import time
+from collections.abc import Collection
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed
-from fedkeras.federation.callbacks import UNWATCHED, Callback
-from fedkeras.federation.exchange import exchange
-from fedkeras.federation.records import of_kind
-from fedkeras.federation.validation import one_line
+from fedkeras.federation.grids import federation_grid
 
 log = logging.getLogger("fedkeras")
 
-IDENTIFY = f"{MessageType.QUERY}.identify"
-"""Message type that a ClientApp answers with its `partition-id`; Flower tells a server random node ids only."""
-
-ANSWER_SECONDS = 120.0
 REPORT_SECONDS = 10.0
 LOOK_SECONDS = 0.05
-LATE_SECONDS = 20.0
+SIMULATION_SECONDS = 20.0
 """How long a grid with a fixed number of nodes (Flower's simulation) is given to show them."""
 
 
 class ClientManager:
-    """The connected nodes by client id. Our own grids know the ids; on Flower's each node is asked once."""
+    """The connected clients; `callback` is told who they are while they are waited for."""
 
-    def __init__(self, grid: Grid, config: Config, watch: Callback = UNWATCHED) -> None:
-        self._grid, self._config, self._watch = grid, config, watch
-        self._asked: dict[int, int] = {}
+    def __init__(self, grid: Grid, config: Config, callback: Callback | None = None) -> None:
+        self._grid, self._config, self._callback = federation_grid(grid), config, callback or Callback()
         self._needed = config.min_available_nodes or config.num_partitions
         self._idle: set[int] = set()
         self._news = True
@@ -44,7 +37,7 @@ class ClientManager:
         started = reported = time.monotonic()
         while len(nodes := self._connected()) < self._needed:
             self._news = True
-            self._watch.connected(nodes, self._needed)
+            self._callback.on_clients(nodes, self._needed)
             waited = time.monotonic() - started
             missing = self._missing(nodes)
             if waited > self._patience():
@@ -54,14 +47,14 @@ class ClientManager:
                 log.warning("waiting for clients: %s; giving up in %.0f s", missing, self._patience() - waited)
             time.sleep(LOOK_SECONDS)
         if self._news:
-            self._watch.connected(nodes, self._needed)
+            self._callback.on_clients(nodes, self._needed)
             self._news = False
         if not self._config.min_available_nodes:
             self._needed = 1
         return nodes
 
     def _connected(self) -> dict[int, int]:
-        cids = self._grid.cids() if hasattr(self._grid, "cids") else self._ask()
+        cids = self._grid.cids(self._config.node_timeout)
         count = self._config.num_partitions
         self._report_idle({cid for cid in cids.values() if not 0 <= cid < count})
         return dict(sorted((cid, node_id) for node_id, cid in cids.items() if 0 <= cid < count))
@@ -73,16 +66,8 @@ class ClientManager:
             shown = ", ".join(map(str, new[:10])) + (", ..." if len(new) > 10 else "")
             log.warning("cid %s: idle, since --num-partitions is %d", shown, self._config.num_partitions)
 
-    def _ask(self) -> dict[int, int]:
-        connected = list(self._grid.get_node_ids())
-        new = [node_id for node_id in connected if node_id not in self._asked]
-        messages = [Message(RecordDict({"config": ConfigRecord()}), node_id, IDENTIFY) for node_id in new]
-        for reply in exchange(self._grid, messages, min(ANSWER_SECONDS, self._config.node_timeout)):
-            if reply.has_error():
-                raise RunFailed(f"a node does not say which partition it has: {one_line(reply.error.reason)}")
-            table = next(iter(of_kind(reply.content, ConfigRecord).values()))
-            self._asked[reply.metadata.src_node_id] = int(table["partition-id"])
-        return {node_id: self._asked[node_id] for node_id in connected if node_id in self._asked}
+    def offer_again(self, failed: Collection[int]) -> None:
+        """In a repeated round: these clients failed. Here there is nothing that they could lack."""
 
     def _missing(self, nodes: dict[int, int]) -> str:
         absent = [str(cid) for cid in range(self._config.num_partitions) if cid not in nodes]
@@ -90,13 +75,11 @@ class ClientManager:
         return f"{len(nodes)} of {self._needed} clients are connected (missing: cid {shown})"
 
     def _patience(self) -> float:
-        return min(self._config.node_timeout, LATE_SECONDS) if self._is_simulation() else self._config.node_timeout
-
-    def _is_simulation(self) -> bool:
-        return type(self._grid).__name__ == "InMemoryGrid"
+        own = self._config.node_timeout
+        return min(own, SIMULATION_SECONDS) if self._grid.is_simulation else own
 
     def _advice(self) -> str:
-        if self._is_simulation():
+        if self._grid.is_simulation:
             count = self._config.num_partitions
             return (
                 f': the simulation has too few, start it with --federation-config "num-supernodes={count}", '

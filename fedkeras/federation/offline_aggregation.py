@@ -8,11 +8,11 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras.errors import UserError
 from fedkeras.federation import registry
+from fedkeras.federation.messages import NUM_EXAMPLES
 from fedkeras.federation.records import record, views
 from fedkeras.federation.strategy_adapter import aggregate_train, conform
 from fedkeras.federation.validation import fault_of_train
 from fedkeras.flower.identity import SERVER_NODE_ID, be, node_id_of
-from fedkeras.strategies.fedavg import NUM_EXAMPLES
 
 Weights = Mapping[str, np.ndarray]
 

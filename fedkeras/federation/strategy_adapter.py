@@ -9,17 +9,17 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.federation.cohort import CohortGrid
+from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.records import record, view
 from fedkeras.federation.validation import fault_of_arrays, one_line
 
 
 def configure(
-    strategy: Strategy, phase: str, server_round: int, arrays: ArrayRecord, tell: Mapping, grid: CohortGrid
+    strategy: Strategy, phase: str, server_round: int, arrays: ArrayRecord, grid: CohortGrid
 ) -> list[Message]:
     """The messages of `configure_train` or `configure_evaluate`; at most one to each node of the cohort."""
     name = f"configure_{phase}"
-    messages = _call(strategy, name, server_round, arrays, ConfigRecord(dict(tell)), grid, then=list)
+    messages = _call(strategy, name, server_round, arrays, ConfigRecord(), grid, then=list)
     if not all(isinstance(message, Message) for message in messages):
         raise RunFailed(f"{type(strategy).__name__}.{name} returned something else than messages")
     addressed = [message.metadata.dst_node_id for message in messages]
@@ -47,23 +47,25 @@ def aggregate_evaluate(strategy: Strategy, server_round: int, replies: Iterable[
     return _metrics(strategy, name, _call(strategy, name, server_round, replies))
 
 
-def conform(new: object, old: ArrayRecord, strategy: Strategy) -> ArrayRecord:
-    """The strategy's arrays in the order and dtypes of the old ones (some of Flower's return float64).
+def conform(new: ArrayRecord | None, old: ArrayRecord, strategy: Strategy) -> ArrayRecord:
+    """The strategy's arrays laid over the old ones, in their order and dtypes (some of Flower's return float64).
 
-    Raises RunFailed if they differ in names or shapes, or are not finite.
+    What the strategy did not return stays as it was. Raises RunFailed for arrays of other names or shapes, for no
+    arrays at all, and if they are not finite.
     """
     if not isinstance(new, ArrayRecord):
-        said = "no arrays" if new is None else f"{type(new).__name__} for its arrays, not an ArrayRecord"
-        raise RunFailed(f"{type(strategy).__name__} returned {said}")
+        what = "no arrays" if new is None else f"{type(new).__name__} for its arrays, not an ArrayRecord"
+        raise RunFailed(f"{type(strategy).__name__} returned {what}")
+    expected = ArrayRecord({name: old[name] for name in old if name in new})
     try:
-        if new.keys() == old.keys() and any(new[name].dtype != old[name].dtype for name in old):
+        if new.keys() == expected.keys() and any(new[name].dtype != old[name].dtype for name in expected):
             new = record({name: _cast(view(array), np.dtype(old[name].dtype)) for name, array in new.items()})
-        fault = fault_of_arrays(new, old)
+        fault = fault_of_arrays(new, expected or old)
     except ValueError as error:  # bytes that are no array
         fault = one_line(str(error))
     if fault:
         raise RunFailed(f"{type(strategy).__name__} returned arrays that cannot go on: {fault}")
-    return ArrayRecord({name: new[name] for name in old})
+    return ArrayRecord({name: new[name] if name in new else old[name] for name in old})
 
 
 def _call(strategy: Strategy, name: str, *args: object, then: Callable | None = None, passing: tuple = ()) -> object:

@@ -2,14 +2,15 @@
 
 A strategy's state is its attributes: Flower's interface knows no other, and the optimizers on the server (FedAdam's
 `m_t`, FedAvgM's `momentum_vector`) keep theirs so. Saved are numbers, text, None, NumPy arrays, Flower's records, and
-lists, tuples and dictionaries of them; also in a strategy inside a strategy. Anything else is looked at once when the
-strategy is new, and if it has changed since, it is state that a checkpoint cannot hold: it is named there instead, and
-only a resumption is refused. What a strategy keeps elsewhere (a global variable, a file) nobody can know.
+lists, tuples and dictionaries of them; also in a strategy inside a strategy, and in the mods around it. Anything else
+is looked at once when the strategy is new, and if it has changed since, it is state that a checkpoint cannot hold: it
+is named there instead, and only a resumption is refused. What a strategy keeps elsewhere (a global variable, a file)
+nobody can know.
 """
 
 import logging
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import NamedTuple
 
@@ -24,6 +25,14 @@ CODE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type, logging
 """What a strategy calls, and no state of its own."""
 
 
+class Stateful:
+    """Anything beside a strategy whose attributes go into the checkpoint: a mod."""
+
+
+Holder = Strategy | Stateful
+"""What has attributes that are looked into."""
+
+
 class StrategySnapshot(NamedTuple):
     """Arrays that nobody else can change, by name; and how the attributes are made of them, as JSON can hold it."""
 
@@ -32,39 +41,57 @@ class StrategySnapshot(NamedTuple):
 
 
 class StrategyState:
-    """The way into one strategy. Made when the strategy is new: a later look is held against what is found then."""
+    """The way into a strategy and the mods around it, outermost first.
 
-    def __init__(self, strategy: Strategy) -> None:
-        self._strategy = strategy
-        self._new = {path: _fingerprint(value) for path, value in _foreign(strategy)}
+    Made when they are new: a later look is held against what is found then.
+    """
+
+    def __init__(self, strategy: Strategy, mods: Sequence[Stateful] = ()) -> None:
+        # A mod's wrapper of a strategy may refer to the mod, whose own place is in the list.
+        self._holders: list[tuple[str, Holder]] = [("", strategy), *((f"mods.{i}.", mod) for i, mod in enumerate(mods))]
+        self._apart = tuple(mods)
+        self._new = {path: _fingerprint(value) for path, value in self._foreign()}
         self._other: dict[str, None] = {}  # as a set with an order
 
-    def state_of(self) -> StrategySnapshot:
-        """The strategy's state between two rounds. Arrays are copied, so it may be written while the next one runs."""
+    def snapshot(self) -> StrategySnapshot:
+        """The state between two rounds. Arrays are copied, so it may be written while the next one runs."""
         arrays: dict[str, np.ndarray] = {}
-        table = _attributes_of(self._strategy, arrays, {}, "")
+        seen: dict[int, str] = {}
+        strategy, *mods = (
+            _attributes_of(holder, arrays, seen, prefix, self._apart) for prefix, holder in self._holders
+        )
         # What has changed once stays named: it need not be looked at again, and a change back may be chance.
-        for path, value in _foreign(self._strategy):
+        for path, value in self._foreign():
             if path not in self._other and (path not in self._new or _fingerprint(value) != self._new[path]):
                 self._other[path] = None
-        return StrategySnapshot(arrays, {"attributes": table, "not-saved": list(self._other)})
+        table = {"attributes": strategy, "not-saved": list(self._other)}
+        return StrategySnapshot(arrays, table | ({"mods": mods} if mods else {}))
 
     def restore(self, arrays: Mapping[str, np.ndarray], table: Mapping) -> None:
-        """Make the strategy what it was when this state was taken. Raises UserError if not all of it was saved."""
+        """Make all of them what they were when this state was taken. Raises UserError if not all of it was saved."""
         if table["not-saved"]:
-            name, where = type(self._strategy).__name__, table["not-saved"][0]
+            name, where = type(self._holders[0][1]).__name__, table["not-saved"][0]
             raise UserError(
                 f"--resume: strategy {name} keeps state in its attribute '{where}', which a checkpoint cannot hold "
                 "(only numbers, text and NumPy arrays); start a new run"
             )
-        _set(self._strategy, table["attributes"], arrays, {})
+        tables = [table["attributes"], *table.get("mods", ())]
+        if len(tables) != len(self._holders):
+            raise UserError(f"--resume: the checkpoint has the state of {len(tables) - 1} mods; start a new run")
+        made: dict[str, object] = {}
+        for (_, holder), own in zip(self._holders, tables, strict=True):
+            _set(holder, own, arrays, made)
+
+    def _foreign(self) -> Iterable[tuple[str, object]]:
+        for prefix, holder in self._holders:
+            yield from _foreign(holder, prefix, self._apart)
 
 
 class _NoPlainValue(Exception):
     """Something that is not made of numbers, text and arrays."""
 
 
-def _attributes(strategy: Strategy) -> dict[str, object]:
+def _attributes(strategy: Holder) -> dict[str, object]:
     slots = [name for kind in type(strategy).__mro__ for name in _names(getattr(kind, "__slots__", ()))]
     return {name: getattr(strategy, name) for name in slots if hasattr(strategy, name)} | vars(strategy)
 
@@ -73,20 +100,26 @@ def _names(slots: str | Iterable[str]) -> list[str]:
     return [name for name in ([slots] if isinstance(slots, str) else slots) if name not in ("__dict__", "__weakref__")]
 
 
-def _foreign(strategy: Strategy, prefix: str = "") -> Iterable[tuple[str, object]]:
-    """The attributes that cannot be saved, by path."""
+def _foreign(strategy: Holder, prefix: str, apart: Sequence[Stateful]) -> Iterable[tuple[str, object]]:
+    """The attributes that cannot be saved, by path; `apart` are saved at a place of their own."""
     for name, value in _attributes(strategy).items():
-        if isinstance(value, Strategy):
-            yield from _foreign(value, f"{prefix}{name}.")
+        if any(value is other for other in apart):
+            continue
+        if isinstance(value, Holder):
+            yield from _foreign(value, f"{prefix}{name}.", apart)
         elif not _is_plain(value):
             yield prefix + name, value
 
 
-def _attributes_of(strategy: Strategy, arrays: dict, seen: dict, prefix: str) -> dict:
-    table = {}
+def _attributes_of(
+    strategy: Holder, arrays: dict[str, np.ndarray], seen: dict[int, str], prefix: str, apart: Sequence[Stateful]
+) -> dict[str, object]:
+    table: dict[str, object] = {}
     for name, value in _attributes(strategy).items():
-        if isinstance(value, Strategy):
-            table[name] = ["Strategy", _attributes_of(value, arrays, seen, f"{prefix}{name}.")]
+        if any(value is other for other in apart):
+            continue
+        if isinstance(value, Holder):
+            table[name] = ["Strategy", _attributes_of(value, arrays, seen, f"{prefix}{name}.", apart)]
         elif _is_plain(value):
             table[name] = _encode(value, arrays, seen, prefix + name)
     return table
@@ -169,7 +202,7 @@ def _decode(node: object, arrays: Mapping[str, np.ndarray], made: dict[str, obje
     return {"dict": dict, **RECORDS}[kind]({key: _decode(item, arrays, made) for key, item in content[0]})
 
 
-def _set(strategy: Strategy, table: Mapping, arrays: Mapping[str, np.ndarray], made: dict) -> None:
+def _set(strategy: Holder, table: Mapping, arrays: Mapping[str, np.ndarray], made: dict) -> None:
     for name, node in table.items():
         if isinstance(node, list) and node[0] == "Strategy":
             _set(getattr(strategy, name), node[1], arrays, made)

@@ -1,19 +1,21 @@
 """Nothing is trusted because it arrived: what is wrong with a reply, in one line, or None.
 
-One client's odd records must not end a round: Flower's aggregations compare them, and give all up if they differ.
+A train reply's arrays are held against what its client was sent, which need not be what others were sent. What is right
+and yet odd, such as a metric that one client alone reports, must not end a round either: Flower's aggregations compare
+records and give all up if they differ, so `with_common_records` makes them alike.
 """
 
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
+from fedkeras.federation.messages import NUM_EXAMPLES
 from fedkeras.federation.metrics import BYTES, KEYS, column
-from fedkeras.federation.records import of_kind, view
-from fedkeras.strategies.fedavg import NUM_EXAMPLES
+from fedkeras.federation.records import Record, of_kind, payload, view
 
 MAX_EXAMPLES = 10**12
 """More examples than this are a client's claim to the whole average, not a count."""
@@ -75,6 +77,13 @@ def fault_of_arrays(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
     return None
 
 
+def fault_of_size(reply: Message, limit: int | None) -> str | None:
+    """What is wrong with a reply whose arrays may have `limit` bytes; None: as many as the grid lets through."""
+    if limit is None or reply.has_error() or (size := payload(reply.content)) <= limit:
+        return None
+    return f"sent {size} bytes of arrays, where {limit} are allowed"
+
+
 def _fault_of_message(reply: Message) -> str | None:
     if reply.has_error():
         return one_line(reply.error.reason) or f"error {reply.error.code}"
@@ -101,7 +110,7 @@ def _fault_of_message(reply: Message) -> str | None:
     return None
 
 
-def alike(replies: list[Message], like: ArrayRecord | None = None) -> list[Message]:
+def with_common_records(replies: Sequence[Message], like: ArrayRecord | None = None) -> list[Message]:
     """Checked replies, with the metrics that all of them have, under the record names that most of them use.
 
     With `like`, the arrays of train replies too, in its order: FedAvgM tells them apart by position. Nobody is left
@@ -120,13 +129,13 @@ def alike(replies: list[Message], like: ArrayRecord | None = None) -> list[Messa
         if like is not None:
             name, given = arrays[index]
             records.pop(name)
-            records[arrays_name] = ArrayRecord({key: given[key] for key in like})
+            records[arrays_name] = ArrayRecord({key: given[key] for key in like if key in given})
         records[metrics_name] = MetricRecord({key: table[key] for key in shared})
         result.append(Message(RecordDict(records), metadata=reply.metadata))
     return result
 
 
-def _only(content: RecordDict, kind: type) -> tuple:
+def _only(content: RecordDict, kind: type[Record]) -> tuple[str, Record]:
     return next(iter(of_kind(content, kind).items()))
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from flwr.serverapp import Grid
 
+from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.federation.callbacks import UNWATCHED, Callback
 from fedkeras.federation.client_manager import ClientManager
-from fedkeras.federation.dialogue import Script, Talks, talk
+from fedkeras.federation.dispatcher import Script, ScriptedTalks, talk
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.provisioning import preprocessing, server
 from fedkeras.provisioning.preprocessing import Preprocessing
@@ -49,14 +49,16 @@ class ProvisionedClientManager:
     def __init__(
         self, grid: Grid, config: Config, given: Provision, folder: RunFolder, tell: Mapping | None,
         progress: ProgressTable,
-        watch: Callback = UNWATCHED,
+        watch: Callback | None = None,
     ) -> None:  # fmt: skip
-        if not hasattr(grid, "cids"):
+        if not grid.keeps_processes:
             raise UserError("--data-source needs our own runtime: `python server.py` and `python client.py`")
         self._grid, self._config, self._given, self._tell = grid, config, given, tell or {}
         self._folder, self.progress = folder, progress
         self._nodes = ClientManager(grid, config, watch)
-        self._again = Talks(grid, math.inf)  # who is busy answers when it can; who is gone is answered for by the grid
+        self._again = ScriptedTalks(
+            grid, math.inf
+        )  # who is busy answers when it can; who is gone is answered for by the grid
         self._ready: set[int] = set()
         self._unable: dict[int, str] = {}
         self._first = True

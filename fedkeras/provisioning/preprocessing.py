@@ -20,7 +20,7 @@ from fedkeras.data.labels import Labels
 from fedkeras.data.normalise import Normaliser, normaliser_from
 from fedkeras.data.statistics import Statistics
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.federation.dialogue import ClientRefused
+from fedkeras.federation.dispatcher import ClientRefused
 from fedkeras.provisioning.protocol import arrays_from, value_of
 from fedkeras.reports.atomic import replace_file
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from fedkeras.federation.dialogue import Ask, ClientRefused
+from fedkeras.federation.dispatcher import Ask, ClientRefused
 from fedkeras.federation.records import of_kind, record, views
 
 MAX_ROWS = 10**12

@@ -19,7 +19,7 @@ from fedkeras.data.partition import divide, parse_share
 from fedkeras.data.readers.tables import read_xy
 from fedkeras.errors import UserError
 from fedkeras.factory import CentralEvaluation
-from fedkeras.federation.dialogue import ClientRefused, Script
+from fedkeras.federation.dispatcher import ClientRefused, Script
 from fedkeras.models.file_info import SUFFIXES, Shapes, file_shapes, input_shape
 from fedkeras.provisioning import central_evaluation, protocol
 from fedkeras.provisioning.central_evaluation import TableEvaluation

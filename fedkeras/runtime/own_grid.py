@@ -15,6 +15,9 @@ from fedkeras.runtime.mailbox import Mailbox
 class OwnGrid(Grid):
     """A Grid that can also wait for replies instead of polling, and knows which node is which client."""
 
+    patient = False
+    """True: clients run inside of it, one after the other, and nobody is late."""
+
     def __init__(self, run_id: int = 1) -> None:
         self._run = Run.create_empty(run_id)
         self._mailbox = Mailbox()

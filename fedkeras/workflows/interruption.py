@@ -1,22 +1,21 @@
 """Ctrl-C and SIGTERM: once, and the round is finished and kept; twice, or while no round is under way, and it ends."""
 
-import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from types import FrameType
-from typing import Protocol
+
+from fedkeras.callbacks import Callback, FinishedRound
+from fedkeras.workflows.base import RunContext
 
 
-class Outcome(Protocol):
-    """What is looked at of a round."""
-
-    round: int
+class StopRequested(KeyboardInterrupt):
+    """Raised after a round in which somebody asked for the end; the state is that of the finished round."""
 
 
-class Interruption:
-    """Asked whether to stop after a round (`asked()`); the handler of both signals once `watch` was called.
+class Interruption(Callback):
+    """The handler of both signals once `watch` was called; as a callback it ends the run after the round under way.
 
     Without `watch` (in a simulation signals are Flower's) it never stops anything.
     """
@@ -24,34 +23,35 @@ class Interruption:
     def __init__(self) -> None:
         self._round = 0
         self._then = ""
-        self._asked = False
+        self._requested = False
 
     def watch(self) -> None:
         """Handle signals from now on; only the main thread may."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._came)
 
-    @contextlib.contextmanager
-    def rounds(self, first: int, then: str = "") -> Iterator[None]:
-        """While rounds run, beginning with this one, the first signal lets the current one finish, `then` it ends."""
-        self._round, self._then = first, then
-        try:
-            yield
-        finally:
-            self._round = 0
+    def on_run_begin(self, run: RunContext) -> None:
+        """From now on the first signal lets the current round finish."""
+        done = run.start.round if run.start else 0
+        self._round = done + 1 if done < run.config.num_server_rounds else 0
+        self._then = ", then a checkpoint" if run.config.checkpoint_every else ""
 
-    def round_finished(self, outcome: Outcome) -> None:
-        """The next round begins."""
-        self._round = outcome.round + 1
+    def on_round_end(self, result: FinishedRound) -> bool:
+        """The next round begins. Raises StopRequested if it is not to."""
+        over = result.round >= result.num_rounds
+        self._round = 0 if over else result.round + 1
+        if self._requested and not over:
+            raise StopRequested
+        return False
 
-    def asked(self) -> bool:
-        """True once somebody has asked for the end."""
-        return self._asked
+    def on_run_end(self, summary: Mapping[str, object]) -> None:
+        """No round is under way."""
+        self._round = 0
 
     def _came(self, _number: int, _frame: FrameType | None) -> None:
-        if self._asked or not self._round:
+        if self._requested or not self._round:
             raise KeyboardInterrupt
-        self._asked = True
+        self._requested = True
         text = f"server.py: finishing round {self._round}{self._then}; Ctrl-C again ends at once\n"
         try:
             sys.stderr.write(text)

@@ -12,8 +12,8 @@ from hypothesis import strategies as some
 from toy_federation import ArrivingIn, ToyClients, content, federate, floats, reply
 
 from fedkeras import strategies
-from fedkeras.federation.exchange import in_order
 from fedkeras.federation.records import record
+from fedkeras.federation.reply_order import in_order
 from fedkeras.runtime.in_process import InProcessGrid
 
 # LEAF's FEMNIST CNN: 6,603,710 weights.

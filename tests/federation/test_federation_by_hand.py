@@ -199,7 +199,8 @@ def proximal_steps(cid, server_round, weights, config):
     start = weights["w"].astype(np.float64)
     w = start.copy()
     for _ in range(3):
-        w -= 0.1 * ((w - 10 * cid) + config.get("proximal-mu", 0.0) * (w - start))
+        mu = float(config.get("objective", "proximal:mu=0").removeprefix("proximal:mu="))
+        w -= 0.1 * ((w - 10 * cid) + mu * (w - start))
     return content({"w": w.astype(np.float32)}, cid + 1, loss=0.0)
 
 
@@ -211,11 +212,11 @@ def test_fedprox_tells_the_clients_mu_in_every_round():
     seen = []
 
     def note(cid, server_round, weights, config):
-        seen.append((server_round, config["proximal-mu"]))
+        seen.append((server_round, config["objective"]))
         return content(weights, 1, loss=0.0)
 
     federate(strategies.load("fedprox", {"proximal_mu": 0.25}), ToyClients(note), START, num_server_rounds=2)
-    assert seen == [(1, 0.25)] * 3 + [(2, 0.25)] * 3
+    assert seen == [(1, "proximal:mu=0.25")] * 3 + [(2, "proximal:mu=0.25")] * 3
 
 
 def test_fedprox_with_mu_zero_is_fedavg_in_a_whole_run_and_otherwise_is_not():

@@ -6,7 +6,8 @@ from hypothesis import strategies as some
 from toy_federation import ToyClients, federate, floats
 
 from fedkeras import strategies
-from fedkeras.federation.cohort import CohortGrid, sample
+from fedkeras.federation.grids import CohortGrid
+from fedkeras.federation.sampling import sample
 from fedkeras.runtime.in_process import InProcessGrid
 
 

@@ -3,7 +3,7 @@
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
-from fedkeras.federation.dialogue import AHEAD, Ask, ClientRefused, Talks, talk
+from fedkeras.federation.dispatcher import AHEAD, Ask, ClientRefused, ScriptedTalks, talk
 from fedkeras.federation.records import record
 from fedkeras.runtime.in_process import InProcessGrid
 
@@ -84,7 +84,7 @@ def test_a_conversation_may_be_left_and_is_told_of_once():
         return answer["config"]["number"]
 
     clients = Clients()
-    talks, node_of = Talks(clients.grid, 10.0), {cid: node for node, cid in clients.grid.cids().items()}
+    talks, node_of = ScriptedTalks(clients.grid, 10.0), {cid: node for node, cid in clients.grid.cids().items()}
     talks.begin(0, node_of[0], script(0))
     talks.begin(2, node_of[2], script(2))
     assert clients.heard == [] and talks.with_whom() == {0, 2} and talks.ended() == ({}, {})
@@ -129,7 +129,7 @@ def test_bytes_under_way_are_bounded(monkeypatch):
     """Above the bound a script waits for an answer before it says more, though AHEAD would let it."""
     import numpy as np
 
-    monkeypatch.setattr("fedkeras.federation.dialogue.UNDER_WAY", 10_000)
+    monkeypatch.setattr("fedkeras.federation.dispatcher.UNDER_WAY", 10_000)
     clients, under_way, peak = Clients(), [0], [0]
     push, wait = clients.grid.push_messages, clients.grid.wait_for_replies
 

@@ -10,10 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as some
 from toy_federation import Silent, ToyClients, content, flowers_own, reply
 
-from fedkeras.federation.exchange import Waiting, exchange, in_order
+from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.records import views
-from fedkeras.flower.identity import node_id_of
+from fedkeras.federation.reply_order import EarlyReplies, in_order
+from fedkeras.flower.identity import cid_of, node_id_of
 from fedkeras.runtime.in_process import InProcessGrid
+
+
+def exchange(grid, messages, timeout):
+    return Dispatcher(grid, {cid_of(node_id): node_id for node_id in grid.get_node_ids()}, timeout).exchange(messages)
 
 
 def answers(*cids):
@@ -80,7 +85,7 @@ def test_waiting_replies_above_the_limit_go_to_disk_and_come_back_equal(monkeypa
         return files[-1]
 
     monkeypatch.setattr("tempfile.TemporaryFile", noting)
-    originals, waiting = answers(0, 1, 2, 3), Waiting(limit=10_000)
+    originals, waiting = answers(0, 1, 2, 3), EarlyReplies(limit=10_000)
     for cid, message in originals.items():
         waiting.put(cid, message)
     assert len(files) == 2
@@ -99,7 +104,7 @@ def test_waiting_replies_above_the_limit_go_to_disk_and_come_back_equal(monkeypa
 
 
 def test_failures_and_errors_take_no_room():
-    waiting = Waiting(limit=0)
+    waiting = EarlyReplies(limit=0)
     error = Message(Error(1, "broken"), reply_to=reply(0, RecordDict()))
     waiting.put(0, None)
     waiting.put(1, error)
@@ -166,7 +171,7 @@ def test_a_disk_that_is_full_loses_no_reply(monkeypatch, caplog):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    waiting, replies = Waiting(limit=1), answers(0, 1)
+    waiting, replies = EarlyReplies(limit=1), answers(0, 1)
     for cid, message in replies.items():
         waiting.put(cid, message)
     assert [waiting.take(cid) for cid in replies] == list(replies.values())

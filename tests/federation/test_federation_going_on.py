@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from bare_runs import run_rounds
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from toy_federation import ArrivingIn, clients_of, configure, federate, floats
@@ -11,11 +12,9 @@ from toy_federation import ArrivingIn, clients_of, configure, federate, floats
 from fedkeras import strategies
 from fedkeras.errors import RunFailed
 from fedkeras.federation.client_manager import ClientManager
-from fedkeras.federation.cohort import cohort_size, sample
 from fedkeras.federation.records import record
-from fedkeras.federation.sampling import FailureTracker
+from fedkeras.federation.sampling import FailureTracker, cohort_size, sample
 from fedkeras.runtime.in_process import InProcessGrid
-from fedkeras.workflows.rounds.server import run_rounds
 
 START = floats(w=[0, 10])
 
@@ -132,14 +131,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(cut):
     whole = run_with(clients_of(fails), config, record(START))
     rests = FailureTracker(config)
     stops = iter([False] * (cut - 1) + [True])
-    first = run_with(clients_of(fails), config, record(START), rests=rests, stop=lambda: next(stops))
+    first = run_with(clients_of(fails), config, record(START), failures=rests, stop=lambda: next(stops))
     assert [outcome.round for outcome in first.outcomes] == list(range(1, cut + 1))
     second = run_with(
         clients_of(fails),
         config,
         first.final,
         first_round=cut + 1,
-        rests=FailureTracker.from_table(config, json.loads(json.dumps(rests.table()))),
+        failures=FailureTracker.from_table(config, json.loads(json.dumps(rests.table()))),
     )
     assert second.final["w"].data == whole.final["w"].data
     assert first.rows + second.rows == whole.rows
@@ -171,7 +170,7 @@ def test_stop_is_asked_after_the_callbacks_and_a_run_that_is_over_trains_nothing
 
 @pytest.mark.parametrize("table", [{"train": 3}, {"fly": {"1": {"failed": 1, "until": 0}}}, {"train": {"x": {}}}, []])
 def test_what_is_no_table_is_refused(table):
-    with pytest.raises(ValueError, match="no table of rests"):
+    with pytest.raises(ValueError, match="no table of failures"):
         FailureTracker.from_table(configure(), table)
 
 

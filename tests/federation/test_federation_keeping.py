@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bare_runs import run_rounds
 from toy_federation import ToyClients, Weights, configure, content, floats
 
 from fedkeras.federation.client_manager import ClientManager
@@ -14,7 +15,6 @@ from fedkeras.reports import Recorder, RunFolder, create_run_folder, read_rows
 from fedkeras.reports.checkpoints import path_of, rounds_of
 from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.workflows import checkpointer
-from fedkeras.workflows.rounds.server import run_rounds
 
 START = floats(a=[[0.1, -0.2], [0.3, 0.7]], b=[0.5])
 
@@ -33,7 +33,7 @@ def go(folder: RunFolder, rounds: int, resume: bool = False, stop_in: int = 0, *
     strategy, clients, asked = load("fedadam", {"beta_1": 0.9}), ToyClients(train=train), []
     memory = StrategyState(strategy)
     last = checkpointer.take_up(folder, config, memory) if resume else None
-    rests, start = checkpointer.rests_of(config, last), checkpointer.weights_of(last) if last else record(START)
+    rests, start = checkpointer.failures_at(config, last), record(last.weights if last else START)
     grid = InProcessGrid(clients, config.num_partitions, {})
     with (
         Recorder(folder, config, live=False) as recorder,
@@ -42,14 +42,10 @@ def go(folder: RunFolder, rounds: int, resume: bool = False, stop_in: int = 0, *
         callbacks = [recorder.round_finished, keeper, lambda outcome: asked.append(outcome.round)]
         final = run_rounds(
             strategy, grid, ClientManager(grid, config), start, config, None, callbacks,
-            first_round=(last.round if last else 0) + 1, rests=rests, stop=lambda: stop_in in asked,
+            first_round=(last.round if last else 0) + 1, failures=rests, stop=lambda: stop_in in asked,
         )  # fmt: skip
-        if stop_in:
-            assert keeper.rounds_left()
-            keeper.before_end()
-            keeper.before_end()  # twice is once
-        elif asked:
-            assert not keeper.rounds_left()
+        keeper.on_run_end({})
+        keeper.on_run_end({})  # twice is once
     return views(final), clients
 
 

@@ -116,7 +116,7 @@ def test_a_simulation_with_too_few_nodes_says_how_to_start_more(monkeypatch):
     class InMemoryGrid(Joining):
         """Named as Flower's."""
 
-    monkeypatch.setattr(client_manager, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(client_manager, "SIMULATION_SECONDS", 0.1)
     with pytest.raises(RunFailed, match='start it with --federation-config "num-supernodes=3"'):
         ClientManager(InMemoryGrid({0, 1}), configure(node_timeout=300.0)).wait()
 

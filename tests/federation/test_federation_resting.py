@@ -1,16 +1,15 @@
 """Who fails again and again rests: by hand."""
 
 import pytest
+from bare_runs import run_rounds
 from toy_federation import ArrivingIn, clients_of, configure, federate, floats
 
 from fedkeras import strategies
 from fedkeras.errors import RunFailed
 from fedkeras.federation.client_manager import ClientManager
-from fedkeras.federation.cohort import sample, sampling_order
 from fedkeras.federation.records import record
-from fedkeras.federation.sampling import FailureTracker
+from fedkeras.federation.sampling import FailureTracker, sample, sampling_order
 from fedkeras.strategies.fedavg import FedAvg
-from fedkeras.workflows.rounds.server import run_rounds
 
 START = floats(w=[0, 10])
 
@@ -20,7 +19,9 @@ def trained(clients, rounds):
 
 
 def said(caplog):
-    return [entry.getMessage() for entry in caplog.records if "rests" in entry.getMessage() or "back" in entry.message]
+    return [
+        entry.getMessage() for entry in caplog.records if "suspended" in entry.getMessage() or "back" in entry.message
+    ]
 
 
 def test_after_three_failures_in_a_row_two_rounds_of_rest_then_one_failure_is_enough(caplog):
@@ -31,9 +32,9 @@ def test_after_three_failures_in_a_row_two_rounds_of_rest_then_one_failure_is_en
     assert trained(clients, 10) == [all_three] * 3 + [without] * 2 + [all_three] + [without] * 2 + [all_three, without]
     assert [(o.asked, o.answered) for o in outcomes[2:6]] == [(3, 2), (2, 2), (2, 2), (3, 2)]
     assert [line.split(": ", 1)[0] for line in said(caplog)] == [
-        "client 2 failed to train 3 times in a row and rests until round 6",
-        "client 2 failed to train 4 times in a row and rests until round 9",
-        "client 2 failed to train 5 times in a row and rests until round 12",
+        "client 2 failed to train 3 times in a row and is suspended until round 6",
+        "client 2 failed to train 4 times in a row and is suspended until round 9",
+        "client 2 failed to train 5 times in a row and is suspended until round 12",
     ]
     assert "RuntimeError: broken 2" in said(caplog)[0]
 
@@ -53,9 +54,9 @@ def test_who_comes_back_well_begins_anew(caplog):
     federate(strategies.load("fedavg"), clients, START, num_server_rounds=10)
     assert [number for number in range(1, 11) if 1 not in clients.trained(number)] == [4, 5, 10]
     assert [line.split(": ")[0] for line in said(caplog)] == [
-        "client 1 failed to train 3 times in a row and rests until round 6",
+        "client 1 failed to train 3 times in a row and is suspended until round 6",
         "client 1 is back",
-        "client 1 failed to train 3 times in a row and rests until round 12",
+        "client 1 failed to train 3 times in a row and is suspended until round 12",
     ]
 
 
@@ -220,7 +221,7 @@ def test_attempts_count_like_rounds(caplog):
     federate(strategies.load("fedavg"), clients, START, min_results=2, num_server_rounds=2, fraction_evaluate=0.0)
     assert [cid for _, cid, number in clients.log if number == 1] == [0, 1, 2] * 3
     assert clients.trained(2) == [0, 1]
-    assert said(caplog)[0].startswith("client 2 failed to train 3 times in a row and rests until round 4: ")
+    assert said(caplog)[0].startswith("client 2 failed to train 3 times in a row and is suspended until round 4: ")
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]])
@@ -241,5 +242,5 @@ def test_a_strategy_that_gives_up_in_the_middle_hides_nobodys_failure(order):
     config, grid = configure(num_partitions=4, fraction_evaluate=0.0), ArrivingIn(clients, order)
     rests = FailureTracker(config)
     note = lambda outcome: tables.append(rests.table())  # noqa: E731
-    run_rounds(Refuses(), grid, ClientManager(grid, config), record(START), config, callbacks=[note], rests=rests)
+    run_rounds(Refuses(), grid, ClientManager(grid, config), record(START), config, callbacks=[note], failures=rests)
     assert tables == [{"train": {"3": {"failed": 2, "until": 0}}, "evaluate": {}}]

@@ -4,16 +4,17 @@ import time
 
 import numpy as np
 import pytest
+from bare_runs import run_rounds
 from flwr.serverapp.strategy import FedAdam
 from toy_federation import Silent, ToyClients, configure, content, federate, floats, flowers_own, loss_is_cid
 
 from fedkeras import strategies
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.client_manager import ClientManager
-from fedkeras.federation.cohort import sample
 from fedkeras.federation.records import record, views
+from fedkeras.federation.round_result import TooFewReplies
+from fedkeras.federation.sampling import sample
 from fedkeras.runtime.in_process import InProcessGrid
-from fedkeras.workflows.rounds.server import TooFewAnswers, run_rounds
 
 START = floats(w=[0, 10])
 
@@ -153,7 +154,9 @@ def test_tell_is_in_the_config_of_every_message():
 
     config = configure(num_partitions=1)
     grid = InProcessGrid(ToyClients(train, evaluate), 1, {})
-    run_rounds(fedavg(), grid, ClientManager(grid, config), record(START), config, tell={"code-digest": "abc"})
+    run_rounds(
+        fedavg(), grid, ClientManager(grid, config), record(START), config, message_config={"code-digest": "abc"}
+    )
     assert told == [{"code-digest": "abc", "server-round": 1}] * 2
 
 
@@ -205,7 +208,7 @@ def test_after_max_retries_the_run_fails_and_names_the_reasons(max_retries):
     text = str(failed.value)
     assert "round 1 got 0 of at least 1 answers" in text
     assert all(f"client {cid}: RuntimeError: out of memory on client {cid}" in text for cid in range(3))
-    assert isinstance(failed.value, TooFewAnswers)
+    assert isinstance(failed.value, TooFewReplies)
     assert failed.value.status == 3
 
 

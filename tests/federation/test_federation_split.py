@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
+from bare_runs import run_split
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from toy_federation import Silent, configure, floats
 
 from fedkeras.errors import RunFailed
 from fedkeras.federation.client_manager import ClientManager
-from fedkeras.federation.cohort import CohortGrid
+from fedkeras.federation.grids import IDENTIFY, CohortGrid
 from fedkeras.federation.records import payload, record, view
 from fedkeras.federation.sampling import FailureTracker
 from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.workflows.split.client_pass import schedule
-from fedkeras.workflows.split.server import run_split
 
 START = floats(m1=[1.0], m2=[10.0], m3=[100.0])
 ONE = 128 + 4
@@ -79,6 +79,8 @@ class ToyClients:
             message.metadata.message_type.removeprefix("query.split_"),
         )
         sent = message.content["config"]
+        if message.metadata.message_type == IDENTIFY:
+            return Message(RecordDict({"config": ConfigRecord({"partition-id": cid})}), reply_to=message)
         batch, count = sent.get("batch", -1), cid + 1
         self.log.append((action, batch, cid))
         metrics = MetricRecord({"num-examples": 2 * count, "loss": float(cid)})
@@ -97,12 +99,12 @@ class ToyClients:
         return Message(self.spoil(cid, action, batch, content), reply_to=message)
 
 
-def run(clients, grid=None, middle=None, rests=None, **fields):
+def run(clients, grid=None, middle=None, failures=None, **fields):
     config = configure(**{"batch_size": 2, "max_retries": 0, "split": "shared", **fields})
     grid, outcomes = grid or InProcessGrid(clients, 3, {}), []
     middle = middle or ToyMiddle()
     final = run_split(
-        grid, ClientManager(grid, config), record(START), config, middle, callbacks=[outcomes.append], rests=rests
+        grid, ClientManager(grid, config), record(START), config, middle, callbacks=[outcomes.append], failures=failures
     )
     return {name: float(view(array)[0]) for name, array in final.items()}, outcomes, middle
 
@@ -213,13 +215,13 @@ SPOILED = {
 @pytest.mark.parametrize("name", SPOILED)
 def test_a_bad_reply_is_that_clients_failure(name, mode):
     action, change, why = SPOILED[name]
-    rests = FailureTracker(configure())
-    final, [outcome], _ = run(ToyClients(spoiling(1, action, change)), split=mode, rests=rests)
+    failures = FailureTracker(configure())
+    final, [outcome], _ = run(ToyClients(spoiling(1, action, change)), split=mode, failures=failures)
     assert list(outcome.failures) == [1] and why in outcome.failures[1]
     trained = [row["client"] for row in outcome.rows if row["phase"] == "train"]
     assert trained == ["0", "2", "all"]
     assert (outcome.asked, outcome.answered) == (3, 2)
-    assert rests.table()["train"] == {"1": {"failed": 1, "until": 0}}
+    assert failures.table()["train"] == {"1": {"failed": 1, "until": 0}}
     assert final["m1"] == (3.0 if mode == "sequential" else 2.0)
     if mode == "sequential":
         assert final["m2"] == 10 + 1 + 9, "what client 1 did to M2 is undone"
@@ -287,7 +289,6 @@ def test_in_flight_is_what_clients_are_told_and_one_under_flowers_grids(caplog):
     clients = ToyClients()
     own = InProcessGrid(clients, 3, {})
     grid = CohortGrid(own, list(own.get_node_ids()))
-    grid.cids = own.cids
     run(clients, grid, in_flight=2)
     assert clients.in_flight == 1
     assert "--in-flight 2 is 1 here" in caplog.text

@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+from bare_runs import run_rounds
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
 from hypothesis import given, settings
@@ -19,7 +20,6 @@ from fedkeras.federation.registry import load
 from fedkeras.federation.strategy_state import StrategyState
 from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.strategies.fedavg import FedAvg
-from fedkeras.workflows.rounds.server import run_rounds
 
 ROUNDS = 5
 START = floats(a=[[0.1, -0.2], [0.3, 0.7]], b=[0.5])
@@ -105,7 +105,7 @@ def test_resumed_after_any_round_equals_not_interrupted(name: str) -> None:
         first = STRATEGIES[name]()
         memory = StrategyState(first)
         half = run(first, START, last=after)
-        state = memory.state_of()
+        state = memory.snapshot()
         run(first, half, first=after + 1)  # the run goes on while the state waits to be written
         second = STRATEGIES[name]()
         StrategyState(second).restore(*through_json(state))
@@ -124,7 +124,7 @@ def test_ours_remember_nothing() -> None:
         strategy = load(name)
         memory = StrategyState(strategy)
         run(strategy, START, last=1)
-        assert memory.state_of() == ({}, {"attributes": {}, "not-saved": []})
+        assert memory.snapshot() == ({}, {"attributes": {}, "not-saved": []})
 
 
 def test_a_strategy_within_a_strategy() -> None:
@@ -136,7 +136,7 @@ def test_a_strategy_within_a_strategy() -> None:
     memory = StrategyState(first)
     half = run(first, START, last=2)
     second = make()
-    StrategyState(second).restore(*through_json(memory.state_of()))
+    StrategyState(second).restore(*through_json(memory.snapshot()))
     assert bits(run(second, half, first=3)) == bits(through)
 
 
@@ -172,9 +172,9 @@ class Other(FedAvg):
 def test_other_state_is_named_and_refused_at_resumption(how: str) -> None:
     strategy = Other(how)
     memory = StrategyState(strategy)
-    assert memory.state_of().table["not-saved"] == []
+    assert memory.snapshot().table["not-saved"] == []
     run(strategy, START, last=1)
-    arrays, table = through_json(memory.state_of())
+    arrays, table = through_json(memory.snapshot())
     assert table["not-saved"] == [how]
     fresh = Other(how)
     with pytest.raises(UserError, match=f"Other keeps state in its attribute '{how}'") as caught:
@@ -186,14 +186,14 @@ def test_other_things_that_do_not_change_are_no_state() -> None:
     strategy = Other()
     memory = StrategyState(strategy)
     run(strategy, START, last=2)
-    assert memory.state_of().table["not-saved"] == []
+    assert memory.snapshot().table["not-saved"] == []
 
 
 def test_arrays_taken_are_not_those_of_the_strategy() -> None:
     strategy = Momentum()
     memory = StrategyState(strategy)
     run(strategy, START, last=1)
-    state = memory.state_of()
+    state = memory.snapshot()
     before = {name: array.tobytes() for name, array in state.arrays.items()}
     strategy.alias += 100
     strategy.pairs[0][0] += 100
@@ -223,7 +223,7 @@ def test_any_value_comes_back_in_its_type_with_its_bits(value: object) -> None:
     strategy, fresh = FedAvg(), FedAvg()
     memory = StrategyState(strategy)
     strategy.value = value
-    StrategyState(fresh).restore(*through_json(memory.state_of()))
+    StrategyState(fresh).restore(*through_json(memory.snapshot()))
     assert same(fresh.value, value)
 
 
@@ -244,7 +244,7 @@ def test_records_come_back_as_records() -> None:
     strategy, fresh = FedAvg(), FedAvg()
     memory = StrategyState(strategy)
     strategy.record, strategy.empty = record(floats(x=[[1, 2]], y=3)), ArrayRecord()
-    StrategyState(fresh).restore(*through_json(memory.state_of()))
+    StrategyState(fresh).restore(*through_json(memory.snapshot()))
     assert isinstance(fresh.record, ArrayRecord) and list(fresh.record) == ["x", "y"]
     assert bits(views(fresh.record)) == bits(views(strategy.record)) and fresh.empty == ArrayRecord()
     assert move_by_cid(0, 1, views(fresh.record), {})

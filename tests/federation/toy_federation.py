@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from bare_runs import run_rounds
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from fedkeras.config import Config
 from fedkeras.federation.client_manager import ClientManager
-from fedkeras.federation.cohort import CohortGrid
+from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.records import record, views
+from fedkeras.federation.round_result import RoundResult
 from fedkeras.flower.identity import cid_of, node_id_of
 from fedkeras.runtime.in_process import InProcessGrid
-from fedkeras.workflows.rounds.server import RoundResult, run_rounds
 
 Weights = dict[str, np.ndarray]
 

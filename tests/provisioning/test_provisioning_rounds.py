@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bare_runs import run_rounds
 from flwr.app import Message, MetricRecord, RecordDict
 
 from fedkeras import strategies
@@ -18,7 +19,6 @@ from fedkeras.provisioning.protocol import reply
 from fedkeras.provisioning.server import ModelFile, Provision
 from fedkeras.reports.progress_table import ProgressTable
 from fedkeras.runtime.in_process import InProcessGrid
-from fedkeras.workflows.rounds.server import run_rounds
 
 
 class Clients:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedkeras.federation.dialogue import ClientRefused, Script
+from fedkeras.federation.dispatcher import ClientRefused, Script
 from fedkeras.federation.validation import MAX_EXAMPLES
 from fedkeras.provisioning.protocol import arrays_from, ask, value_of
 from fedkeras.provisioning.server import Say

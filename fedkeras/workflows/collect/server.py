@@ -1,31 +1,31 @@
-"""A run that collects: every client trains once, or hands over what it has trained before; no rounds.
+"""Runs that collect: every client trains once, or hands over what it has trained before; there are no rounds.
 
-What was collected as one model: the strategy's aggregate of the clients' model files, weighted by their examples.
+What was collected is made one model as well: the strategy's aggregate of the clients' model files, weighted by their
+examples.
 """
 
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from flwr.serverapp import Grid
 
 from fedkeras import models
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, describe
-from fedkeras.factory import CentralEvaluation
 from fedkeras.federation import offline_aggregation
-from fedkeras.federation.dialogue import talk
+from fedkeras.federation.dispatcher import talk
 from fedkeras.federation.metrics import add_means, row
+from fedkeras.federation.registry import options_of
+from fedkeras.federation.requests import Handler
 from fedkeras.federation.round_result import RoundResult
+from fedkeras.provisioning import provisioned_run
 from fedkeras.provisioning.central_evaluation import measure_models, write_figures
-from fedkeras.provisioning.client_manager import ProvisionedClientManager
-from fedkeras.reports import Recorder, RunFolder
+from fedkeras.reports import RunFolder
+from fedkeras.reports.headline import figure
 from fedkeras.reports.progress_table import ProgressTable
-from fedkeras.reports.terminal import figure
-from fedkeras.strategies import options_of
 from fedkeras.tensorflow_import import import_tensorflow
+from fedkeras.workflows.base import RunContext, Summary, Workflow
 from fedkeras.workflows.collect import protocol
 from fedkeras.workflows.collect.outbox import LocalResult
 from fedkeras.workflows.collect.protocol import Arrived
@@ -36,111 +36,161 @@ LOOK_SECONDS = 0.1
 TALK_SECONDS = 600.0
 """Seconds for one answer, each of which is a small matter for the client."""
 
+OWN = ("loss", "accuracy", "val-loss", "val-accuracy")
+"""Figures of a client's own training that are shown."""
 
-def train_and_collect(
-    grid: Grid, config: Config, nodes: ProvisionedClientManager, folder: RunFolder, recorder: Recorder,
-    tell: Mapping | None,
-    central: CentralEvaluation,
-) -> dict:  # fmt: skip
-    """Let all clients train, and collect; models and aggregate are tested by `central` where it has tables.
 
-    Returns the summary. Raises RunFailed if a client's model is missing.
-    """
-    run, started, progress = uuid.uuid4().hex, time.monotonic(), nodes.progress
-    arrived = Arrived(_clients(folder))
-    failures: dict[int, str] = {}
-    again: dict[int, str] = {}
-    for _ in range(1 + config.max_retries):
-        try:
-            cohort = {cid: node for cid, node in nodes.wait(again).items() if str(cid) not in arrived.models}
-        except RunFailed:
-            if not arrived.models:
-                raise
-            break
+class CollectWorkflow(Workflow):
+    """Every client trains once, by `fit` or k-fold; the server collects models, logs and tables."""
+
+    name = "collect"
+    evaluates_centrally = False
+    has_rounds = False
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """Begin to train, say how far it is, deliver, confirm."""
+        from fedkeras.workflows.collect.client import HANDLERS
+
+        return HANDLERS
+
+    def check(self, config: Config) -> None:
+        """There are no rounds to go on with, and no messages for a mod to change."""
+        if config.resume:
+            raise UserError(
+                f"--resume is for rounds, and {config.resume} is a run that collects. What has arrived lies in its "
+                "folder clients; what clients still hold is taken by --collect-only (and client.py --deliver); python "
+                "-m fedkeras aggregate combines model files. Or start a new run"
+            )
+        if config.mods:
+            raise UserError("--mods are for federated rounds, and this run collects what clients train by themselves")
+
+    def run_name(self, config: Config) -> str:
+        """The model file, or the data set, and that it collects."""
+        return provisioned_run.run_name(config, "collect")
+
+    def keeps_client_state(self, config: Config) -> bool:
+        """What a client was handed and has trained is in its own process."""
+        return True
+
+    def preview(self, config: Config) -> Sequence[str]:
+        """Who trains what, and what travels."""
+        how = f"{config.folds}-fold cross-validation" if config.method == "kfold" else "one training"
+        return (
+            f"{config.num_partitions} clients train {config.model} once: {how} of {config.local_epochs} epochs",
+            "the model goes to the clients (and their share of the data, with --data-source server); models, logs and "
+            "tables come back",
+        )
+
+    def run(self, run: RunContext) -> Summary:
+        """Let all clients train, and collect. Raises RunFailed if a client's model is missing."""
+        config, clients, started = run.config, run.clients, time.monotonic()
+        run_id, arrived = uuid.uuid4().hex, Arrived(_clients(run.folder))
+        failures: dict[int, str] = {}
+        again: dict[int, str] = {}
+        run.callbacks.on_run_begin(run)
+        for _ in range(1 + config.max_retries):
+            try:
+                cohort = {cid: node for cid, node in clients.wait(again).items() if str(cid) not in arrived.models}
+            except RunFailed:
+                if not arrived.models:
+                    raise
+                break
+            report = clients.progress.say
+            with clients.progress:
+                _, again = talk(
+                    run.grid,
+                    cohort,
+                    lambda cid, report=report: protocol.train(cid, run_id, arrived, config.round_timeout, report),
+                    min(config.round_timeout, TALK_SECONDS),
+                )
+            # Whose model has come has done its part, even if it went before it heard that.
+            again = {cid: reason for cid, reason in again.items() if str(cid) not in arrived.models}
+            failures |= again
+            clients.offer_again(again)
+            if not again:
+                break
+        absent = [cid for cid in range(config.num_partitions) if str(cid) not in arrived.models]
+        missing = {cid: failures.get(cid, "was not connected") for cid in absent}
+        return _finish(run, arrived, missing, time.monotonic() - started)
+
+
+class CollectOnlyWorkflow(CollectWorkflow):
+    """Nobody trains: what clients started with --deliver still hold is taken."""
+
+    name = "collect-only"
+
+    def run_name(self, config: Config) -> str:
+        """Nothing is known of it before it comes."""
+        return "collected"
+
+    def preview(self, config: Config) -> Sequence[str]:
+        """What travels."""
+        return (f"{config.num_partitions} clients deliver what they have trained and no server has confirmed",)
+
+    def run(self, run: RunContext) -> Summary:
+        """Take results, each as it comes, until num-partitions clients have been asked or node-timeout is over.
+
+        Raises RunFailed if fewer came, or if one could not deliver.
+        """
+        config, progress = run.config, ProgressTable()
+        if not run.grid.keeps_processes:
+            raise UserError("--collect-only needs our own runtime: `python server.py` and `python client.py --deliver`")
+        started, arrived = time.monotonic(), Arrived(_clients(run.folder))
+        claimed: set[str] = set()
+        done: set[int] = set()
+        failures: dict[int, str] = {}
+
+        def claim(key: str) -> bool:
+            new = key not in claimed
+            claimed.add(key)
+            return new
+
+        run.callbacks.on_run_begin(run)
         with progress:
-            _, again = talk(
-                grid,
-                cohort,
-                lambda cid: protocol.train(cid, run, arrived, tell or {}, config.round_timeout, progress.say),
-                min(config.round_timeout, TALK_SECONDS),
-            )
-        # Whose model has come has done its part, even if it went before it heard that.
-        again = {cid: reason for cid, reason in again.items() if str(cid) not in arrived.models}
-        failures |= again
-        nodes.ask_again(again)
-        if not again:
-            break
-    absent = [cid for cid in range(config.num_partitions) if str(cid) not in arrived.models]
-    missing = {cid: failures.get(cid, "was not there") for cid in absent}
-    return _finish(config, folder, recorder, arrived, missing, time.monotonic() - started, central)
+            while len(done) < config.num_partitions and time.monotonic() - started < config.node_timeout:
+                cohort = {cid: node for node, cid in run.grid.cids().items() if cid not in done}
+                if not cohort:
+                    time.sleep(LOOK_SECONDS)
+                    continue
+                new, failed = talk(
+                    run.grid, cohort, lambda cid: protocol.deliver(cid, claim, arrived, progress.say), TALK_SECONDS
+                )
+                done |= set(new) | set(failed)
+                failures |= failed
+                for cid, count in new.items():
+                    progress.say(cid, f"has delivered {count} results")
+        absent = {cid: "did not come (--node-timeout)" for cid in range(config.num_partitions) if cid not in done}
+        if not arrived.models and not failures and not absent:
+            raise RunFailed("no client held anything that it had trained")
+        return _finish(run, arrived, failures | absent, time.monotonic() - started)
 
 
-def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Recorder, tell: Mapping | None) -> dict:
-    """Take what clients hold, each as it comes, until num-partitions of them have been asked or node-timeout is over.
-
-    Returns the summary. Raises RunFailed if fewer came, or if one could not deliver.
-    """
-    if not hasattr(grid, "cids"):
-        raise UserError("--collect-only needs our own runtime: `python server.py` and `python client.py --deliver`")
-    started, claimed, progress = time.monotonic(), set(), ProgressTable()
-    arrived = Arrived(_clients(folder))
-    done: set[int] = set()
-    failures: dict[int, str] = {}
-
-    def claim(key: str) -> bool:
-        new = key not in claimed
-        claimed.add(key)
-        return new
-
-    with progress:
-        while len(done) < config.num_partitions and time.monotonic() - started < config.node_timeout:
-            cohort = {cid: node for node, cid in grid.cids().items() if cid not in done}
-            if not cohort:
-                time.sleep(LOOK_SECONDS)
-                continue
-            new, failed = talk(
-                grid,
-                cohort,
-                lambda cid: protocol.deliver(cid, claim, arrived, tell or {}, progress.say),
-                TALK_SECONDS,
-            )
-            done |= set(new) | set(failed)
-            failures |= failed
-            for cid, count in new.items():
-                progress.say(cid, f"has delivered {count} results")
-    absent = {cid: "did not come (--node-timeout)" for cid in range(config.num_partitions) if cid not in done}
-    if not arrived.models and not failures and not absent:
-        raise RunFailed("no client held anything that it had trained")
-    return _finish(config, folder, recorder, arrived, failures | absent, time.monotonic() - started)
-
-
-def _finish(
-    config: Config, folder: RunFolder, recorder: Recorder, arrived: Arrived, missing: Mapping[int, str], seconds: float,
-    central: CentralEvaluation | None = None,
-) -> dict:  # fmt: skip
+def _finish(run: RunContext, arrived: Arrived, missing: Mapping[int, str], seconds: float) -> Summary:
     """The history, the aggregate and the summary of what was collected, every model by the name of its folder."""
+    config, folder = run.config, run.folder
     for cid, reason in missing.items():
         log.warning("client %d did not deliver all that it has trained: %s", cid, reason)
     results = {name: arrived.models[name] for name in sorted(arrived.models, key=_numbers)}
     asked = config.num_partitions
-    outcome = RoundResult(1, 1, asked=asked, answered=asked - len(missing), failures=dict(missing), seconds=seconds)
-    outcome.rows += _rows("train", {name: _figures(result, "") for name, result in results.items()}, seconds)
-    tested = {name: _figures(result, "val-") for name, result in results.items() if "val-loss" in result.figures}
-    outcome.rows += _rows("evaluate", tested, seconds)
+    result = RoundResult(1, 1, asked=asked, answered=asked - len(missing), failures=dict(missing), seconds=seconds)
+    result.rows += _rows("train", {name: _figures(each, "") for name, each in results.items()}, seconds)
+    validated = {name: _figures(each, "val-") for name, each in results.items() if "val-loss" in each.figures}
+    result.rows += _rows("evaluate", validated, seconds)
     places = {name: arrived.folder / name for name in results}
-    parts = {places[name] / "model.keras": int(result.figures["num-examples"]) for name, result in results.items()}
-    tested = measure_models(central, places)
+    parts = {places[name] / "model.keras": int(each.figures["num-examples"]) for name, each in results.items()}
+    tested = measure_models(run.central, places)
     num_weights = aggregate(config, parts, folder.model_path) if parts else None
     if num_weights is not None:
-        tested |= measure_models(central, {"aggregate": folder.path})
+        tested |= measure_models(run.central, {"aggregate": folder.path})
     if tested:
         write_figures(tested, folder.path / "test.csv")
     if "aggregate" in tested:
-        outcome.rows.append(row(1, "evaluate", "server", tested["aggregate"]))
-    recorder.round_finished(outcome)
+        result.rows.append(row(1, "evaluate", "server", tested["aggregate"]))
+    run.callbacks.on_round_end(result)
     for line in table(config, results, tested, aggregated=num_weights is not None):
         print(line, flush=True)
-    summary = recorder.finish("failed" if missing else "finished", model=config.model, num_weights=num_weights)
+    summary = run.finish("failed" if missing else "finished", num_weights=num_weights)
     if missing:
         cid, reason = next(iter(missing.items()))
         raise RunFailed(
@@ -172,10 +222,6 @@ def _clients(folder: RunFolder) -> Path:
     path = folder.path / "clients"
     path.mkdir(exist_ok=True)
     return path
-
-
-OWN = ("loss", "accuracy", "val-loss", "val-accuracy")
-"""Figures of a client's own training that are shown."""
 
 
 def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | None:

@@ -1,20 +1,24 @@
-"""What a client process keeps from message to message: one model with its graphs, and its clients' examples."""
+"""One client's model and examples, kept in its process from message to message: what it trains, and on what."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import Context
+import numpy as np
 
 from fedkeras import data, factory
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.provisioning import client
-from fedkeras.provisioning import client_data as handed_out
+from fedkeras.federation.requests import ClientRequest
+from fedkeras.provisioning import client as provisioning_client
+from fedkeras.provisioning import client_data
 from fedkeras.provisioning.client_data import ProvisionedClient
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from fedkeras.learning import Learner
 
 
@@ -23,34 +27,44 @@ class LocalModel:
     """The learner, and the weights it began with."""
 
     learner: "Learner"
-    initial: dict
+    initial: Mapping[str, np.ndarray]
 
 
 class LocalTrainer:
-    """Client `cid` in a run: what it trains, and on what. Raises UserError for what is not there."""
+    """What the client of a message trains. Raises UserError for what is not there.
 
-    def __init__(self, config: Config, cid: int, context: Context) -> None:
-        self.config, self.cid = config, cid
-        # What the server has given this client; nothing where clients bring model and data themselves.
-        self.seat = client.seat_of(context, cid) if config.data_source else None
-        self._trusts_code = bool(context.node_config.get("trust-code", False))
+    A process has one model, with its compiled graphs, for all the clients that it serves.
+    """
+
+    def __init__(self, request: ClientRequest) -> None:
+        self.config, self.cid = request.config, request.cid
+        # What the server has handed out; nothing where clients bring model and data themselves.
+        handed_out = provisioning_client.provisioned_client
+        self.provisioned = handed_out(request.context, request.cid) if self.config.data_source else None
+        self._trusts_code = request.trusts_code
 
     @property
     def model(self) -> LocalModel:
         """The configured model, or the one the server handed out."""
-        if self.seat is None:
+        if self.provisioned is None:
             return _model(self.config)
-        return _model(self.config, self.seat.model, self._trusts_code)
+        return _model(self.config, self.provisioned.model, self._trusts_code)
 
-    def to_train(self, fold: int = 0) -> tuple:
-        """Its training examples (x, y) on the device; of a fold that scales them its own way, not kept."""
-        if fold and self.seat and self.seat.settlement and self.seat.settlement.folds:
-            return handed_out.training_examples(self.config, self.seat, self.model.learner, fold)
-        return _to_train(self.config, self.cid, self.seat, self._trusts_code)
+    @property
+    def shows_epochs(self) -> bool:
+        """Whether the client's terminal says how far the epochs of a round are: where somebody joined by hand."""
+        return self.provisioned is not None and self.config.local_epochs > 1
 
-    def to_test(self) -> tuple:
-        """The examples (x, y) that it held out, on the device."""
-        return _to_test(self.config, self.cid, self.seat, self._trusts_code)
+    def training_examples(self, fold: int = 0) -> "tuple[tf.Tensor, tf.Tensor]":
+        """(x, y) on the device; of a fold that scales them its own way, not kept."""
+        client = self.provisioned
+        if fold and client and client.settlement and client.settlement.folds:
+            return client_data.training_examples(self.config, client, self.model.learner, fold)
+        return _training_examples(self.config, self.cid, client, self._trusts_code)
+
+    def test_examples(self) -> "tuple[tf.Tensor, tf.Tensor]":
+        """(x, y) that it held out, on the device."""
+        return _test_examples(self.config, self.cid, self.provisioned, self._trusts_code)
 
 
 @functools.lru_cache(maxsize=1)
@@ -58,29 +72,33 @@ def _model(config: Config, file: Path | None = None, trust_code: bool = False) -
     if file is None:
         learner = factory.make_learner(config, config.threads_per_client)
     else:
-        learner = handed_out.make_learner(config, file, trust_code)
+        learner = client_data.make_learner(config, file, trust_code)
     return LocalModel(learner, learner.get_weights())
 
 
 @functools.lru_cache(maxsize=8)
-def _client(config: Config, cid: int) -> data.ClientExamples:
+def _examples(config: Config, cid: int) -> data.ClientExamples:
     """A client's part as arrays; kept for a short while, since the device has its own copy."""
     return data.load_client(config, cid)
 
 
 @functools.lru_cache(maxsize=factory.KEPT_CLIENTS)
-def _to_train(config: Config, cid: int, seat: ProvisionedClient | None, trust_code: bool) -> tuple:
-    if seat is not None:
-        return handed_out.training_examples(config, seat, _model(config, seat.model, trust_code).learner)
-    examples = _client(config, cid).train
+def _training_examples(
+    config: Config, cid: int, client: ProvisionedClient | None, trust_code: bool
+) -> "tuple[tf.Tensor, tf.Tensor]":
+    if client is not None:
+        return client_data.training_examples(config, client, _model(config, client.model, trust_code).learner)
+    examples = _examples(config, cid).train
     return _model(config).learner.place(examples.x, examples.y)
 
 
 @functools.lru_cache(maxsize=factory.KEPT_CLIENTS)
-def _to_test(config: Config, cid: int, seat: ProvisionedClient | None, trust_code: bool) -> tuple:
-    if seat is not None:
-        return handed_out.test_examples(config, seat, _model(config, seat.model, trust_code).learner)
-    examples = _client(config, cid).test
+def _test_examples(
+    config: Config, cid: int, client: ProvisionedClient | None, trust_code: bool
+) -> "tuple[tf.Tensor, tf.Tensor]":
+    if client is not None:
+        return client_data.test_examples(config, client, _model(config, client.model, trust_code).learner)
+    examples = _examples(config, cid).test
     if not len(examples.x):
         raise UserError(f"client {cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
     return _model(config).learner.place(examples.x, examples.y)

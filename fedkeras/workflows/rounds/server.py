@@ -1,4 +1,4 @@
-"""The round loop: drives any object with Flower's `Strategy` interface, one round after the other.
+"""Federated rounds on the server: drives any object with Flower's `Strategy` interface, one round after the other.
 
 A round: choose the cohort, let the strategy make its messages, send them, check every reply, hand the good ones to the
 strategy in the order of cid, evaluate the new global arrays on the clients and (meanwhile) on the server, tell the
@@ -6,149 +6,183 @@ callbacks. Flower's own loop has no callbacks, no per-client results, no seed, a
 """
 
 import collections
+import functools
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
-from flwr.app import ArrayRecord, MessageType
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
+from flwr.app import ArrayRecord, Message, MessageType
 
+from fedkeras import factory
 from fedkeras.config import Config
 from fedkeras.federation import strategy_adapter
-from fedkeras.federation.callbacks import UNWATCHED, Callback
-from fedkeras.federation.client_manager import ClientManager
-from fedkeras.federation.cohort import CohortGrid
-from fedkeras.federation.metrics import add_means, row
-from fedkeras.federation.round_loop import cohort_of, repeat_rounds
-from fedkeras.federation.round_result import RoundResult, TooFewAnswers, good_replies, require
-from fedkeras.federation.sampling import FailureTracker
-from fedkeras.federation.validation import alike, fault_of_evaluate, fault_of_train
+from fedkeras.federation.grids import CohortGrid
+from fedkeras.federation.messages import metrics_of
+from fedkeras.federation.records import of_kind, payload
+from fedkeras.federation.reply_order import in_order
+from fedkeras.federation.requests import ClientRequest, Handler
+from fedkeras.federation.round_result import PARTS, RoundResult, TooFewReplies, require
+from fedkeras.federation.sampling import cohort_size
+from fedkeras.federation.validation import fault_of_evaluate, fault_of_size, fault_of_train, with_common_records
+from fedkeras.provisioning import provisioned_run
+from fedkeras.workflows.base import RunContext, Summary, Workflow
+from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, run_rounds
 
 log = logging.getLogger("fedkeras")
 
-Evaluate = Callable[[int, ArrayRecord], dict[str, float] | None]
+SPARE_BYTES = 1_000_000
+"""What a reply may have beside the arrays that its client was sent."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """What stays the same from round to round; `rests` remembers who failed."""
+class RoundsWorkflow(Workflow):
+    """Clients train the whole model on their own examples; a strategy makes one of what comes back."""
 
-    strategy: Strategy
-    grid: Grid
-    nodes: ClientManager
-    config: Config
-    rests: FailureTracker
-    evaluate: Evaluate | None
-    tell: Mapping
-    watch: Callback = UNWATCHED
+    name = "federated"
 
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """Training, evaluation, initial weights."""
+        from fedkeras.workflows.rounds.client import HANDLERS
 
-def run_rounds(
-    strategy: Strategy,
-    grid: Grid,
-    nodes: ClientManager,
-    arrays: ArrayRecord,
-    config: Config,
-    evaluate: Evaluate | None = None,
-    callbacks: Iterable[Callable[[RoundResult], None]] = (),
-    tell: Mapping | None = None,
-    first_round: int = 1,
-    rests: FailureTracker | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    watch: Callback = UNWATCHED,
-) -> ArrayRecord:
-    """Train until round `config.num_server_rounds` is done and return the final global arrays.
+        return HANDLERS
 
-    `evaluate(round, arrays)` is the central evaluation: {"num-examples", "loss", ...}. Each callback is called with
-    the round's Outcome. `tell` goes into the config of every message. To go on with an earlier run, give `arrays` and
-    `rests` as they were after round `first_round` - 1. `stop` is asked after a round's callbacks; True ends the loop.
-    `watch` is told what goes on inside of a round.
-    Raises RunFailed if clients stay away, if a round fails `config.max_retries` + 1 times, or if the strategy fails.
-    """
-    run = Run(strategy, grid, nodes, config, rests or FailureTracker(config), evaluate, tell or {}, watch)
-    return repeat_rounds(
-        lambda arrays, server_round, failed: one_round(run, arrays, server_round, failed),
-        arrays,
-        config,
-        callbacks,
-        first_round,
-        stop,
-    )
+    def prepare_client(self, request: ClientRequest) -> None:
+        """Data and model, unless the server has yet to hand them out."""
+        from fedkeras.workflows.rounds.client import prepare
+
+        prepare(request)
+
+    def run_name(self, config: Config) -> str:
+        """Data set, or model that is handed out, and strategy."""
+        return provisioned_run.run_name(config, config.strategy)
+
+    def keeps_client_state(self, config: Config) -> bool:
+        """A client that was handed something has it in its own process."""
+        return bool(config.data_source)
+
+    def preview(self, config: Config) -> Sequence[str]:
+        """Who trains what for how long, and what travels."""
+        asked = cohort_size(config.num_partitions, config.fraction_train)
+        return (
+            f"{config.num_server_rounds} rounds of {config.strategy}: in each, {asked} of {config.num_partitions} "
+            f"clients train {config.model or factory.model_name(config)} for {config.local_epochs} epochs",
+            "the model's weights travel to each client of the cohort and back; examples and labels stay where they are",
+        )
+
+    def reply_limit(self, config: Config, message: Message) -> int | None:
+        """A train reply has the arrays that were sent, and a little more; an evaluation sends no arrays."""
+        return (payload(message.content) if message.metadata.message_type == MessageType.TRAIN else 0) + SPARE_BYTES
+
+    def run(self, run: RunContext) -> Summary:
+        """All rounds."""
+        return run_rounds(run, functools.partial(one_round, self, run))
 
 
-def one_round(run: Run, arrays: ArrayRecord, server_round: int, failed: Set[int] | None = None) -> RoundResult:
-    """One round of training and evaluation. Raises TooFewAnswers; `arrays` are not changed.
+def one_round(
+    workflow: Workflow, run: RunContext, arrays: ArrayRecord, server_round: int, failed: Set[int] | None = None
+) -> RoundResult:
+    """One round of training and evaluation. Raises TooFewReplies; `arrays` are not changed.
 
     In a repeated round, `failed` are the clients that failed in its earlier attempts; others are asked before them.
     """
     strategy, config = run.strategy, run.config
-    outcome, started = RoundResult(server_round, config.num_server_rounds), time.monotonic()
-
-    cohort = cohort_of(run.nodes, run.rests, MessageType.TRAIN, server_round, failed)
-    outcome.asked = len(cohort)
-    outcome.took("waiting")
-    run.watch.began(server_round, MessageType.TRAIN, cohort, run.rests.resting(MessageType.TRAIN, server_round))
-    shown = CohortGrid(run.grid, cohort.values())
-    messages = strategy_adapter.configure(strategy, MessageType.TRAIN, server_round, arrays, run.tell, shown)
-    replies = good_replies(
-        run.grid,
-        messages,
-        cohort,
-        config,
-        run.rests,
-        lambda reply: fault_of_train(reply, arrays),
-        MessageType.TRAIN,
-        outcome,
-        run.watch,
-    )
+    result = RoundResult(server_round, config.num_server_rounds)
+    phase = open_phase(run, result, MessageType.TRAIN, failed)
+    replies = good_replies(workflow, phase, arrays, lambda reply, sent: fault_of_train(reply, _arrays_in(sent, arrays)))
     if not getattr(strategy, "streams", False):
         # A strategy may change its own state when it aggregates, so it sees nothing of a round that is to be repeated.
-        replies = alike(list(replies), arrays)
-        require(config.min_results, outcome)
+        replies = with_common_records(list(replies), arrays)
+        _require(phase)
     try:
-        new_arrays, extra = strategy_adapter.aggregate_train(strategy, server_round, replies)
+        new_arrays, strategy_metrics = strategy_adapter.aggregate_train(strategy, server_round, replies)
     except ValueError as error:
         _take_all(replies)
-        raise TooFewAnswers(f"round {server_round} cannot be aggregated: {error}", outcome) from error
+        raise TooFewReplies(f"round {server_round} cannot be aggregated: {error}", result) from error
     _take_all(replies)
-    require(config.min_results, outcome)
-    outcome.arrays = strategy_adapter.conform(new_arrays, arrays, strategy)
-    outcome.took("aggregation")
+    _require(phase)
+    result.arrays = strategy_adapter.conform(new_arrays, arrays, strategy)
+    result.took("aggregation")
     log.info("round %d is aggregated", server_round)
-    add_means(outcome.rows, server_round, MessageType.TRAIN, extra, time.monotonic() - started)
-    outcome.answered = len(cohort) - len(outcome.failures)
-
-    _evaluate_round(run, outcome)
-    outcome.took("evaluation")
-    outcome.seconds = time.monotonic() - started
-    return outcome
+    phase.add_means(strategy_metrics)
+    result.answered = result.asked - len(result.failures)
+    evaluate_round(workflow, run, result)
+    result.took("evaluation")
+    return result.end()
 
 
-def _evaluate_round(run: Run, outcome: RoundResult) -> None:
-    """Evaluate outcome.arrays on the clients and, while they work, on the server."""
-    strategy, server_round = run.strategy, outcome.round
-    started, replies = time.monotonic(), iter(())
+def evaluate_round(workflow: Workflow, run: RunContext, result: RoundResult) -> None:
+    """Evaluate result.arrays on the clients and, while they work, on the server."""
+    phase, replies = None, iter(())
     if run.config.fraction_evaluate > 0:
-        cohort = cohort_of(run.nodes, run.rests, MessageType.EVALUATE, server_round)
-        outcome.took("waiting")
-        resting = run.rests.resting(MessageType.EVALUATE, server_round)
-        run.watch.began(server_round, MessageType.EVALUATE, cohort, resting)
-        shown = CohortGrid(run.grid, cohort.values())
-        messages = strategy_adapter.configure(
-            strategy, MessageType.EVALUATE, server_round, outcome.arrays, run.tell, shown
-        )
-        replies = good_replies(
-            *(run.grid, messages, cohort, run.config, run.rests, fault_of_evaluate, MessageType.EVALUATE, outcome),
-            run.watch,
-        )
-    if run.evaluate and (metrics := run.evaluate(server_round, outcome.arrays)) is not None:
-        outcome.rows.append(row(server_round, MessageType.EVALUATE, "server", metrics))
-    extra = strategy_adapter.aggregate_evaluate(strategy, server_round, alike(list(replies)))
-    add_means(outcome.rows, server_round, MessageType.EVALUATE, extra, time.monotonic() - started)
+        phase = open_phase(run, result, MessageType.EVALUATE)
+        replies = good_replies(workflow, phase, result.arrays, lambda reply, sent: fault_of_evaluate(reply))
+    add_central_row(run, result)
+    metrics = strategy_adapter.aggregate_evaluate(run.strategy, result.round, with_common_records(list(replies)))
+    if phase:
+        phase.add_means(metrics)
 
 
-def _take_all(replies: Iterable) -> None:
+def good_replies(
+    workflow: Workflow, phase: Phase, arrays: ArrayRecord, fault_of: Callable[[Message, Message], str | None]
+) -> Iterator[Message]:
+    """Let the strategy make its messages and send them now; then yield good replies in the order of cid.
+
+    Rows and failures are noted in the phase's result. `fault_of(reply, sent)` says what is wrong with a reply to the
+    message that its client was sent. Callbacks are told of each as it arrives; who answered and who did not counts
+    when the last reply is taken.
+    """
+    run, result = phase.run, phase.result
+    cid_of = {node_id: cid for cid, node_id in phase.cohort.items()}
+    shown = CohortGrid(run.grid, phase.cohort.values())
+    messages = strategy_adapter.configure(run.strategy, phase.name, result.round, arrays, shown)
+    messages = sorted(messages, key=lambda message: cid_of[message.metadata.dst_node_id])
+    expected = [cid_of[message.metadata.dst_node_id] for message in messages]
+    exchange = run.mods.over(phase.dispatcher)
+    arriving = exchange.exchange(messages)
+    faults: dict[int, str] = {}
+    rows: dict[int, dict] = {}
+
+    def checked() -> Iterator[tuple[int, Message | None]]:
+        arrived = 0
+        for reply in arriving:
+            arrived += 1
+            result.took(PARTS[phase.name])
+            cid, sent = cid_of[reply.metadata.src_node_id], exchange.sent[reply.metadata.src_node_id]
+            limit = run.mods.reply_limit(workflow.reply_limit(run.config, sent), sent)
+            fault = fault_of_size(reply, limit) or fault_of(reply, sent)
+            if fault:
+                faults[cid] = fault
+                phase.failed(cid, fault)
+            else:
+                rows[cid] = phase.client_row(cid, metrics_of(reply.content))
+            yield cid, None if fault else reply
+        if arrived < len(expected):
+            result.took(PARTS[phase.name])  # in vain, for those that did not answer
+
+    def committed() -> Iterator[Message]:
+        answered = set()
+        for cid, reply in in_order(checked(), expected):
+            answered.add(cid)
+            result.rows.append(rows[cid])
+            yield reply
+        missing = {cid: faults.get(cid, phase.dispatcher.late) for cid in expected if cid not in answered}
+        for cid in missing:
+            if cid not in faults:
+                phase.failed(cid, missing[cid])
+        phase.note(answered, missing)
+
+    return committed()
+
+
+def _arrays_in(sent: Message, otherwise: ArrayRecord) -> ArrayRecord:
+    """What a client was sent; a strategy that sends no arrays expects the global ones."""
+    return next(iter(of_kind(sent.content, ArrayRecord).values()), otherwise)
+
+
+def _require(phase: Phase) -> None:
+    good = sum(line["phase"] == phase.name for line in phase.result.rows)
+    require(phase.run.config.min_results, good, phase.result)
+
+
+def _take_all(replies: Iterable[Message]) -> None:
     """A strategy may stop in the middle; who fails is counted whatever the order of arrival, so after the last one."""
     collections.deque(replies, maxlen=0)

@@ -1,39 +1,36 @@
 """The client's half of split learning: what it answers to the server's messages.
 
-split_start: weights of M1 and M3 -> the number of examples, and the activations of the first batches
-split_loss: M2's output of a batch -> its gradient; M3 is updated
-split_backward: the gradient of a batch's activations -> M1 is updated; the next activations, or weights and metrics
-split_test, split_score: the same for evaluation on the client's own test set, where nothing is updated
-
 What these return is all that leaves a client: never an example, never a label.
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 
 from fedkeras import factory
 from fedkeras.config import Config
+from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
 from fedkeras.federation.records import record, views
+from fedkeras.federation.requests import ClientRequest
 from fedkeras.workflows.split import protocol
-from fedkeras.workflows.split.client_pass import WEIGHTS
 from fedkeras.workflows.split.client_state import ClientState
-from fedkeras.workflows.split.server import BATCH
-from fedkeras.workflows.split.split_client import SplitClient, examples, held_out, plan, resident
+from fedkeras.workflows.split.protocol import EVALUATION_BATCH, WEIGHTS
+from fedkeras.workflows.split.split_client import SplitClient, examples, held_out, plan, split_client
 
 
 class SplitRequest:
-    """One message to one client, while it is answered. `turn` is set by `begin` or `recall`."""
+    """One message to one client, while it is answered. `state` is set by `begin` or `recall`."""
 
     def __init__(self, config: Config, cid: int, content: RecordDict) -> None:
         self.config, self.cid, self.content = config, cid, content
         self.sent = content["config"]
         self.stateless = bool(self.sent["stateless"])
-        self.home: SplitClient = resident(config)
-        self.ends = self.home.ends
-        self.turn = ClientState(str(self.sent["epoch"]))
+        self.client: SplitClient = split_client(config)
+        self.head_and_tail = self.client.head_and_tail
+        self.state = ClientState(str(self.sent["epoch"]))
         self._begun = time.perf_counter()
 
     @property
@@ -43,31 +40,31 @@ class SplitRequest:
 
     @property
     def seconds(self) -> float:
-        """What the client has spent computing in this turn until now."""
-        return self.turn.seconds + time.perf_counter() - self._begun
+        """What the client has spent computing in this epoch until now."""
+        return self.state.seconds + time.perf_counter() - self._begun
 
-    def begin(self, turn: ClientState) -> None:
+    def begin(self, state: ClientState) -> None:
         """Begin with the weights in the message."""
-        self.turn = turn
-        self.home.turns.begin(self.cid, turn, views(self.content[WEIGHTS]), self.stateless)
+        self.state = state
+        self.client.states.begin(self.cid, state, views(self.content[WEIGHTS]), self.stateless)
 
-    def recall(self, state: RecordDict) -> None:
+    def recall(self, context_state: RecordDict) -> None:
         """Go on with what the last message left. Raises UserError if that is gone."""
-        self.turn = self.home.turns.recall(self.cid, self.turn.epoch, state, self.stateless)
+        self.state = self.client.states.recall(self.cid, self.state.epoch, context_state, self.stateless)
 
-    def keep(self, state: RecordDict) -> None:
+    def keep(self, context_state: RecordDict) -> None:
         """Count the time and, where the process does not last, put everything away."""
-        self.turn.seconds = self.seconds
+        self.state.seconds = self.seconds
         if self.stateless:
-            self.home.turns.keep(self.turn, state)
+            self.client.states.keep(self.state, context_state)
 
     def received(self) -> np.ndarray:
-        """The batch in the message: M2's output or a gradient. Raises ValueError."""
+        """The batch in the message: the body's output or a gradient. Raises ValueError."""
         return protocol.unpack(self.content, self.batch, self.config.split_dtype)
 
     def penalty(self) -> float:
-        """M1's and M2's regularisation terms for the batch."""
-        return self.turn.penalties.pop(self.batch) + float(self.sent["penalty"])
+        """The head's and the body's regularisation terms for the batch."""
+        return self.state.penalties.pop(self.batch) + float(self.sent["penalty"])
 
     def reply(self, batches: dict[int, np.ndarray], **metrics: int) -> RecordDict:
         """These batches packed for the way."""
@@ -77,96 +74,127 @@ class SplitRequest:
         return content
 
     def metrics(self) -> dict[str, float]:
-        """What has come of the turn."""
-        return factory.metrics_of(self.ends.outcome(), self.seconds)
+        """What has come of it."""
+        return factory.metrics_of(self.head_and_tail.outcome(), self.seconds)
 
 
-def split_start(task: SplitRequest) -> RecordDict:
+def split_start(request: SplitRequest) -> RecordDict:
     """Begin a training: the activations of the first batches, and how many examples there are."""
-    task.begin(ClientState(task.turn.epoch, int(task.sent["server-round"]), int(task.sent["in-flight"])))
-    own = plan(task.config, task.cid, task.turn.server_round)
-    task.ends.set_seeds(own.seeds)
-    first = {batch: _forward(task, batch) for batch in range(min(task.turn.in_flight, len(own.batches)))}
-    (x, _), _ = examples(task.config, task.cid)
-    return task.reply(first, num_examples=len(x))
+    request.begin(ClientState(request.state.epoch, int(request.sent["server-round"]), int(request.sent["in-flight"])))
+    own = plan(request.config, request.cid, request.state.server_round)
+    request.head_and_tail.set_seeds(own.seeds)
+    first = {batch: _forward(request, batch) for batch in range(min(request.state.in_flight, len(own.batches)))}
+    (x, _), _ = examples(request.config, request.cid)
+    return request.reply(first, num_examples=len(x))
 
 
-def split_loss(task: SplitRequest) -> RecordDict:
-    """M3, the loss, and M3's update: the gradient of M2's output."""
-    own = plan(task.config, task.cid, task.turn.server_round)
-    if task.turn.in_flight > 1 and own.opens_epoch(task.batch):
-        task.ends.outcome()
-    (_, y), _ = examples(task.config, task.cid)
-    gradient, _ = task.ends.loss_and_gradient(task.received(), y[own.batches[task.batch]], penalty=task.penalty())
-    return task.reply({task.batch: gradient})
+def split_loss(request: SplitRequest) -> RecordDict:
+    """The tail, the loss, and the tail's update: the gradient of the body's output."""
+    own = plan(request.config, request.cid, request.state.server_round)
+    if request.state.in_flight > 1 and own.opens_epoch(request.batch):
+        request.head_and_tail.outcome()
+    (_, y), _ = examples(request.config, request.cid)
+    gradient, _ = request.head_and_tail.loss_and_gradient(
+        request.received(), y[own.batches[request.batch]], penalty=request.penalty()
+    )
+    return request.reply({request.batch: gradient})
 
 
-def split_backward(task: SplitRequest) -> RecordDict:
-    """Update M1 by a batch; then the activations of a later one, or what has come of it all."""
-    own = plan(task.config, task.cid, task.turn.server_round)
-    if task.stateless:
-        (x, _), _ = examples(task.config, task.cid)
-        task.ends.backward_again(x[own.batches[task.batch]], task.received(), task.turn.seeds)
+def split_backward(request: SplitRequest) -> RecordDict:
+    """Update the head by a batch; then the activations of a later one, or what has come of it all."""
+    own = plan(request.config, request.cid, request.state.server_round)
+    if request.stateless:
+        (x, _), _ = examples(request.config, request.cid)
+        request.head_and_tail.backward_again(x[own.batches[request.batch]], request.received(), request.state.seeds)
     else:
-        task.ends.backward(task.received(), (task.cid, task.batch))
-    following = task.batch + task.turn.in_flight
+        request.head_and_tail.backward(request.received(), (request.cid, request.batch))
+    following = request.batch + request.state.in_flight
     if following < len(own.batches):
-        return task.reply({following: _forward(task, following)})
-    if task.batch < len(own.batches) - 1:
+        return request.reply({following: _forward(request, following)})
+    if request.batch < len(own.batches) - 1:
         return RecordDict()
-    task.ends.finalize()
-    return RecordDict({WEIGHTS: record(task.ends.get_weights()), "metrics": MetricRecord(task.metrics())})
+    request.head_and_tail.finalize()
+    return RecordDict(
+        {WEIGHTS: record(request.head_and_tail.get_weights()), "metrics": MetricRecord(request.metrics())}
+    )
 
 
-def split_test(task: SplitRequest) -> RecordDict:
+def split_test(request: SplitRequest) -> RecordDict:
     """Begin an evaluation: the first activations, and how many examples there are."""
-    task.begin(task.turn)
-    x, _ = held_out(task.config, task.cid)
-    return task.reply({0: _forward_eval(task, 0, x)}, num_examples=len(x))
+    request.begin(request.state)
+    x, _ = held_out(request.config, request.cid)
+    return request.reply({0: _forward_eval(request, 0, x)}, num_examples=len(x))
 
 
-def split_score(task: SplitRequest) -> RecordDict:
-    """M3 and the loss on a batch; then the next activations, or the metrics."""
-    x, y = held_out(task.config, task.cid)
-    task.ends.finish_eval(task.received(), y[task.batch * BATCH : (task.batch + 1) * BATCH], task.penalty())
-    following = task.batch + 1
-    if following * BATCH < len(x):
-        return task.reply({following: _forward_eval(task, following, x)})
-    metrics = task.metrics()
+def split_score(request: SplitRequest) -> RecordDict:
+    """The tail and the loss on a batch; then the next activations, or the metrics."""
+    x, y = held_out(request.config, request.cid)
+    request.head_and_tail.finish_eval(
+        request.received(),
+        y[request.batch * EVALUATION_BATCH : (request.batch + 1) * EVALUATION_BATCH],
+        request.penalty(),
+    )
+    following = request.batch + 1
+    if following * EVALUATION_BATCH < len(x):
+        return request.reply({following: _forward_eval(request, following, x)})
+    metrics = request.metrics()
     metrics.pop("distance_correlation", None)  # it is taken in training alone
     return RecordDict({"metrics": MetricRecord(metrics)})
 
 
-HANDLERS = {handler.__name__: handler for handler in (split_start, split_loss, split_backward, split_test, split_score)}
-"""Action -> handler."""
+STEPS = (split_start, split_loss, split_backward, split_test, split_score)
+
+
+@dataclass(frozen=True)
+class StepHandler:
+    """Answers one kind of message: recalls what the client was at, does the step, keeps what there is to keep."""
+
+    step: Callable[[SplitRequest], RecordDict]
+
+    def __call__(self, request: ClientRequest) -> Message:
+        """The reply. Raises UserError, ValueError."""
+        return request.reply_with(
+            answer(self.step, request.config, request.cid, request.content, request.context.state)
+        )
 
 
 def answer(
-    handler: Callable[[SplitRequest], RecordDict], config: Config, cid: int, content: RecordDict, state: RecordDict
+    step: Callable[[SplitRequest], RecordDict], config: Config, cid: int, content: RecordDict, context_state: RecordDict
 ) -> RecordDict:
-    """The content of the reply to a message. `state` is the client's `context.state`. Raises UserError, ValueError."""
-    task = SplitRequest(config, cid, content)
-    if handler not in (split_start, split_test):
-        task.recall(state)
-    reply = handler(task)
-    task.keep(state)
+    """The content of the reply to a message. `context_state` is the client's `context.state`."""
+    request = SplitRequest(config, cid, content)
+    if step not in (split_start, split_test):
+        request.recall(context_state)
+    reply = step(request)
+    request.keep(context_state)
     return reply
 
 
-def _forward(task: SplitRequest, batch: int) -> np.ndarray:
-    """M1 on a training batch."""
-    own = plan(task.config, task.cid, task.turn.server_round)
-    # What is reported are the last epoch's means. With several batches in flight M3 is still in the epoch before.
-    if task.turn.in_flight == 1 and own.opens_epoch(batch):
-        task.ends.outcome()
-    task.turn.seeds = task.ends.seeds()
-    (x, _), _ = examples(task.config, task.cid)
-    key = None if task.stateless else (task.cid, batch)
-    activations, task.turn.penalties[batch] = task.ends.forward(x[own.batches[batch]], key=key)
+def initial_weights(request: ClientRequest) -> Message:
+    """The untrained whole model's weights, from the seed; so the server can begin with them."""
+    return request.reply(arrays=record(split_client(request.config).initial))
+
+
+HANDLERS = {INITIAL_WEIGHTS: initial_weights} | {f"query.{step.__name__}": StepHandler(step) for step in STEPS}
+"""Message type -> handler."""
+
+
+def _forward(request: SplitRequest, batch: int) -> np.ndarray:
+    """The head on a training batch."""
+    own = plan(request.config, request.cid, request.state.server_round)
+    # What is reported are the last epoch's means. With several batches in flight the tail is still in the epoch before.
+    if request.state.in_flight == 1 and own.opens_epoch(batch):
+        request.head_and_tail.outcome()
+    request.state.seeds = request.head_and_tail.seeds()
+    (x, _), _ = examples(request.config, request.cid)
+    key = None if request.stateless else (request.cid, batch)
+    activations, request.state.penalties[batch] = request.head_and_tail.forward(x[own.batches[batch]], key=key)
     return activations
 
 
-def _forward_eval(task: SplitRequest, batch: int, x: np.ndarray) -> np.ndarray:
-    """M1 on a test batch."""
-    activations, task.turn.penalties[batch] = task.ends.forward_eval(x[batch * BATCH : (batch + 1) * BATCH])
+def _forward_eval(request: SplitRequest, batch: int, x: np.ndarray) -> np.ndarray:
+    """The head on a test batch."""
+    activations, request.state.penalties[batch] = request.head_and_tail.forward_eval(
+        x[batch * EVALUATION_BATCH : (batch + 1) * EVALUATION_BATCH]
+    )
     return activations

@@ -1,68 +1,63 @@
 """One client's way through its part of a round of split learning: which step comes next, and what a step does.
 
-Batch b of a client takes two steps of the server: F(b), M2's forward pass, whose output is sent for the client's M3
-and loss, and U(b), M2's update, whose gradient is sent for the client's M1. With k batches in flight the order is
+Batch b of a client takes two steps of the server: F(b), the body's forward pass, whose output is sent for the client's
+the tail and loss, and U(b), the body's update, whose gradient is sent for the client's the head. With k batches in
+flight the order is
 
     F(0), ..., F(k-1), then U(0), F(k), U(1), F(k+1), ...
 
 always, whatever arrives first: a client sends the activations of its first k batches at once, and those of batch b + k
-when it has updated M1 by batch b.
+when it has updated the head by batch b.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fedkeras.config import Config
-from fedkeras.federation.conversation import Conversation
+from fedkeras.config import Config, Value
+from fedkeras.federation.dispatcher import Dispatcher
+from fedkeras.federation.messages import metrics_of, num_examples
 from fedkeras.federation.records import of_kind
 from fedkeras.federation.validation import fault_of_arrays, fault_of_evaluate
-from fedkeras.strategies.fedavg import examples, metrics_of
-
-START, LOSS, BACKWARD = (f"{MessageType.QUERY}.split_{name}" for name in ("start", "loss", "backward"))
-TEST, SCORE = (f"{MessageType.QUERY}.split_{name}" for name in ("test", "score"))
-"""What a ClientApp answers; fedkeras/workflows/split/client.py says how."""
-
-WEIGHTS = "weights"
-"""The record that holds weights, of M1 and M3; other arrays are batches."""
+from fedkeras.workflows.split.protocol import BACKWARD, LOSS, WEIGHTS
 
 
 class BodyServer(Protocol):
-    """The server's part of the model, M2, with its optimizer. Contents are messages' records, packed for the way.
+    """The server's part of the model, the body, with its optimizer. Contents are messages' records, packed for the way.
 
     What does not fit in a client's content raises ValueError: that is the client's failure.
     """
 
     names: frozenset[str]
-    """M2's weights by name; the others are the clients'."""
+    """the body's weights by name; the others are the clients'."""
 
     def start(self, weights: Mapping[str, np.ndarray]) -> None:
         """Begin a round or an evaluation with these weights of the whole model: new optimizer, no replicas."""
 
     def begin(self, cid: int, server_round: int, replica: bool) -> None:
-        """A client begins its epochs, with a replica of M2 for itself or not: random states of its own either way."""
+        """A client begins its epochs, with a replica of the body or not: random states of its own either way."""
 
     def forward(self, cid: int, batch: int, content: RecordDict, examples: int) -> tuple[RecordDict, float]:
-        """M2 on the activations of so many examples: its output to send, and its regularisation terms."""
+        """the body on the activations of so many examples: its output to send, and its regularisation terms."""
 
     def backward(self, cid: int, batch: int, content: RecordDict) -> RecordDict:
-        """Take the gradient of M2's output; return the gradient of its input to send. `update` follows at once."""
+        """Take the gradient of its output; return the gradient of its input to send. `update` follows at once."""
 
     def update(self) -> None:
-        """Update M2 by the batch that was last taken backward."""
+        """Update the body by the batch that was last taken backward."""
 
     def test(self, batch: int, content: RecordDict, examples: int) -> tuple[RecordDict, float]:
         """As `forward`, in prediction."""
 
     def weights(self, replica: int | None = None) -> dict[str, np.ndarray]:
-        """M2's weights at the end, or those of a client's replica."""
+        """the body's weights at the end, or those of a client's replica."""
 
-    def state(self) -> object:
-        """All of M2 and its optimizer, to put back."""
+    def state(self) -> dict[str, np.ndarray]:
+        """All of the body and its optimizer, to put back."""
 
-    def restore(self, state: object) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Put back what `state` gave."""
 
 
@@ -87,11 +82,25 @@ def schedule(batches: int, in_flight: int) -> Iterator[Step]:
 class ClientPass:
     """One client in one round. `weights` and `metrics` are there when it is `done`."""
 
-    def __init__(self, cid: int, talk: Conversation, middle: BodyServer, config: Config, tell: Mapping, k: int) -> None:
+    def __init__(
+        self,
+        cid: int,
+        dispatcher: Dispatcher,
+        body: BodyServer,
+        config: Config,
+        message_config: Mapping[str, Value],
+        in_flight: int,
+    ) -> None:
         self.cid, self.examples, self.batches = cid, 0, 0
         self.weights: ArrayRecord | None = None
         self.metrics: Mapping[str, float] = {}
-        self._talk, self._middle, self._config, self._tell, self._in_flight = talk, middle, config, tell, k
+        self._dispatcher, self._body, self._config, self._message_config, self._in_flight = (
+            dispatcher,
+            body,
+            config,
+            message_config,
+            in_flight,
+        )
         self.next: Step | None = None
         """The step that comes next; None before the start and after the end."""
         self._steps: Iterator[Step] = iter(())
@@ -117,18 +126,18 @@ class ClientPass:
         `like` are the weights that it was given.
         """
         if fault := fault_of_evaluate(message):
-            self._talk.fail(self.cid, fault)
+            self._dispatcher.fail(self.cid, fault)
             return
-        self.examples, self._first, self._like = examples(message.content), message.content, like
+        self.examples, self._first, self._like = num_examples(message.content), message.content, like
         per_epoch = -(-self.examples // self._config.batch_size)
         self.batches = per_epoch * self._config.local_epochs
         self._steps = schedule(self.batches, self._in_flight)
         self.next = next(self._steps)
-        self._middle.begin(self.cid, server_round, replica)
+        self._body.begin(self.cid, server_round, replica)
 
     def work(self) -> None:
         """Do the next step, waiting for what it needs. If the client fails, nothing comes next."""
-        message = None if self.needs_no_reply else self._talk.take(self.cid, self.awaited)
+        message = None if self.needs_no_reply else self._dispatcher.take(self.cid, self.awaited)
         self.work_on(message)
 
     @property
@@ -139,7 +148,7 @@ class ClientPass:
     def work_on(self, message: Message | None) -> None:
         """Do the next step with the reply that it awaited."""
         content = message.content if message else self._first if self.needs_no_reply else None
-        if content is None or self.cid in self._talk.failures:
+        if content is None or self.cid in self._dispatcher.failures:
             self.next = None
             return
         (kind, batch), self.next = self.next, next(self._steps, None)
@@ -147,16 +156,16 @@ class ClientPass:
             self._first = None  # the activations in it have been worked on, or are being so
         try:
             if kind == "F":
-                output, penalty = self._middle.forward(self.cid, batch, content, self._size(batch))
+                output, penalty = self._body.forward(self.cid, batch, content, self._size(batch))
                 self._send(LOSS, ("loss", batch), output, batch, penalty=penalty)
             elif kind == "U":
-                gradient = self._middle.backward(self.cid, batch, content)
+                gradient = self._body.backward(self.cid, batch, content)
                 self._send(BACKWARD, ("backward", batch), gradient, batch)
-                self._middle.update()  # while the gradient is on its way and the client at work
+                self._body.update()  # while the gradient is on its way and the client at work
             else:
                 self._finish(message)
         except ValueError as error:
-            self._talk.fail(self.cid, str(error))
+            self._dispatcher.fail(self.cid, str(error))
             self.next = None
 
     def _size(self, batch: int) -> int:
@@ -164,8 +173,8 @@ class ClientPass:
         return min(self._config.batch_size, self.examples - first)
 
     def _send(self, action: str, tag: Hashable, content: RecordDict, batch: int, **more: float) -> None:
-        content["config"] = ConfigRecord({**self._tell, "batch": batch, **more})
-        self._talk.send([self.cid], action, tag, content)
+        content["config"] = ConfigRecord({**self._message_config, "batch": batch, **more})
+        self._dispatcher.send([self.cid], action, tag, content)
 
     def _finish(self, message: Message) -> None:
         if fault := fault_of_evaluate(message):
@@ -173,11 +182,6 @@ class ClientPass:
         weights = of_kind(message.content, ArrayRecord).get(WEIGHTS)
         if weights is None or (fault := fault_of_arrays(weights, self._like)):
             raise ValueError(fault or "sent no weights at the end")
-        if examples(message.content) != self.examples:
-            raise ValueError(f"had {self.examples} examples and has {examples(message.content)} at the end")
+        if num_examples(message.content) != self.examples:
+            raise ValueError(f"had {self.examples} examples and has {num_examples(message.content)} at the end")
         self.weights, self.metrics = weights, metrics_of(message.content)
-
-
-def weights_for_clients(arrays: Mapping, names: Iterable[str]) -> ArrayRecord:
-    """Of the whole model's weights those that are not M2's `names`."""
-    return ArrayRecord({name: array for name, array in arrays.items() if name not in set(names)})

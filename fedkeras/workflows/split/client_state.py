@@ -22,7 +22,7 @@ ARRAYS, TABLE, SEEDS = "split-arrays", "split-turn", "seeds"
 
 @dataclass
 class ClientState:
-    """A client in an epoch, which has a name. `penalties` are M1's terms of the batches under way."""
+    """A client in an epoch, which has a name. `penalties` are the head's terms of the batches under way."""
 
     epoch: str
     server_round: int = 0
@@ -30,49 +30,49 @@ class ClientState:
     seconds: float = 0.0
     penalties: dict[int, float] = field(default_factory=dict)
     seeds: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.uint32))
-    """M1's random states before the batch that is under way."""
+    """The head's random states before the batch that is under way."""
 
 
 class ClientStates:
-    """The turns of the clients that one process serves."""
+    """What the clients are at that one process serves."""
 
-    def __init__(self, ends: "HeadAndTail") -> None:
-        self._ends, self._epoch = ends, ""
-        self._turns: dict[int, ClientState] = {}
+    def __init__(self, head_and_tail: "HeadAndTail") -> None:
+        self._head_and_tail, self._epoch = head_and_tail, ""
+        self._states: dict[int, ClientState] = {}
 
-    def begin(self, cid: int, turn: ClientState, weights: dict[str, np.ndarray], stateless: bool) -> None:
-        """Put weights and new optimizers in place for a client's turn.
+    def begin(self, cid: int, state: ClientState, weights: dict[str, np.ndarray], stateless: bool) -> None:
+        """Put weights and new optimizers in place for a client's state.
 
         Several clients of this process that begin the same epoch begin with the same weights: as replicas of one start.
         """
-        if turn.epoch != self._epoch or stateless:
-            self._ends.start(weights)
-            self._turns.clear()
-            self._epoch = turn.epoch
+        if state.epoch != self._epoch or stateless:
+            self._head_and_tail.start(weights)
+            self._states.clear()
+            self._epoch = state.epoch
         if not stateless:
-            self._ends.use(cid)
-            self._turns[cid] = turn
+            self._head_and_tail.use(cid)
+            self._states[cid] = state
 
-    def recall(self, cid: int, epoch: str, state: RecordDict, stateless: bool) -> ClientState:
+    def recall(self, cid: int, epoch: str, context_state: RecordDict, stateless: bool) -> ClientState:
         """Put in place what the client had after its last message. Raises UserError if this epoch is not known here."""
-        turn = self._from(state) if stateless and TABLE in state else self._turns.get(cid)
-        if turn is None or turn.epoch != epoch:
+        state = self._from(context_state) if stateless and TABLE in context_state else self._states.get(cid)
+        if state is None or state.epoch != epoch:
             raise UserError(f"client {cid} is not in this epoch: its process was started again, or was given up")
         if not stateless:
-            self._ends.use(cid)
-        return turn
+            self._head_and_tail.use(cid)
+        return state
 
-    def keep(self, turn: ClientState, state: RecordDict) -> None:
-        """Write all of a turn into the client's Context."""
-        state[ARRAYS] = record({**self._ends.get_state(), SEEDS: turn.seeds})
-        state[TABLE] = ConfigRecord(
+    def keep(self, state: ClientState, context_state: RecordDict) -> None:
+        """Write all of a client's state into the client's Context."""
+        context_state[ARRAYS] = record({**self._head_and_tail.get_state(), SEEDS: state.seeds})
+        context_state[TABLE] = ConfigRecord(
             {
-                "epoch": turn.epoch,
-                "server-round": turn.server_round,
-                "in-flight": turn.in_flight,
-                "seconds": turn.seconds,
-                "batches": list(turn.penalties),
-                "penalties": list(turn.penalties.values()),
+                "epoch": state.epoch,
+                "server-round": state.server_round,
+                "in-flight": state.in_flight,
+                "seconds": state.seconds,
+                "batches": list(state.penalties),
+                "penalties": list(state.penalties.values()),
             }
         )
 
@@ -81,7 +81,7 @@ class ClientStates:
         assert isinstance(arrays, ArrayRecord) and isinstance(table, ConfigRecord)
         values = dict(views(arrays))
         seeds = values.pop(SEEDS)
-        self._ends.set_state(values)
+        self._head_and_tail.set_state(values)
         penalties = dict(zip(table["batches"], table["penalties"], strict=True))
         position = table["server-round"], table["in-flight"], table["seconds"]
         return ClientState(table["epoch"], *position, penalties, seeds)

@@ -1,17 +1,34 @@
-"""Batches of activations and gradients as the records of a message, in the number format of the run, and back.
+"""What client and server of split learning say to each other.
 
-Both ends know the format (`--split-dtype`), so what came in another is refused like anything else that does not fit.
+    start     head's and tail's weights -> the number of examples, and the activations of the first batches
+    loss      the body's output of a batch -> its gradient; the tail is updated
+    backward  the gradient of a batch's activations -> the head is updated; the next activations, or weights and metrics
+    test, score  the same for evaluation on the client's own test set, where nothing is updated
+
+Batches of activations and gradients travel in the number format of the run (`--split-dtype`), which both ends know:
+what comes in another is refused like anything else that does not fit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MessageType, RecordDict
 
 from fedkeras.federation.records import record, view
 from fedkeras.learning.quantisation import Packed, from_wire, to_wire
 
+START, LOSS, BACKWARD = (f"{MessageType.QUERY}.split_{name}" for name in ("start", "loss", "backward"))
+TEST, SCORE = (f"{MessageType.QUERY}.split_{name}" for name in ("test", "score"))
+"""Message types."""
+
+WEIGHTS = "weights"
+"""The record that holds weights, of head and tail; other arrays are batches."""
+
 BATCHES, SCALES = "batches", "scales"
+"""The records that hold batches by number, and what each was scaled by."""
+
+EVALUATION_BATCH = 256
+"""Examples in a message of evaluation; a server that knows it can tell how many a batch must have."""
 
 
 def pack(batches: Mapping[int, np.ndarray], dtype: str) -> RecordDict:
@@ -30,3 +47,9 @@ def unpack(content: RecordDict, number: int, dtype: str) -> np.ndarray:
     if type(scale) is not float:
         raise ValueError(f"sent batch {number} without a scale")
     return from_wire(Packed(view(batches[str(number)]), dtype, scale))
+
+
+def weights_without_body(arrays: Mapping[str, Array], body: Iterable[str]) -> ArrayRecord:
+    """Of the whole model's weights those of head and tail: all but the body's names."""
+    names = set(body)
+    return ArrayRecord({name: array for name, array in arrays.items() if name not in names})

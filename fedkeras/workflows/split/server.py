@@ -1,181 +1,200 @@
-"""U-shaped split learning, round by round: the clients hold M1, M3, examples and labels; the server holds M2.
+"""U-shaped split learning on the server: clients hold head, tail, examples and labels; the server holds the body.
 
-A round is `local_epochs` epochs over every client of the cohort, in one of three modes, a page each: split_sequential,
-split_fed, split_shared. Between rounds there are the whole model's weights and nothing else (optimizers are new in each
-round), so that retries, rests, checkpoints and histories are the same as with federated averaging.
-
-Evaluating by the way of split learning: the examples and the labels of a client's own test set stay with it.
+A round is `local_epochs` epochs over every client of the cohort, in one of three modes, a page each in strategies/.
+Between rounds there are the whole model's weights and nothing else (optimizers are new in each round), so that retries,
+suspensions, checkpoints and histories are the same as with federated averaging. In evaluation, too, the examples and
+the labels of a client's own test set stay with it.
 """
 
+import functools
+import importlib
 import logging
-import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
 
-from fedkeras.config import Config
-from fedkeras.errors import RunFailed
-from fedkeras.federation.callbacks import UNWATCHED, Callback
-from fedkeras.federation.client_manager import ClientManager
-from fedkeras.federation.conversation import Conversation
-from fedkeras.federation.metrics import add_means, row
+from fedkeras import factory, models
+from fedkeras.config import Config, Value, flag
+from fedkeras.errors import RunFailed, UserError
+from fedkeras.federation.dispatcher import Dispatcher
+from fedkeras.federation.messages import metrics_of, num_examples
 from fedkeras.federation.records import record, views
-from fedkeras.federation.round_loop import cohort_of, repeat_rounds
+from fedkeras.federation.requests import ClientRequest, Handler
 from fedkeras.federation.round_result import RoundResult, require
-from fedkeras.federation.sampling import FailureTracker
 from fedkeras.federation.validation import fault_of_arrays, fault_of_evaluate
-from fedkeras.strategies import split_sequential, splitfed_v1, splitfed_v2
-from fedkeras.strategies.fedavg import examples, metrics_of
-from fedkeras.workflows.rounds.server import Evaluate
-from fedkeras.workflows.split.client_pass import SCORE, TEST, WEIGHTS, BodyServer, weights_for_clients
+from fedkeras.workflows.base import RunContext, Summary, Workflow
+from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, run_rounds
+from fedkeras.workflows.split.client_pass import BodyServer
+from fedkeras.workflows.split.protocol import EVALUATION_BATCH, SCORE, TEST, WEIGHTS, weights_without_body
+from fedkeras.workflows.split.server_model import SplitServer
 from fedkeras.workflows.split.split_round import SplitRound
 
 log = logging.getLogger("fedkeras")
 
-MODES = {"sequential": split_sequential.train, "splitfed": splitfed_v1.train, "shared": splitfed_v2.train}
+MODES = {
+    "sequential": "fedkeras.strategies.split_sequential",
+    "splitfed": "fedkeras.strategies.splitfed_v1",
+    "shared": "fedkeras.strategies.splitfed_v2",
+}
+"""Value of --split -> its page, whose `train` does a round's training."""
+
+ONLY_SPLIT = ("split_at", "split_dtype", "in_flight", "split_noise", "split_nopeek")
 
 
-@dataclass(frozen=True)
-class Run:
-    """What stays the same from round to round."""
+class SplitWorkflow(Workflow):
+    """Each client trains the model's head and tail, the server its body; activations and gradients travel."""
 
-    grid: Grid
-    nodes: ClientManager
-    config: Config
-    rests: FailureTracker
-    middle: BodyServer
-    evaluate: Evaluate | None
-    tell: Mapping
-    in_flight: int
-    watch: Callback = UNWATCHED
+    name = "split"
+
+    def __init__(self) -> None:
+        self._body: BodyServer | None = None
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """A message for each step of a batch."""
+        from fedkeras.workflows.split.client import HANDLERS
+
+        return HANDLERS
+
+    def check(self, config: Config) -> None:
+        """The strategy is the mode's; sequential clients have one batch at once; the model must have cut points."""
+        default = Config()
+        if config.strategy != default.strategy or config.strategy_args:
+            raise UserError(
+                f"--split {config.split} takes no other strategy: its mode says how the parts are averaged; leave out "
+                f"--strategy{'' if config.strategy != default.strategy else '-args'}"
+            )
+        if config.mods:
+            raise UserError(f"--mods are for federated rounds: --split {config.split} sends batches, not models")
+        if config.split == "sequential" and config.in_flight > 1:
+            raise UserError("--in-flight is for --split splitfed or shared: in turns there is one batch at once")
+        models.cut_points(factory.model_name(config), config.split_at)
+
+    def server_threads(self, config: Config) -> int:
+        """They decide the bits, so they are as many as a client's."""
+        return config.threads_per_client
+
+    def prepare_server(self, config: Config, threads: int) -> None:
+        """Build and cut the model."""
+        self._body = SplitServer(config, threads)
+
+    def prepare_client(self, request: ClientRequest) -> None:
+        """The model's head and tail, and the examples."""
+        from fedkeras.workflows.split.split_client import examples
+
+        examples(request.config, request.cid)
+
+    def run_name(self, config: Config) -> str:
+        """Data set and mode."""
+        return f"{config.dataset}-{config.split}"
+
+    def keeps_client_state(self, config: Config) -> bool:
+        """Between two messages a client is in the middle of a batch."""
+        return True
+
+    def preview(self, config: Config) -> Sequence[str]:
+        """Where the model is cut, and what travels."""
+        model = factory.model_name(config)
+        head, body = models.cut_points(model, config.split_at)
+        return (
+            f"{config.num_server_rounds} rounds of {config.local_epochs} epochs by split learning ({config.split}): "
+            f"clients hold {model} up to layer {head} and after layer {body}, the server what is between",
+            f"activations and gradients of every batch travel as {config.split_dtype}; examples and labels stay",
+        )
+
+    def run(self, run: RunContext) -> Summary:
+        """All rounds."""
+        assert self._body is not None  # prepare_server came before
+        return run_rounds(run, functools.partial(one_round, run, self._body, *message_config_of(run)))
 
 
-def run_split(
-    grid: Grid,
-    nodes: ClientManager,
+def check_flags_without_split(config: Config) -> None:
+    """Raise UserError for a flag of split learning where there is none."""
+    default = Config()
+    for name in ONLY_SPLIT:
+        if getattr(config, name) != getattr(default, name):
+            raise UserError(f"--{flag(name)} means nothing without --split sequential, splitfed or shared")
+
+
+def message_config_of(run: RunContext) -> tuple[dict[str, Value], int]:
+    """What goes into every message, and how many batches a client has in flight."""
+    lasting = run.grid.keeps_processes
+    if not lasting and run.config.in_flight > 1:
+        log.warning(
+            "--in-flight %d is 1 here: under Flower's own runtimes no process keeps a batch", run.config.in_flight
+        )
+    return {"stateless": not lasting}, run.config.in_flight if lasting else 1
+
+
+def one_round(
+    run: RunContext,
+    body: BodyServer,
+    message_config: Mapping[str, Value],
+    in_flight: int,
     arrays: ArrayRecord,
-    config: Config,
-    middle: BodyServer,
-    evaluate: Evaluate | None = None,
-    callbacks: Iterable[Callable[[RoundResult], None]] = (),
-    tell: Mapping | None = None,
-    first_round: int = 1,
-    rests: FailureTracker | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    watch: Callback = UNWATCHED,
-) -> ArrayRecord:
-    """As `rounds.run_rounds`, by split learning in mode `config.split`; `arrays` are the whole model's weights.
-
-    Raises RunFailed if clients stay away, if a round fails `config.max_retries` + 1 times, or if M2 diverges.
-    """
-    lasting = hasattr(grid, "wait_for_replies")
-    if not lasting and config.in_flight > 1:
-        log.warning("--in-flight %d is 1 here: under Flower's own runtimes no process keeps a batch", config.in_flight)
-    tell = {**(tell or {}), "stateless": not lasting}
-    in_flight = config.in_flight if lasting else 1
-    run = Run(grid, nodes, config, rests or FailureTracker(config), middle, evaluate, tell, in_flight, watch)
-    return repeat_rounds(
-        lambda arrays, server_round, failed: _one_round(run, arrays, server_round, failed),
-        arrays,
-        config,
-        callbacks,
-        first_round,
-        stop,
+    server_round: int,
+    failed: Set[int] | None,
+) -> RoundResult:
+    """One round of training and evaluation. Raises TooFewReplies; `arrays` are not changed."""
+    result = RoundResult(server_round, run.config.num_server_rounds)
+    phase = open_phase(run, result, MessageType.TRAIN, failed)
+    body.start(views(arrays))
+    split_round = SplitRound(
+        server_round, list(phase.cohort), arrays, phase.dispatcher, body, run.config, message_config, in_flight
     )
-
-
-def _one_round(run: Run, arrays: ArrayRecord, server_round: int, failed: Set[int] | None) -> RoundResult:
-    """One round of training and evaluation. Raises TooFewAnswers; `arrays` are not changed."""
-    outcome, started = RoundResult(server_round, run.config.num_server_rounds), time.monotonic()
-    phase = MessageType.TRAIN
-    cohort = cohort_of(run.nodes, run.rests, phase, server_round, failed)
-    outcome.asked = len(cohort)
-    outcome.took("waiting")
-    run.watch.began(server_round, phase, cohort, run.rests.resting(phase, server_round))
-    talk = Conversation(run.grid, cohort, run.config.round_timeout)
-    run.middle.start(views(arrays))
-    parties = SplitRound(server_round, list(cohort), arrays, talk, run.middle, run.config, run.tell, run.in_flight)
-    lanes, weights = MODES[run.config.split](parties)
-    outcome.took("training")
-    _note(run, outcome, phase, talk, {cid: lane.metrics for cid, lane in lanes.items()})
-    require(run.config.min_results, outcome)
-    outcome.arrays = _checked(weights, arrays)
-    outcome.took("aggregation")
+    train = importlib.import_module(MODES[run.config.split]).train
+    passes, weights = train(split_round)
+    result.took("training")
+    _note(phase, {cid: client_pass.metrics for cid, client_pass in passes.items()})
+    require(run.config.min_results, len(passes), result)
+    result.arrays = _checked(weights, arrays)
+    result.took("aggregation")
     log.info("round %d is trained", server_round)
-    add_means(outcome.rows, server_round, phase, None, time.monotonic() - started)
-    outcome.answered = len(cohort) - len(outcome.failures)
-
-    _evaluate_round(run, outcome)
-    outcome.took("evaluation")
-    outcome.seconds = time.monotonic() - started
-    return outcome
+    phase.add_means()
+    result.answered = result.asked - len(result.failures)
+    _evaluate(run, result, body, message_config)
+    result.took("evaluation")
+    return result.end()
 
 
-def _evaluate_round(run: Run, outcome: RoundResult) -> None:
-    """Evaluate outcome.arrays on the clients and, while they begin, on the central test set."""
-    phase, server_round, started = MessageType.EVALUATE, outcome.round, time.monotonic()
-
-    def central() -> None:
-        if run.evaluate and (metrics := run.evaluate(server_round, outcome.arrays)) is not None:
-            outcome.rows.append(row(server_round, phase, "server", metrics))
-
+def _evaluate(run: RunContext, result: RoundResult, body: BodyServer, message_config: Mapping[str, Value]) -> None:
+    """Evaluate result.arrays on the clients and, while they begin, on the central test set."""
+    central = functools.partial(add_central_row, run, result)
     if run.config.fraction_evaluate == 0:
         central()
         return
-    cohort = cohort_of(run.nodes, run.rests, phase, server_round)
-    outcome.took("waiting")
-    run.watch.began(server_round, phase, cohort, run.rests.resting(phase, server_round))
-    talk = Conversation(run.grid, cohort, run.config.round_timeout)
-    run.middle.start(views(outcome.arrays))
-    ends = weights_for_clients(outcome.arrays, run.middle.names)
-    _note(run, outcome, phase, talk, evaluate_clients(talk, list(cohort), ends, run.middle, run.tell, central))
-    add_means(outcome.rows, server_round, phase, None, time.monotonic() - started)
-
-
-def _note(run: Run, outcome: RoundResult, phase: str, talk: Conversation, good: Mapping[int, Mapping]) -> None:
-    """Rows and failures of a phase, in the order of cid."""
-    talk.close()
-    for cid, metrics in good.items():
-        outcome.rows.append(row(outcome.round, phase, str(cid), metrics, (talk.up[cid], talk.down[cid])))
-        run.watch.answered(cid, outcome.rows[-1])
-    for cid, reason in sorted(talk.failures.items()):
-        outcome.failures.setdefault(cid, reason)  # who failed to train and then to evaluate: why it did not train
-        run.watch.failed(cid, reason)
-    run.rests.note(phase, outcome.round, good, talk.failures)
-
-
-def _checked(weights: Mapping, arrays: ArrayRecord) -> ArrayRecord:
-    """The new weights in the order of the old ones. Raises RunFailed if they cannot go on."""
-    new = record({name: weights[name] for name in arrays})
-    if fault := fault_of_arrays(new, arrays):
-        raise RunFailed(f"split learning gave weights that cannot go on: {fault}")
-    return new
-
-
-BATCH = 256
-"""Examples in a message; a server that knows it can tell how many a batch must have."""
+    phase = open_phase(run, result, MessageType.EVALUATE)
+    body.start(views(result.arrays))
+    own = weights_without_body(result.arrays, body.names)
+    _note(phase, evaluate_clients(phase.dispatcher, list(phase.cohort), own, body, message_config, central))
+    phase.add_means()
 
 
 def evaluate_clients(
-    talk: Conversation, cids: list[int], ends: ArrayRecord, middle: BodyServer, tell: Mapping, meanwhile: Callable
+    dispatcher: Dispatcher,
+    cids: Sequence[int],
+    weights: ArrayRecord,
+    body: BodyServer,
+    message_config: Mapping[str, Value],
+    meanwhile: Callable[[], None],
 ) -> dict[int, Mapping[str, float]]:
-    """The clients' metrics by cid, in its order; who fails is in talk.failures.
+    """The clients' metrics by cid, in its order; who fails is in dispatcher.failures.
 
-    `meanwhile` is called when the clients have something to do. M2 changes nothing here, so who comes first is served.
+    `weights` are head and tail. `meanwhile` is called when the clients have something to do. The body changes nothing
+    here, so who comes first is served.
     """
-    tell = {**tell, "epoch": uuid.uuid4().hex}
-    talk.send(cids, TEST, 0, RecordDict({WEIGHTS: ends, "config": ConfigRecord(tell)}))
+    message_config = {**message_config, "epoch": uuid.uuid4().hex}
+    dispatcher.send(cids, TEST, 0, RecordDict({WEIGHTS: weights, "config": ConfigRecord(message_config)}))
     meanwhile()
     awaited, sizes, metrics = dict.fromkeys(cids, 0), {}, {}
-    while found := talk.next({cid: tag for cid, tag in awaited.items() if cid not in talk.failures}):
+    while found := dispatcher.next({cid: tag for cid, tag in awaited.items() if cid not in dispatcher.failures}):
         cid, message = found
         try:
-            finished = _one_batch(talk, middle, tell, cid, awaited[cid], message, sizes)
+            finished = _one_batch(dispatcher, body, message_config, cid, awaited[cid], message, sizes)
         except ValueError as error:
-            talk.fail(cid, str(error))
+            dispatcher.fail(cid, str(error))
             continue
         awaited[cid] += 1
         if finished:
@@ -185,19 +204,43 @@ def evaluate_clients(
 
 
 def _one_batch(
-    talk: Conversation, middle: BodyServer, tell: Mapping, cid: int, batch: int, message: Message, sizes: dict[int, int]
+    dispatcher: Dispatcher,
+    body: BodyServer,
+    message_config: Mapping[str, Value],
+    cid: int,
+    batch: int,
+    message: Message,
+    sizes: dict[int, int],
 ) -> bool:
-    """Answer a client's activations with M2's output; True if these were its metrics, and it has no more."""
-    first = batch * BATCH
+    """Answer a client's activations with the body's output; True if these were its metrics, and it has no more."""
+    first = batch * EVALUATION_BATCH
     if first == 0 or first >= sizes[cid]:
         if fault := fault_of_evaluate(message):
             raise ValueError(fault)
-        count = examples(message.content)
+        count = num_examples(message.content)
         if sizes.setdefault(cid, count) != count:
             raise ValueError(f"had {sizes[cid]} examples and has {count} at the end")
     if first >= sizes[cid]:
         return True
-    output, penalty = middle.test(batch, message.content, min(BATCH, sizes[cid] - first))
-    output["config"] = ConfigRecord({**tell, "batch": batch, "penalty": penalty})
-    talk.send([cid], SCORE, batch + 1, output)
+    output, penalty = body.test(batch, message.content, min(EVALUATION_BATCH, sizes[cid] - first))
+    output["config"] = ConfigRecord({**message_config, "batch": batch, "penalty": penalty})
+    dispatcher.send([cid], SCORE, batch + 1, output)
     return False
+
+
+def _note(phase: Phase, good: Mapping[int, Mapping[str, float]]) -> None:
+    """Rows and failures of a phase, in the order of cid."""
+    phase.dispatcher.close()
+    for cid, metrics in good.items():
+        phase.result.rows.append(phase.client_row(cid, metrics))
+    for cid, reason in sorted(phase.dispatcher.failures.items()):
+        phase.failed(cid, reason)
+    phase.note(good, phase.dispatcher.failures)
+
+
+def _checked(weights: Mapping[str, np.ndarray], arrays: ArrayRecord) -> ArrayRecord:
+    """The new weights in the order of the old ones. Raises RunFailed if they cannot go on."""
+    new = record({name: weights[name] for name in arrays})
+    if fault := fault_of_arrays(new, arrays):
+        raise RunFailed(f"split learning gave weights that cannot go on: {fault}")
+    return new

@@ -6,44 +6,23 @@ import numpy as np
 from flwr.app import RecordDict
 
 from fedkeras import factory, models
-from fedkeras.config import Config, flag
-from fedkeras.errors import RunFailed, UserError
+from fedkeras.config import Config
+from fedkeras.errors import RunFailed
 from fedkeras.randomness import generator
 from fedkeras.workflows.split import protocol
 
-ONLY_SPLIT = ("split_at", "split_dtype", "in_flight", "split_noise", "split_nopeek")
-
-
-def check_flags(config: Config) -> None:
-    """Raise UserError for flags that do not go together, or would be ignored."""
-    default = Config()
-    for name in ONLY_SPLIT if config.split == "off" else ():
-        if getattr(config, name) != getattr(default, name):
-            raise UserError(f"--{flag(name)} means nothing without --split sequential, splitfed or shared")
-    if config.split == "off":
-        return
-    if config.strategy != default.strategy or config.strategy_args:
-        raise UserError(
-            f"--split {config.split} takes no other strategy: its mode says how the parts are averaged; leave out "
-            f"--strategy{'' if config.strategy != default.strategy else '-args'}"
-        )
-    if config.split == "sequential" and config.in_flight > 1:
-        raise UserError("--in-flight is for --split splitfed or shared: in turns there is one batch at once")
-    models.cut_points(factory.model_name(config), config.split_at)
-
 
 class SplitServer:
-    """M2 with its optimizer, the clients' random states in it, and their replicas.
+    """The body with its optimizer, the clients' random states in it, and their replicas.
 
     Builds the model and imports TensorFlow, on `threads` threads (they decide the bits). Raises UserError for a model
     that cannot be cut and an optimizer that cannot be split.
     """
 
     def __init__(self, config: Config, threads: int) -> None:
-        check_flags(config)
-        self._middle = factory.make_middle(config, threads)
+        self._body = factory.make_body(config, threads)
         self._config, self._dtype = config, config.split_dtype
-        self._parts = self._middle.parts
+        self._parts = self._body.parts
         self.names = frozenset(self._parts.names["M2"])
         self._num_seeds = len(models.random_states(self._parts.whole))
         self._seeds: dict[int, np.ndarray] = {}
@@ -57,12 +36,12 @@ class SplitServer:
         if odd := whole ^ set(weights):
             raise RunFailed(f"the clients train another model than is configured here: '{min(odd)}' is in one alone")
         try:
-            self._middle.start({name: weights[name] for name in self.names})
+            self._body.start({name: weights[name] for name in self.names})
         except ValueError as error:
             raise RunFailed(f"the clients train another model than is configured here: {error}") from error
 
     def begin(self, cid: int, server_round: int, replica: bool) -> None:
-        """A client begins: M2's random states are drawn as the client draws those of M1 and M3, and as Learner does."""
+        """A client begins: the body's random states are drawn as the client draws the others, and as Learner does."""
         from fedkeras.learning.learner import draw
 
         seeds, _ = draw(generator(self._config.seed, "train", server_round, cid), self._num_seeds, 0, 1)
@@ -71,18 +50,18 @@ class SplitServer:
             self._replicas.add(cid)
 
     def forward(self, cid: int, batch: int, content: RecordDict, examples: int) -> tuple[RecordDict, float]:
-        """M2 on a client's activations. Raises ValueError for what does not fit."""
+        """The body on a client's activations. Raises ValueError for what does not fit."""
         activations = self._activations(content, batch, examples)
         self._use(cid)
-        output, penalty = self._middle.forward(activations, self._seeds[cid], (cid, batch))
-        self._seeds[cid] = self._middle.seeds()
+        output, penalty = self._body.forward(activations, self._seeds[cid], (cid, batch))
+        self._seeds[cid] = self._body.seeds()
         return protocol.pack({batch: output}, self._dtype), penalty
 
     def backward(self, cid: int, batch: int, content: RecordDict) -> RecordDict:
-        """The gradient of M2's input; `update` is to follow. Raises ValueError for what does not fit."""
+        """The gradient of the body's input; `update` is to follow. Raises ValueError for what does not fit."""
         gradient = protocol.unpack(content, batch, self._dtype)
         self._use(cid)
-        of_input = self._middle.gradient(gradient, (cid, batch))
+        of_input = self._body.gradient(gradient, (cid, batch))
         try:
             return protocol.pack({batch: of_input}, self._dtype)
         except ValueError:
@@ -90,32 +69,32 @@ class SplitServer:
             raise
 
     def update(self) -> None:
-        """Update M2 by the batch that was last taken backward."""
-        self._middle.update()
+        """Update the body by the batch that was last taken backward."""
+        self._body.update()
 
     def test(self, batch: int, content: RecordDict, examples: int) -> tuple[RecordDict, float]:
-        """M2 in prediction. Raises ValueError for what does not fit."""
-        output, penalty = self._middle.forward_eval(self._activations(content, batch, examples))
+        """The body in prediction. Raises ValueError for what does not fit."""
+        output, penalty = self._body.forward_eval(self._activations(content, batch, examples))
         return protocol.pack({batch: output}, self._dtype), penalty
 
     def weights(self, replica: int | None = None) -> dict[str, np.ndarray]:
-        """M2's weights at the end of a round, or a replica's."""
+        """The body's weights at the end of a round, or a replica's."""
         if replica is not None:
-            self._middle.use(replica)
-        self._middle.finalize()
-        return self._middle.get_weights()
+            self._body.use(replica)
+        self._body.finalize()
+        return self._body.get_weights()
 
     def state(self) -> dict[str, np.ndarray]:
-        """M2 and its optimizer."""
-        return self._middle.get_state()
+        """The body and its optimizer."""
+        return self._body.get_state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Put a state back."""
-        self._middle.set_state(state)
+        self._body.set_state(state)
 
     def _use(self, cid: int) -> None:
         if cid in self._replicas:
-            self._middle.use(cid)
+            self._body.use(cid)
 
     def _activations(self, content: RecordDict, batch: int, examples: int) -> np.ndarray:
         activations = protocol.unpack(content, batch, self._dtype)

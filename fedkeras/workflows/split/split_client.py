@@ -1,4 +1,4 @@
-"""What a client process of split learning keeps from message to message: the model's ends, examples, batches."""
+"""What a client process of split learning keeps from message to message: head and tail, examples, batches."""
 
 import functools
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ class SplitClient:
     """The client's half with its graphs, the weights the whole model began with, and the clients' turns."""
 
     def __init__(self, config: Config) -> None:
-        self.ends = factory.make_ends(config, config.threads_per_client)
-        self.initial = models.get_weights(self.ends.parts.whole)
-        self.num_seeds = len(models.random_states(self.ends.parts.whole))
-        self.turns = ClientStates(self.ends)
+        self.head_and_tail = factory.make_head_and_tail(config, config.threads_per_client)
+        self.initial = models.get_weights(self.head_and_tail.parts.whole)
+        self.num_seeds = len(models.random_states(self.head_and_tail.parts.whole))
+        self.states = ClientStates(self.head_and_tail)
 
 
 @functools.lru_cache(maxsize=1)
-def resident(config: Config) -> SplitClient:
+def split_client(config: Config) -> SplitClient:
     """This process's model, cut. Raises UserError."""
     return SplitClient(config)
 
@@ -32,7 +32,7 @@ def resident(config: Config) -> SplitClient:
 @functools.lru_cache(maxsize=factory.KEPT_CLIENTS)
 def examples(config: Config, cid: int) -> tuple[tuple, tuple]:
     """A client's examples (x, y) to train on, and those held out, if any."""
-    client, place = data.load_client(config, cid), resident(config).ends.place
+    client, place = data.load_client(config, cid), split_client(config).head_and_tail.place
     held_out = place(client.test.x, client.test.y) if len(client.test.x) else ()
     return place(client.train.x, client.train.y), held_out
 
@@ -46,7 +46,7 @@ def held_out(config: Config, cid: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """A client's round: the random states of M1 and M3, and the numbers of the examples of every batch."""
+    """A client's round: the random states of head and tail, and the numbers of the examples of every batch."""
 
     seeds: Mapping[str, np.ndarray]
     batches: list[np.ndarray]
@@ -62,9 +62,9 @@ def plan(config: Config, cid: int, server_round: int) -> BatchPlan:
     """Drawn as `Learner.train` draws for the same client and round."""
     from fedkeras.learning.learner import draw
 
-    home, ((x, _), _) = resident(config), examples(config, cid)
+    own, ((x, _), _) = split_client(config), examples(config, cid)
     rng = generator(config.seed, "train", server_round, cid)
-    values, orders = draw(rng, home.num_seeds, len(x), config.local_epochs)
+    values, orders = draw(rng, own.num_seeds, len(x), config.local_epochs)
     size = config.batch_size
     batches = [order[first : first + size] for order in orders for first in range(0, len(x), size)]
-    return BatchPlan(models.split_seeds(home.ends.parts, values), batches, len(batches) // config.local_epochs)
+    return BatchPlan(models.split_seeds(own.head_and_tail.parts, values), batches, len(batches) // config.local_epochs)

@@ -1,4 +1,4 @@
-"""What the three modes of split learning share: a round's parties, its start, and the mean of what comes back."""
+"""What the three modes of split learning share: a round's clients and means, its start, and the average at its end."""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from fedkeras.config import Config
+from fedkeras.config import Config, Value
 from fedkeras.federation.aggregation import Mean
-from fedkeras.federation.conversation import Conversation
+from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.records import views
-from fedkeras.workflows.split.client_pass import START, WEIGHTS, BodyServer, ClientPass, weights_for_clients
+from fedkeras.workflows.split.client_pass import BodyServer, ClientPass
+from fedkeras.workflows.split.protocol import START, WEIGHTS, weights_without_body
 
 
 @dataclass(frozen=True)
@@ -21,38 +22,42 @@ class SplitRound:
     server_round: int
     cids: list[int]
     arrays: ArrayRecord
-    talk: Conversation
-    middle: BodyServer
+    dispatcher: Dispatcher
+    body: BodyServer
     config: Config
-    tell: Mapping
+    message_config: Mapping[str, Value]
     in_flight: int
 
 
-def begin(parties: SplitRound, cids: Iterable[int], ends: ArrayRecord, replica: bool = False) -> dict[int, ClientPass]:
-    """Send the clients their weights of M1 and M3 and return the lanes of those that have begun, in the order of cid.
+def begin(
+    split_round: SplitRound, cids: Iterable[int], weights: ArrayRecord, replica: bool = False
+) -> dict[int, ClientPass]:
+    """Send the clients their weights of head and tail; return the passes of those that have begun, in the order of cid.
 
     A client process that serves several of them begins once, for they begin alike: it knows by the epoch's name.
     """
-    cids, talk = list(cids), parties.talk
-    tell = {**parties.tell, "epoch": uuid.uuid4().hex}
-    config = {**tell, "server-round": parties.server_round, "in-flight": parties.in_flight}
-    talk.send(cids, START, "start", RecordDict({WEIGHTS: ends, "config": ConfigRecord(config)}))
-    lanes = {}
+    cids, dispatcher = list(cids), split_round.dispatcher
+    message_config = {**split_round.message_config, "epoch": uuid.uuid4().hex}
+    config = {**message_config, "server-round": split_round.server_round, "in-flight": split_round.in_flight}
+    dispatcher.send(cids, START, "start", RecordDict({WEIGHTS: weights, "config": ConfigRecord(config)}))
+    passes = {}
     for cid in cids:
-        lanes[cid] = ClientPass(cid, talk, parties.middle, parties.config, tell, parties.in_flight)
-        if message := talk.take(cid, "start"):
-            lanes[cid].started(message, ends, parties.server_round, replica)
-    return {cid: lane for cid, lane in lanes.items() if lane.next}
+        passes[cid] = ClientPass(
+            cid, dispatcher, split_round.body, split_round.config, message_config, split_round.in_flight
+        )
+        if message := dispatcher.take(cid, "start"):
+            passes[cid].started(message, weights, split_round.server_round, replica)
+    return {cid: client_pass for cid, client_pass in passes.items() if client_pass.next}
 
 
-def ends_of(parties: SplitRound) -> ArrayRecord:
-    """The weights of M1 and M3 as the round begins."""
-    return weights_for_clients(parties.arrays, parties.middle.names)
+def head_and_tail_weights(split_round: SplitRound) -> ArrayRecord:
+    """The weights of head and tail as the round begins."""
+    return weights_without_body(split_round.arrays, split_round.body.names)
 
 
-def mean_of_ends(lanes: Iterable[ClientPass]) -> dict[str, np.ndarray]:
-    """The example-weighted mean of the M1 and M3 of those that are done, in the order given: that of cid."""
+def mean_of_heads_and_tails(passes: Iterable[ClientPass]) -> dict[str, np.ndarray]:
+    """The example-weighted mean of the head and tail of those that are done, in the order given: that of cid."""
     mean = Mean()
-    for lane in lanes:
-        mean.add(views(lane.weights), lane.examples)
+    for client_pass in passes:
+        mean.add(views(client_pass.weights), client_pass.examples)
     return mean.result()

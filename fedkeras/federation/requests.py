@@ -1,0 +1,78 @@
+"""A message as a client's handlers see it: the run's configuration, who is meant, what came, and how to answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+
+from fedkeras.config import Config, Value
+from fedkeras.federation.records import of_kind
+from fedkeras.named_code import Permission, permission_of
+
+Handler = Callable[["ClientRequest"], Message]
+"""Answers a message; what it raises becomes an error reply with the reason in one line."""
+
+
+@dataclass(frozen=True)
+class ClientRequest:
+    """One message to one client."""
+
+    message: Message
+    context: Context
+
+    @cached_property
+    def config(self) -> Config:
+        """The run's configuration, with this node's own data folder if it has one."""
+        table = dict(self.context.run_config)
+        if "data-dir" in self.context.node_config:
+            table["data-dir"] = self.context.node_config["data-dir"]
+        return _config_from(tuple(table.items()))
+
+    @property
+    def cid(self) -> int:
+        """The client that is meant."""
+        return int(self.context.node_config["partition-id"])
+
+    @property
+    def content(self) -> RecordDict:
+        """The message's records."""
+        return self.message.content
+
+    @property
+    def sent(self) -> ConfigRecord:
+        """The message's small values; empty if there are none."""
+        found = of_kind(self.content, ConfigRecord)
+        return found["config"] if "config" in found else next(iter(found.values()), ConfigRecord())
+
+    @property
+    def arrays(self) -> ArrayRecord:
+        """The message's arrays. Raises ValueError if there are none."""
+        found = of_kind(self.content, ArrayRecord)
+        if not found:
+            raise ValueError("the message has no arrays")
+        return found["arrays"] if "arrays" in found else next(iter(found.values()))
+
+    @property
+    def trusts_code(self) -> bool:
+        """Started with --trust-code: a model file may bring code of its own."""
+        return bool(self.context.node_config.get("trust-code", False))
+
+    @property
+    def permission(self) -> Permission:
+        """Which names of code in the server's messages may be used here."""
+        return permission_of(self.context.node_config)
+
+    def reply(self, **records: ArrayRecord | ConfigRecord | MetricRecord) -> Message:
+        """The answer with these records."""
+        return self.reply_with(RecordDict(records))
+
+    def reply_with(self, content: RecordDict) -> Message:
+        """The answer with this content."""
+        return Message(content, reply_to=self.message)
+
+
+@lru_cache(maxsize=8)
+def _config_from(table: tuple[tuple[str, Value], ...]) -> Config:
+    """Checked once and not for every message."""
+    return Config.from_run_config(dict(table))

@@ -1,0 +1,7 @@
+"""Mods: features with a client half and a server half, one class in one file each, chosen by --mods.
+
+    --mods "clip:norm=0.5; mine:MyMod:rate=2"
+
+`base` has the class to extend, `chain` calls several in their order; a mod of ours is a file here and a line in
+`chain.BUILT_IN`.
+"""

@@ -1,0 +1,87 @@
+"""What a mod is: something around the training, on the client and on the server, in one class.
+
+Privacy, compression, secure aggregation, layers that stay at home: each is one subclass of `Mod` in one file. Its
+options are its constructor's (`--mods "name:norm=0.5,rounds=3"`); what it keeps in its attributes on the server goes
+into the checkpoint, as a strategy's does. On a client there is one object for each client; what must last there longer
+than the process belongs into `context.state`.
+
+The first mod named is the outermost on both sides: it sees a message first on the client, and last before it leaves the
+server. A mod uses numpy and libraries, never TensorFlow: what changes the training itself is an objective
+(`fedkeras.learning.objectives`), which a mod names in the train message's configuration.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from flwr.app import Context, Message
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras.callbacks import Callback
+from fedkeras.config import Config
+from fedkeras.federation.strategy_state import Stateful
+
+CallNext = Callable[[Message, Context], Message]
+"""What is inside of a mod on the client: the next mod, at last the handler of the message."""
+
+
+class Exchange(Protocol):
+    """What is inside of a mod on the server: sends messages, at most one to each node, and yields the replies."""
+
+    def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
+        """Send now; yield each reply when it is there, errors too. It may be called again when it has ended."""
+
+
+class Mod(Stateful):
+    """Does nothing: override what is wanted."""
+
+    shows_clients = True
+    """False: no figure of a single client is kept or shown, neither in history.csv nor in a live view."""
+
+    def check(self, config: Config) -> None:
+        """Raise UserError, in one line, for what this mod cannot be combined with. Called before a run begins."""
+
+    # On the client
+
+    def client(self, message: Message, context: Context, call_next: CallNext) -> Message:
+        """Answer a message; Flower's signature of a mod. `call_next(message, context)` is what it surrounds."""
+        return call_next(message, context)
+
+    # On the server
+
+    def strategy(self, strategy: Strategy) -> Strategy:
+        """The strategy to use in place of this one, such as one that surrounds it."""
+        return strategy
+
+    def sample(self, eligible: Sequence[int], server_round: int, phase: str) -> Sequence[int] | None:
+        """The cohort of a phase ("train" or "evaluate"), out of the client ids that are connected and not suspended.
+
+        None: as the run's own sampling has it.
+        """
+        return None
+
+    def encode(self, message: Message) -> Message:
+        """A message as it goes over the wire. For one content give one content again: it is then serialised once."""
+        return message
+
+    def decode(self, reply: Message, sent: Message) -> Message:
+        """A reply, which is no error, as the rest of the server knows it; it is checked afterwards.
+
+        `sent` is the message that the strategy made. Raise ValueError for what cannot be decoded: it is that client's
+        failure.
+        """
+        return reply
+
+    def exchange(self, inner: Exchange, messages: Sequence[Message]) -> Iterator[Message]:
+        """A round's messages and their replies; several steps in one round are several calls of `inner.exchange`.
+
+        A reply is checked against the message that its client was sent last.
+        """
+        return inner.exchange(messages)
+
+    def reply_limit(self, limit: int | None, message: Message) -> int | None:
+        """Bytes of arrays that the reply to `message` may have; `limit` is what the workflow allows, None: no limit."""
+        return limit
+
+    def callbacks(self) -> Sequence[Callback]:
+        """Callbacks to hang on the run."""
+        return ()

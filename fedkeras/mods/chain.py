@@ -1,0 +1,138 @@
+"""Several mods as one: which are chosen, and in which order their hooks are called."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import Context, Error, Message
+from flwr.common.constant import ErrorCode
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras.callbacks import Callback
+from fedkeras.config import Config
+from fedkeras.federation.dispatcher import Dispatcher
+from fedkeras.federation.validation import one_line
+from fedkeras.mods.base import CallNext, Exchange, Mod
+from fedkeras.named_code import EVERYTHING, Permission, make, parse_specs
+
+BUILT_IN: Mapping[str, str] = {}
+"""Name -> package.module:Class."""
+
+
+def make_mods(text: str, permission: Permission = EVERYTHING) -> "ModChain":
+    """The mods that `--mods` names, outermost first. Raises UserError; see named_code for names that came by wire."""
+    return ModChain([make(spec, Mod, BUILT_IN, "mods", permission) for spec in parse_specs(text, "mods")])
+
+
+@dataclass(frozen=True)
+class ModChain:
+    """Mods, the outermost first."""
+
+    mods: Sequence[Mod] = field(default_factory=list)
+
+    def check(self, config: Config) -> None:
+        """Raise UserError for what one of them cannot be combined with."""
+        for mod in self.mods:
+            mod.check(config)
+
+    def answer(self, message: Message, context: Context, handler: CallNext) -> Message:
+        """On the client: the handler's answer with all mods around it."""
+        for mod in reversed(self.mods):
+            handler = functools.partial(_surrounded, mod, handler)
+        return handler(message, context)
+
+    def strategy(self, strategy: Strategy) -> Strategy:
+        """The strategy with all mods around it."""
+        for mod in reversed(self.mods):
+            strategy = mod.strategy(strategy)
+        return strategy
+
+    def sample(self, eligible: Sequence[int], server_round: int, phase: str) -> list[int] | None:
+        """The cohort, ascending, as the outermost mod that chooses one has it; None: no mod does."""
+        for mod in self.mods:
+            chosen = mod.sample(eligible, server_round, phase)
+            if chosen is not None:
+                return sorted(set(chosen) & set(eligible))
+        return None
+
+    @property
+    def shows_clients(self) -> bool:
+        """False if one of them hides the figures of single clients."""
+        return all(mod.shows_clients for mod in self.mods)
+
+    def reply_limit(self, limit: int | None, message: Message) -> int | None:
+        """What all of them make of the limit."""
+        for mod in reversed(self.mods):
+            limit = mod.reply_limit(limit, message)
+        return limit
+
+    def callbacks(self) -> list[Callback]:
+        """All of theirs."""
+        return [callback for mod in self.mods for callback in mod.callbacks()]
+
+    def over(self, dispatcher: Dispatcher) -> "ModExchange":
+        """A round's exchange by this dispatcher with all mods around it."""
+        return ModExchange(self.mods, dispatcher)
+
+
+class ModExchange:
+    """The server's way out and back: every mod's `exchange` around encoding, sending and decoding.
+
+    `sent` is what each node was sent last, by node id, before it was encoded.
+    """
+
+    def __init__(self, mods: Sequence[Mod], dispatcher: Dispatcher) -> None:
+        self._mods, self._dispatcher = mods, dispatcher
+        self.sent: dict[int, Message] = {}
+
+    def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
+        """Send now; yield the replies as they come, decoded."""
+        inner: Exchange = _Wire(self)
+        for mod in reversed(self._mods):
+            inner = _Layer(mod, inner)
+        return inner.exchange(messages)
+
+    def transmit(self, messages: Sequence[Message]) -> Iterator[Message]:
+        """The innermost step."""
+        self.sent.update({message.metadata.dst_node_id: message for message in messages})
+        if not self._mods:
+            return self._dispatcher.exchange(messages)
+        return map(self._decoded, self._dispatcher.exchange([self._encoded(message) for message in messages]))
+
+    def _encoded(self, message: Message) -> Message:
+        for mod in reversed(self._mods):
+            message = mod.encode(message)
+        return message
+
+    def _decoded(self, reply: Message) -> Message:
+        sent = self.sent[reply.metadata.src_node_id]
+        try:
+            for mod in self._mods:
+                if reply.has_error():
+                    break
+                reply = mod.decode(reply, sent)
+        except ValueError as error:
+            reason = one_line(f"sent what cannot be decoded: {error}")
+            return Message(Error(ErrorCode.UNKNOWN, reason), metadata=reply.metadata)
+        return reply
+
+
+@dataclass(frozen=True)
+class _Wire:
+    owner: ModExchange
+
+    def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
+        return self.owner.transmit(messages)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    mod: Mod
+    inner: Exchange
+
+    def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
+        return self.mod.exchange(self.inner, messages)
+
+
+def _surrounded(mod: Mod, inner: CallNext, message: Message, context: Context) -> Message:
+    return mod.client(message, context, inner)

@@ -1,0 +1,46 @@
+"""What a run takes from provisioning when it is put together; where nothing is handed out, what is there without it."""
+
+from pathlib import Path
+
+from fedkeras.callbacks import Callback, Callbacks
+from fedkeras.config import Config
+from fedkeras.factory import CentralEvaluation
+from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.grids import FederationGrid
+from fedkeras.provisioning.central_evaluation import TableEvaluation
+from fedkeras.provisioning.client_manager import ProvisionedClientManager
+from fedkeras.provisioning.server import Provision
+from fedkeras.reports import RunFolder
+from fedkeras.reports.progress_table import ProgressTable
+
+
+def run_name(config: Config, how: str) -> str:
+    """The last part of a run folder's name: the data set, or the model file that is handed out, and how it trains."""
+    what = config.dataset if config.data_source in ("", "keras") else Path(config.model).stem
+    return f"{what}-{how}"
+
+
+def has_test_set(config: Config, provision: Provision | None) -> bool:
+    """True if there is a central test set for rounds: a data set's, or X_test and Y_test."""
+    return provision is None or config.data_source == "keras" or provision.test is not None
+
+
+def table_evaluation(
+    config: Config, provision: Provision | None, folder: RunFolder, threads: int
+) -> CentralEvaluation | None:
+    """What tests on the server's tables; None where there are none."""
+    if provision is None or provision.test is None:
+        return None
+    return TableEvaluation(config, provision.test, folder, threads)
+
+
+def clients_of(
+    grid: FederationGrid, config: Config, provision: Provision | None, folder: RunFolder, callbacks: Callbacks
+) -> ClientManager | ProvisionedClientManager:
+    """Who is connected; clients that are handed something take part when they have it. Raises UserError."""
+    if provision is None:
+        return ClientManager(grid, config, callbacks)
+    clients = ProvisionedClientManager(grid, config, provision, folder, ProgressTable(), callbacks)
+    if isinstance(clients, Callback):
+        callbacks.insert(clients)
+    return clients

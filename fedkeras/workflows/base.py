@@ -1,0 +1,132 @@
+"""What a way to train is: a `Workflow`, which is given a `RunContext` and does the run.
+
+A workflow is a folder beside this file with the same rooms: `server` (the Workflow), `client` (what a client answers)
+and `protocol` (what they say to each other). What others must know of a way to train they ask the workflow, so that
+nobody asks the configuration which one it is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flwr.app import ArrayRecord, Message
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras.callbacks import Callbacks
+from fedkeras.config import Config
+from fedkeras.factory import CentralEvaluation
+from fedkeras.federation.grids import FederationGrid
+from fedkeras.federation.requests import ClientRequest, Handler
+from fedkeras.federation.sampling import FailureTracker
+from fedkeras.mods.chain import ModChain
+from fedkeras.named_code import EVERYTHING, Permission, find_class
+from fedkeras.reports import Checkpoint, RunFolder
+
+Summary = dict[str, object]
+"""What summary.json holds."""
+
+EvaluateFn = Callable[[int, ArrayRecord], Mapping[str, float] | None]
+"""(round, global arrays) -> metrics of the central test set; Flower's name for it."""
+
+
+class Clients(Protocol):
+    """Who is connected: federation.client_manager, or provisioning's, whose clients are given what they lack first."""
+
+    def wait(self) -> dict[int, int]:
+        """{cid: node id} of the clients that can take part, ascending in cid, when enough are connected."""
+
+    def offer_again(self, failed: Sequence[int]) -> None:
+        """These clients failed: what they may lack is offered again before they take part."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Everything that belongs to one run on the server."""
+
+    config: Config
+    grid: FederationGrid
+    clients: Clients
+    folder: RunFolder
+    strategy: Strategy
+    """The configured one, with the mods around it."""
+    mods: ModChain
+    central: CentralEvaluation
+    """Tests a model on the server, and saves it."""
+    evaluate_fn: EvaluateFn | None
+    """The central evaluation of a round; None: there is no test set, or none is wanted."""
+    callbacks: Callbacks
+    failures: FailureTracker
+    """Who has failed in a row."""
+    start: Checkpoint | None
+    """Where a resumed run goes on; None: at its beginning."""
+    finish: Callable[..., Summary]
+    """`finish(status="finished", **more)` writes summary.json with `more` in it, tells the callbacks and returns it."""
+
+
+class Workflow:
+    """A way to train. One object a run; on a client, one a process. Subclasses override what is theirs."""
+
+    name: str
+    evaluates_centrally = True
+    """Whether global arrays are tested on the server after each round."""
+    has_rounds = True
+    """Whether there are rounds for a live table to count, and for --resume to go on with."""
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """What a client answers, by message type: "train", "evaluate", "query.initial_weights"."""
+        raise NotImplementedError
+
+    def check(self, config: Config) -> None:
+        """Raise UserError for flags that do not go together, or would be ignored. Neither data nor models are read."""
+
+    def server_threads(self, config: Config) -> int:
+        """TensorFlow's threads in the server's process; 0: one a core, since the clients wait while it tests."""
+        return 0
+
+    def prepare_server(self, config: Config, threads: int) -> None:
+        """Make what the run needs before anything is written: what is wrong with it leaves no folder. UserError."""
+
+    def prepare_client(self, request: ClientRequest) -> None:
+        """Load what a client needs when it has joined, before the first message asks for it. UserError."""
+
+    def run_name(self, config: Config) -> str:
+        """The last part of the run folder's name, unless --name says it."""
+        return f"{config.dataset}-{self.name}"
+
+    def keeps_client_state(self, config: Config) -> bool:
+        """True if a client is half-way between two messages, so that each must have a process of its own."""
+        return False
+
+    def preview(self, config: Config) -> Sequence[str]:
+        """What would be trained and what travels, a sentence each; nothing is loaded to find out."""
+        return ()
+
+    def report_sections(self, folder: RunFolder) -> Sequence[tuple[str, Sequence[str]]]:
+        """What the report of a run says of this way to train beside the rest: (title, paragraphs)."""
+        return ()
+
+    def reply_limit(self, config: Config, message: Message) -> int | None:
+        """How many bytes of arrays the reply to `message` may have; None: as many as --max-message-mb lets through."""
+        return None
+
+    def run(self, run: RunContext) -> Summary:
+        """Do the run; return what `run.finish` returned. Raises RunFailed."""
+        raise NotImplementedError
+
+
+BUILT_IN: Mapping[str, str] = {
+    "federated": "fedkeras.workflows.rounds.server:RoundsWorkflow",
+    "split": "fedkeras.workflows.split.server:SplitWorkflow",
+    "collect": "fedkeras.workflows.collect.server:CollectWorkflow",
+    "collect-only": "fedkeras.workflows.collect.server:CollectOnlyWorkflow",
+}
+"""Name -> package.module:Class. --split and --collect-only choose theirs; the others are values of --mode."""
+
+
+def workflow_of(config: Config, permission: Permission = EVERYTHING) -> Workflow:
+    """The way to train that the configuration names. Raises UserError; see named_code for a name that came by wire."""
+    name = "collect-only" if config.collect_only else "split" if config.split != "off" else config.mode
+    if name not in BUILT_IN:
+        permission.require("workflows", name)
+    return find_class(name, Workflow, BUILT_IN, "mode")()

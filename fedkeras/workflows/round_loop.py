@@ -1,0 +1,136 @@
+"""What all ways to train by rounds share: the loop with its retries, and a phase of a round from cohort to means."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Set
+from dataclasses import dataclass, field
+
+from flwr.app import ArrayRecord, MessageType, MetricRecord
+
+from fedkeras.callbacks import Row
+from fedkeras.federation import records
+from fedkeras.federation.dispatcher import Dispatcher
+from fedkeras.federation.initial_weights import initial_arrays
+from fedkeras.federation.metrics import BYTES, KEYS, add_means, row
+from fedkeras.federation.round_result import RoundResult, TooFewReplies
+from fedkeras.reports import write_predictions
+from fedkeras.workflows.base import RunContext, Summary
+
+log = logging.getLogger("fedkeras")
+
+OneRound = Callable[[ArrayRecord, int, Set[int] | None], RoundResult]
+"""(arrays, round, who failed in its earlier attempts) -> what came of it; raises TooFewReplies."""
+
+
+def run_rounds(run: RunContext, one_round: OneRound) -> Summary:
+    """Do all rounds that are left, save the model and finish the run; return its summary.
+
+    Raises RunFailed if clients stay away, or if a round fails `config.max_retries` + 1 times.
+    """
+    if run.start is None:
+        arrays, done = initial_arrays(run.grid, run.config, run.clients), 0
+    else:
+        arrays, done = records.record(run.start.weights), run.start.round
+    if done < run.config.num_server_rounds:
+        run.clients.wait()  # here and not in the round: who interrupts while nobody is connected need not wait for it
+    run.callbacks.on_run_begin(run)
+    final = repeat_rounds(run, one_round, arrays, done + 1)
+    weights = records.views(final)
+    run.central.save(weights, run.folder.model_path)
+    if predictions := run.central.predictions(weights):
+        write_predictions(run.folder.predictions_path, *predictions)
+    return run.finish(num_weights=sum(array.size for array in weights.values()))
+
+
+def repeat_rounds(run: RunContext, one_round: OneRound, arrays: ArrayRecord, first_round: int) -> ArrayRecord:
+    """Do the rounds from `first_round` on; return the last one's arrays. A callback may end it early."""
+    for server_round in range(first_round, run.config.num_server_rounds + 1):
+        result = _with_retries(run, one_round, arrays, server_round)
+        arrays = result.arrays
+        if run.callbacks.on_round_end(result):
+            break
+    return arrays
+
+
+@dataclass
+class Phase:
+    """Training or evaluation in one round: who is asked, and what has come of it."""
+
+    run: RunContext
+    result: RoundResult
+    name: str
+    """MessageType.TRAIN or EVALUATE."""
+    cohort: dict[int, int]
+    """{cid: node id}, ascending in cid."""
+    dispatcher: Dispatcher
+    started: float = field(default_factory=time.monotonic)
+
+    def client_row(self, cid: int, metrics: Mapping[str, float]) -> Row:
+        """A client's line of history.csv, with the bytes that it has sent and was sent by now; callbacks are told."""
+        line = row(
+            self.result.round, self.name, str(cid), metrics, (self.dispatcher.up[cid], self.dispatcher.down[cid])
+        )
+        self.run.callbacks.on_client_result(cid, line if self.run.mods.shows_clients else _without_figures(line))
+        return line
+
+    def failed(self, cid: int, reason: str) -> None:
+        """A client gives no good answer; callbacks are told."""
+        self.run.callbacks.on_client_failure(cid, reason)
+
+    def note(self, answered: Collection[int], failures: Mapping[int, str]) -> None:
+        """All replies have come: who answered well and who did not counts for the rounds to come."""
+        for cid, reason in sorted(failures.items()):
+            self.result.failures.setdefault(cid, reason)  # who failed in both phases: why it did not train
+        self.run.failures.note(self.name, self.result.round, answered, failures)
+
+    def add_means(self, strategy_metrics: MetricRecord | None = None) -> None:
+        """Append the line `all` to the round's rows; then the clients' own go, where a mod hides them."""
+        rows = self.result.rows
+        add_means(rows, self.result.round, self.name, strategy_metrics, time.monotonic() - self.started)
+        if not self.run.mods.shows_clients:
+            rows[:] = [line for line in rows if line["phase"] != self.name or line["client"] in ("all", "server")]
+
+
+def open_phase(run: RunContext, result: RoundResult, name: str, failed: Set[int] | None = None) -> Phase:
+    """Wait for clients, choose the cohort, and tell the callbacks.
+
+    In a repeated round, `failed` are the clients that failed in its earlier attempts; others are asked before them, and
+    what they may lack is offered to them again: one may have been started anew, without what its predecessor had.
+    """
+    started = time.monotonic()
+    if failed:
+        run.clients.offer_again(sorted(failed))
+    connected = run.clients.wait()
+    chosen = run.mods.sample(run.failures.eligible(connected, name, result.round), result.round, name)
+    cids = run.failures.cohort(connected, name, result.round, failed) if chosen is None else chosen
+    cohort = {cid: connected[cid] for cid in cids}
+    if name == MessageType.TRAIN:
+        result.asked = len(cohort)
+    result.took("waiting")
+    run.callbacks.on_phase_begin(result.round, name, cohort, run.failures.suspended(name, result.round))
+    dispatcher = Dispatcher(run.grid, cohort, run.config.round_timeout)
+    return Phase(run, result, name, cohort, dispatcher, started)
+
+
+def add_central_row(run: RunContext, result: RoundResult) -> None:
+    """Evaluate the round's arrays on the central test set, if there is one."""
+    if run.evaluate_fn and (metrics := run.evaluate_fn(result.round, result.arrays)) is not None:
+        result.rows.append(row(result.round, MessageType.EVALUATE, "server", metrics))
+
+
+def _with_retries(run: RunContext, one_round: OneRound, arrays: ArrayRecord, server_round: int) -> RoundResult:
+    failed, retries_left = None, run.config.max_retries
+    while True:
+        try:
+            return one_round(arrays, server_round, failed)
+        except TooFewReplies as error:
+            if not retries_left:
+                raise
+            failed, retries_left = (failed or set()) | error.failed, retries_left - 1
+            log.warning("round %d is repeated: %s", server_round, error)
+
+
+def _without_figures(line: Row) -> Row:
+    return {name: value for name, value in line.items() if name in (*KEYS, *BYTES, "num_examples")} | {
+        "num_examples": 0
+    }

@@ -1,0 +1,60 @@
+"""A client's answers in federated rounds: initial weights, training, evaluation."""
+
+import time
+
+from flwr.app import Message, MessageType, MetricRecord
+
+from fedkeras import factory
+from fedkeras.federation import records
+from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
+from fedkeras.federation.requests import ClientRequest
+from fedkeras.randomness import generator
+from fedkeras.reports import progress_bar
+from fedkeras.workflows.rounds.local_trainer import LocalTrainer
+
+
+def initial_weights(request: ClientRequest) -> Message:
+    """The untrained model's weights, from the seed; so the server needs no TensorFlow to begin."""
+    return request.reply(arrays=records.record(LocalTrainer(request).model.initial))
+
+
+def train(request: ClientRequest) -> Message:
+    """Train the global weights on this client's examples for the local epochs, under the objective that is named."""
+    from fedkeras.learning.objectives import objective_of
+
+    config, trainer = request.config, LocalTrainer(request)
+    learner, (x, y) = trainer.model.learner, trainer.training_examples()
+    learner.set_weights(records.views(request.arrays))
+    server_round = int(request.sent["server-round"])
+    started = time.perf_counter()
+    result = learner.train(
+        x,
+        y,
+        epochs=config.local_epochs,
+        batch_size=config.batch_size,
+        rng=generator(config.seed, "train", server_round, request.cid),
+        objective=objective_of(request.sent, request.permission),
+        on_epoch=progress_bar.epochs_of_round(request.cid, server_round, config) if trainer.shows_epochs else None,
+    )
+    metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started))
+    return request.reply(arrays=records.record(learner.get_weights()), metrics=metrics)
+
+
+def evaluate(request: ClientRequest) -> Message:
+    """Test the global weights on the examples this client held out."""
+    trainer = LocalTrainer(request)
+    learner, (x, y) = trainer.model.learner, trainer.test_examples()
+    learner.set_weights(records.views(request.arrays))
+    started = time.perf_counter()
+    result = learner.evaluate(x, y)
+    return request.reply(metrics=MetricRecord(factory.metrics_of(result, time.perf_counter() - started)))
+
+
+HANDLERS = {INITIAL_WEIGHTS: initial_weights, MessageType.TRAIN: train, MessageType.EVALUATE: evaluate}
+"""Message type -> handler."""
+
+
+def prepare(request: ClientRequest) -> None:
+    """Load data and model when the client has joined; not where the server has yet to say what there is to load."""
+    if not request.config.data_source:
+        LocalTrainer(request).training_examples()

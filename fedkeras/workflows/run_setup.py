@@ -1,0 +1,172 @@
+"""From a configuration to a run: everything is checked, opened and put together, in this order, for every way to train.
+
+What is wrong with flags, mods, strategy, model file or data is said before a folder is made; from then on the folder is
+held by this process, logged into, and tells at the end how to go on if the run did not come to its end.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from flwr.app import ArrayRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras import factory, reports
+from fedkeras.callbacks import Callback, Callbacks
+from fedkeras.config import Config, Value
+from fedkeras.errors import RunFailed
+from fedkeras.federation import registry
+from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.grids import federation_grid
+from fedkeras.federation.records import views
+from fedkeras.federation.sampling import FailureTracker
+from fedkeras.federation.strategy_state import StrategyState
+from fedkeras.mods.chain import ModChain, make_mods
+from fedkeras.provisioning import provisioned_run
+from fedkeras.provisioning.server import open_provision
+from fedkeras.reports import RunFolder, checkpoints
+from fedkeras.workflows import checkpointer
+from fedkeras.workflows.base import Clients, EvaluateFn, RunContext, Summary, Workflow
+from fedkeras.workflows.interruption import Interruption
+from fedkeras.workflows.split.server import check_flags_without_split
+
+
+def check_flags(workflow: Workflow, config: Config) -> None:
+    """Raise UserError for flags that do not go together; nothing is read or built to find out."""
+    if config.split == "off":
+        check_flags_without_split(config)
+    workflow.check(config)
+    make_mods(config.mods).check(config)
+
+
+@contextlib.contextmanager
+def open_run(
+    workflow: Workflow,
+    grid: Grid,
+    config: Config,
+    parent: Path,
+    *,
+    message_config: Mapping[str, Value] | None = None,
+    threads: int = 0,
+    interruption: Interruption | None = None,
+) -> Iterator[RunContext]:
+    """The run of `workflow` in a new folder under `parent`, or with config.resume in the folder of that run.
+
+    `message_config` goes into every message; `threads` are TensorFlow's in this process (0: as the workflow has it).
+    Raises UserError.
+    """
+    check_flags(workflow, config)
+    model = config.model if config.data_source or config.collect_only else factory.model_name(config)
+    mods = make_mods(config.mods)
+    strategy = mods.strategy(registry.load(config.strategy, registry.options_of(config)))
+    state = StrategyState(strategy, mods.mods)
+    provision = open_provision(config)
+    threads = threads or workflow.server_threads(config)
+    central = factory.CentralEvaluation(config, threads)
+    tested = (
+        workflow.evaluates_centrally and config.central_evaluation and provisioned_run.has_test_set(config, provision)
+    )
+    if tested:
+        central.load()
+    workflow.prepare_server(config, threads)
+    folder = _folder(workflow, config, parent)
+    central = provisioned_run.table_evaluation(config, provision, folder, threads) or central
+    with (
+        reports.held(folder),
+        logged(folder),
+        saying_how_to_go_on(folder, "server.py" if interruption else ""),
+    ):
+        start = checkpointer.take_up(folder, config, state) if config.resume else None
+        failures = checkpointer.failures_at(config, start)
+        before = start.seconds if start else 0.0
+        with (
+            reports.Recorder(folder, config, None if workflow.has_rounds else False, before=before) as recorder,
+            checkpointer.Checkpointer(folder, config, state, failures, recorder) as keeper,
+        ):
+            if tested and (counts := factory.label_counts(config)):
+                reports.write_label_counts(folder.partitions_path, *counts)
+            own_grid = federation_grid(grid, message_config)
+            callbacks = Callbacks([recorder, keeper, *mods.callbacks(), interruption or Interruption()])
+            clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks)
+
+            def evaluate_fn(_: int, arrays: ArrayRecord) -> Mapping[str, float] | None:
+                return central(_, views(arrays))
+
+            def finish(status: str = "finished", **more: object) -> Summary:
+                summary = recorder.finish(status, model=model, **more) | {"folder": folder.path}
+                if status == "finished":
+                    callbacks.on_run_end(summary)
+                return summary
+
+            yield RunContext(
+                config=config,
+                grid=own_grid,
+                clients=clients,
+                folder=folder,
+                strategy=strategy,
+                mods=mods,
+                central=central,
+                evaluate_fn=evaluate_fn if tested else None,
+                callbacks=callbacks,
+                failures=failures,
+                start=start,
+                finish=finish,
+            )
+
+
+def bare_run(
+    grid: Grid,
+    config: Config,
+    strategy: Strategy,
+    *,
+    clients: Clients | None = None,
+    mods: ModChain | None = None,
+    callbacks: Iterable[Callback] = (),
+    evaluate_fn: EvaluateFn | None = None,
+    failures: FailureTracker | None = None,
+    message_config: Mapping[str, Value] | None = None,
+) -> RunContext:
+    """A run that leaves nothing behind: no folder, no checkpoint, no report. For benchmarks, tests and experiments."""
+    own_grid, hooks, mods = federation_grid(grid, message_config), Callbacks(callbacks), mods or ModChain()
+    return RunContext(
+        config=config,
+        grid=own_grid,
+        clients=clients or ClientManager(own_grid, config, hooks),
+        folder=RunFolder(Path()),
+        strategy=mods.strategy(strategy),
+        mods=mods,
+        central=factory.CentralEvaluation(config),
+        evaluate_fn=evaluate_fn,
+        callbacks=hooks,
+        failures=failures or FailureTracker(config),
+        start=None,
+        finish=lambda status="finished", **more: {"status": status, **more},
+    )
+
+
+def _folder(workflow: Workflow, config: Config, parent: Path) -> RunFolder:
+    if config.resume:
+        return RunFolder(Path(config.resume))
+    return reports.create_run_folder(parent, config.name or workflow.run_name(config), config)
+
+
+@contextlib.contextmanager
+def saying_how_to_go_on(folder: RunFolder, command: str) -> Iterator[None]:
+    """A run that ends early and has a checkpoint says how to resume it."""
+    try:
+        yield
+    except (RunFailed, KeyboardInterrupt):
+        if checkpoints.rounds_of(folder):
+            print(f"to go on: python {command or '-m fedkeras simulate'} --resume {folder.path}", flush=True)
+        raise
+
+
+@contextlib.contextmanager
+def logged(folder: RunFolder) -> Iterator[None]:
+    """Write the log into the run's folder meanwhile."""
+    reports.start_log(folder.log_path)
+    try:
+        yield
+    finally:
+        reports.stop_log()
