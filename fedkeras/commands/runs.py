@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from fedkeras.config import parse_flags
 from fedkeras.errors import UserError, complain
 from fedkeras.reports.listing import Listed, list_runs
-from fedkeras.reports.terminal import figure
+from fedkeras.reports.headline import figure
 
 PROG = "python -m fedkeras runs"
 

@@ -5,7 +5,7 @@ import sys
 import time
 
 from fedkeras.compare.arm_run import ArmResult, ArmRun
-from fedkeras.reports.terminal import figure
+from fedkeras.reports.headline import figure
 
 SILENT_SECONDS = 30.0
 """Where stdout is no terminal, a line says that a part is still at work once in so many seconds."""

@@ -8,10 +8,10 @@ import numpy as np
 from markupsafe import Markup
 
 from fedkeras.reports.curves import draw_panel, marker, series
+from fedkeras.reports.headline import figure
 from fedkeras.reports.history import Row
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.svg import SERIES, css, draw
-from fedkeras.reports.terminal import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedkeras.reports.charts import Chart
+from fedkeras.reports.headline import figure
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.predictions import Predictions
 from fedkeras.reports.svg import draw
-from fedkeras.reports.terminal import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

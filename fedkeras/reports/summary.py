@@ -10,9 +10,8 @@ from numbers import Real
 from pathlib import Path
 
 from fedkeras.config import Config
-from fedkeras.reports.headline import SOURCES, Headline, figures
+from fedkeras.reports.headline import SOURCES, Headline, figure, figures
 from fedkeras.reports.history import NO_METRICS, read_rows
-from fedkeras.reports.terminal import figure
 
 STATUSES = ("finished", "interrupted", "failed")
 PACKAGES = ("fedkeras", "flwr", "tensorflow", "keras", "numpy")
