@@ -1,4 +1,4 @@
-"""What a run leaves behind: folder, history, checkpoints, summary, log, curves, report; and what is seen of it meanwhile.
+"""What a run leaves behind: folder, history, checkpoints, summary, log, report; and what is seen meanwhile.
 
 Knows neither TensorFlow nor Flower nor gRPC, and nothing of the way to train.
 """

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
+from fedkeras.callbacks import Row
 from fedkeras.reports.curves import draw_panel, marker, series
 from fedkeras.reports.headline import figure
-from fedkeras.reports.history import Row
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.svg import SERIES, css, draw
 
@@ -146,7 +146,7 @@ def _round_axis(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _hex(colour: object) -> str:
+def _hex(colour: str | tuple[float, ...]) -> str:
     from matplotlib.colors import to_hex
 
     return to_hex(colour)

@@ -143,7 +143,7 @@ def _lines(rows: Iterable[Row], columns: list[str], header: bool = False) -> byt
     return out.getvalue().encode()
 
 
-def _format(value: object) -> str:
+def _format(value: float | str | None) -> str:
     """All digits of a number, so that what is read back is what was measured; a text stays on its line."""
     if value is None:
         return ""
@@ -248,7 +248,7 @@ TIMING = RoundTable({"round": int, **dict.fromkeys(PARTS, float), "seconds": flo
 """timing.csv: where a round's wall time on the server went."""
 
 
-def _text(value: object) -> str:
+def _text(value: float | str | None) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())

@@ -1,18 +1,20 @@
 """All runs in a folder, with the figures that tell them apart. A broken one is listed as such."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
 from fedkeras.reports.headline import figures
 from fedkeras.reports.history import TIMING, read_rows
 from fedkeras.reports.run import method_of, read_table, seconds_of, status_of
-from fedkeras.reports.run_folder import RunFolder
+from fedkeras.reports.run_folder import JsonTable, RunFolder
 
 FIGURES = ("rounds", "source", "accuracy", "loss", "best_accuracy", "best_round")
+Figures = dict[str, float | str | None]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Listed:
     path: Path
     started: datetime
     status: str
-    figures: Mapping[str, object] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
     fault: str = ""
 
 
@@ -41,7 +43,7 @@ def list_runs(parent: Path) -> list[Listed]:
     return sorted(runs, key=lambda run: (run.started, run.path.name), reverse=True)
 
 
-def figures_of(config: Mapping, summary: Mapping, rows: Iterable[Mapping[str, object]]) -> dict:
+def figures_of(config: JsonTable, summary: JsonTable, rows: Iterable[Row]) -> Figures:
     """Name of the data set, strategy, rounds done, last and best figures: from the rows, as summary.json has them."""
     return {
         "dataset": str(config.get("dataset", summary.get("dataset", "?"))),

@@ -68,7 +68,7 @@ def _cell(value: Cell) -> str:
     return "–" if finite(value) is None else figure(value)
 
 
-def seconds(value: object) -> str:
+def seconds(value: float | str | None) -> str:
     """A duration as a person says it: 0.042 s, 3.1 s, 4 min 20 s, 2 h 5 min."""
     value = finite(value)
     if value is None:

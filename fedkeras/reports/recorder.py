@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from fedkeras.callbacks import Callback, FinishedRound, Row
@@ -12,7 +12,7 @@ from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.headline import choose_headline
 from fedkeras.reports.history import FAILURES, TIMING, History, read_rows
 from fedkeras.reports.report import ReportSection, write_report
-from fedkeras.reports.run_folder import RunFolder
+from fedkeras.reports.run_folder import Json, JsonTable, RunFolder
 from fedkeras.reports.summary import ending, summarise
 from fedkeras.reports.terminal import Terminal
 from fedkeras.reports.trackers import trackers_of
@@ -102,7 +102,7 @@ class Recorder(Callback):
         self._terminal.print_round(result)
         return False
 
-    def finish(self, status: str = "finished", **more: float | str | None) -> dict[str, object]:
+    def finish(self, status: str = "finished", **more: float | str | None) -> dict[str, Json]:
         """Write summary.json, curves.png and report.html, print the end of the run, and return the summary.
 
         `status` is finished, interrupted or failed; `more` goes into the summary (num_weights, ...).
@@ -121,7 +121,7 @@ class Recorder(Callback):
             print(line, flush=True)
         return summary
 
-    def _end_trackers(self, summary: Mapping[str, object], rows: list[Row]) -> None:
+    def _end_trackers(self, summary: JsonTable, rows: list[Row]) -> None:
         headline, folder = choose_headline(rows), self._folder
         files = folder.report_path, folder.curves_path, folder.config_path, folder.summary_path, folder.history_path
         for tracker in self._trackers:

@@ -18,7 +18,7 @@ from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.page import ReportSection, render, seconds
 from fedkeras.reports.predictions import classification
 from fedkeras.reports.run import RecordedRun, method_of, read_run
-from fedkeras.reports.run_folder import RunFolder
+from fedkeras.reports.run_folder import JsonTable, RunFolder
 
 Values = dict[str, object]
 """What a template, or a line of its tables, is filled with."""
@@ -69,7 +69,7 @@ def metrics_of(rows: list[Row], first: str) -> list[str]:
     return [name for name in ("loss", first) if name in found] + others
 
 
-def _subtitle(config: dict, summary: dict) -> str:
+def _subtitle(config: JsonTable, summary: JsonTable) -> str:
     if not config:
         return ""
     clients, rounds = config.get("num-partitions", "?"), config.get("num-server-rounds", "?")

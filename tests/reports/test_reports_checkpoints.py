@@ -62,7 +62,7 @@ def test_all_of_it_comes_back(tmp_path: Path) -> None:
     state = {"0:m_t.é": np.asfortranarray(np.eye(3)), "flags": np.array([True, False])}
     table = {"attributes": {"a": ["dict", [[1, float("nan")]]], "text": "two\nlines \udcff"}, "not-saved": []}
     written = checkpoint(
-        12, 345, strategy_arrays=state, strategy=table, rests={"train": {}}, seconds=1.5, config={"seed": 1},
+        12, 345, strategy_arrays=state, strategy=table, failure_tracker={"train": {}}, seconds=1.5, config={"seed": 1},
         versions={"numpy": "2"},
     )  # fmt: skip
     checkpoints.write(tmp_path / "x", written)
