@@ -10,8 +10,8 @@ from tyro.conf import Positional, arg
 
 from fedkeras.config import parse_flags
 from fedkeras.errors import UserError, complain
-from fedkeras.reports.listing import Listed, list_runs
 from fedkeras.reports.headline import figure
+from fedkeras.reports.listing import Listed, list_runs
 
 PROG = "python -m fedkeras runs"
 

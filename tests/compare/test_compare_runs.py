@@ -15,8 +15,8 @@ import pytest
 from processes import starting, until
 
 from fedkeras import data, factory
-from fedkeras.compare import baseline_worker
 from fedkeras.compare.arm_run import read_result
+from fedkeras.compare.baselines import BaselineJob
 from fedkeras.compare.children import Child
 from fedkeras.config import Config
 from fedkeras.randomness import generator
@@ -134,7 +134,7 @@ def test_a_finished_one_is_not_trained_again(whole):
         text=True,
         check=True,
     )
-    assert "3 parts, 3 of them finished" in again.stdout and ", seed 42: accuracy" not in again.stdout
+    assert "3 arm runs, 3 of them finished" in again.stdout and ", seed 42: accuracy" not in again.stdout
     assert stamps == {path: path.stat().st_mtime_ns for path in (folder / "parts").rglob("*") if path.is_file()}
     assert (folder / "table.csv").read_text() == table
     assert again.stdout.split("\n\n", 1)[1] == said.split("\n\n", 1)[1]  # the table and the paragraph
@@ -148,7 +148,7 @@ def test_killed_and_interrupted_it_goes_on_to_the_same_bits(whole, tmp_path, mon
     pooled = out / "parts" / "centralised-seed42" / "result.json"
     with starting(tmp_path) as start:
         killed = compare(start, out, "--dataset", "digits", *FLAGS, "--arms", arms)
-        until(pooled.exists, "the first part")
+        until(pooled.exists, "the first arm run")
         killed.popen.kill()
         killed.popen.wait()
         stamp, expected = pooled.stat().st_mtime_ns, pooled.read_bytes()
@@ -164,7 +164,7 @@ def test_killed_and_interrupted_it_goes_on_to_the_same_bits(whole, tmp_path, mon
 
         last = compare(start, out)
         assert last.ended(300) == 0, last.err
-        assert "3 parts, 2 of them finished" in last.out
+        assert "3 arm runs, 2 of them finished" in last.out
         assert (pooled.stat().st_mtime_ns, pooled.read_bytes()) == (stamp, expected)
         for arm in ARMS:
             part = f"parts/{arm}-seed42"
@@ -218,13 +218,11 @@ def trainers_of(folder):
 def test_a_process_that_trains_says_why_it_cannot_and_ends_with_its_parent(tmp_path):
     command = [sys.executable, "-m", "fedkeras.compare.baseline_worker"]
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT, "text": True}
-    config = Config(num_partitions=2, model="nothing").to_run_config()
+    job = BaselineJob(tmp_path, Config(num_partitions=2, model="nothing"), "1")
     with subprocess.Popen(command, **pipes) as unable, subprocess.Popen(command, **pipes) as idle:
-        unable.stdin.write(json.dumps({"folder": str(tmp_path), "who": "1", "config": config}) + "\n")
+        unable.stdin.write(f"{job.to_line()}\n")
         unable.stdin.flush()
         idle.stdin.close()  # as the system does when the command has been killed
         assert unable.wait(120) == 2
-        assert (
-            unable.stderr.read().startswith("client 1: ") and not baseline_worker.figures_path(tmp_path, "1").exists()
-        )
+        assert unable.stderr.read().startswith("client 1: ") and not job.is_done()
         assert idle.wait(60) == 1
