@@ -116,7 +116,7 @@ def stacked_seconds(rounds: Sequence[int], parts: Mapping[str, Sequence[float]])
 
 
 def label_bars(labels: LabelCounts) -> Chart:
-    """A stacked bar a client. For no more clients and classes than can be told apart."""
+    """A stacked bar a client. For so few clients and classes that they can be distinguished."""
     colours = SERIES[: len(labels.classes)]
 
     def paint(axes: "Axes") -> None:

@@ -157,7 +157,7 @@ class Checkpoints:
         started = time.perf_counter()
         try:
             self._folder.checkpoints_path.mkdir(exist_ok=True)
-            # First the rows, then the checkpoint that says they are there
+            # First the rows, then the checkpoint that refers to them
             sync(self._folder.history_path)
             write(path_of(self._folder, checkpoint.round), checkpoint)
             self._remove_others(checkpoint.round)
@@ -184,7 +184,7 @@ def path_of(folder: RunFolder, number: int) -> Path:
 
 
 def rounds_of(folder: RunFolder) -> list[int]:
-    """The rounds of which there are checkpoints, whole or not, ascending."""
+    """The rounds that have a checkpoint, whole or damaged, ascending."""
     names = []
     with contextlib.suppress(FileNotFoundError):
         names = [path.name for path in folder.checkpoints_path.iterdir()]

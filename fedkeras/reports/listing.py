@@ -1,4 +1,4 @@
-"""All runs in a folder, with the figures that tell them apart. A broken one is listed as such."""
+"""All runs in a folder, with the figures that distinguish them. A broken one is listed as such."""
 
 import re
 from collections.abc import Iterable

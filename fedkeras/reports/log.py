@@ -1,4 +1,4 @@
-"""run.log: everything the `fedkeras` and `flwr` loggers say, with times; the console gets warnings only."""
+"""run.log: all records of the loggers `fedkeras` and `flwr`, with times; the console gets warnings only."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ NAMES = ("fedkeras", "flwr")
 
 
 class _File(logging.FileHandler):
-    """Our own file, told apart from one that Flower may have attached."""
+    """Our own file, by its class distinct from one that Flower may have attached."""
 
 
 class _Line(logging.Handler):

@@ -47,7 +47,7 @@ END_SECONDS = 30.0
 """How long the end of the run waits for what is still to be sent."""
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 SURROUNDINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # a run says nothing to third parties
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # a run sends nothing to third parties
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own are 7, each with a longer pause, and 120 s
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -178,7 +178,7 @@ def _client(folder: RunFolder) -> "tuple[MlflowClient, str]":
     except ImportError:
         raise UserError("--mlflow needs the extra: pip install 'fedkeras[mlflow]'") from None
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # else they tell how they make their tables
+        logging.getLogger(name).setLevel(logging.WARNING)  # else they log how they make their tables
     uri = os.environ.get("MLFLOW_TRACKING_URI") or _own_uri(folder)
     if uri == _own_uri(folder) and not (folder.path.parent / "mlflow.db").exists():
         print(f"making MLflow's tables in {folder.path.parent / 'mlflow.db'}: once, and some seconds", flush=True)

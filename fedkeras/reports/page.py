@@ -192,12 +192,12 @@ td.text { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 tr.changed td, tr.changed th { font-weight: 650; color: var(--ink); }
 tbody th { font-weight: 500; color: var(--ink); }
 th.run { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }
-th.told { white-space: normal; min-width: 11rem; } th.told small { display: block; font-weight: 400; }
+th.part { white-space: normal; min-width: 11rem; } th.part small { display: block; font-weight: 400; }
 td.bars { width: 30%; min-width: 4rem; }
 .dot { display: inline-block; width: .7rem; height: .7rem; border-radius: .2rem; margin-right: .5rem; }
 .bar { display: block; height: .5rem; border-radius: .25rem; background: var(--accent); min-width: 1px; }
 details > summary { cursor: pointer; color: var(--accent); padding: .3rem 0; }
-@media (max-width: 40rem) { table { font-size: .82rem; } th, td { padding: .28rem .35rem; } th.told { min-width: 8rem; }
+@media (max-width: 40rem) { table { font-size: .82rem; } th, td { padding: .28rem .35rem; } th.part { min-width: 8rem; }
   td.bars { min-width: 2.5rem; } }
 .notes { border-left: .25rem solid var(--warn); padding-left: .8rem; }
 footer { margin-top: 2.5rem; color: var(--soft); font-size: .85rem; }

@@ -23,7 +23,7 @@ class ProgressTable:
         self._live = can_draw(live)
         self._states: dict[int, str] = {}
         self._since: dict[int, float] = {}
-        self._said: dict[int, float] = {}
+        self._printed: dict[int, float] = {}
         self._table: Live | None = None
         self._depth = 0
 
@@ -60,7 +60,7 @@ class ProgressTable:
         self._states[cid] = state
         self._since.setdefault(cid, time.monotonic())
         if not self._live and self._worth_a_line(cid, before or "", state):
-            self._said[cid] = time.monotonic()
+            self._printed[cid] = time.monotonic()
             print(f"client {cid}: {state}", flush=True)
 
     def _render(self) -> "Table":
@@ -79,7 +79,7 @@ class ProgressTable:
         if reached is not None:
             before_what, before_reached = _percents(before)
             return reached // STEP > (before_reached or 0 if before_what == what else 0) // STEP
-        return "/" not in state or time.monotonic() - self._said.get(cid, 0.0) > PAUSE
+        return "/" not in state or time.monotonic() - self._printed.get(cid, 0.0) > PAUSE
 
 
 def _percents(state: str) -> tuple[str, int | None]:

@@ -266,7 +266,7 @@ RUN = """
 {% if timing %}<div class="grid">{{ pieces.chart(timing) }}
 <div class="card wide"><h3>All rounds together</h3><div class="scroll whole"><table>
 <thead><tr><th>part</th><th>time</th><th>share</th><th></th></tr></thead>
-<tbody>{% for part in parts %}<tr><th class="told">{{ part.name }}<small>{{ part.what }}</small></th>
+<tbody>{% for part in parts %}<tr><th class="part">{{ part.name }}<small>{{ part.what }}</small></th>
 <td>{{ part.seconds|seconds }}</td>
 <td>{{ "%.1f"|format(100 * part.share) }} %</td>
 <td class="bars">
