@@ -10,7 +10,7 @@ from fedkeras.reports.charts import overlay, run_colours
 from fedkeras.reports.headline import SOURCES, Headline
 from fedkeras.reports.listing import figures_of
 from fedkeras.reports.page import render
-from fedkeras.reports.report import metrics_of, setting_text
+from fedkeras.reports.report import Values, metrics_of, setting_text
 from fedkeras.reports.run import RecordedRun, read_run
 from fedkeras.reports.svg import css
 
@@ -49,7 +49,7 @@ def comparison(runs: Sequence[RecordedRun]) -> str:
     )  # fmt: skip
 
 
-def _groups(runs: dict[str, RecordedRun]) -> list[dict]:
+def _groups(runs: dict[str, RecordedRun]) -> list[Values]:
     groups = []
     for source, name in {**GROUPS, **LAST}.items():
         chosen = {run_name: Headline(source).select(run.rows) for run_name, run in runs.items()}
@@ -61,7 +61,7 @@ def _groups(runs: dict[str, RecordedRun]) -> list[dict]:
     return groups
 
 
-def _differing(runs: Sequence[RecordedRun]) -> list[dict]:
+def _differing(runs: Sequence[RecordedRun]) -> list[Values]:
     keys = dict.fromkeys(key for run in runs for key in run.config)
     table = {key: [setting_text(run.config.get(key)) for run in runs] for key in keys}
     return [{"name": key, "cells": cells} for key, cells in table.items() if len({*cells}) > 1]

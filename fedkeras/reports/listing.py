@@ -18,7 +18,7 @@ Figures = dict[str, float | str | None]
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedRun:
     """One run. `fault` says what is broken; `figures` are then empty."""
 
     path: Path
@@ -28,7 +28,7 @@ class Listed:
     fault: str = ""
 
 
-def list_runs(parent: Path) -> list[Listed]:
+def list_runs(parent: Path) -> list[ListedRun]:
     """The runs below `parent`, newest first: folders with a config.json or a history. Raises UserError without it."""
     try:
         paths = [path for path in parent.iterdir() if path.is_dir()]
@@ -52,7 +52,7 @@ def figures_of(config: JsonTable, summary: JsonTable, rows: Iterable[Row]) -> Fi
     }
 
 
-def _listed(folder: RunFolder) -> Listed:
+def _listed(folder: RunFolder) -> ListedRun:
     started = _started(folder.path)
     try:
         config, summary = read_table(folder.config_path), read_table(folder.summary_path)
@@ -64,8 +64,8 @@ def _listed(folder: RunFolder) -> Listed:
             found = figures_of(config, summary, rows)
         found["seconds"] = seconds_of(summary, [] if summary else TIMING.read(folder.timing_path))
     except UserError as error:
-        return Listed(folder.path, started, "broken", fault=str(error))
-    return Listed(folder.path, started, status_of(folder, summary), found)
+        return ListedRun(folder.path, started, "broken", fault=str(error))
+    return ListedRun(folder.path, started, status_of(folder, summary), found)
 
 
 def _started(path: Path) -> datetime:

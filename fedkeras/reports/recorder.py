@@ -132,7 +132,12 @@ class Recorder(Callback):
         """A page that cannot be drawn is no reason to lose a run: its figures are written by then."""
         started = time.perf_counter()
         try:
-            write_report(self._folder, sections=self._sections())
+            sections = self._sections()
+        except Exception as error:  # noqa: BLE001 - whatever a workflow's or a mod's code raises
+            log.warning("report.html lacks its additional sections: %s: %s", type(error).__name__, error)
+            sections = ()
+        try:
+            write_report(self._folder, sections=sections)
         except Exception as error:  # noqa: BLE001 - whatever it is
             again = f"python -m fedkeras report {self._folder.path}"
             log.warning("no report.html: %s: %s; to try again: %s", type(error).__name__, error, again)

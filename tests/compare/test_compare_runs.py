@@ -76,6 +76,11 @@ def test_all_arms_are_in_the_table_and_on_the_page(whole):
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
 
 
+def test_one_process_trains_all_baselines(whole):
+    """TensorFlow is not imported anew for the second of them."""
+    assert [path.name for path in (whole[0] / "parts").glob("baseline-*.err")] == ["baseline-0.err"]
+
+
 def test_the_federated_figures_are_the_runs(whole):
     check_against_run(whole[0] / "parts" / "fedavg-seed42")
 

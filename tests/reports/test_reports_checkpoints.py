@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import itertools
+import json
 import os
 import threading
 from pathlib import Path
@@ -79,6 +80,16 @@ def test_the_digest_is_what_its_line_says(tmp_path: Path) -> None:
     checkpoints.write(tmp_path / "x", checkpoint(1))
     magic, digest, rest = (tmp_path / "x").read_bytes().split(b"\n", 2)
     assert magic == b"fedkeras checkpoint 1" and digest.decode() == hashlib.sha256(rest).hexdigest()
+
+
+def test_a_file_keeps_its_names_from_version_to_version(tmp_path: Path) -> None:
+    checkpoints.write(tmp_path / "x", checkpoint(1, strategy={"a": 1}, failure_tracker={"train": {}}))
+    header = json.loads((tmp_path / "x").read_bytes().split(b"\n")[2])
+    assert list(header) == [
+        "round", "history-rows", "seconds", "versions", "config", "rests", "strategy", "arrays",
+    ]  # fmt: skip
+    assert (header["rests"], header["strategy"]) == ({"train": {}}, {"a": 1})
+    assert {entry["part"] for entry in header["arrays"]} == {"weights"}
 
 
 @pytest.fixture(scope="module")
