@@ -1,9 +1,8 @@
 """Parsed data sets as plain .npy files in the user's cache folder, read memory-mapped from then on.
 
 An entry is a folder that appears by one rename, so a reader never sees half of it. Several processes may start at
-once: the first parses, the others wait for it. A cache that cannot be used never stops a run.
-
-One array written as an .npy file row block by row block, for data that should not be in memory twice, or at all.
+once: the first parses, the others wait for it. A cache that cannot be used never stops a run. An array that is too
+large for memory is written block after block of its rows.
 """
 
 import contextlib
@@ -15,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -214,7 +214,7 @@ def _write_blocks(path: Path, blocks: Iterator[np.ndarray]) -> bool:
     return exact
 
 
-def _header(file: object, block: np.ndarray, rows: int) -> None:
+def _header(file: BinaryIO, block: np.ndarray, rows: int) -> None:
     descr = np.lib.format.dtype_to_descr(block.dtype)
     shape = (rows, *block.shape[1:])
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
