@@ -3,12 +3,9 @@
 import time
 from dataclasses import dataclass, field
 
-from flwr.app import ArrayRecord, MessageType
+from flwr.app import ArrayRecord
 
 from fedkeras.errors import RunFailed
-
-PARTS = {MessageType.TRAIN: "training", MessageType.EVALUATE: "evaluation"}
-"""What the time until a phase's last answer is called in `RoundResult.timing`."""
 
 
 @dataclass

@@ -14,8 +14,9 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
 from fedkeras.federation.messages import NUM_EXAMPLES
-from fedkeras.federation.metrics import BYTES, KEYS, column
+from fedkeras.federation.metrics import column
 from fedkeras.federation.records import Record, of_kind, payload, view
+from fedkeras.reports.history import BYTES, KEYS
 
 MAX_EXAMPLES = 10**12
 """More examples than this are a client's claim to the whole average, not a count."""

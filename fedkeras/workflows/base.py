@@ -20,7 +20,7 @@ from fedkeras.federation.requests import ClientRequest, Handler
 from fedkeras.federation.sampling import FailureTracker
 from fedkeras.mods.chain import ModChain
 from fedkeras.named_code import EVERYTHING, Permission, find_class
-from fedkeras.reports import Checkpoint, RunFolder
+from fedkeras.reports import Checkpoint, ReportSection, RunFolder
 
 Summary = dict[str, object]
 """What summary.json holds."""
@@ -102,8 +102,8 @@ class Workflow:
         """What would be trained and what travels, a sentence each; nothing is loaded to find out."""
         return ()
 
-    def report_sections(self, folder: RunFolder) -> Sequence[tuple[str, Sequence[str]]]:
-        """What the report of a run says of this way to train beside the rest: (title, paragraphs)."""
+    def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
+        """What the report of a run says of this way to train beside the rest (`reports.section` makes one)."""
         return ()
 
     def reply_limit(self, config: Config, message: Message) -> int | None:

@@ -27,7 +27,7 @@ def take_up(folder: RunFolder, config: Config, state: StrategyState) -> Checkpoi
 def failures_at(config: Config, checkpoint: Checkpoint | None) -> FailureTracker:
     """Who has failed in a row and is suspended, as it was at the checkpoint. Raises UserError."""
     try:
-        return FailureTracker.from_table(config, checkpoint.rests if checkpoint else {})
+        return FailureTracker.from_table(config, checkpoint.failure_tracker if checkpoint else {})
     except ValueError as error:
         raise UserError(f"--resume: the checkpoint is of another version: {error}") from error
 
@@ -83,7 +83,7 @@ class Checkpointer(Callback):
             weights=views(result.arrays),
             strategy_arrays=state.arrays,
             strategy=state.table,
-            rests=self._failures.table(),
+            failure_tracker=self._failures.table(),
             history_rows=self._recorder.history_rows,
             seconds=self._recorder.seconds,
             config=self._settings,

@@ -11,9 +11,10 @@ from fedkeras.callbacks import Row
 from fedkeras.federation import records
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.initial_weights import initial_arrays
-from fedkeras.federation.metrics import BYTES, KEYS, add_means, row
+from fedkeras.federation.metrics import add_means, row
 from fedkeras.federation.round_result import RoundResult, TooFewReplies
 from fedkeras.reports import write_predictions
+from fedkeras.reports.history import BYTES, KEYS
 from fedkeras.workflows.base import RunContext, Summary
 
 log = logging.getLogger("fedkeras")

@@ -81,13 +81,20 @@ def open_run(
         failures = checkpointer.failures_at(config, start)
         before = start.seconds if start else 0.0
         with (
-            reports.Recorder(folder, config, None if workflow.has_rounds else False, before=before) as recorder,
+            reports.Recorder(
+                folder,
+                config,
+                None if workflow.has_rounds else False,
+                before=before,
+                sections=lambda: workflow.report_sections(folder),
+            ) as recorder,
             checkpointer.Checkpointer(folder, config, state, failures, recorder) as keeper,
         ):
             if tested and (counts := factory.label_counts(config)):
                 reports.write_label_counts(folder.partitions_path, *counts)
             own_grid = federation_grid(grid, message_config)
-            callbacks = Callbacks([recorder, keeper, *mods.callbacks(), interruption or Interruption()])
+            stop = interruption or Interruption()
+            callbacks = Callbacks([recorder, recorder.live_view, keeper, *mods.callbacks(), stop])
             clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks)
 
             def evaluate_fn(_: int, arrays: ArrayRecord) -> Mapping[str, float] | None:

@@ -39,7 +39,7 @@ def go(folder: RunFolder, rounds: int, resume: bool = False, stop_in: int = 0, *
         Recorder(folder, config, live=False) as recorder,
         checkpointer.Checkpointer(folder, config, memory, rests, recorder) as keeper,
     ):
-        callbacks = [recorder.round_finished, keeper, lambda outcome: asked.append(outcome.round)]
+        callbacks = [recorder, keeper, lambda outcome: asked.append(outcome.round)]
         final = run_rounds(
             strategy, grid, ClientManager(grid, config), start, config, None, callbacks,
             first_round=(last.round if last else 0) + 1, failures=rests, stop=lambda: stop_in in asked,

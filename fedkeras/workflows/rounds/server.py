@@ -20,10 +20,11 @@ from fedkeras.federation.messages import metrics_of
 from fedkeras.federation.records import of_kind, payload
 from fedkeras.federation.reply_order import in_order
 from fedkeras.federation.requests import ClientRequest, Handler
-from fedkeras.federation.round_result import PARTS, RoundResult, TooFewReplies, require
+from fedkeras.federation.round_result import RoundResult, TooFewReplies, require
 from fedkeras.federation.sampling import cohort_size
 from fedkeras.federation.validation import fault_of_evaluate, fault_of_size, fault_of_train, with_common_records
 from fedkeras.provisioning import provisioned_run
+from fedkeras.reports.history import PART_OF_PHASE
 from fedkeras.workflows.base import RunContext, Summary, Workflow
 from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, run_rounds
 
@@ -145,7 +146,7 @@ def good_replies(
         arrived = 0
         for reply in arriving:
             arrived += 1
-            result.took(PARTS[phase.name])
+            result.took(PART_OF_PHASE[phase.name])
             cid, sent = cid_of[reply.metadata.src_node_id], exchange.sent[reply.metadata.src_node_id]
             limit = run.mods.reply_limit(workflow.reply_limit(run.config, sent), sent)
             fault = fault_of_size(reply, limit) or fault_of(reply, sent)
@@ -156,7 +157,7 @@ def good_replies(
                 rows[cid] = phase.client_row(cid, metrics_of(reply.content))
             yield cid, None if fault else reply
         if arrived < len(expected):
-            result.took(PARTS[phase.name])  # in vain, for those that did not answer
+            result.took(PART_OF_PHASE[phase.name])  # in vain, for those that did not answer
 
     def committed() -> Iterator[Message]:
         answered = set()
