@@ -15,14 +15,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @functools.cache
 def digest() -> str:
-    """A digest of client.py and the packages fedkeras, data and strategies as they lie on disk: names and contents."""
-    total = hashlib.sha256()
-    files = [ROOT / "client.py"]
-    for package in ("fedkeras", "data", "strategies"):
-        files += (ROOT / package).rglob("*.py")
-    for path in sorted(files):
-        text = path.read_bytes().replace(b"\r\n", b"\n") if path.exists() else b""
-        total.update(f"{path.relative_to(ROOT).as_posix()} {len(text)}\n".encode() + text)
+    """16 hexadecimal digits that stand for the product's Python files as they lie on disk: their names and contents.
+
+    A checkout, Flower's bundle of it and an installed wheel of the same code have the same digest.
+    """
+    package, total = ROOT / "fedkeras", hashlib.sha256()
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    if not (package / "data").is_dir():  # a checkout, where these lie beside the package
+        beside = [ROOT / "server.py", ROOT / "client.py"]
+        beside += [path for name in ("data", "strategies") for path in (ROOT / name).rglob("*.py")]
+        files |= {path.relative_to(ROOT).as_posix(): path for path in beside if path.exists()}
+    for name, path in sorted(files.items()):
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        total.update(f"{name} {len(text)}\n".encode() + text)
     return total.hexdigest()[:16]
 
 

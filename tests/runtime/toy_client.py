@@ -129,7 +129,7 @@ def main() -> int:
             flags.cids,
             {"seconds": flags.seconds},
             flags.max_wait,
-            say=say,
+            report=say,
             shared=flags.shared,
             access=Access(read_passphrase(flags.passphrase_file), tls_ca=flags.tls_ca),
             replace=flags.replace,
