@@ -29,7 +29,10 @@ class Process:
 
     def __init__(self, command: list[str], folder: Path, name: str) -> None:
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
-        environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "FEDKERAS_CACHE": str(folder / "cache")}
+        # This checkout's code, whatever is installed, also for scripts that lie in another folder than server.py.
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+        own = {"FLWR_TELEMETRY_ENABLED": "0", "FEDKERAS_CACHE": str(folder / "cache"), "PYTHONPATH": path}
+        environment = {**os.environ, **own}
         with self._out.open("w") as out, self._err.open("w") as err:
             self.popen = subprocess.Popen(
                 command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
