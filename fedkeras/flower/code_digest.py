@@ -8,23 +8,28 @@ import functools
 import hashlib
 from pathlib import Path
 
+from fedkeras.checkout import NAMES, ROOT
 from fedkeras.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
 def digest() -> str:
-    """16 hexadecimal digits that stand for the product's Python files as they lie on disk: their names and contents.
+    """The digest of the code that this process runs."""
+    return digest_of(ROOT)
 
-    A checkout, Flower's bundle of it and an installed wheel of the same code have the same digest.
+
+def digest_of(folder: Path) -> str:
+    """A digest of all modules of fedkeras as they lie on disk, names and contents.
+
+    `folder` is a checkout, an unpacked bundle, or a site-packages with fedkeras in it: the same code has the same
+    digest in each of them.
     """
-    package, total = ROOT / "fedkeras", hashlib.sha256()
+    package = folder / "fedkeras"
     files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
-    if not (package / "data").is_dir():  # a checkout, where these lie beside the package
-        beside = [ROOT / "server.py", ROOT / "client.py"]
-        beside += [path for name in ("data", "strategies") for path in (ROOT / name).rglob("*.py")]
-        files |= {path.relative_to(ROOT).as_posix(): path for path in beside if path.exists()}
+    if not (package / "data").exists():  # these lie beside the package there
+        beside = [path for name in NAMES for path in (*folder.glob(f"{name}.py"), *(folder / name).rglob("*.py"))]
+        files |= {path.relative_to(folder).as_posix(): path for path in beside}
+    total = hashlib.sha256()
     for name, path in sorted(files.items()):
         text = path.read_bytes().replace(b"\r\n", b"\n")
         total.update(f"{name} {len(text)}\n".encode() + text)

@@ -1,4 +1,4 @@
-"""Who is who in a run of our own runtimes: Flower's ids for the server, its nodes and the run."""
+"""The ids under which Flower knows the server and the clients in a run of our own runtimes."""
 
 from fedkeras.flower.internals import SUPERLINK_NODE_ID, act_as
 
@@ -9,7 +9,7 @@ _FIRST_NODE_ID = SERVER_NODE_ID + 1
 
 
 def node_id_of(cid: int) -> int:
-    """The node id under which Flower knows client `cid`; 0 is nobody and 1 the server."""
+    """The node id of client `cid`; 0 stands for no node and 1 for the server."""
     return _FIRST_NODE_ID + cid
 
 

@@ -1,4 +1,4 @@
-"""Who is let in: what a connection may do, and for how long, before it has shown that it may join."""
+"""Admission of clients: what a connection may do, and for how long, before it has proved that it may join."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ ADDRESSES = 4096
 
 
 class AdmissionRefused(Exception):
-    """The connection may not join; the Goodbye says why."""
+    """The connection may not join; `goodbye` is the answer to it, with the reason."""
 
     def __init__(self, reason: str, again: bool = False) -> None:
         super().__init__(reason)

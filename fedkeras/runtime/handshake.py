@@ -1,4 +1,4 @@
-"""Who may join: both sides prove that they know the passphrase, which itself never travels.
+"""The handshake of a new stream: both sides prove that they have the passphrase, which itself never travels.
 
     client -> Hello      what it is, and a nonce
     server -> Challenge  its own nonce, and scrypt's salt and parameters

@@ -1,4 +1,4 @@
-"""Who is connected: processes with partitions of their own, and pools whose processes share theirs.
+"""The client processes of a run: those with partitions of their own, and pools whose processes share theirs.
 
 A session outlives its connection: a process that comes back in time continues where it was. All processes of a pool
 serve the same partitions, and whichever is free takes the next message. What a client computes is a function of its

@@ -1,4 +1,4 @@
-"""Client processes on this machine, started and ended by the server: a simulation over the real wire."""
+"""Client processes on this machine (`--spawn`), started and ended by the server: a simulation over real connections."""
 
 import contextlib
 import logging
@@ -120,7 +120,7 @@ def _watch(processes: list[subprocess.Popen[bytes]], all_ended: Callable[[str], 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process that was told to end; end it if it does not."""
+    """Wait for a process whose run has ended; end it if it does not end by itself."""
     for end in (process.terminate, process.kill, None):
         try:
             process.wait(GRACE_SECONDS)

@@ -23,7 +23,7 @@ NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LE
 def diagnose(host: str, port: int, access: Access, timeout: float = 5.0) -> str | None:
     """Why this client and the server at host:port cannot agree on encryption, in one line that says what to do.
 
-    None if nothing wrong is found, nobody answers, or `timeout` seconds were not enough. Connects up to three times.
+    None if nothing wrong is found, nothing answers, or `timeout` seconds were not enough. Connects up to three times.
     """
     found: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host

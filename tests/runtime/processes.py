@@ -90,8 +90,12 @@ class Starter:
         return self.python(HERE / "toy_client.py", server, cids, *flags)
 
     def client(self, server: str, cids: object, *flags: object) -> Process:
-        """`python client.py`."""
-        return self.python(ROOT / "client.py", "--server", server, "--cid", cids, *flags)
+        """`python client.py`, which waits for its server as long as a loaded machine may need.
+
+        TensorFlow, which the client imports meanwhile, can keep its other threads from running for many seconds.
+        """
+        patience = () if "--max-wait" in flags else ("--max-wait", SLOW_MACHINE)
+        return self.python(ROOT / "client.py", "--server", server, "--cid", cids, *patience, *flags)
 
     def server(self, *flags: object, script: Path = ROOT / "server.py") -> tuple[Process, str]:
         """`python server.py` on a free port, listening, and its address."""

@@ -109,9 +109,10 @@ def test_a_data_dir_that_does_not_exist(start: Starter) -> None:
     np.savez(npz, x_train=images, y_train=labels, x_test=images, y_test=labels)
     server, address = start.server("--dataset", "mnist", "--num-partitions", 1, "--data-dir", start.folder)
     client = start.client(address, 0, "--data-dir", start.folder / "nowhere")
-    assert client.ended() == 2
+    status = client.ended()
+    assert server.popen.poll() is None, server.err
+    assert status == 2
     assert "nowhere" in one_line(client.err)
-    assert server.popen.poll() is None
 
 
 def belongs_to(start: Starter) -> list[str]:
