@@ -25,7 +25,7 @@ class Unreachable(Exception):
     """There is no connection now; there may be one later."""
 
 
-class ClientRefused(UserError):
+class JoinRefused(UserError):
     """The server refuses this client for good."""
 
 
@@ -65,7 +65,7 @@ class ServerConnection:
         self._outgoing.put(frames)
 
     def frames(self) -> Iterator[wire.Parsed]:
-        """What the server sends. Raises Unreachable when the connection is lost."""
+        """The frames that the server sends, as they come. Raises Unreachable when the connection is lost."""
         while True:
             yield self._next()
 
@@ -161,4 +161,4 @@ def refusal(goodbye: Goodbye) -> Exception:
         return RunOver(goodbye)
     if goodbye.again:
         return Unreachable(f"the server says: {goodbye.reason}")
-    return ClientRefused(f"the server refused this client: {goodbye.reason}")
+    return JoinRefused(f"the server refused this client: {goodbye.reason}")

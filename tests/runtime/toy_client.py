@@ -1,6 +1,6 @@
 """A client process without Keras: `python toy_client.py HOST:PORT CIDS` does what the messages tell it to.
 
-Run by the tests as a process of its own; `app` is also imported by them for LocalGrid.
+Run by the tests as a process of its own; `app` is also imported by them for InProcessGrid.
 """
 
 import argparse
