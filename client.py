@@ -28,7 +28,7 @@ from fedkeras.mods.chain import ModChain, make_mods
 from fedkeras.named_code import Permission
 from fedkeras.provisioning import client as provisioning_client
 from fedkeras.reports import progress_bar
-from fedkeras.runtime.answering import failure
+from fedkeras.runtime.client_app import error_reply
 from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.base import Workflow, workflow_of
 from fedkeras.workflows.collect import client as collect_client
@@ -44,7 +44,7 @@ def answer(message: Message, context: Context) -> Message:
         return _mods(request.config.mods, request.permission, request.cid).answer(message, context, handle)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this client's failure for this round
         progress_bar.shown.over(context.node_config.get("partition-id", -1))
-        return failure(error, message)
+        return error_reply(error, message)
 
 
 app = NamedClientApp(answer)

@@ -20,7 +20,7 @@ from fedkeras.errors import UserError, complain
 from fedkeras.flower import code_digest
 from fedkeras.named_code import EVERYTHING_NAMED
 from fedkeras.reports import RunFolder, resuming
-from fedkeras.runtime.answering import App
+from fedkeras.runtime.client_app import App
 from fedkeras.workflows.base import Summary, Workflow, workflow_of
 from fedkeras.workflows.interruption import Interruption
 from fedkeras.workflows.run_setup import check_flags, open_run

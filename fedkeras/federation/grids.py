@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fedkeras.config import Value
 from fedkeras.errors import RunFailed
 from fedkeras.federation.records import of_kind
 from fedkeras.federation.validation import one_line
+from fedkeras.flower.internals import Run, is_simulation
 from fedkeras.runtime.own_grid import OwnGrid
 
 IDENTIFY = f"{MessageType.QUERY}.identify"
@@ -134,8 +134,8 @@ class FlowerGrid(FederationGrid):
 
     @property
     def is_simulation(self) -> bool:
-        """Flower's simulation has as many nodes as it was started with; the class that says so is not public."""
-        return type(self._grid).__name__ == "InMemoryGrid"
+        """Flower's simulation has as many nodes as it was started with."""
+        return is_simulation(self._grid)
 
     @property
     def patient(self) -> bool:

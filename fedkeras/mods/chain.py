@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Context, Error, Message
-from flwr.common.constant import ErrorCode
 from flwr.serverapp.strategy import Strategy
 
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.validation import one_line
+from fedkeras.flower.internals import ErrorCode
 from fedkeras.mods.base import CallNext, Exchange, Mod
 from fedkeras.named_code import EVERYTHING, Permission, make, parse_specs
 
