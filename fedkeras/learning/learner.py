@@ -18,6 +18,7 @@ from fedkeras.learning.graphs import Graph, evaluation_graph, training_graph
 from fedkeras.learning.objectives import Objective
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.targets import is_sparse
+from fedkeras.models.file_info import Shape, as_input
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,11 @@ class Learner:
         self._objective, self._steps, self._start = None, 0, ()  # of the training whose epochs are single ones
         if keras_loop.has_own_step(model, "train_step"):
             log.warning("%s has its own train_step: it trains by model.fit, which is slower", type(model).__name__)
+
+    @property
+    def takes(self) -> Shape | None:
+        """The shape of an example as the model takes it; None for a subclassed model, which does not say."""
+        return tuple(self.model.input_shape)[1:] or None if getattr(self.model, "inputs", None) else None
 
     def place(
         self, x: np.ndarray, y: np.ndarray | None = None, from_itself: bool = True
@@ -218,13 +224,14 @@ TARGETS = ("XY", "XX")
 def place_for_target(learner: Learner, x: np.ndarray, y: np.ndarray | None, target: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Check examples and targets against the model and move them to the device, as `learner.place` does.
 
-    XX: y is not looked at, and the model's output has the size of its input, in the same shape or flat. XY: whole
+    Rows of as many numbers as the model takes are put into its shape: 784 columns may be an image of 28 x 28. XX: y is
+    not looked at, and the model's output has the size of its input, in the same shape or flat. XY: whole
     numbers are classes where the loss or the number of outputs says so, and amounts for a model with one output. Raises
     UserError with what does not fit.
     """
     if target not in TARGETS:
         raise UserError(f"--target is '{target}'; allowed are: {', '.join(TARGETS)}")
-    output = tuple(learner.model.output_shape)[1:]
+    x, output = as_input(learner.takes, x), tuple(learner.model.output_shape)[1:]
     if target == "XX":
         if is_sparse(learner.loss):
             raise UserError("--target XX compares numbers, not classes: give a --loss such as mean_squared_error")
