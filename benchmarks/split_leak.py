@@ -4,10 +4,10 @@
 
 One client, one process, the whole training set. For each setting: accuracy on the central test set (with the noise, as
 a run has it); the distance correlation of 256 training examples with their activations; and how well the simplest
-attack does: a server with M1's weights, which it has at the end of a round, and with examples of its own (here the
-central test set) fits a linear decoder from activations to inputs by ridge regression and applies it to what the client
-sends. `explained` is the share of the inputs' variance that it gets back on 1,000 training examples: 1 is everything, 0
-is the mean image. A better attack gets more. Prints a table and a line of JSON.
+attack does: a server with the head's weights, which it has at the end of a round, and with examples of its own (here
+the central test set) fits a linear decoder from activations to inputs by ridge regression and applies it to what the
+client sends. `explained` is the share of the inputs' variance that it gets back on 1,000 training examples: 1 is
+everything, 0 is the mean image. A better attack gets more. Prints a table and a line of JSON.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def measure(config: Config, epochs: int) -> dict[str, float]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of graphs made again: each setting has its own
     from fedkeras.learning.nopeek import distance_correlation
 
-    ends, middle = factory.make_ends(config, 2), factory.make_middle(config, 2)
+    ends, middle = factory.make_head_and_tail(config, 2), factory.make_body(config, 2)
     client, test = data.load_client(config, 0).train, data.load_test(config)
     x, y = ends.place(client.x, client.y)
     ends.start(ends.get_weights())

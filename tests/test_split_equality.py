@@ -133,8 +133,8 @@ def test_evaluation_is_that_of_the_whole_model():
 
 def sides(config):
     """The clients' halves, and the server's: without messages, without replicas."""
-    clients = [factory.make_ends(config, 1) for _ in range(3)]
-    middle = factory.make_middle(config, 1)
+    clients = [factory.make_head_and_tail(config, 1) for _ in range(3)]
+    middle = factory.make_body(config, 1)
     parts = [data.load_client(config, cid).train for cid in range(3)]
     placed = [ends.place(part.x, part.y) for ends, part in zip(clients, parts, strict=True)]
     return clients, middle, placed

@@ -12,12 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from fedkeras import models
+from fedkeras.config import Value
 from fedkeras.errors import UserError
 from fedkeras.learning import keras_loop, optimizers, targets
 from fedkeras.learning.graphs import Graph, evaluation_graph, training_graph
 from fedkeras.learning.objectives import Objective
+from fedkeras.learning.optimizers import LearningRate
 from fedkeras.learning.results import TrainingResult
-from fedkeras.learning.targets import is_sparse
+from fedkeras.learning.targets import Loss, MetricName, is_sparse
 from fedkeras.models.file_info import Shape, as_input
 
 log = logging.getLogger(__name__)
@@ -39,10 +41,10 @@ class Learner:
         model: keras.Model,
         *,
         optimizer: str | keras.optimizers.Optimizer = "sgd",
-        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.1,
-        optimizer_args: Mapping | None = None,
-        loss: str | keras.losses.Loss = "",
-        metrics: tuple[str | keras.metrics.Metric, ...] = (),
+        learning_rate: LearningRate = 0.1,
+        optimizer_args: Mapping[str, Value] | None = None,
+        loss: Loss = "",
+        metrics: Sequence[MetricName] = (),
     ) -> None:
         self.model = model
         self.loss = targets.choose_loss(model, loss)
@@ -213,7 +215,7 @@ def draw(rng: np.random.Generator, seeds: int, examples: int, epochs: int) -> tu
     return seed_values, np.stack([rng.permutation(examples) for _ in range(epochs)]).astype(np.int32)
 
 
-def _kinds(x: tf.Tensor, y: tf.Tensor) -> tuple:
+def _kinds(x: tf.Tensor, y: tf.Tensor) -> tuple[Hashable, ...]:
     """What of its data a graph depends on: everything but the number of examples."""
     return tuple(x.shape[1:]), x.dtype, tuple(y.shape[1:]), y.dtype
 
@@ -249,6 +251,6 @@ def place_for_target(learner: Learner, x: np.ndarray, y: np.ndarray | None, targ
         raise UserError(f"the data do not fit the model: {error}") from error
 
 
-def _two_classes(loss: object, y: np.ndarray) -> bool:
+def _two_classes(loss: Loss, y: np.ndarray) -> bool:
     name = loss if isinstance(loss, str) else getattr(loss, "name", "") or getattr(loss, "__name__", "")
     return name.startswith("binary") and y.dtype.kind in "biu"

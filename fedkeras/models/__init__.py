@@ -1,6 +1,17 @@
-"""Keras architectures, model files (.keras, .h5) and weights under stable names.
+"""Keras models: built-in ones, files (.keras, .h5), anybody's own; and their weights under stable names.
 
-Importing this package does not import Keras; using `build`, `save` or `load` does.
+    zoo             the built-in models, which data set's default they are, and where they are cut
+    building        from a name to a model
+    files           model files, written whole and read without running code from them
+    file_info       what a model file says of itself, and whether rows of data fit
+    trusted_code    the code that a model file needs beside Keras' own
+    compile_config  what a model file's model was compiled with
+    weights         arrays by name, and random states
+    cutting         head, body and tail of a model, for split learning
+    precision       mixed precision
+    architecture    where two models differ
+
+Importing this package does not import Keras; using what makes, reads or cuts a model does.
 """
 
 import importlib

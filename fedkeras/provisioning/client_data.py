@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedkeras import data, models
+from fedkeras import data, models, stratified
 from fedkeras.config import Config, options
 from fedkeras.data import labels
-from fedkeras.data.hold_out import spread
 from fedkeras.data.statistics import Statistics, statistics_of
 from fedkeras.errors import UserError
 from fedkeras.models.file_info import Shape, file_shapes, input_shape
@@ -80,7 +79,7 @@ class ProvisionedClient:
         order = np.zeros(count, np.int8)
         if self.are_classes(config):
             order = np.unique(_flat(self.y), return_inverse=True)[1]
-        held = spread(order, wanted, generator(config.seed, "client test", self.cid))
+        held = stratified.sample(count, wanted, generator(config.seed, "client test", self.cid), order)
         return np.setdiff1d(np.arange(count), held), held
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few seats

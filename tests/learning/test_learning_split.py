@@ -7,9 +7,8 @@ from keras import layers
 
 from fedkeras import models
 from fedkeras.errors import UserError
-from fedkeras.learning import Learner
+from fedkeras.learning import Body, HeadAndTail, Learner
 from fedkeras.learning.learner import draw
-from fedkeras.learning.split import Body, HeadAndTail
 
 X = np.random.default_rng(0).random((23, 6, 6, 1), "float32")
 Y = np.random.default_rng(1).integers(0, 3, 23)

@@ -41,7 +41,7 @@ class SplitServer:
 
     def __init__(self, config: Config, threads: int) -> None:
         check_flags(config)
-        self._middle = factory.make_middle(config, threads)
+        self._middle = factory.make_body(config, threads)
         self._config, self._dtype = config, config.split_dtype
         self._parts = self._middle.parts
         self.names = frozenset(self._parts.names["body"])

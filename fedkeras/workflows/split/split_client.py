@@ -17,7 +17,7 @@ class SplitClient:
     """The client's half with its graphs, the weights the whole model began with, and the clients' turns."""
 
     def __init__(self, config: Config) -> None:
-        self.ends = factory.make_ends(config, config.threads_per_client)
+        self.ends = factory.make_head_and_tail(config, config.threads_per_client)
         self.initial = models.get_weights(self.ends.parts.whole)
         self.num_seeds = len(models.random_states(self.ends.parts.whole))
         self.turns = ClientStates(self.ends)
