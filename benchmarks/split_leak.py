@@ -4,10 +4,10 @@
 
 One client, one process, the whole training set. For each setting: accuracy on the central test set (with the noise, as
 a run has it); the distance correlation of 256 training examples with their activations; and how well the simplest
-attack does: a server with M1's weights, which it has at the end of a round, and with examples of its own (here the
-central test set) fits a linear decoder from activations to inputs by ridge regression and applies it to what the client
-sends. `explained` is the share of the inputs' variance that it gets back on 1,000 training examples: 1 is everything, 0
-is the mean image. A better attack gets more. Prints a table and a line of JSON.
+attack does: a server with the head's weights, which it has at the end of a round, and with examples of its own (here
+the central test set) fits a linear decoder from activations to inputs by ridge regression and applies it to what the
+client sends. `explained` is the share of the inputs' variance that it gets back on 1,000 training examples: 1 is
+everything, 0 is the mean image. A better attack gets more. Prints a table and a line of JSON.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def measure(config: Config, epochs: int) -> dict[str, float]:
     sent = ends.forward_eval(x[:SAMPLE])[0]
     # The server computes activations of its own examples itself, and clean ones where that serves it.
     own = ends.place(test.x[:OWN], test.y[:OWN])[0]
-    clean = np.asarray(ends.parts.models["M1"](own, training=False))
+    clean = np.asarray(ends.parts.models["head"](own, training=False))
     return {
         "accuracy": ends.outcome().accuracy,
         "correlation": float(distance_correlation(x[:256], sent[:256])),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkeras import stratified
 from fedkeras.config import Config
-from fedkeras.data.hold_out import spread
 from fedkeras.data.source import ArraySource
 from fedkeras.errors import UserError
 from fedkeras.randomness import generator
@@ -25,7 +25,7 @@ def load(config: Config) -> ArraySource:
     table = np.loadtxt(lines, delimiter=",", dtype=np.uint8)
     x, y = table[:, :-1].reshape(-1, 8, 8, 1), table[:, -1]
     # seed 0 and not the config's: accuracies of different seeds are measured on the same images
-    held_out = spread(y, TEST_SIZE, generator(0, "digits test"))
+    held_out = stratified.sample(len(y), TEST_SIZE, generator(0, "digits test"), y)
     train = np.setdiff1d(np.arange(len(y)), held_out)
     return ArraySource(
         "digits",

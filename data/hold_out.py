@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fedkeras import stratified
 from fedkeras.config import Config
 from fedkeras.data.source import Source
 from fedkeras.randomness import generator
@@ -18,20 +19,11 @@ def hold_out(source: Source, part: np.ndarray, config: Config, cid: int) -> tupl
     if source.recordings is not None:
         chosen = _whole_recordings(labels, source.recordings[part], config.test_fraction, rng)
     else:
-        count = min(max(round(len(part) * config.test_fraction), config.test_fraction > 0), len(part) - 1)
-        chosen = spread(labels, count, rng)
+        count = stratified.size(len(part), config.test_fraction)
+        chosen = stratified.sample(len(part), count, rng, labels)
     is_test = np.zeros(len(part), dtype=bool)
     is_test[chosen] = True
     return part[~is_test], part[is_test]
-
-
-def spread(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` positions, drawn at random within each label and in proportion to it (within one), sorted."""
-    shuffled = rng.permutation(len(labels))
-    by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    # every (n / count)-th of the examples in order of label: no label can be missed by chance
-    steps = (np.arange(count) + 0.5) * len(labels) / max(count, 1)
-    return np.sort(by_label[steps.astype(int)])
 
 
 def _whole_recordings(

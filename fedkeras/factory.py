@@ -1,20 +1,27 @@
-"""Where the parts meet: a configuration becomes a model ready to learn, and the server's own evaluation.
+"""From a configuration to a model that is ready to learn, and to the server's own evaluation of it.
 
-Used by server.py and client.py; TensorFlow is imported when something is made, not before.
+This is where data, models and learning meet. TensorFlow is imported when something is made, not before.
 """
 
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from fedkeras import data, models
-from fedkeras.config import Config, options
+from fedkeras.config import Config, Value, options
 from fedkeras.errors import UserError
 from fedkeras.tensorflow_import import import_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+
+    from fedkeras.learning import Body, HeadAndTail, Learner, TrainingResult
+    from fedkeras.models.cutting import Parts
 
 log = logging.getLogger("fedkeras")
 
@@ -30,7 +37,7 @@ def model_name(config: Config) -> str:
     return name
 
 
-def build_model(config: Config) -> object:
+def build_model(config: Config) -> "keras.Model":
     """The configured Keras model with its initial weights. Raises UserError."""
     import_tensorflow()
     if config.data_source in ("server", "client"):  # whose data the catalogue does not know
@@ -47,8 +54,8 @@ def build_model(config: Config) -> object:
     )
 
 
-def make_learner(config: Config, threads: int) -> object:
-    """A `fedkeras.learning.Learner` for the configured model, on `threads` TensorFlow threads. Raises UserError."""
+def make_learner(config: Config, threads: int) -> "Learner":
+    """A learner of the configured model, on `threads` TensorFlow threads. Raises UserError."""
     import_tensorflow()
     from fedkeras.learning import Learner, limit_threads
 
@@ -56,8 +63,8 @@ def make_learner(config: Config, threads: int) -> object:
     return Learner(build_model(config), **_optimizer(config), loss=config.loss)
 
 
-def make_head_and_tail(config: Config, threads: int) -> object:
-    """A `fedkeras.learning.Ends`, the client's half in split learning. Raises UserError."""
+def make_head_and_tail(config: Config, threads: int) -> "HeadAndTail":
+    """The client's half in split learning, on `threads` TensorFlow threads. Raises UserError."""
     import_tensorflow()
     from fedkeras.learning import HeadAndTail, limit_threads
 
@@ -66,8 +73,8 @@ def make_head_and_tail(config: Config, threads: int) -> object:
     return HeadAndTail(_parts(config), **_optimizer(config), loss=config.loss, **protection)
 
 
-def make_body(config: Config, threads: int) -> object:
-    """A `fedkeras.learning.Middle`, the server's half in split learning. Raises UserError."""
+def make_body(config: Config, threads: int) -> "Body":
+    """The server's half in split learning, on `threads` TensorFlow threads. Raises UserError."""
     import_tensorflow()
     from fedkeras.learning import Body, limit_threads
 
@@ -75,12 +82,20 @@ def make_body(config: Config, threads: int) -> object:
     return Body(_parts(config), **_optimizer(config))
 
 
-def _parts(config: Config) -> object:
+def _parts(config: Config) -> "Parts":
     points = models.cut_points(model_name(config), config.split_at)
     return models.cut(build_model(config), *points)
 
 
-def _optimizer(config: Config) -> dict:
+class OptimizerOptions(TypedDict):
+    """What a Learner and the parts of split learning take."""
+
+    optimizer: str
+    learning_rate: float
+    optimizer_args: dict[str, Value]
+
+
+def _optimizer(config: Config) -> OptimizerOptions:
     return {
         "optimizer": "sgd" if config.optimizer == "default" else config.optimizer,
         "learning_rate": config.learning_rate,
@@ -88,8 +103,8 @@ def _optimizer(config: Config) -> dict:
     }
 
 
-def label_counts(config: Config) -> tuple | None:
-    """How the server's copy of the data is divided: scheme, class names, {cid: examples by class}.
+def label_counts(config: Config) -> tuple[str, Sequence[str], dict[int, np.ndarray]] | None:
+    """How the server's copy of the data is divided: scheme, class names, {cid: examples of each class (classes,)}.
 
     None where it has none that can be divided: the clients then say why, if they cannot either.
     """
@@ -111,7 +126,8 @@ class CentralEvaluation:
 
     def __init__(self, config: Config, threads: int = 0) -> None:
         self._config, self._threads = config, threads or os.cpu_count() or 1
-        self._learner, self._test, self._examples, self._labels = None, None, None, None
+        self._learner: Learner | None = None
+        self._test, self._examples, self._labels = None, None, None
 
     def load(self) -> None:
         """Read the test set now, without TensorFlow: what is wrong with it is said before a client has trained."""
@@ -132,7 +148,7 @@ class CentralEvaluation:
             self._test, self._examples = self._learner.place(test.x, test.y), None
             self._labels = test.y
 
-    def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple | None:
+    def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Sequence[str]] | None:
         """Labels, predicted class numbers (both one an example) and class names; None for a model of another kind.
 
         None too where nothing was to be tested: neither `load` nor an evaluation came before. Of a run that was killed
@@ -168,7 +184,7 @@ class CentralEvaluation:
         models.save(model, path)
 
 
-def metrics_of(outcome: object, seconds: float) -> dict[str, float]:
-    """A Learner's Outcome as the metrics of a reply, in Flower's spelling; no accuracy where the model has none."""
-    values = {"num-examples": outcome.num_examples, "loss": outcome.loss, "seconds": seconds, **outcome.metrics}
-    return values if outcome.accuracy is None else {**values, "accuracy": outcome.accuracy}
+def metrics_of(result: "TrainingResult", seconds: float) -> dict[str, float]:
+    """A learner's result as the metrics of a reply, in Flower's spelling; no accuracy where the model has none."""
+    values = {"num-examples": result.num_examples, "loss": result.loss, "seconds": seconds, **result.metrics}
+    return values if result.accuracy is None else {**values, "accuracy": result.accuracy}

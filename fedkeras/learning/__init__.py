@@ -1,5 +1,23 @@
 """Training and evaluating one Keras model on one client's arrays, compiled once a process. Nothing here is federated.
 
+    learner             one resident model: place examples, train, evaluate, get and set weights
+    graphs              a whole training, and a whole evaluation, as one TensorFlow graph each
+    objectives          what is minimised, and how its gradients are had: the proximal term, and anybody's own
+    keras_loop          models with a train_step or test_step of their own
+    optimizers          optimizers by name, and new again before each training
+    targets             losses, metrics, and targets in the form that a loss takes
+    results             what a training or an evaluation came to
+    early_stopping      epochs with validation data, and when to end them
+    cross_validation    K-fold
+    threads             how many threads TensorFlow computes with
+
+    head_and_tail       split learning: the client's half of a model
+    body                split learning: the server's half
+    segment             a part whose gradient comes later and from elsewhere
+    replicas            what both halves have in common
+    nopeek              distance correlation of inputs and activations
+    quantisation        activations and gradients in fewer bits
+
 Importing this package does not import TensorFlow; using it does.
 """
 
@@ -8,12 +26,24 @@ import importlib
 from fedkeras.learning.results import TrainingResult
 from fedkeras.tensorflow_import import import_tensorflow
 
-__all__ = ["Body", "Epoch", "HeadAndTail", "Learner", "TrainingResult", "fit", "limit_threads"]
+__all__ = [
+    "Body",
+    "Epoch",
+    "HeadAndTail",
+    "Learner",
+    "Objective",
+    "Proximal",
+    "TrainingResult",
+    "fit",
+    "limit_threads",
+]
 
 _LATER = {
     "HeadAndTail": "fedkeras.learning.head_and_tail",
     "Epoch": "fedkeras.learning.early_stopping",
     "Learner": "fedkeras.learning.learner",
+    "Objective": "fedkeras.learning.objectives",
+    "Proximal": "fedkeras.learning.objectives",
     "Body": "fedkeras.learning.body",
     "fit": "fedkeras.learning.early_stopping",
     "limit_threads": "fedkeras.learning.threads",

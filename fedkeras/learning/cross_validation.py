@@ -44,7 +44,9 @@ class CrossValidated:
     refitted: Fitted | None = None
 
 
-def split(count: int, folds: int, rng: np.random.Generator, classes: np.ndarray | None = None) -> list[tuple]:
+def split(
+    count: int, folds: int, rng: np.random.Generator, classes: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """(training rows, held-out rows) of each fold: held-out parts are disjoint and together all rows 0..count-1.
 
     With `classes` (count,) stratified; a class with fewer rows than folds is missing from some of them. Raises
@@ -66,8 +68,8 @@ def split(count: int, folds: int, rng: np.random.Generator, classes: np.ndarray 
 
 def cross_validate(
     learner: Learner,
-    examples: Callable[[int], tuple],
-    parts: list[tuple],
+    examples: Callable[[int], tuple[tf.Tensor, tf.Tensor]],
+    parts: list[tuple[np.ndarray, np.ndarray]],
     *,
     epochs: int,
     batch_size: int,

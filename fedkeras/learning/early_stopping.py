@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from fedkeras import stratified
 from fedkeras.learning.learner import Learner
+from fedkeras.learning.results import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,10 @@ def fit(
         tests = tf.gather(x, validation), tf.gather(y, validation)
     table: list[Epoch] = []
     lowest, best, kept = math.inf, 0, None
-    learner.begin(rng)
+    learner.begin_training(rng)
     for number in range(1, epochs + 1):
         started = time.perf_counter()
-        trained = learner.go_on(x, y, rng.permutation(rows), batch_size)
+        trained = learner.train_epoch(x, y, rng.permutation(rows), batch_size)
         tested = learner.evaluate(*tests) if tests else None
         table.append(_line(number, trained, tested, time.perf_counter() - started))
         on_epoch(table[-1])
@@ -84,13 +86,15 @@ def fit(
             elif number - best >= patience:
                 break
     if kept is None:
-        learner.end()
+        learner.end_training()
         return Fitted(table, len(table), len(table) < epochs)
     learner.set_weights(kept)
     return Fitted(table, best, len(table) < epochs)
 
 
-def hold_back(count: int, share: float, rng: np.random.Generator, classes: np.ndarray | None = None) -> tuple:
+def hold_back(
+    count: int, share: float, rng: np.random.Generator, classes: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Split rows 0..count-1 into (training, validation), sorted, about `share` of them for validation.
 
     With `classes` (count,), in proportion to them as far as whole rows allow. A share above 0 gives one row at least,
@@ -98,16 +102,10 @@ def hold_back(count: int, share: float, rng: np.random.Generator, classes: np.nd
     """
     if not 0 <= share < 1:
         raise ValueError(f"the validation share must be at least 0 and below 1, not {share}")
-    wanted = min(max(round(count * share), share > 0), count - 1)
-    shuffled = rng.permutation(count)
-    if classes is not None:
-        shuffled = shuffled[np.argsort(classes[shuffled], kind="stable")]
-    # every (count / wanted)-th row in order of class: no class can be missed by chance
-    steps = ((np.arange(wanted) + 0.5) * count / max(wanted, 1)).astype(int)
-    chosen = np.sort(shuffled[steps])
+    chosen = stratified.sample(count, stratified.size(count, share), rng, classes)
     return np.setdiff1d(np.arange(count), chosen), chosen
 
 
-def _line(number: int, trained: object, tested: object, seconds: float) -> Epoch:
+def _line(number: int, trained: TrainingResult, tested: TrainingResult | None, seconds: float) -> Epoch:
     val = (tested.loss, tested.accuracy) if tested else (None, None)
     return Epoch(number, trained.loss, trained.accuracy, *val, seconds)

@@ -1,33 +1,49 @@
-"""The last part of a model with the loss: forward, gradient and update in one graph, for the labels are here.
+"""The client's half of split learning: the head of the model, the tail, the loss and the metrics.
 
-The client's half of split learning: the first part of the model, the last one, the loss and the metrics.
+The tail's forward pass, gradient and update are one graph, for the labels are here. One batch of the U-shaped
+configuration, in which neither the examples nor the labels leave the client, is
+
+    activations, penalty = client.forward(x, key=batch)  # the head
+    output, more = body.forward(activations, key=(cid, batch))  # the server
+    gradient, loss = client.loss_and_gradient(output, y, penalty=penalty + more)  # the tail, updated
+    gradient = body.backward(gradient, key=(cid, batch))  # the server, updated
+    client.backward(gradient, key=batch)  # the head, updated
+
+and with one client it does to the model what training it whole does, for each part has the optimizer it would have had,
+every layer its own random states, and a short batch is averaged over the examples it has. O. Gupta, R. Raskar,
+"Distributed learning of deep neural network over multiple agents", 2018, arXiv:1810.06060; P. Vepakomma et al., "Split
+learning for health", 2018, arXiv:1812.00564.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from fedkeras import models
+from fedkeras.config import Value
 from fedkeras.learning import optimizers, targets
 from fedkeras.learning.nopeek import distance_correlation
-from fedkeras.learning.optimizers import build_fresh, make_fresh, require_separable
-from fedkeras.learning.replicas import Side
+from fedkeras.learning.optimizers import LearningRate, build_fresh, make_fresh, require_separable
+from fedkeras.learning.replicas import SplitHalf
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.segment import Segment, compiled, spec, to_tensor
+from fedkeras.learning.targets import Loss, MetricName
 from fedkeras.models.cutting import Parts
+
+Array = np.ndarray | tf.Tensor
 
 
 class Tail:
-    """M3 of the model `whole`, its optimizer, the loss, and counts of loss and metrics."""
+    """The tail of the model `whole`, its optimizer, the loss, and counts of loss and metrics."""
 
     def __init__(
         self,
         part: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        loss: object,
-        metrics: tuple,
+        loss: Loss,
+        metrics: Sequence[MetricName],
         whole: keras.Model,
     ) -> None:
         require_separable(optimizer)
@@ -55,13 +71,13 @@ class Tail:
         for state, value in zip(self._states, np.asarray(values, np.uint32).reshape(-1, 2), strict=True):
             state.assign(value)
 
-    def train(self, x: object, y: object, seeds: np.ndarray | None, penalty: float) -> tuple[tf.Tensor, float]:
+    def train(self, x: Array, y: Array, seeds: np.ndarray | None, penalty: float) -> tuple[tf.Tensor, float]:
         """Update the part on a batch; return the gradient of the mean loss with respect to x, and the loss."""
         self.set_seeds(seeds)
         gradient, loss = self._call(self._train, x, y, penalty)
         return gradient, float(loss)
 
-    def test(self, x: object, y: object, penalty: float) -> float:
+    def test(self, x: Array, y: Array, penalty: float) -> float:
         """The loss of a batch as in prediction."""
         return float(self._call(self._test, x, y, penalty))
 
@@ -79,7 +95,7 @@ class Tail:
         """Put averaged weights in, where the optimizer keeps such."""
         self._optimizer.finalize_variable_values(self._weights)
 
-    def _call(self, function: Callable, x: object, y: object, penalty: float) -> object:
+    def _call(self, function: Callable, x: Array, y: Array, penalty: float) -> tuple[tf.Tensor, tf.Tensor] | tf.Tensor:
         x, y = to_tensor(x, self.part.inputs[0], len(y)), tf.convert_to_tensor(y)
         key = function.__name__, tuple(y.shape[1:]), y.dtype
         if key not in self._graphs:
@@ -115,64 +131,61 @@ class Tail:
             metric.reset_state()
 
 
-Array = np.ndarray | tf.Tensor
-
-
-class HeadAndTail(Side):
-    """The client's half: M1, M3, the loss and the metrics. Everything at its border is numpy.
+class HeadAndTail(SplitHalf):
+    """The client's half: the head, the tail, the loss and the metrics. Everything at its border is numpy.
 
     Optimizer, loss and metrics are as Learner's. `noise` is the standard deviation of Gaussian noise on all activations
     that leave, in evaluation too, for a server that saw an example clean once would have it. Its seeds come from the
     operating system and not from the run's, which the server knows: so a run with noise cannot be repeated, unless
     `noise_rng` is given. `nopeek` is the weight alpha of NoPeek's distance correlation between a batch and its
-    activations, before noise. Raises UserError for an
-    optimizer that cannot be split, and for names Keras does not know.
+    activations, before noise. Raises UserError for an optimizer that cannot be split, and for names that Keras does not
+    know.
     """
 
-    PARTS = ("M1", "M3")
+    PARTS = ("head", "tail")
 
     def __init__(
         self,
         parts: Parts,
         *,
         optimizer: str | keras.optimizers.Optimizer = "sgd",
-        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.1,
-        optimizer_args: Mapping | None = None,
-        loss: str | keras.losses.Loss = "",
-        metrics: tuple[str | keras.metrics.Metric, ...] = (),
+        learning_rate: LearningRate = 0.1,
+        optimizer_args: Mapping[str, Value] | None = None,
+        loss: Loss = "",
+        metrics: Sequence[MetricName] = (),
         noise: float = 0.0,
         nopeek: float = 0.0,
         noise_rng: np.random.Generator | None = None,
     ) -> None:
         if not (noise >= 0 and nopeek >= 0):
             raise ValueError(f"noise={noise} and nopeek={nopeek} start at 0")
-        first, last = (optimizers.make(optimizer, learning_rate, optimizer_args) for _ in "13")
+        of_head, of_tail = (optimizers.make(optimizer, learning_rate, optimizer_args) for _ in range(2))
         # One optimizer for both would count two steps a batch, and Adam and schedules go by the count.
-        objective = (lambda x, output: nopeek * distance_correlation(x, output)) if nopeek else None
-        self._first = Segment(parts.models["M1"], first, gradient_of_input=False, objective=objective)
-        self._last = Tail(parts.models["M3"], last, loss, metrics, parts.whole)
+        term = (lambda x, output: nopeek * distance_correlation(x, output)) if nopeek else None
+        self._head = Segment(parts.models["head"], of_head, gradient_of_input=False, term=term)
+        self._tail = Tail(parts.models["tail"], of_tail, loss, metrics, parts.whole)
         self._leak = keras.metrics.Mean(name="distance_correlation", dtype="float64")
         self._noise, self._nopeek, self._rng = noise, nopeek, noise_rng or np.random.default_rng()
-        super().__init__(parts, [*self._first.variables, *self._last.variables, *self._leak.variables])
+        super().__init__(parts, [*self._head.variables, *self._tail.variables, *self._leak.variables])
 
     def place(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Check a client's arrays and return them in the form training takes; x and y as in `Learner.place`.
 
         Raises ValueError for what does not fit.
         """
-        x, whole = targets.check_examples(x, self.parts.models["M1"].inputs[0]), self.parts.whole
+        x, whole = targets.check_examples(x, self.parts.models["head"].inputs[0]), self.parts.whole
         from_itself = not targets.ends_in_softmax(whole)
-        return x, targets.prepare(x, y, tuple(whole.output_shape)[1:], self._last.loss, from_itself)
+        return x, targets.prepare(x, y, tuple(whole.output_shape)[1:], self._tail.loss, from_itself)
 
     def forward(
         self, x: Array, seeds: np.ndarray | None = None, key: Hashable | None = None
     ) -> tuple[np.ndarray, float]:
-        """M1 on a batch, training: its activations (examples, ...), as they may leave, and M1's regularisation terms.
+        """The head on a batch, training: activations (examples, ...), as they may leave, and regularisation terms.
 
-        `seeds` (states of M1, 2) are set first; None: they go on. `key`: keep the tape for `backward`; None: `seeds()`
-        before this call and x are what `backward_again` will need. Raises ValueError.
+        `seeds` (states of the head, 2) are set first; None: they go on. `key`: keep the tape for `backward`; None:
+        `seeds()` before this call and x are what `backward_again` will need. Raises ValueError.
         """
-        output, penalty, leak = self._first.forward(x, seeds, key)
+        output, penalty, leak = self._head.forward(x, seeds, key)
         if self._nopeek:
             self._leak.update_state(leak / self._nopeek, sample_weight=len(x))
         return self._noisy(output), float(penalty)
@@ -180,43 +193,43 @@ class HeadAndTail(Side):
     def loss_and_gradient(
         self, output: Array, y: Array, seeds: np.ndarray | None = None, penalty: float = 0.0
     ) -> tuple[np.ndarray, float]:
-        """M3, the loss, and M3's update: the gradient of the mean loss with respect to `output`, M2's; and the loss.
+        """The tail, the loss, and the tail's update; return the loss's gradient with respect to `output`, and the loss.
 
-        `y` is from `place`; `seeds` (states of M3, 2). `penalty`, M1's and M2's regularisation terms, is added to the
-        loss that is reported, and changes no gradient.
+        `output` is the body's; `y` is from `place`; `seeds` (states of the tail, 2). `penalty`, the regularisation
+        terms of head and body, is added to the loss that is reported, and changes no gradient.
         """
-        gradient, loss = self._last.train(output, y, seeds, penalty)
+        gradient, loss = self._tail.train(output, y, seeds, penalty)
         return np.asarray(gradient), loss
 
     def backward(self, gradient: Array, key: Hashable) -> None:
-        """Update M1 by the gradient with respect to its activations in batch `key`. Raises ValueError."""
-        self._first.backward(gradient, key)
+        """Update the head by the gradient with respect to its activations in batch `key`. Raises ValueError."""
+        self._head.backward(gradient, key)
 
     def backward_again(self, x: Array, gradient: Array, seeds: np.ndarray) -> None:
-        """The same for a process that kept no tape; `seeds` are M1's, as they were before its forward."""
-        self._first.backward_again(x, gradient, seeds)
+        """The same for a process that kept no tape; `seeds` are the head's, as they were before its forward."""
+        self._head.backward_again(x, gradient, seeds)
 
     def seeds(self) -> np.ndarray:
-        """M1's random states (states, 2) as they stand."""
-        return self._first.seeds()
+        """The head's random states (states, 2) as they stand."""
+        return self._head.seeds()
 
     def set_seeds(self, seeds: Mapping[str, np.ndarray]) -> None:
-        """Set the random states of M1 and M3, as from `models.split_seeds`: once a training, as Learner does."""
-        self._first.set_seeds(seeds["M1"])
-        self._last.set_seeds(seeds["M3"])
+        """Set the random states of both parts, as from `models.split_seeds`: once a training, as Learner does."""
+        self._head.set_seeds(seeds["head"])
+        self._tail.set_seeds(seeds["tail"])
 
     def cancel(self, key: Hashable) -> None:
         """Drop a batch whose gradient will not come."""
-        self._first.forget(key)
+        self._head.forget(key)
 
     def forward_eval(self, x: Array) -> tuple[np.ndarray, float]:
-        """M1 on a batch as in prediction: activations (with noise, if any) and regularisation terms."""
-        output, penalty = self._first.test(x)
+        """The head on a batch as in prediction: activations (with noise, if any) and regularisation terms."""
+        output, penalty = self._head.test(x)
         return self._noisy(output), float(penalty)
 
     def finish_eval(self, output: Array, y: Array, penalty: float = 0.0) -> float:
-        """M3 and the loss as in prediction; return the batch's loss, and count it and the metrics in `outcome`."""
-        return self._last.test(output, y, penalty)
+        """The tail and the loss as in prediction; return the batch's loss, and count it and the metrics."""
+        return self._tail.test(output, y, penalty)
 
     def outcome(self) -> TrainingResult:
         """Means over the examples since `start` or the last `outcome`; counting then begins anew.
@@ -225,18 +238,18 @@ class HeadAndTail(Side):
         """
         leak = {"distance_correlation": float(self._leak.result())} if self._nopeek else {}
         self._leak.reset_state()
-        examples, loss, metrics = self._last.counted()
+        examples, loss, metrics = self._tail.counted()
         others = {name: value for name, value in metrics.items() if name != "accuracy"}
         return TrainingResult(examples, loss, metrics.get("accuracy"), {**others, **leak})
 
     def finalize(self) -> None:
         """Put averaged weights in at the end of a training, where the optimizer keeps such (`use_ema`)."""
-        self._first.finalize()
-        self._last.finalize()
+        self._head.finalize()
+        self._tail.finalize()
 
     def _start(self) -> None:
-        self._first.start()
-        self._last.start()
+        self._head.start()
+        self._tail.start()
         self._leak.reset_state()
 
     def _noisy(self, output: tf.Tensor) -> np.ndarray:

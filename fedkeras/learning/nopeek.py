@@ -2,7 +2,8 @@
 
 P. Vepakomma, A. Singh, O. Gupta, R. Raskar, "NoPeek: Information leakage reduction to share activations in distributed
 deep learning", ICDMW 2020, arXiv:2008.09161. The client minimises `alpha * DCOR(x, activations) + loss`; the first term
-reaches M1 alone. Distance correlation: G. J. Szekely, M. L. Rizzo, N. K. Bakirov, Annals of Statistics 35(6), 2007.
+reaches the head alone. Distance correlation: G. J. Szekely, M. L. Rizzo, N. K. Bakirov, Annals of Statistics 35(6),
+2007.
 """
 
 import tensorflow as tf

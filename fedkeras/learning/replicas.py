@@ -1,6 +1,6 @@
-"""Several copies of the same variables' values, one of them in place: replicas of a model without as many graphs.
+"""What both halves of split learning have in common: weights, a state that can be put away, and replicas.
 
-What both sides of split learning have in common: weights, replicas, and a state that can be put away.
+Replicas are several copies of the same variables' values, one of them in place: as many models, and one graph.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -62,12 +62,12 @@ class Replicas:
         return [tf.convert_to_tensor(variable) for variable in self._variables]
 
 
-class Side:
-    """What both sides have: weights under the whole model's names, replicas, and a state that can be put away."""
+class SplitHalf:
+    """What both halves have: weights under the whole model's names, replicas, and a state that can be put away."""
 
     PARTS: tuple[str, ...]
 
-    def __init__(self, parts: Parts, variables: list) -> None:
+    def __init__(self, parts: Parts, variables: Sequence[Variable]) -> None:
         self.parts = parts
         self._replicas = Replicas(variables)
 
@@ -91,11 +91,11 @@ class Side:
         self._replicas.forget(replica)
 
     def get_weights(self) -> dict[str, np.ndarray]:
-        """Copies of this side's weights under the whole model's names."""
+        """Copies of this half's weights under the whole model's names."""
         return models.get_part_weights(self.parts, self.PARTS)
 
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Set this side's weights from its own, or from the whole model's. Raises ValueError; see set_part_weights."""
+        """Set this half's weights from its own, or from the whole model's. Raises ValueError; see set_part_weights."""
         models.set_part_weights(self.parts, self.PARTS, weights)
 
     def get_state(self) -> dict[str, np.ndarray]:

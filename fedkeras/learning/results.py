@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 class TrainingResult:
     """Means over examples, each example counted once.
 
-    `loss` includes the model's own regularisation terms, and not FedProx's. It may be NaN: whoever asked decides what
-    that means. `accuracy` is None where it has no meaning, as for an autoencoder. `metrics` holds any others by name.
+    `loss` includes the model's own regularisation terms, and no term of an objective's. It may be NaN: the caller
+    decides what that means. `accuracy` is None where it has no meaning, as for an autoencoder. `metrics` holds any
+    others by name.
     """
 
     num_examples: int

@@ -1,10 +1,4 @@
-"""A faster gradient of max pooling for a graph whose gradient is another graph.
-
-oneDNN's max pool notes where each maximum was, for its own gradient. That works within one graph; where the gradient is
-in another, TensorFlow on a CPU falls back on code that was measured twelve times slower (7.9 ms for 0.9, 64x28x28x32,
-one thread), half of M1's backward pass. To pool once more beside the gradient costs little, and makes a pair again.
-
-One part of a model, trained by a gradient that comes later and from elsewhere: forward and backward are apart.
+"""One part of a model, trained by a gradient that comes later and from elsewhere: forward and backward are apart.
 
 Backward is had in two ways. `forward` with a key keeps a gradient tape over the compiled graph until `backward`, and
 nothing is computed twice. Where a process does not live so long, `backward_again` computes the forward pass once more
@@ -27,7 +21,13 @@ _NAME = "FedkerasMaxPoolAgain"
 
 
 def pooled_again() -> AbstractContextManager:
-    """While a graph is traced in this context, its max pools get the faster gradient."""
+    """While a graph is traced in this context, its max pools get a faster gradient, for one that is another graph.
+
+    oneDNN's max pool notes where each maximum was, for its own gradient. That works within one graph; where the
+    gradient is in another, TensorFlow on a CPU falls back on code that was measured twelve times slower (7.9 ms for
+    0.9, 64x28x28x32, one thread), half of a head's backward pass. To pool once more beside the gradient costs little,
+    and makes a pair again.
+    """
     return tf.compat.v1.get_default_graph().gradient_override_map({"MaxPool": _NAME})
 
 
@@ -40,13 +40,14 @@ def _gradient(op: tf.Operation, gradient: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.MaxPoolGrad(orig_input=op.inputs[0], orig_output=again, grad=gradient, **how)
 
 
-Objective = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Term = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""Of a part's input and output: a scalar."""
 
 
 class Segment:
     """A part of a model, its optimizer, and the batches that wait for their gradient.
 
-    `objective(x, output)`, a scalar, is added to what the part minimises, as its regularisation terms are. With
+    `term(x, output)`, a scalar, is added to what the part minimises, as its regularisation terms are. With
     `gradient_of_input`, backward returns what the part before needs. The arrays may be numpy's or tensors.
     """
 
@@ -56,7 +57,7 @@ class Segment:
         optimizer: keras.optimizers.Optimizer,
         *,
         gradient_of_input: bool,
-        objective: Objective | None = None,
+        term: Term | None = None,
     ) -> None:
         require_separable(optimizer)
         self.part, self.optimizer = part, optimizer
@@ -65,7 +66,7 @@ class Segment:
         self._weights = part.trainable_variables
         self._fresh = build_fresh(optimizer, self._weights)
         self.variables += optimizer.variables
-        self._objective = objective or (lambda x, output: tf.constant(0.0))
+        self._term = term or (lambda x, output: tf.constant(0.0))
         self._gradient_of_input = gradient_of_input
         self._kept: dict[Hashable, tuple] = {}
         self._due: list[tf.Tensor] = []
@@ -103,7 +104,7 @@ class Segment:
     def forward(
         self, x: np.ndarray | tf.Tensor, seeds: np.ndarray | None = None, key: Hashable | None = None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return the output in training mode, the regularisation terms and the objective; with `key`, keep the tape.
+        """Return the output in training mode, the regularisation terms and `term`; with `key`, keep the tape.
 
         Raises ValueError for an input of another shape and for a key that is in flight already.
         """
@@ -174,15 +175,15 @@ class Segment:
         """Put averaged weights in at the end of a training, where the optimizer keeps such (`use_ema`)."""
         self.optimizer.finalize_variable_values(self._weights)
 
-    def _run(self, x: tf.Tensor) -> tuple:
+    def _run(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         if not self._gradient_of_input:
             # A tape's backward graph has the gradients of all that the forward graph takes, wanted or not.
             x = tf.stop_gradient(x)
         with pooled_again():
             output = self.part(x, training=True)
-        return output, penalty(self.part.losses), self._objective(x, output)
+        return output, penalty(self.part.losses), self._term(x, output)
 
-    def _run_test(self, x: tf.Tensor) -> tuple:
+    def _run_test(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         output = self.part(x, training=False)
         return output, penalty(self.part.losses)
 
@@ -193,22 +194,27 @@ class Segment:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([*weights, *([x] if self._gradient_of_input else [])])
             output, _, losses = self.part.stateless_call(weights, others, x, training=True, return_losses=True)
-            results = output, penalty(losses), self._objective(x, output)
+            results = output, penalty(losses), self._term(x, output)
         gradients = self._gradients(tape, x, weights, results, gradient)
         if self._weights:
             self._run_apply(gradients[1:])
         return gradients[0] if self._gradient_of_input else tf.constant(0)
 
     def _gradients(
-        self, tape: tf.GradientTape, x: tf.Tensor, weights: list, results: tuple, gradient: tf.Tensor
-    ) -> list:
+        self,
+        tape: tf.GradientTape,
+        x: tf.Tensor,
+        weights: list[tf.Tensor],
+        results: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+        gradient: tf.Tensor,
+    ) -> list[tf.Tensor | None]:
         """The gradient of the input, or None, and those of the weights."""
         sources = [*([x] if self._gradient_of_input else []), *weights]
         one = tf.constant(1.0)
         found = tape.gradient(results, sources, output_gradients=[gradient, one, one])
         return found if self._gradient_of_input else [None, *found]
 
-    def _run_apply(self, gradients: list) -> None:
+    def _run_apply(self, gradients: list[tf.Tensor]) -> None:
         self.optimizer.apply_gradients(zip(gradients, self._weights, strict=True))
 
 
@@ -232,6 +238,6 @@ def to_tensor(array: np.ndarray | tf.Tensor, like: keras.KerasTensor, length: in
     return tf.convert_to_tensor(np.asarray(array, tf.as_dtype(like.dtype).as_numpy_dtype))
 
 
-def penalty(losses: list) -> tf.Tensor:
+def penalty(losses: list[tf.Tensor]) -> tf.Tensor:
     """The sum of a part's own terms of the loss: regularisation of weights and of activations."""
     return tf.add_n([tf.cast(tf.reduce_sum(loss), "float32") for loss in losses]) if losses else tf.constant(0.0)

@@ -1,9 +1,7 @@
-"""What the model is to learn: the loss, and the targets in the form that loss takes.
-
-Which class a model takes each example for.
-"""
+"""What a model is to learn: loss, metrics, and targets in the form that the loss takes; and the classes it predicts."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -11,13 +9,19 @@ import tensorflow as tf
 
 from fedkeras.errors import UserError
 
+Loss = str | keras.losses.Loss | Callable[..., tf.Tensor]
+"""A Keras loss by name, an object or a function; "" is unset."""
+
+MetricName = str | keras.metrics.Metric
+"""A metric of Keras' by name, or an object."""
+
 SPARSE = "sparse_categorical_crossentropy"
 
 
-def choose_loss(model: keras.Model, loss: object) -> object:
+def choose_loss(model: keras.Model, loss: Loss) -> Loss:
     """Return `loss` if given; else the loss the model was compiled with; else the one for a classifier.
 
-    `loss` is a Keras loss by name, an object, or "" for unset. Raises UserError for a name Keras does not know.
+    Raises UserError for a name Keras does not know.
     """
     if not loss:
         own = model.loss if model.compiled else None
@@ -28,7 +32,7 @@ def choose_loss(model: keras.Model, loss: object) -> object:
         raise UserError(f"--loss is '{loss}', which is not a loss of Keras, such as {SPARSE}") from error
 
 
-def is_sparse(loss: object) -> bool:
+def is_sparse(loss: Loss) -> bool:
     """True if `loss` compares with class numbers and not with vectors."""
     return _name(loss).startswith("sparse")
 
@@ -38,13 +42,13 @@ def ends_in_softmax(model: keras.Model) -> bool:
     return bool(model.layers) and getattr(model.layers[-1], "activation", None) is keras.activations.softmax
 
 
-def threshold(loss: object) -> float:
+def threshold(loss: Loss | None) -> float:
     """Above which single output a model says class 1: a half, or 0 where outputs are logits or margins."""
     return 0.0 if getattr(loss, "from_logits", False) or "hinge" in _name(loss) else 0.5
 
 
 def choose_metrics(
-    model: keras.Model, loss: object, others: tuple, whole: keras.Model | None = None
+    model: keras.Model, loss: Loss, others: Sequence[MetricName], whole: keras.Model | None = None
 ) -> list[keras.metrics.Metric]:
     """Accuracy, where the model tells classes apart, and `others` by name. Raises UserError for an unknown name.
 
@@ -79,7 +83,7 @@ def check_examples(x: np.ndarray, takes: keras.KerasTensor | None) -> np.ndarray
 
 
 def prepare(
-    x: np.ndarray, y: np.ndarray | None, output: tuple[int, ...], loss: object, from_itself: bool = True
+    x: np.ndarray, y: np.ndarray | None, output: tuple[int, ...], loss: Loss, from_itself: bool = True
 ) -> np.ndarray:
     """Return the targets of examples `x` with labels `y`, in the form that `loss` takes.
 
@@ -115,7 +119,7 @@ def _are_labels(y: np.ndarray) -> bool:
     return y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
 
 
-def _tells_classes_apart(output: tuple[int, ...], loss: object) -> bool:
+def _tells_classes_apart(output: tuple[int, ...], loss: Loss) -> bool:
     """Whether labels mean classes although the output has the input's shape: four features and four classes, say."""
     return output == (1,) or _name(loss).startswith("categorical")
 
@@ -145,7 +149,7 @@ def _labels(y: np.ndarray, classes: int) -> np.ndarray:
     return y
 
 
-def _name(loss: object) -> str:
+def _name(loss: Loss | None) -> str:
     """`SparseCategoricalCrossentropy()` and "sparse_categorical_crossentropy" are one."""
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     return name.replace("_", "").lower()

@@ -1,21 +1,23 @@
-"""Keras architectures, model files (.keras, .h5) and weights under stable names.
+"""Keras models: built-in ones, files (.keras, .h5), anybody's own; and their weights under stable names.
 
-Importing this package does not import Keras; using `build`, `save` or `load` does.
+    zoo             the built-in models, which data set's default they are, and where they are cut
+    building        from a name to a model
+    files           model files, written whole and read without running code from them
+    file_info       what a model file says of itself, and whether rows of data fit
+    trusted_code    the code that a model file needs beside Keras' own
+    compile_config  what a model file's model was compiled with
+    weights         arrays by name, and random states
+    cutting         head, body and tail of a model, for split learning
+    precision       mixed precision
+    architecture    where two models differ
+
+Importing this package does not import Keras; using what makes, reads or cuts a model does.
 """
 
 import importlib
 
-from fedkeras.models.cut_points import DEFAULT_CUTS, cut_points
-from fedkeras.models.names import BUILT_IN, DEFAULT_MODELS
-from fedkeras.models.part_weights import (
-    get_part_weights,
-    join,
-    join_weights,
-    set_part_weights,
-    split_seeds,
-    split_weights,
-)
 from fedkeras.models.weights import get_weights, random_states, set_weights
+from fedkeras.models.zoo import BUILT_IN, DEFAULT_CUTS, DEFAULT_MODELS, cut_points
 from fedkeras.tensorflow_import import import_tensorflow
 
 __all__ = [
@@ -41,6 +43,12 @@ __all__ = [
 _LATER = {
     "build": "fedkeras.models.building",
     "cut": "fedkeras.models.cutting",
+    "get_part_weights": "fedkeras.models.cutting",
+    "join": "fedkeras.models.cutting",
+    "join_weights": "fedkeras.models.cutting",
+    "set_part_weights": "fedkeras.models.cutting",
+    "split_seeds": "fedkeras.models.cutting",
+    "split_weights": "fedkeras.models.cutting",
     "load": "fedkeras.models.files",
     "save": "fedkeras.models.files",
 }

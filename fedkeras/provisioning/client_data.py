@@ -4,16 +4,14 @@ The handed-out model as a Learner, and a client's examples on the device: what i
 """
 
 import functools
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from fedkeras import data, models
+from fedkeras import data, models, stratified
 from fedkeras.config import Config, options
 from fedkeras.data import labels
-from fedkeras.data.hold_out import spread
 from fedkeras.data.statistics import Statistics, statistics_of
 from fedkeras.errors import UserError
 from fedkeras.models.file_info import Shape, file_shapes, input_shape
@@ -81,7 +79,7 @@ class ProvisionedClient:
         order = np.zeros(count, np.int8)
         if self.are_classes(config):
             order = np.unique(_flat(self.y), return_inverse=True)[1]
-        held = spread(order, wanted, generator(config.seed, "client test", self.cid))
+        held = stratified.sample(count, wanted, generator(config.seed, "client test", self.cid), order)
         return np.setdiff1d(np.arange(count), held), held
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few seats
@@ -206,7 +204,4 @@ def place(config: Config, learner: object, x: np.ndarray, y: np.ndarray | None) 
     """(x, y) on the device, in the shape that the model takes. Raises UserError for what does not fit it."""
     from fedkeras.learning.learner import place_for_target
 
-    takes = tuple(getattr(learner.model, "input_shape", ()) or ())[1:]
-    if takes and None not in takes and takes != x.shape[1:] and math.prod(takes) == math.prod(x.shape[1:]):
-        x = x.reshape(len(x), *takes)
     return place_for_target(learner, x, y, config.target)

@@ -6,9 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+from fedkeras import stratified
 from fedkeras.config import Config
 from fedkeras.data import ArraySource, clients, describe, load_client, load_test, open_source
-from fedkeras.data.hold_out import hold_out, spread
+from fedkeras.data.hold_out import hold_out
 from fedkeras.errors import UserError
 
 
@@ -105,7 +106,7 @@ def test_held_out_depends_on_seed_and_client() -> None:
 
 def test_held_out_is_stratified() -> None:
     labels = np.array([0] * 60 + [1] * 30 + [2] * 10)
-    chosen = spread(labels, 10, np.random.default_rng(0))
+    chosen = stratified.sample(100, 10, np.random.default_rng(0), labels)
     assert np.bincount(labels[chosen]).tolist() == [6, 3, 1]
 
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras import layers
 
 from fedkeras import models
+from fedkeras.learning import HeadAndTail
 from fedkeras.learning.nopeek import distance_correlation
-from fedkeras.learning.split import HeadAndTail
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 Y = np.arange(12) % 3

@@ -1,6 +1,8 @@
 """A client's answers in federated rounds: initial weights, training, evaluation."""
 
+import functools
 import time
+from typing import TYPE_CHECKING
 
 from flwr.app import Message, MessageType, MetricRecord
 
@@ -10,7 +12,11 @@ from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
 from fedkeras.federation.requests import ClientRequest
 from fedkeras.randomness import generator
 from fedkeras.reports import progress_bar
+from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.rounds.local_trainer import LocalTrainer
+
+if TYPE_CHECKING:
+    from fedkeras.learning.results import TrainingResult
 
 
 def initial_weights(request: ClientRequest) -> Message:
@@ -20,6 +26,7 @@ def initial_weights(request: ClientRequest) -> Message:
 
 def train(request: ClientRequest) -> Message:
     """Train the global weights on this client's examples for the local epochs, under the objective that is named."""
+    import_tensorflow()
     from fedkeras.learning.objectives import objective_of
 
     config, trainer = request.config, LocalTrainer(request)
@@ -34,10 +41,19 @@ def train(request: ClientRequest) -> Message:
         batch_size=config.batch_size,
         rng=generator(config.seed, "train", server_round, request.cid),
         objective=objective_of(request.sent, request.permission),
-        on_epoch=progress_bar.epochs_of_round(request.cid, server_round, config) if trainer.shows_epochs else None,
+        on_epoch=functools.partial(_show, request, server_round) if trainer.shows_epochs else None,
     )
     metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started))
     return request.reply(arrays=records.record(learner.get_weights()), metrics=metrics)
+
+
+def _show(request: ClientRequest, server_round: int, epoch: int, result: "TrainingResult") -> None:
+    """A finished epoch of a round on this client's terminal."""
+    rounds, epochs = request.config.num_server_rounds, request.config.local_epochs
+    state = f"round {server_round}/{rounds}, epoch {epoch}/{epochs}"
+    progress_bar.shown.trained(request.cid, state, epoch, epochs, f"loss {result.loss:.4g}")
+    if epoch == epochs:
+        progress_bar.shown.over(request.cid)
 
 
 def evaluate(request: ClientRequest) -> Message:
