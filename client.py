@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 
 from fedkeras.client_config import ClientConfig
-from fedkeras.config import Config, parse_flags
+from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
 from fedkeras.federation.grids import IDENTIFY
 from fedkeras.federation.requests import ClientRequest, Handler
+from fedkeras.flags import parse_flags
 from fedkeras.flower import code_digest
 from fedkeras.flower.client_app import NamedClientApp
 from fedkeras.mods.chain import ModChain, make_mods

@@ -107,7 +107,7 @@ def command() -> int:
     interruption = Interruption()
     try:
         interruption.watch()
-        config = interactive.ask_if_told() or resuming.from_flags()
+        config = interactive.from_flags()
         if resuming.already_finished(config):
             return 0
         parent = Path(config.run_dir or "runs")

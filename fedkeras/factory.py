@@ -40,7 +40,7 @@ def model_name(config: Config) -> str:
 def build_model(config: Config) -> "keras.Model":
     """The configured Keras model with its initial weights. Raises UserError."""
     import_tensorflow()
-    if config.data_source in ("server", "client"):  # whose data the catalogue does not know
+    if not config.uses_catalogue:
         from fedkeras.models.precision import with_precision
 
         return with_precision(models.load(config.model), config.precision)
@@ -108,7 +108,7 @@ def label_counts(config: Config) -> tuple[str, Sequence[str], dict[int, np.ndarr
 
     None where it has none that can be divided: the clients then say why, if they cannot either.
     """
-    if config.data_source in ("server", "client"):  # tables, which the catalogue does not know
+    if not config.uses_catalogue:
         return None
     try:
         description = data.describe(config)

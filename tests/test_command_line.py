@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config, flag
+from fedkeras.errors import UserError
+from fedkeras.flags import parse_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,6 +53,7 @@ def test_help_documents_every_flag(tmp_path: Path, script: str, flags: list[str]
     ("flags", "named"),
     [
         (["--nonsense"], "--nonsense"),
+        (["--local-epoch", "3"], "Perhaps you meant --local-epochs; `server.py --help` lists all flags"),
         (["--num-server-rounds", "x"], "--num-server-rounds"),
         (["--num-server-rounds", "0"], "--num-server-rounds must be at least 1"),
         (["--partitioner", "bread"], "--partitioner"),
@@ -80,6 +84,8 @@ def test_the_server_refuses_bad_flags(tmp_path: Path, flags: list[str], named: s
         (["--cid", "9-0"], "--cid is '9-0'"),
         (["--cid", "1-2-3"], "--cid is '1-2-3'"),
         (["--shared"], "--shared needs the --cid"),
+        (["--cid", "0", "--allow", "mods"], "--allow: 'mods' is not of the form KIND=package.module:Class"),
+        (["--cid", "0", "--allow", "models=mine:M"], "--allow: 'models=mine:M'"),
         (["--cid", "0-99999999999"], "--cid is '0-99999999999'"),
         (["--cid", "4294967296"], "--cid is '4294967296'"),
         (["--cid", "0", "--server", "nowhere"], "--server is 'nowhere'; give HOST:PORT"),
@@ -88,6 +94,7 @@ def test_the_server_refuses_bad_flags(tmp_path: Path, flags: list[str], named: s
         (["--cid", "0", "--max-wait", "nan"], "--max-wait must be"),
         (["--cid", "0", "--max-wait", "-1"], "--max-wait"),
         (["--cid", "0", "--rounds", "3"], "--rounds"),
+        (["--cid", "0", "--max-wiat", "3"], "Perhaps you meant --max-wait"),
     ],
 )
 def test_the_client_refuses_bad_flags(tmp_path: Path, flags: list[str], named: str) -> None:
@@ -113,3 +120,15 @@ def test_a_run_without_clients_says_who_is_missing(tmp_path: Path) -> None:
     ) or "after 0 s" in complaint(ended, status=3)
     (summary,) = tmp_path.glob("runs/*/summary.json")
     assert '"status": "failed"' in summary.read_text()
+
+
+def test_a_client_knows_which_code_the_server_may_name() -> None:
+    flags = ["--allow", "mods=mine:Clip, objectives=mine:Loss"]
+    given = parse_flags(ClientConfig, flags, "client.py").permission
+    given.require("mods", "mine:Clip")
+    given.require("objectives", "mine:Loss")
+    with pytest.raises(UserError, match="--allow objectives=mine:Clip, or with --trust-code"):
+        given.require("objectives", "mine:Clip")
+    with pytest.raises(UserError, match="--allow mods=mine:Clip"):
+        ClientConfig().permission.require("mods", "mine:Clip")
+    parse_flags(ClientConfig, ["--trust-code"], "client.py").permission.require("mods", "mine:Clip")

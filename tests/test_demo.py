@@ -30,7 +30,10 @@ def test_demo_reaches_the_promised_accuracy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "status", "said"),
-    [(["--help"], 0, "usage: server.py"), (["--learning-rate", "-1"], 2, "--learning-rate must be above 0.0")],
+    [
+        (["--help"], 0, "usage: python -m fedkeras demo"),
+        (["--learning-rate", "-1"], 2, "--learning-rate must be above 0.0"),
+    ],
 )
 def test_a_server_that_never_listens_is_not_waited_for(flags: list[str], status: int, said: str) -> None:
     command = [sys.executable, "-m", "fedkeras", "demo", *flags]

@@ -15,7 +15,8 @@ import pytest
 from pseudo_terminal import Terminal
 
 from fedkeras.config import Config
-from fedkeras.interactive import command_of
+from fedkeras.errors import UserError
+from fedkeras.interactive import AFTER_THE_PASSPHRASE, BEFORE_THE_PASSPHRASE, command_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "a long passphrase"
@@ -97,3 +98,34 @@ def test_the_command_gives_the_same_configuration() -> None:
     config = Config(host="::1", num_partitions=7, central_evaluation=False, insecure=True, strategy_args="eta=0.1")
     words = command_of(config).split()[2:]
     assert Config.from_flags(words) == config
+
+
+def test_interactive_is_in_the_help_and_a_mistyped_one_is_not_overlooked(tmp_path: Path) -> None:
+    for args, status in ((["--help"], 0), (["--interactive", "--help"], 0), (["--interactiv"], 2)):
+        command = [sys.executable, ROOT / "server.py", *args]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert ended.returncode == status
+        assert "--interactive" in (ended.stderr if status else ended.stdout)
+
+
+@pytest.mark.parametrize("mode", ["federated", "collect", "mine:Workflow"])
+def test_the_question_of_the_mode_takes_these(mode: str) -> None:
+    [question] = [one for one in AFTER_THE_PASSPHRASE if one.field == "mode"]
+    question.check(mode)
+    with pytest.raises(UserError, match="--mode is 'federatd'; allowed are: federated, collect, or a workflow"):
+        question.check("federatd")
+
+
+def test_questions_follow_from_the_answers_so_far() -> None:
+    def questions(**fields: object) -> set[str]:
+        config = Config(**fields)
+        return {one.field for one in (*BEFORE_THE_PASSPHRASE, *AFTER_THE_PASSPHRASE) if one.when(config)}
+
+    always = {"host", "port", "collect_only", "num_partitions"}
+    trains = always | {"model", "data_source", "normaliser", "mode", "local_epochs", "batch_size", "optimizer", "seed"}
+    trains |= {"target"}
+    assert questions() == trains | {"num_server_rounds", "strategy"}
+    assert questions(mode="collect", optimizer="adam") == trains | {"method", "learning_rate"}
+    assert questions(mode="collect", method="kfold", data_source="server") == trains | {"method", "folds", "data_dir"}
+    assert questions(data_source="keras", mode="collect") == trains | {"method", "dataset"}
+    assert questions(collect_only=True, mode="collect", method="kfold", data_source="keras") == always

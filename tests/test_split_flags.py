@@ -7,7 +7,7 @@ from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.flower.settings import check_flags as check_app_flags
 from fedkeras.runtime import spawn
-from fedkeras.workflows.split.server_model import SplitServer, check_flags
+from fedkeras.workflows.split.server_model import SplitServer
 
 ON = {"split": "shared"}
 

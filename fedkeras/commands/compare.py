@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from fedkeras import data, factory, strategies
+from fedkeras import data, factory
 from fedkeras.compare import comparison_state, page, table, words
 from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings, check_alike, saved
-from fedkeras.config import parse_flags
 from fedkeras.errors import RunFailed, UserError, complain
+from fedkeras.federation import registry
+from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, held
-from fedkeras.workflows.split.server_model import check_flags
+from fedkeras.workflows.base import workflow_of
+from fedkeras.workflows.run_setup import check_flags
 
 PROG = "python -m fedkeras compare"
 WIDTH = 100
@@ -64,10 +66,9 @@ def check_arms(settings: Settings) -> None:
     for arm in settings.parsed_arms:
         config = arm.configure(settings.config, settings.config.seed)
         factory.model_name(config)
+        check_flags(workflow_of(config), config)
         if arm.kind == "federated":
-            strategies.load(config.strategy, strategies.options_of(config))
-        if arm.kind == "split":
-            check_flags(config)
+            registry.load(config.strategy, registry.options_of(config))
 
 
 def make_folder(settings: Settings) -> Path:

@@ -5,9 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.fields import embedded
+from fedkeras.flags import parse_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = 3
@@ -18,10 +22,17 @@ FAILED_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 
 
+@dataclass(frozen=True)
+class DemoFlags:
+    """Run a server and three clients, as in four terminals; the flags are server.py's."""
+
+    config: Config = embedded(Config, hidden=("host", "port", "spawn", "app", "app_config"))
+
+
 def main(args: Sequence[str]) -> int:
     """Run the demo; `args` are passed on to server.py. Returns the server's exit status."""
     if {"-h", "--help"} & {*args}:
-        return subprocess.run([sys.executable, "server.py", "--help"], cwd=ROOT, check=False).returncode
+        parse_flags(DemoFlags, ["--help"], "python -m fedkeras demo")
     port = _free_port()
     server = ["server.py", "--port", str(port), *args]
     clients = [["client.py", "--cid", str(cid), "--server", f"127.0.0.1:{port}"] for cid in range(CLIENTS)]

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from fedkeras.config import parse_flags
 from fedkeras.errors import UserError, complain
+from fedkeras.flags import parse_flags
 from fedkeras.reports.headline import figure
 from fedkeras.reports.listing import ListedRun, list_runs
 

@@ -18,14 +18,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedkeras.commands.process_tree import end_tree
-from fedkeras.config import Config, flag
+from fedkeras.config import SECURITY, SERVER_LED, Config, fields_of, flag
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.fields import embedded
+from fedkeras.flags import parse_flags
 from fedkeras.reports import check_extras, live, resuming
 
+PROG = "python -m fedkeras simulate"
 ROOT = Path(__file__).resolve().parents[2]
 SAID = "server.py: "
 """How server.py begins the line in which it says what went wrong."""
@@ -51,9 +54,23 @@ _NOISE = re.compile(
 """Lines that TensorFlow, Ray and Flower print at every start and that say nothing about this run."""
 
 
+OF_OUR_SERVER = (
+    "host", "port", "max_message_mb", "spawn", "app", "app_config", "reconnect_grace", *fields_of(group=SECURITY),
+    *fields_of(group=SERVER_LED),
+)  # fmt: skip
+"""Fields of Config that mean nothing here: Flower moves the messages, and all clients are of this machine."""
+
+
+@dataclass(frozen=True)
+class SimulateFlags:
+    """Run server and clients on this machine, in Flower's simulation on Ray; the flags are server.py's."""
+
+    config: Config = embedded(Config, hidden=OF_OUR_SERVER)
+
+
 def main(args: Sequence[str]) -> int:
     """Run the simulation; returns 0 if it finished. Raises UserError, RunFailed."""
-    config = _absolute(resuming.from_flags(args, "python -m fedkeras simulate"))
+    config = _absolute(resuming.from_flags(args, PROG, _read))
     if resuming.already_finished(config):
         return 0
     if importlib.util.find_spec("ray") is None:
@@ -71,22 +88,24 @@ def main(args: Sequence[str]) -> int:
             superlink(home, {live.RELAY: str(relay)}) as environment,
         ):
             overrides = home / "run.toml"
-            overrides.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in _told(config).items()))
+            overrides.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in _overrides(config).items()))
             command = [_program("flwr"), "run", str(ROOT), "--stream", "--run-config", str(overrides)]
             folder = _show([*command, "--federation-config", federation], environment, Path(config.run_dir))
     return _verdict(folder)
 
 
-def _told(config: Config) -> dict:
-    """What the server app is told: all that is no default; of a run to resume its folder, where the rest stands."""
+def _overrides(config: Config) -> dict:
+    """What the server app gets: all that is no default; of a run to resume its folder, where the rest stands."""
     return {"resume": config.resume} if config.resume else changed(config)
 
 
 def changed(config: Config) -> dict:
     """The run configuration's keys that differ from pyproject.toml's defaults."""
-    default = Config()
-    names = [field.name for field in fields(Config) if getattr(config, field.name) != getattr(default, field.name)]
-    return {flag(name): getattr(config, name) for name in names}
+    return {flag(name): getattr(config, name) for name in config.changed()}
+
+
+def _read(args: Sequence[str] | None, prog: str, default: Config | None) -> Config:
+    return parse_flags(SimulateFlags, args, prog, None if default is None else SimulateFlags(default)).config
 
 
 @contextlib.contextmanager

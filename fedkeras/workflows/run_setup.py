@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras import factory, reports
 from fedkeras.callbacks import Callback, Callbacks
-from fedkeras.config import Config, Value
+from fedkeras.config import Config, Value, fields_of
 from fedkeras.errors import RunFailed
 from fedkeras.federation import registry
 from fedkeras.federation.client_manager import ClientManager
@@ -29,13 +29,12 @@ from fedkeras.reports import RunFolder, checkpoints
 from fedkeras.workflows import checkpointer
 from fedkeras.workflows.base import Clients, EvaluateFn, RunContext, Summary, Workflow
 from fedkeras.workflows.interruption import Interruption
-from fedkeras.workflows.split.server import check_flags_without_split
 
 
 def check_flags(workflow: Workflow, config: Config) -> None:
     """Raise UserError for flags that do not go together; nothing is read or built to find out."""
     if config.split == "off":
-        check_flags_without_split(config)
+        config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
     workflow.check(config)
     make_mods(config.mods).check(config)
 

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from fedkeras.config import Config
+from fedkeras.config import Config, fields_of
 from fedkeras.errors import UserError
 from fedkeras.reports import Checkpoint, Checkpoints, History, RunFolder, checkpoints, held, read_rows, resuming
 from fedkeras.reports.checkpoints import Damaged, newest_checkpoint, path_of, rounds_of
+from fedkeras.reports.summary import versions
 
 WEIGHTS = {
     "dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -352,7 +354,7 @@ def test_every_other_flag_is_refused(folder: RunFolder) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="--central-evaluation cannot be changed"):
         resumed(folder, "--no-central-evaluation")
-    assert {name.replace("_", "-") for name in dataclasses.asdict(Config())} >= {*refused, *resuming.MAY_CHANGE}
+    assert {name.replace("_", "-") for name in fields_of()} >= {*refused}
 
 
 def test_run_configuration(folder: RunFolder) -> None:
@@ -376,6 +378,37 @@ def test_a_missing_or_torn_config_is_one_line(folder: RunFolder, text: str | Non
     with pytest.raises(UserError) as caught:
         resumed(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_what_is_new(folder: RunFolder) -> None:
+    table = Config(batch_size=3).to_run_config()
+    del table["mods"]
+    folder.config_path.write_text(json.dumps(table))
+    assert resumed(folder) == Config(batch_size=3, resume=str(folder.path))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "what"),
+    [
+        ("zap", 1, "it has the setting 'zap', which is not known here"),
+        ("partitioner", "circles", "--partitioner is 'circles'; allowed are: iid,"),
+    ],
+)
+def test_a_run_of_another_version_is_refused_in_a_line_that_says_which(folder, setting, value, what) -> None:
+    folder.config_path.write_text(json.dumps({**Config().to_run_config(), setting: value}))
+    now = versions()["fedkeras"]
+    with pytest.raises(UserError) as caught:
+        resumed(folder)
+    text = str(caught.value)
+    assert text.startswith(f"--resume: {folder.config_path} does not fit this fedkeras, {now}: {what}")
+    assert text.endswith("; start a new run") and "\n" not in text and len(text) < 400
+    with Checkpoints(folder, keep=1) as checkpoints:
+        checkpoints.save(checkpoint(1, versions={"fedkeras": "0.0.7"}), [])
+    with pytest.raises(UserError, match=f"was made by fedkeras 0.0.7, and this is {now}: {re.escape(what)}"):
+        resumed(folder)
+    folder.write_summary({"versions": {"fedkeras": "0.0.8"}})
+    with pytest.raises(UserError, match=f"was made by fedkeras 0.0.8, and this is {now}: {re.escape(what)}"):
+        resumed(folder)
 
 
 def test_finished_is_said_and_for_more_rounds_it_goes_on(folder: RunFolder, capsys) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fedkeras import factory, models
-from fedkeras.config import Config, Value, flag
+from fedkeras.config import Config, Value
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.messages import metrics_of, num_examples
@@ -39,8 +39,6 @@ MODES = {
     "shared": "fedkeras.strategies.splitfed_v2",
 }
 """Value of --split -> its page, whose `train` does a round's training."""
-
-ONLY_SPLIT = ("split_at", "split_dtype", "in_flight", "split_noise", "split_nopeek")
 
 
 class SplitWorkflow(Workflow):
@@ -108,14 +106,6 @@ class SplitWorkflow(Workflow):
         """All rounds."""
         assert self._body is not None  # prepare_server came before
         return run_rounds(run, functools.partial(one_round, run, self._body, *message_config_of(run)))
-
-
-def check_flags_without_split(config: Config) -> None:
-    """Raise UserError for a flag of split learning where there is none."""
-    default = Config()
-    for name in ONLY_SPLIT:
-        if getattr(config, name) != getattr(default, name):
-            raise UserError(f"--{flag(name)} means nothing without --split sequential, splitfed or shared")
 
 
 def message_config_of(run: RunContext) -> tuple[dict[str, Value], int]:
