@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Context, Message
 
 from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
 from fedkeras.federation.grids import IDENTIFY
-from fedkeras.federation.requests import ClientRequest, Handler
+from fedkeras.federation.requests import ClientContext, ClientRequest, Handler
 from fedkeras.flags import parse_flags
 from fedkeras.flower import code_digest
 from fedkeras.flower.client_app import NamedClientApp
@@ -37,7 +37,7 @@ from fedkeras.workflows.collect import client as collect_client
 
 def answer(message: Message, context: Context) -> Message:
     """The reply to any message; what goes wrong becomes an error reply with a reason in one line, in every runtime."""
-    request = ClientRequest(message, context)
+    request = ClientRequest(context, message)
     try:
         code_digest.check(request.sent.get("code-digest"))
         if message.metadata.message_type == IDENTIFY:
@@ -53,7 +53,7 @@ app = NamedClientApp(answer)
 
 def handle(message: Message, context: Context) -> Message:
     """The workflow's own answer, within all mods."""
-    request, kind = ClientRequest(message, context), message.metadata.message_type
+    request, kind = ClientRequest(context, message), message.metadata.message_type
     handler = _handlers(request.config, request.permission).get(kind)
     if handler is None:
         raise UserError(f"this client has no answer to a message of the kind '{kind}' in this way to train")
@@ -90,8 +90,8 @@ def prepare(contexts: Sequence[Context]) -> None:
     import_tensorflow()
     imported = time.perf_counter()
     for context in contexts:
-        request = ClientRequest(Message(RecordDict(), 0, MessageType.QUERY), context)
-        _workflow(request.config, request.permission).prepare_client(request)
+        client = ClientContext(context)
+        _workflow(client.config, client.permission).prepare_client(client)
     own = time.perf_counter() - imported
     say(f"ready (waited {imported - started:.1f} s for TensorFlow, {own:.1f} s for data and model)")
 

@@ -12,6 +12,10 @@ from fedkeras.workflows.split.server_model import SplitServer
 ON = {"split": "shared"}
 
 
+def check_flags(config):
+    run_setup.check_flags(workflow_of(config), config)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -69,6 +73,6 @@ def test_another_app_has_no_split():
 def test_in_split_learning_spawned_processes_share_no_partition(split, cids):
     """A client is half-way between two messages: its next one must meet the process that has its tapes."""
     config = Config(num_partitions=5, spawn=2, split=split)
-    started = spawn.partition_flags(config, server.shareable(config))
+    started = spawn.partition_flags(config, not workflow_of(config).keeps_client_state(config))
     assert [flags[flags.index("--cid") + 1] for flags in started] == cids
     assert ["--shared" in flags for flags in started] == [split == "off"] * 2

@@ -15,10 +15,9 @@ Handler = Callable[["ClientRequest"], Message]
 
 
 @dataclass(frozen=True)
-class ClientRequest:
-    """One message to one client."""
+class ClientContext:
+    """One client in one run."""
 
-    message: Message
     context: Context
 
     @cached_property
@@ -33,6 +32,23 @@ class ClientRequest:
     def cid(self) -> int:
         """The client that is meant."""
         return int(self.context.node_config["partition-id"])
+
+    @property
+    def trusts_code(self) -> bool:
+        """Started with --trust-code: a model file may bring code of its own."""
+        return bool(self.context.node_config.get("trust-code", False))
+
+    @property
+    def permission(self) -> Permission:
+        """Which names of code in the server's messages may be used here."""
+        return permission_of(self.context.node_config)
+
+
+@dataclass(frozen=True)
+class ClientRequest(ClientContext):
+    """One message to one client."""
+
+    message: Message
 
     @property
     def content(self) -> RecordDict:
@@ -52,16 +68,6 @@ class ClientRequest:
         if not found:
             raise ValueError("the message has no arrays")
         return found["arrays"] if "arrays" in found else next(iter(found.values()))
-
-    @property
-    def trusts_code(self) -> bool:
-        """Started with --trust-code: a model file may bring code of its own."""
-        return bool(self.context.node_config.get("trust-code", False))
-
-    @property
-    def permission(self) -> Permission:
-        """Which names of code in the server's messages may be used here."""
-        return permission_of(self.context.node_config)
 
     def reply(self, **records: ArrayRecord | ConfigRecord | MetricRecord) -> Message:
         """The answer with these records."""

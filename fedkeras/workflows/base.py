@@ -16,7 +16,7 @@ from fedkeras.callbacks import Callbacks
 from fedkeras.config import Config
 from fedkeras.factory import CentralEvaluation
 from fedkeras.federation.grids import FederationGrid
-from fedkeras.federation.requests import ClientRequest, Handler
+from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.sampling import FailureTracker
 from fedkeras.mods.chain import ModChain
 from fedkeras.named_code import EVERYTHING, Permission, find_class
@@ -87,7 +87,7 @@ class Workflow:
     def prepare_server(self, config: Config, threads: int) -> None:
         """Make what the run needs before anything is written: what is wrong with it leaves no folder. UserError."""
 
-    def prepare_client(self, request: ClientRequest) -> None:
+    def prepare_client(self, client: ClientContext) -> None:
         """Load what a client needs when it has joined, before the first message asks for it. UserError."""
 
     def run_name(self, config: Config) -> str:

@@ -9,7 +9,7 @@ from flwr.app import Message, MessageType, MetricRecord
 from fedkeras import factory
 from fedkeras.federation import records
 from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
-from fedkeras.federation.requests import ClientRequest
+from fedkeras.federation.requests import ClientContext, ClientRequest
 from fedkeras.randomness import generator
 from fedkeras.reports import progress_bar
 from fedkeras.tensorflow_import import import_tensorflow
@@ -70,7 +70,7 @@ HANDLERS = {INITIAL_WEIGHTS: initial_weights, MessageType.TRAIN: train, MessageT
 """Message type -> handler."""
 
 
-def prepare(request: ClientRequest) -> None:
+def prepare(client: ClientContext) -> None:
     """Load data and model when the client has joined; not where the server has yet to say what there is to load."""
-    if not request.config.data_source:
-        LocalTrainer(request).training_examples()
+    if not client.config.data_source:
+        LocalTrainer(client).training_examples()

@@ -11,9 +11,9 @@ import numpy as np
 from fedkeras import data, factory
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.federation.requests import ClientRequest
-from fedkeras.provisioning import client as provisioning_client
+from fedkeras.federation.requests import ClientContext
 from fedkeras.provisioning import client_data
+from fedkeras.provisioning.client import provisioned_clients
 from fedkeras.provisioning.client_data import ProvisionedClient
 
 if TYPE_CHECKING:
@@ -36,12 +36,11 @@ class LocalTrainer:
     A process has one model, with its compiled graphs, for all the clients that it serves.
     """
 
-    def __init__(self, request: ClientRequest) -> None:
-        self.config, self.cid = request.config, request.cid
+    def __init__(self, client: ClientContext) -> None:
+        self.config, self.cid = client.config, client.cid
         # What the server has handed out; nothing where clients bring model and data themselves.
-        handed_out = provisioning_client.provisioned_client
-        self.provisioned = handed_out(request.context, request.cid) if self.config.data_source else None
-        self._trusts_code = request.trusts_code
+        self.provisioned = provisioned_clients.get(client.context, client.cid) if self.config.data_source else None
+        self._trusts_code = client.trusts_code
 
     @property
     def model(self) -> LocalModel:
@@ -58,7 +57,7 @@ class LocalTrainer:
     def training_examples(self, fold: int = 0) -> "tuple[tf.Tensor, tf.Tensor]":
         """(x, y) on the device; of a fold that scales them its own way, not kept."""
         client = self.provisioned
-        if fold and client and client.settlement and client.settlement.folds:
+        if fold and client and client.preprocessing and client.preprocessing.folds:
             return client_data.training_examples(self.config, client, self.model.learner, fold)
         return _training_examples(self.config, self.cid, client, self._trusts_code)
 

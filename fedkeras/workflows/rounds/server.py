@@ -19,7 +19,7 @@ from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.messages import metrics_of
 from fedkeras.federation.records import of_kind, payload
 from fedkeras.federation.reply_order import in_order
-from fedkeras.federation.requests import ClientRequest, Handler
+from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.round_result import RoundResult, TooFewReplies, require
 from fedkeras.federation.sampling import cohort_size
 from fedkeras.federation.validation import fault_of_evaluate, fault_of_size, fault_of_train, with_common_records
@@ -46,11 +46,11 @@ class RoundsWorkflow(Workflow):
 
         return HANDLERS
 
-    def prepare_client(self, request: ClientRequest) -> None:
+    def prepare_client(self, client: ClientContext) -> None:
         """Data and model, unless the server has yet to hand them out."""
         from fedkeras.workflows.rounds.client import prepare
 
-        prepare(request)
+        prepare(client)
 
     def run_name(self, config: Config) -> str:
         """Data set, or model that is handed out, and strategy."""

@@ -21,7 +21,7 @@ from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.messages import metrics_of, num_examples
 from fedkeras.federation.records import record, views
-from fedkeras.federation.requests import ClientRequest, Handler
+from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.round_result import RoundResult, require
 from fedkeras.federation.validation import fault_of_arrays, fault_of_evaluate
 from fedkeras.workflows.base import RunContext, Summary, Workflow
@@ -78,11 +78,11 @@ class SplitWorkflow(Workflow):
         """Build and cut the model."""
         self._body = SplitServer(config, threads)
 
-    def prepare_client(self, request: ClientRequest) -> None:
+    def prepare_client(self, client: ClientContext) -> None:
         """The model's head and tail, and the examples."""
         from fedkeras.workflows.split.split_client import examples
 
-        examples(request.config, request.cid)
+        examples(client.config, client.cid)
 
     def run_name(self, config: Config) -> str:
         """Data set and mode."""
