@@ -113,7 +113,7 @@ for action, handler in split_handlers.HANDLERS.items():
 
 
 def led(handler: Callable) -> Callable[[Message, Context], Message]:
-    """A message of server-led training, as one of the HANDLERS of follow and work answers it."""
+    """A message of server-led training, as one of the HANDLERS of provisioning and collect answers it."""
 
     def answered(message: Message, context: Context) -> Message:
         if handler is provisioning_client.offer and context.node_config.get("deliver"):
@@ -151,7 +151,7 @@ def fit(message: Message, context: Context) -> Message:
             progress_bar.shown.trained(cid, state, done, total, note)
 
         try:
-            return training.train(config, party.seat, model.learner, party.to_train, folder, tell)
+            return training.train_once(config, party.seat, model.learner, party.to_train, folder, tell)
         finally:
             progress_bar.shown.over(cid)
 
@@ -241,7 +241,7 @@ def main() -> int:
     except UserError as error:
         status = complain("client.py", error)
         with contextlib.suppress(KeyboardInterrupt):
-            collect_client.finish(say)
+            collect_client.local_jobs.finish(say)
         return status
     except KeyboardInterrupt:
         print("client: interrupted", file=sys.stderr)

@@ -23,7 +23,9 @@ from fedkeras.federation.initial_weights import initial_arrays
 from fedkeras.federation.strategy_state import StrategyState
 from fedkeras.flower import code_digest
 from fedkeras.provisioning import server as provisioning_server
-from fedkeras.provisioning.client_manager import ProvisionedClientManager
+from fedkeras.provisioning.central_evaluation import TableEvaluation
+from fedkeras.provisioning.client_manager import OfferAgain, ProvisionedClientManager
+from fedkeras.provisioning.server import Provision
 from fedkeras.reports import RunFolder, checkpoints, resuming
 from fedkeras.reports.progress_table import ProgressTable
 from fedkeras.runtime.answering import App
@@ -71,8 +73,9 @@ def train(
     memory = StrategyState(strategy)
     split_server.check_flags(config)
     threads = threads or (config.threads_per_client if config.split != "off" else 0)
-    given = provisioning_server.open_provision(config)
-    central, tested = factory.CentralEvaluation(config, threads), provisioning_server.is_tested_centrally(config, given)
+    provisioning_server.check_flags(config)
+    provision = provisioning_server.open_provision(config)
+    central, tested = factory.CentralEvaluation(config, threads), _is_tested_centrally(config, provision)
     if tested:
         central.load()
     if config.split == "off":
@@ -80,9 +83,10 @@ def train(
     else:
         train_rounds = functools.partial(run_split, middle=split_server.SplitServer(config, threads))
     ordinary = f"{config.dataset}-{config.strategy if config.split == 'off' else config.split}"
-    new_name = config.name or provisioning_server.name(config) or ordinary
+    new_name = config.name or _name(config) or ordinary
     folder = RunFolder(Path(config.resume)) if config.resume else reports.create_run_folder(parent, new_name, config)
-    central = provisioning_server.central(config, given, folder, threads, central)
+    if provision and provision.test is not None:
+        central = TableEvaluation(config, provision.test, folder, threads)
     stop = interruption or Interruption()
 
     def evaluate(server_round: int, global_arrays: ArrayRecord) -> dict[str, float] | None:
@@ -92,22 +96,20 @@ def train(
         last = checkpointer.take_up(folder, config, memory) if config.resume else None
         rests, done = checkpointer.rests_of(config, last), last.round if last else 0
         with (
-            reports.Recorder(
-                folder, config, provisioning_server.bar(config), before=last.seconds if last else 0.0
-            ) as recorder,
+            reports.Recorder(folder, config, _bar(config), before=last.seconds if last else 0.0) as recorder,
             checkpointer.Checkpointer(folder, config, memory, rests, recorder) as keeper,
         ):
             if tested and (counts := factory.label_counts(config)):
                 reports.write_label_counts(folder.partitions_path, *counts)
             if config.collect_only:
-                return collect_server.collect_only(grid, config, folder, recorder, tell)
-            if given:
-                nodes = ProvisionedClientManager(grid, config, given, folder, tell, ProgressTable(), recorder.watch)
+                return collect_server.collect_only(grid, config, folder, recorder)
+            if provision:
+                nodes = ProvisionedClientManager(grid, config, provision, folder, ProgressTable(), recorder.watch)
             else:
                 nodes = ClientManager(grid, config, recorder.watch)
-            asked_again = [nodes.round_finished] if given else []
+            asked_again = [OfferAgain(nodes).on_round_end] if provision else []
             if config.mode == "collect":
-                return collect_server.train_and_collect(grid, config, nodes, folder, recorder, tell, central)
+                return collect_server.train_and_collect(grid, config, nodes, folder, recorder, central)
             start = checkpointer.weights_of(last) if last else initial_arrays(grid, config, nodes, tell)
             if done < config.num_server_rounds:
                 nodes.wait()  # here and not in the round: who interrupts while nobody is there need not wait for it
@@ -133,6 +135,28 @@ def train(
                 reports.write_predictions(folder.predictions_path, *predictions)
             num_weights = sum(array.size for array in records.views(final).values())
             return recorder.finish(model=model, num_weights=num_weights) | {"folder": folder.path}
+
+
+def _is_tested_centrally(config: Config, provision: Provision | None) -> bool:
+    """True if there is a central test set for the rounds: a data set's, or X_test and Y_test."""
+    rounds = config.mode == "federated" and not config.collect_only
+    there = provision.test is not None if provision and config.data_source != "keras" else True
+    return config.central_evaluation and there and rounds
+
+
+def _bar(config: Config) -> bool | None:
+    """False where there are no rounds for a progress bar to count; None: where stdout is a terminal."""
+    return False if config.collect_only or config.mode == "collect" else None
+
+
+def _name(config: Config) -> str:
+    """The last part of the run folder's name; "" for an ordinary run's."""
+    if config.collect_only:
+        return "collected"
+    if not config.data_source:
+        return ""
+    what = config.dataset if config.data_source == "keras" else Path(config.model).stem
+    return f"{what}-{config.strategy if config.mode == 'federated' else 'collect'}"
 
 
 def in_process(config: Config, client_app: App, parent: Path = Path("runs"), quiet: bool = True) -> RunFolder:

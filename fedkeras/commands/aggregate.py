@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from fedkeras import models
+from fedkeras.atomic import check_writable
 from fedkeras.config import Config, options, parse_flags
 from fedkeras.errors import UserError, complain
-from fedkeras.reports.atomic import check_writable
 from fedkeras.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:

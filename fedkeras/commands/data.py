@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
+from fedkeras.atomic import check_writable
 from fedkeras.config import Config, parse_flags
 from fedkeras.data import Description, describe
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import check_writable
 
 if TYPE_CHECKING:
     from rich.table import Table

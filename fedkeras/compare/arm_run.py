@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkeras.atomic import replace_file
 from fedkeras.compare.arms import Arm
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 
 FILE = "result.json"
 POINT = ("round", "accuracy", "loss", "lowest", "highest")

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from fedkeras import data, factory
+from fedkeras.atomic import replace_file
 from fedkeras.compare.arm_run import clock, macro_f1
 from fedkeras.compare.baselines import ALL, figures_path, rounds_path
 from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
 from fedkeras.randomness import generator
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.history import History
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import tyro
 
+from fedkeras.atomic import replace_file
 from fedkeras.compare.arms import DEFAULT, Arm, names_of, parse_arms
 from fedkeras.config import Config, flag
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.resuming import MAY_CHANGE
 
 FILE = "compare.json"

@@ -40,11 +40,11 @@ def cohort_of(
 ) -> dict[int, int]:
     """The cohort as {cid: node id}, ascending in cid.
 
-    In a repeated round, nodes that hand things out (`ask_again`) are told first who failed: it may be a client that was
-    started again, lacks what its predecessor had, and would fail at every further attempt.
+    In a repeated round, nodes that hand things out (`offer_again`) are told first who failed: it may be a client that
+    was started again, lacks what its predecessor had, and would fail at every further attempt.
     """
-    if failed and hasattr(nodes, "ask_again"):
-        nodes.ask_again(failed)
+    if failed and hasattr(nodes, "offer_again"):
+        nodes.offer_again(failed)
     connected = nodes.wait()
     return {cid: connected[cid] for cid in rests.cohort(connected, phase, server_round, failed)}
 

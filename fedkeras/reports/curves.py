@@ -7,8 +7,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedkeras.atomic import replace_file
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.headline import SOURCES, choose_headline
 from fedkeras.reports.history import AGGREGATES, Row, read_rows
 

@@ -17,8 +17,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedkeras.atomic import replace_file
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 
 if TYPE_CHECKING:
     import pandas

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from fedkeras.atomic import replace_file
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.history import AGGREGATES
 from fedkeras.reports.run_folder import RunFolder
 from fedkeras.reports.tensorboard import final_figures, scalars

@@ -123,7 +123,7 @@ def test_each_client_has_its_own_tables(start, model_files):
 
 
 @pytest.mark.slow
-def test_a_client_that_is_killed_in_mid_rounds_gets_its_seat_back_and_no_data_again(
+def test_a_client_that_is_killed_in_mid_rounds_gets_its_place_back_and_no_data_again(
     start, tables, model_files, monkeypatch
 ):
     live = start.folder / "live"
@@ -147,7 +147,7 @@ def test_a_client_that_is_killed_in_mid_rounds_gets_its_seat_back_and_no_data_ag
     assert f"as client {cid}\n" in again.out
     assert {path.name: path.stat().st_mtime_ns for path in (start.folder / "cache" / "received").iterdir()} == kept
     assert passed < 6 * 3000  # questions and weights, no row: the part alone has 3,200 bytes and the model file 20,000
-    # the round under way, and the next one if the client is back before it was missed: then it has to be given its seat
+    # the round under way, and the next one if the client is back before it was missed: then it has to be provisioned
     rounds = re.findall(r"^ +(\d+) .* (\d)/3$", server.out, re.MULTILINE)
     assert [int(number) for number, _ in rounds] == list(range(1, 7))
     assert {answered for _, answered in rounds} == {"2", "3"} and rounds[-1][1] == "3"

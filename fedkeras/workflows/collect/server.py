@@ -28,7 +28,7 @@ from fedkeras.strategies import options_of
 from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.collect import protocol
 from fedkeras.workflows.collect.outbox import LocalResult
-from fedkeras.workflows.collect.protocol import Arrived
+from fedkeras.workflows.collect.protocol import CollectedModels
 
 log = logging.getLogger("fedkeras")
 
@@ -39,7 +39,6 @@ TALK_SECONDS = 600.0
 
 def train_and_collect(
     grid: Grid, config: Config, nodes: ProvisionedClientManager, folder: RunFolder, recorder: Recorder,
-    tell: Mapping | None,
     central: CentralEvaluation,
 ) -> dict:  # fmt: skip
     """Let all clients train, and collect; models and aggregate are tested by `central` where it has tables.
@@ -47,7 +46,7 @@ def train_and_collect(
     Returns the summary. Raises RunFailed if a client's model is missing.
     """
     run, started, progress = uuid.uuid4().hex, time.monotonic(), nodes.progress
-    arrived = Arrived(_clients(folder))
+    arrived = CollectedModels(_clients(folder))
     failures: dict[int, str] = {}
     again: dict[int, str] = {}
     for _ in range(1 + config.max_retries):
@@ -61,13 +60,13 @@ def train_and_collect(
             _, again = talk(
                 grid,
                 cohort,
-                lambda cid: protocol.train(cid, run, arrived, tell or {}, config.round_timeout, progress.say),
+                lambda cid: protocol.train_and_take(cid, run, arrived, config.round_timeout, progress.say),
                 min(config.round_timeout, TALK_SECONDS),
             )
         # Whose model has come has done its part, even if it went before it heard that.
         again = {cid: reason for cid, reason in again.items() if str(cid) not in arrived.models}
         failures |= again
-        nodes.ask_again(again)
+        nodes.offer_again(again)
         if not again:
             break
     absent = [cid for cid in range(config.num_partitions) if str(cid) not in arrived.models]
@@ -75,7 +74,7 @@ def train_and_collect(
     return _finish(config, folder, recorder, arrived, missing, time.monotonic() - started, central)
 
 
-def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Recorder, tell: Mapping | None) -> dict:
+def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Recorder) -> dict:
     """Take what clients hold, each as it comes, until num-partitions of them have been asked or node-timeout is over.
 
     Returns the summary. Raises RunFailed if fewer came, or if one could not deliver.
@@ -83,7 +82,7 @@ def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Record
     if not hasattr(grid, "cids"):
         raise UserError("--collect-only needs our own runtime: `python server.py` and `python client.py --deliver`")
     started, claimed, progress = time.monotonic(), set(), ProgressTable()
-    arrived = Arrived(_clients(folder))
+    arrived = CollectedModels(_clients(folder))
     done: set[int] = set()
     failures: dict[int, str] = {}
 
@@ -101,7 +100,7 @@ def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Record
             new, failed = talk(
                 grid,
                 cohort,
-                lambda cid: protocol.deliver(cid, claim, arrived, tell or {}, progress.say),
+                lambda cid: protocol.take_all(cid, claim, arrived, progress.say),
                 TALK_SECONDS,
             )
             done |= set(new) | set(failed)
@@ -115,8 +114,8 @@ def collect_only(grid: Grid, config: Config, folder: RunFolder, recorder: Record
 
 
 def _finish(
-    config: Config, folder: RunFolder, recorder: Recorder, arrived: Arrived, missing: Mapping[int, str], seconds: float,
-    central: CentralEvaluation | None = None,
+    config: Config, folder: RunFolder, recorder: Recorder, arrived: CollectedModels, missing: Mapping[int, str],
+    seconds: float, central: CentralEvaluation | None = None,
 ) -> dict:  # fmt: skip
     """The history, the aggregate and the summary of what was collected, every model by the name of its folder."""
     for cid, reason in missing.items():

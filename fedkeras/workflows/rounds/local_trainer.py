@@ -32,7 +32,7 @@ class LocalTrainer:
     def __init__(self, config: Config, cid: int, context: Context) -> None:
         self.config, self.cid = config, cid
         # What the server has given this client; nothing where clients bring model and data themselves.
-        self.seat = client.seat_of(context, cid) if config.data_source else None
+        self.seat = client.provisioned_clients.get(context, cid) if config.data_source else None
         self._trusts_code = bool(context.node_config.get("trust-code", False))
 
     @property
@@ -44,7 +44,7 @@ class LocalTrainer:
 
     def to_train(self, fold: int = 0) -> tuple:
         """Its training examples (x, y) on the device; of a fold that scales them its own way, not kept."""
-        if fold and self.seat and self.seat.settlement and self.seat.settlement.folds:
+        if fold and self.seat and self.seat.preprocessing and self.seat.preprocessing.folds:
             return handed_out.training_examples(self.config, self.seat, self.model.learner, fold)
         return _to_train(self.config, self.cid, self.seat, self._trusts_code)
 
