@@ -90,7 +90,7 @@ def new_folder(place: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
-        into_place(partial, place)
+        partial.rename(place)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if not (isinstance(error, OSError) and place.is_dir()):
