@@ -116,7 +116,7 @@ class RowsReceiver:
         for name, array in rows.items():
             dtype, shape = self.layout[name]
             if array.dtype != dtype or array.shape[1:] != tuple(shape[1:]) or len(array) + first > shape[0]:
-                raise ValueError(f"rows of '{name}' are {array.dtype}{list(array.shape)}, other than was said")
+                raise ValueError(f"rows of '{name}' are {array.dtype}{list(array.shape)}, other than was stated")
         try:
             with writing(self._bytes):
                 self._write(rows)

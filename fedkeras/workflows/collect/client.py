@@ -102,17 +102,17 @@ class LocalJobs:
         job = self._jobs.get(cid)
         return job if job is not None and job.run == run else None
 
-    def finish(self, say: Callable[[str], None]) -> None:
+    def finish(self, show: Callable[[str], None]) -> None:
         """The server is gone: let what is being trained come to its end, so that it can be delivered later."""
         busy = [job for job in self._jobs.values() if not job.over]
         if busy:
-            say("the training goes on to its end, and its result is kept; Ctrl-C gives it up")
+            show("the training goes on to its end, and its result is kept; Ctrl-C gives it up")
         for job in busy:
             while not job.over:
                 job.wait_for_change()
         done = [job.result for job in self._jobs.values() if job.result]
         if kept := [result for result in done if (outbox.results() / result.key).exists()]:
-            say(f"{len(kept)} result{'s' * (len(kept) > 1)} not confirmed by the server: deliver later with --deliver")
+            show(f"{len(kept)} result{'s' * (len(kept) > 1)} not confirmed by the server: deliver later with --deliver")
 
 
 local_jobs = LocalJobs()
