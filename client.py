@@ -130,7 +130,7 @@ def main() -> int:
     except UserError as error:
         status = complain("client.py", error)
         with contextlib.suppress(KeyboardInterrupt):
-            collect_client.finish(say)
+            collect_client.local_jobs.finish(say)
         return status
     except KeyboardInterrupt:
         print("client: interrupted", file=sys.stderr)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.data_transfer [--data-dir DIR] [--times 3] [--megabytes N]
 
-Each client is a process that takes its part of `dataset/X/mnist.npz` as in a real run (digests checked, written to its
+Each client is a process that takes its shard of `dataset/X/mnist.npz` as in a real run (digests checked, written to its
 cache), but trains nothing. Over TLS and without; then a second run, whose clients have all in their cache; and five
 processes that take the same bytes from bare sockets over loopback, and keep none. Without --data-dir the images are
 random bytes in MNIST's shape; with --megabytes, as many of them as make up N MB. Medians. Of memory it says what the
@@ -33,6 +33,7 @@ from flwr.app import Context, Message
 from fedkeras.config import Config
 from fedkeras.federation.dialogue import talk
 from fedkeras.federation.records import payload
+from fedkeras.federation.requests import ClientRequest
 from fedkeras.provisioning import client as provisioning_client
 from fedkeras.provisioning import server as provisioning_server
 from fedkeras.runtime.grpc_grid import GrpcGrid
@@ -53,18 +54,18 @@ def main() -> None:
         folder = Path(name)
         config = prepare(folder, flags.data_dir, flags.megabytes)
         started = time.monotonic()
-        given = provisioning_server.read_provision(config)
-        for part in given.parts.values():
-            assert part.digest
+        provision = provisioning_server.open_provision(config)
+        for shard in provision.shards.values():
+            assert shard.digest
         figures = {"open_seconds": time.monotonic() - started}
-        megabytes = sum(part.num_bytes for part in given.parts.values()) / 1e6
+        megabytes = sum(shard.num_bytes for shard in provision.shards.values()) / 1e6
         figures["megabytes"] = megabytes
         figures["socket_seconds"] = statistics.median(bare(int(megabytes * 1e6)) for _ in range(flags.times))
         memory: dict[str, float] = {}
         certificates(folder)
         tls = Access(tls_cert=str(folder / "certs/server.pem"), tls_key=str(folder / "certs/server-key.pem"))
         for kind, access in (("plain", Access()), ("tls", tls)):
-            runs = [transfer(config, given, folder, access, memory) for _ in range(flags.times)]
+            runs = [transfer(config, provision, folder, access, memory) for _ in range(flags.times)]
             figures[f"{kind}_seconds"] = statistics.median(first for first, _, _ in runs)
             figures[f"{kind}_second_run_seconds"] = statistics.median(second for _, second, _ in runs)
             figures[f"{kind}_second_run_bytes"] = max(sent for _, _, sent in runs)
@@ -107,9 +108,9 @@ def certificates(folder: Path) -> None:
 
 
 def transfer(
-    config: Config, given: provisioning_server.Provision, folder: Path, access: Access, memory: dict[str, float]
+    config: Config, provision: provisioning_server.Provision, folder: Path, access: Access, memory: dict[str, float]
 ) -> tuple[float, float, int]:
-    """Seconds of a first and of a second hand-out to clients with empty caches, and bytes sent in the second.
+    """Seconds of a first and of a second provisioning of clients with empty caches, and bytes sent in the second.
 
     `memory` gets the largest need of any transfer, in MB.
     """
@@ -131,7 +132,9 @@ def transfer(
         for _ in range(2):
             sent[0], started = 0, time.monotonic()
             cohort = {cid: node for node, cid in grid.cids().items()}
-            script = functools.partial(provisioning_server.give, given=given, tell={}, say=lambda cid, state: None)
+            script = functools.partial(
+                provisioning_server.send_provision, provision=provision, report=lambda cid, state: None
+            )
             with measured(processes, memory):
                 done, failures = talk(grid, cohort, script, 600.0)
             assert len(done) == CLIENTS, failures
@@ -189,11 +192,7 @@ def client(address: str, cid: int, cache: str, tls_ca: str) -> None:
     sys.stdout = io.StringIO()  # its progress is not what this prints
 
     def app(message: Message, context: Context) -> Message:
-        handler = provisioning_client.HANDLERS[message.metadata.message_type.partition(".")[2]]
-        task = provisioning_client.ProvisioningRequest(
-            Config.from_run_config(context.run_config), cid, message.content, context
-        )
-        return Message(handler(task), reply_to=message)
+        return provisioning_client.HANDLERS[message.metadata.message_type](ClientRequest(context, message))
 
     serve(app, address, [cid], {}, 60.0, access=Access(tls_ca=tls_ca))
 

@@ -1,8 +1,8 @@
 """Parsed data sets as plain .npy files in the user's cache folder, read memory-mapped from then on.
 
 An entry is a folder that appears by one rename, so a reader never sees half of it. Several processes may start at
-once: the first parses, the others wait for it. A cache that cannot be used never stops a run. An array that is too
-large for memory is written block after block of its rows.
+once: the first parses, the others wait for it. A cache that cannot be used never stops a run. Data that should not be
+in memory twice, or at all, are written block of rows by block of rows.
 """
 
 import contextlib
@@ -10,17 +10,18 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from fedkeras import atomic
+
 log = logging.getLogger("fedkeras.data")
 Arrays = dict[str, np.ndarray]
 STALE_SECONDS = 24 * 3600.0
+"""What another machine began so long ago, in a cache that is shared, it has given up."""
 _warned: set[Path] = set()
 
 
@@ -105,24 +106,10 @@ def _write(entry: Path, arrays: Arrays) -> None:
 def _appear(entry: Path, fill: Callable[[Path], None]) -> None:
     """Make the folder `entry`, with what `fill` puts into it, by one rename."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(entry.parent)
-    new = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
-    try:
+    atomic.sweep(entry.parent, others_after=STALE_SECONDS)
+    with atomic.new_folder(entry) as new:
         fill(new)
         new.chmod(0o755)
-        new.rename(entry)
-    except BaseException as error:
-        shutil.rmtree(new, ignore_errors=True)
-        if not (isinstance(error, OSError) and entry.is_dir()):  # else another process has put the same into place
-            raise
-
-
-def _sweep(where: Path) -> None:
-    """Remove what killed processes have left: no folder that is still being written is a day old."""
-    for old in where.glob(".new-*"):
-        with contextlib.suppress(OSError):  # another process has just done so
-            if time.time() - old.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager

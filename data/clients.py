@@ -9,9 +9,10 @@ import numpy as np
 from fedkeras.config import Config
 from fedkeras.data.catalogue import open_source
 from fedkeras.data.hold_out import hold_out
-from fedkeras.data.normalise import Normaliser, Statistics, fit, measure
+from fedkeras.data.normalise import Normaliser, fit, fit_range
 from fedkeras.data.partition import Partition, partition
 from fedkeras.data.source import ClientExamples, Examples, Source
+from fedkeras.data.statistics import statistics_of
 from fedkeras.errors import UserError
 
 log = logging.getLogger("fedkeras.data")
@@ -85,13 +86,13 @@ def _normaliser(config: Config) -> Normaliser:
     per_feature = len(source.input_shape) < 3
     if source.known_range is not None and name in ("scale", "minmax"):
         low, high = map(np.float64, source.known_range)
-        return fit(name, Statistics(low, high, np.float64(np.nan), np.float64(np.nan)))
+        return fit_range(name, low, high)
     # Of all clients' training parts. Where data must not be pooled, each client sends its count, sum and sum of squares
     # (or its extremes), and the server merges them (server-led training).
     parts = _partition(config).parts
     indices = np.sort(np.concatenate([hold_out(source, part, config, cid)[0] for cid, part in enumerate(parts)]))
     chunks = (source.examples(indices[i : i + CHUNK]).x for i in range(0, len(indices), CHUNK))
-    return fit(name, measure(chunks, per_feature))
+    return fit(name, statistics_of(chunks, per_feature))
 
 
 def _normalised(examples: Examples, config: Config) -> Examples:

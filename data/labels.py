@@ -41,7 +41,7 @@ class Labels:
         """The labels at these positions, (n,): words or int64."""
         return np.array(self.names)[np.asarray(positions)]
 
-    def to_dict(self) -> dict[str, list]:
+    def to_dict(self) -> dict[str, list[str] | list[int]]:
         """As JSON can hold it."""
         return {"classes": list(self.names)}
 
@@ -49,7 +49,7 @@ class Labels:
         return ", ".join(map(str, self.names[:8])) + (", ..." if len(self) > 8 else "")
 
 
-def from_dict(table: Mapping[str, list]) -> Labels:
+def from_dict(table: Mapping[str, list[str] | list[int]]) -> Labels:
     """The inverse of `to_dict`, for a table that came from elsewhere; raises ValueError if it is none."""
     names = table.get("classes")
     if not isinstance(names, list) or not names or {type(name) for name in names} not in ({int}, {str}):

@@ -4,27 +4,17 @@ Images are scaled by one number for all pixels, which keeps their contrasts; tab
 feature or signal (the last axis). Statistics are taken in float64.
 """
 
-from collections.abc import Iterable
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from fedkeras.data import statistics
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Of all values, shape (), or of each feature, shape (features,). `std` is the population's."""
-
-    minimum: np.ndarray
-    maximum: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
+from fedkeras.data.statistics import Statistics
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Fitted on training data, applied to any."""
+    """Fitted on training data, applied to any. `shift` and `spread` are of one shape, () or (features,)."""
 
     name: str
     shift: np.ndarray
@@ -46,42 +36,37 @@ def fit(name: str, statistics: Statistics | None) -> Normaliser:
     """Make the normaliser `name` from statistics of the training data (`none` needs none).
 
     scale: x / max|x|, "simple feature scaling", the same as x / max where nothing is negative;
-    minmax: to 0..1; zscore: to mean 0 and standard deviation 1. A constant feature is divided by one.
+    minmax: to 0..1; zscore: to mean 0 and standard deviation 1. A constant feature is divided by one. Raises ValueError
+    for statistics of nothing.
     """
-    zero, one = np.zeros(()), np.ones(())
     if name == "none":
-        return Normaliser(name, zero, one)
-    if name == "scale":
-        return Normaliser(name, zero, _divisor(np.maximum(abs(statistics.minimum), abs(statistics.maximum))))
-    if name == "minmax":
-        return Normaliser(name, statistics.minimum, _divisor(statistics.maximum - statistics.minimum))
+        return Normaliser(name, np.zeros(()), np.ones(()))
+    if not statistics.count:
+        raise ValueError("no values to take statistics of")
     if name == "zscore":
         return Normaliser(name, statistics.mean, _divisor(statistics.std))
-    raise ValueError(f"no normaliser is called '{name}'")
+    return fit_range(name, statistics.low, statistics.high)
 
 
-def measure(chunks: Iterable[np.ndarray], per_feature: bool) -> Statistics:
-    """Statistics of arrays that need not fit in memory together, see `fedkeras.data.statistics`.
+def fit_range(name: str, low: np.ndarray, high: np.ndarray) -> Normaliser:
+    """The normaliser `scale` or `minmax` of values between `low` and `high`, both of shape () or (features,)."""
+    if name == "scale":
+        spread = _divisor(np.maximum(abs(low), abs(high)))
+        return Normaliser(name, np.zeros(spread.shape), spread)
+    if name == "minmax":
+        return Normaliser(name, low, _divisor(high - low))
+    raise ValueError(f"no normaliser by a range is called '{name}'")
 
-    `chunks` yields arrays (n, ..., features). Raises ValueError where there is not one value.
-    """
-    total = statistics.statistics_of(chunks, per_feature)
-    if not total.count:
-        raise ValueError("no values to take statistics of")
-    return Statistics(total.low, total.high, total.mean, total.std)
 
-
-def normaliser_from(total: statistics.Statistics, name: str) -> Normaliser:
+def normaliser_from(total: Statistics | None, name: str) -> Normaliser:
     """The normaliser `name` from merged statistics of all parts: what `fit` makes of their rows together.
 
-    Raises ValueError for statistics of nothing.
+    A constant feature's mean is its one value, whatever digits merging has lost. Raises ValueError for statistics of
+    nothing.
     """
     if name == "none":
         return fit(name, None)
-    if not total.count:
-        raise ValueError("no values to take statistics of")
-    mean = np.where(total.is_constant, total.low, total.mean)
-    return fit(name, Statistics(total.low, total.high, mean, total.std))
+    return fit(name, dataclasses.replace(total, mean=np.where(total.is_constant, total.low, total.mean)))
 
 
 def _divisor(spread: np.ndarray) -> np.ndarray:

@@ -1,17 +1,15 @@
-"""Who holds what: the training examples of a source divided among clients.
+"""Who holds what: the training examples of a source, or the rows of a table, divided among clients.
 
-Parts are disjoint, never empty, and a function of (source, config) alone, so that every process computes the same.
-Dirichlet and label-skewed parts are Flower Datasets'; the others are a few lines here, because its IidPartitioner and
-SizePartitioner cut consecutive rows (not stratified) and its natural partitioners cannot fill N clients evenly.
-Where a source has recordings, whole recordings are dealt out: windows of one overlap, and would otherwise stand in
-one client's training and another's test part.
-
-A table divided among clients: disjoint parts that together are the whole, stratified where targets are classes.
+Parts are disjoint, never empty, and a function of the source and the configuration (or of the arguments) alone, so that
+every process computes the same. Dirichlet and label-skewed parts are Flower Datasets'; the others are a few lines here,
+because its IidPartitioner and SizePartitioner cut consecutive rows (not stratified) and its natural partitioners cannot
+fill N clients evenly. Where a source has recordings, whole recordings are dealt out: windows of one overlap, and would
+otherwise stand in one client's training and another's test part.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +23,8 @@ from fedkeras.randomness import generator
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
 
-
 Parts = list[np.ndarray]
+"""Indices, an array a client."""
 
 
 @dataclass(frozen=True)
@@ -48,33 +46,64 @@ def partition(source: Source, config: Config) -> Partition:
         kind = "training examples" if source.recordings is None else "training recordings"
         raise UserError(f"--num-partitions is {config.num_partitions}, but {source.name} has only {len(units)} {kind}")
     labels = source.labels[[unit[0] for unit in units]] if source.recordings is not None else source.labels
-    scheme, deal = _SCHEMES[config.partitioner]
     if config.partitioner == "natural":
-        parts = _natural(source, config)
+        if source.groups is None:
+            raise UserError(
+                f"--partitioner natural: {source.name} does not say who its examples belong to; use another"
+            )
+        parts = natural(source.groups, config.num_partitions, config.seed, source.name)
     else:
-        parts = [np.sort(np.concatenate([units[i] for i in part])) for part in deal(labels, config)]
+        parts = [np.sort(np.concatenate([units[i] for i in part])) for part in _deal(labels, config)]
     if not all(len(part) for part in parts):
         raise UserError(f"--partitioner {config.partitioner} left a client without examples; lower --num-partitions")
-    return Partition(parts, len(source.labels) - sum(map(len, parts)), scheme.format(config=config))
+    scheme = _SCHEMES[config.partitioner].format(config=config)
+    return Partition(parts, len(source.labels) - sum(map(len, parts)), scheme)
 
 
-def iid(labels: np.ndarray, config: Config) -> Parts:
+_SCHEMES = {
+    "iid": "iid: stratified, statistically equivalent parts",
+    "dirichlet": "dirichlet: label proportions drawn with alpha {config.alpha}",
+    "shards": "shards: {config.labels_per_client} labels a client",
+    "natural": "natural: whole writers or subjects, evened out by size",
+    "sizes": "sizes: stratified parts in the proportions {config.sizes}",
+}
+
+
+def _deal(labels: np.ndarray, config: Config) -> Parts:
+    """Positions in `labels`, an array a client, by any scheme but `natural`. Raises UserError."""
+    clients, seed = config.num_partitions, config.seed
+    if config.partitioner == "iid":
+        return iid(labels, clients, seed)
+    if config.partitioner == "dirichlet":
+        return dirichlet(labels, clients, config.alpha, seed)
+    if config.partitioner == "shards":
+        return shards(labels, clients, config.labels_per_client, seed)
+    try:
+        return sizes(labels, _weights(config), seed)
+    except EmptyPart:
+        raise UserError(f"--sizes {config.sizes} leaves a client without examples; make its share larger") from None
+
+
+class EmptyPart(ValueError):
+    """A client's share is so small that no example falls to it."""
+
+
+def iid(labels: np.ndarray, clients: int, seed: int) -> Parts:
     """Stratified: any two clients' counts of a label, and their sizes, differ by at most one."""
-    rng = generator(config.seed, "partition", "iid")
+    rng = generator(seed, "partition", "iid")
     shuffled = rng.permutation(len(labels))
     by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    return [by_label[cid :: config.num_partitions] for cid in range(config.num_partitions)]  # dealt like cards
+    return [by_label[cid::clients] for cid in range(clients)]  # dealt like cards
 
 
-def sizes(labels: np.ndarray, config: Config) -> Parts:
-    """Stratified parts in the proportions of `config.sizes`."""
-    weights = _weights(config)
+def sizes(labels: np.ndarray, weights: np.ndarray, seed: int) -> Parts:
+    """Stratified parts in the proportions of `weights`, one a client, above 0. Raises EmptyPart."""
     exact = weights / weights.sum() * len(labels)
     counts = exact.astype(int)
     counts[np.argsort(counts - exact, kind="stable")[: len(labels) - counts.sum()]] += 1
     if not counts.all():
-        raise UserError(f"--sizes {config.sizes} leaves a client without examples; make its share larger")
-    rng = generator(config.seed, "partition", "sizes")
+        raise EmptyPart("a share leaves a client without examples")
+    rng = generator(seed, "partition", "sizes")
     shuffled = rng.permutation(len(labels))
     by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
     # client i takes its k-th example at time (k + 1/2) / size i: evenly all along the labels
@@ -83,22 +112,21 @@ def sizes(labels: np.ndarray, config: Config) -> Parts:
     return [by_label[owners == cid] for cid in range(len(counts))]
 
 
-def dirichlet(labels: np.ndarray, config: Config) -> Parts:
-    """Each label divided among the clients in proportions drawn from Dirichlet(alpha).
+def dirichlet(labels: np.ndarray, clients: int, alpha: float, seed: int) -> Parts:
+    """Each label divided among the clients in proportions drawn from Dirichlet(alpha). Raises UserError.
 
     Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution", arXiv:1909.06335, in the form of
     Yurochkin et al., arXiv:1905.12022.
     """
     from flwr_datasets.partitioner import DirichletPartitioner
 
-    deal = DirichletPartitioner(
-        config.num_partitions, "label", config.alpha, min_partition_size=1, shuffle=False, seed=_seed(config)
-    )
-    return _flower_parts(deal, labels, config, "raise --alpha or lower --num-partitions")
+    own = _flower_seed(seed, "dirichlet")
+    deal = DirichletPartitioner(clients, "label", alpha, min_partition_size=1, shuffle=False, seed=own)
+    return _flower_parts(deal, labels, clients, "dirichlet", "raise --alpha or lower --num-partitions")
 
 
-def shards(labels: np.ndarray, config: Config) -> Parts:
-    """`labels_per_client` labels a client, each label divided evenly among those that hold it.
+def shards(labels: np.ndarray, clients: int, labels_per_client: int, seed: int) -> Parts:
+    """`labels_per_client` labels a client, each label divided evenly among those that hold it. Raises UserError.
 
     The pathological split of McMahan et al., arXiv:1602.05629, section 3, in the form of Li et al., arXiv:2102.02079,
     section IV (`#C=k`): client cid has label cid, counted round, and others that are drawn. With fewer clients than
@@ -107,38 +135,37 @@ def shards(labels: np.ndarray, config: Config) -> Parts:
     from flwr_datasets.partitioner import PathologicalPartitioner
 
     present = len(np.unique(labels))
-    if config.labels_per_client > present:
-        raise UserError(f"--labels-per-client is {config.labels_per_client}, but there are only {present} labels")
+    if labels_per_client > present:
+        raise UserError(f"--labels-per-client is {labels_per_client}, but there are only {present} labels")
     deal = PathologicalPartitioner(
-        config.num_partitions,
+        clients,
         "label",
-        config.labels_per_client,
+        labels_per_client,
         class_assignment_mode="first-deterministic",
         shuffle=False,
-        seed=_seed(config),
+        seed=_flower_seed(seed, "shards"),
     )
-    return _flower_parts(deal, labels, config, "lower --num-partitions or --labels-per-client")
+    return _flower_parts(deal, labels, clients, "shards", "lower --num-partitions or --labels-per-client")
 
 
-def _natural(source: Source, config: Config) -> Parts:
+def natural(groups: np.ndarray, clients: int, seed: int, source: str) -> Parts:
     """Whole groups (writers, subjects), in random order each to the client that has the fewest examples so far.
 
     Two clients' sizes differ by at most the largest group, and one group a client is the result when there are as many.
+    Raises UserError, which names the `source`, where there are fewer groups than clients.
     """
-    if source.groups is None:
-        raise UserError(f"--partitioner natural: {source.name} does not say who its examples belong to; use another")
-    owners, member = np.unique(source.groups, return_inverse=True)
-    if config.num_partitions > len(owners):
+    owners, member = np.unique(groups, return_inverse=True)
+    if clients > len(owners):
         raise UserError(
-            f"--num-partitions is {config.num_partitions}, but {source.name} has training examples of only "
-            f"{len(owners)} writers or subjects"
+            f"--num-partitions is {clients}, but {source} has training examples of only {len(owners)} writers or "
+            "subjects"
         )
-    counts, held = np.bincount(member), np.zeros(config.num_partitions, dtype=int)
+    counts, held = np.bincount(member), np.zeros(clients, dtype=int)
     client = np.empty(len(owners), dtype=int)
-    for group in generator(config.seed, "partition", "natural").permutation(len(owners)):
+    for group in generator(seed, "partition", "natural").permutation(len(owners)):
         client[group] = np.argmin(held)
         held[client[group]] += counts[group]
-    return [np.flatnonzero(client[member] == cid) for cid in range(config.num_partitions)]
+    return [np.flatnonzero(client[member] == cid) for cid in range(clients)]
 
 
 def _units(source: Source) -> Parts | np.ndarray:
@@ -164,11 +191,11 @@ def _weights(config: Config) -> np.ndarray:
     return weights
 
 
-def _seed(config: Config) -> int:
-    return int(generator(config.seed, "partition", config.partitioner).integers(2**31))
+def _flower_seed(seed: int, scheme: str) -> int:
+    return int(generator(seed, "partition", scheme).integers(2**31))
 
 
-def _flower_parts(deal: "Partitioner", labels: np.ndarray, config: Config, advice: str) -> Parts:
+def _flower_parts(deal: "Partitioner", labels: np.ndarray, clients: int, scheme: str, advice: str) -> Parts:
     """What a partitioner of Flower Datasets makes of the labels. It cannot be asked for indices: they are a column."""
     from datasets import Dataset
 
@@ -176,20 +203,10 @@ def _flower_parts(deal: "Partitioner", labels: np.ndarray, config: Config, advic
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of each of its ten tries; what counts is how they end
-            return [np.asarray(deal.load_partition(cid)["index"]) for cid in range(config.num_partitions)]
+            return [np.asarray(deal.load_partition(cid)["index"]) for cid in range(clients)]
     except ValueError as error:
         reason = str(error).split(". ")[0]
-        name = config.partitioner
-        raise UserError(f"--partitioner {name} cannot give every client examples ({reason}); {advice}") from None
-
-
-_SCHEMES: dict[str, tuple[str, Callable[[np.ndarray, Config], Parts] | None]] = {
-    "iid": ("iid: stratified, statistically equivalent parts", iid),
-    "dirichlet": ("dirichlet: label proportions drawn with alpha {config.alpha}", dirichlet),
-    "shards": ("shards: {config.labels_per_client} labels a client", shards),
-    "natural": ("natural: whole writers or subjects, evened out by size", None),
-    "sizes": ("sizes: stratified parts in the proportions {config.sizes}", sizes),
-}
+        raise UserError(f"--partitioner {scheme} cannot give every client examples ({reason}); {advice}") from None
 
 
 def parse_share(text: str) -> dict[int, float]:
@@ -229,14 +246,12 @@ def divide(
     if len(cids) > count:
         raise UserError(f"{count} rows cannot be divided among {len(cids)} clients")
     labels = np.zeros(count, np.int8) if classes is None else classes
-    weights = ",".join(repr(float((share or {}).get(cid, 1.0))) for cid in cids)
-    config = Config(num_partitions=len(cids), sizes=weights, seed=seed)
     if not share:
-        parts = iid(labels, config)
+        parts = iid(labels, len(cids), seed)
     else:
         try:
-            parts = sizes(labels, config)
-        except UserError:  # it names its own flag
+            parts = sizes(labels, np.array([float(share.get(cid, 1.0)) for cid in cids]), seed)
+        except EmptyPart:
             least = min(cids, key=lambda cid: share.get(cid, 1.0))
             raise UserError(f"--share leaves client {least} none of the {count} rows; make its weight larger") from None
     return {cid: np.sort(part) for cid, part in zip(cids, parts, strict=True)}

@@ -11,7 +11,6 @@ from fedkeras.config import Config
 from fedkeras.data.labels import Labels
 from fedkeras.data.normalise import normaliser_from
 from fedkeras.errors import UserError
-from fedkeras.provisioning import preprocessing
 from fedkeras.provisioning.central_evaluation import TableEvaluation
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.reports import RunFolder
@@ -63,12 +62,12 @@ def test_data_that_cannot_be_divided_have_no_counts():
 
 
 def test_the_same_on_a_test_set_of_tables(monkeypatch, tmp_path):
-    """Server-led training: the settlement lies in the run's folder, and the model file beside the data."""
+    """Server-led training: the preprocessing lies in the run's folder, and the model file beside the data."""
     monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])
     models.save(model, tmp_path / "model.keras")
     run = RunFolder(tmp_path)
-    preprocessing.save(Preprocessing(normaliser_from(None, "none"), Labels(("a", "b", "c"))), run.path)
+    Preprocessing(normaliser_from(None, "none"), Labels(("a", "b", "c"))).save(run.path)
     config = Config(data_source="server", model=str(tmp_path / "model.keras"))
     tables = {"x": np.eye(2)[[0, 1, 0, 1]], "y": np.array(["a", "b", "c", "a"])}
     before, after = (TableEvaluation(config, tables, run, 1) for _ in range(2))

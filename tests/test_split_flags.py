@@ -7,6 +7,8 @@ from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.flower.settings import check_flags as check_app_flags
 from fedkeras.runtime import spawn
+from fedkeras.workflows import run_setup
+from fedkeras.workflows.base import workflow_of
 from fedkeras.workflows.split.server_model import SplitServer
 
 ON = {"split": "shared"}

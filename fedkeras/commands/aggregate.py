@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from fedkeras import models
+from fedkeras.atomic import check_writable
 from fedkeras.config import Config, options
 from fedkeras.errors import UserError, complain
 from fedkeras.fields import REQUIRED, FlagGroup, setting
 from fedkeras.flags import parse_flags
-from fedkeras.reports.atomic import check_writable
 from fedkeras.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:

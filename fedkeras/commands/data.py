@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedkeras.atomic import check_writable
 from fedkeras.config import DATA, Config, fields_of
 from fedkeras.data import Description, describe
 from fedkeras.errors import UserError
 from fedkeras.fields import OPTIONS, embedded, setting
 from fedkeras.flags import parse_flags
-from fedkeras.reports.atomic import check_writable
 
 if TYPE_CHECKING:
     from rich.table import Table

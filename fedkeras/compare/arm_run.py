@@ -11,10 +11,10 @@ from typing import TypedDict
 
 import numpy as np
 
+from fedkeras.atomic import replace_file
 from fedkeras.compare.arms import Arm
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.run_folder import Json
 
 FILE = "result.json"

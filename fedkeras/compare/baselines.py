@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkeras.atomic import replace_file
 from fedkeras.compare.arm_run import ArmResult, ArmRun, CurvePoint
 from fedkeras.compare.children import Child
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.history import count_rows
 
 ALL = "all"

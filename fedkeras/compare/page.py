@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from fedkeras.atomic import replace_file
 from fedkeras.compare import pictures, table, words
 from fedkeras.compare.arm_run import ArmResult
 from fedkeras.compare.settings import Settings
 from fedkeras.config import Config
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.page import render
 from fedkeras.reports.report import setting_text
 from fedkeras.reports.run_folder import JsonTable

@@ -4,11 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedkeras.atomic import replace_file
 from fedkeras.compare.arms import DEFAULT, Arm, names_of, parse_arms
 from fedkeras.config import SECURITY, SERVER_LED, Config, fields_of, flag
 from fedkeras.errors import UserError
 from fedkeras.fields import MAY_CHANGE, FlagGroup, Value, embedded, setting
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.resuming import config_of
 
 FILE = "compare.json"

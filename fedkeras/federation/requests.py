@@ -78,6 +78,17 @@ class ClientRequest(ClientContext):
         return Message(content, reply_to=self.message)
 
 
+@dataclass(frozen=True)
+class ContentHandler:
+    """A handler made of a function that gives the reply's content."""
+
+    content_of: Callable[[ClientRequest], RecordDict]
+
+    def __call__(self, request: ClientRequest) -> Message:
+        """The reply."""
+        return request.reply_with(self.content_of(request))
+
+
 @lru_cache(maxsize=8)
 def _config_from(table: tuple[tuple[str, Value], ...]) -> Config:
     """Checked once and not for every message."""

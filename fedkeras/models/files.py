@@ -1,11 +1,11 @@
 """Model files: `.keras`, and the older `.h5`, written atomically and read without running code from them."""
 
-import tempfile
 import zipfile
 from pathlib import Path
 
 import keras
 
+from fedkeras import atomic
 from fedkeras.errors import UserError
 from fedkeras.models.compile_config import make_loss, training_config
 from fedkeras.models.file_info import SUFFIXES, check_suffix, first_line, read_config
@@ -21,12 +21,9 @@ def save(model: keras.Model, path: str | Path) -> None:
     """
     path = Path(path)
     check_suffix(path)
-    # In a folder of its own beside the target, so that the rename stays on one file system and nothing is left behind.
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
-            partial = Path(folder) / path.name
+        with atomic.new_file(path) as partial:
             model.save(partial)
-            partial.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
 

@@ -1,14 +1,28 @@
 """Server-led training: the server hands out the model file and, if asked, the data; clients need neither.
 
     server                                                  client
-      |  offer       digests and sizes of model and data       |
-      |  <- what it lacks                                       |
-      |  model_file, model_file, ...                            |  written to the cache, checked by digest
-      |  data_rows, data_rows, ...                              |  the same, as .npy files that are memory-mapped
-      |  describe                                               |
-      |  <- count, mean, M2, minimum, maximum; its labels       |
-      |  settle      normaliser and labels of all clients       |
-      |  train, evaluate as in any run; or fit, progress, deliver, confirm (`--mode collect`)
+      |  offer              digests and sizes of model and data
+      |  <-                 which of them it lacks; the digest of the preprocessing it has
+      |  model_file, ...    pieces of the file                  written to the cache, checked by digest
+      |  data_rows, ...     slices of the client's shard        the same, as .npy files that are memory-mapped
+      |  describe
+      |  <-                 count, mean, M2, minimum, maximum of its features; its labels
+      |  set_preprocessing  normaliser and labels of all clients
+      |  then a workflow's messages: train and evaluate, or fit, progress, deliver, confirm
 
-`lead` is the server's side of it, `follow` the client's.
+On the server:
+    server              what is handed out (`Provision`), the checks of it, and the scripts of sending it
+    model_file          the model file: digest, shapes, pieces
+    shards              one client's rows of the server's tables: digest, slices
+    client_manager      `ProvisionedClientManager`: who joins is provisioned before it takes part; `OfferAgain`
+    central_evaluation  the server's own test tables
+
+On both sides:
+    protocol            what is in a message; checks of answers; compression
+    preprocessing       `Preprocessing`: the normaliser and the label numbers that all clients share
+
+On the client:
+    client              the handlers, and what a process keeps for them (`ProvisionedClients`)
+    client_data         `ProvisionedClient`: its examples, scaled and held out; its model file as a Learner
+    download_cache      what was received, by digest
 """

@@ -1,6 +1,6 @@
-"""The central test set of tables: `X_test` and `Y_test` beside X and Y on the server, which no client is shown.
+"""Testing on the server's own tables: `X_test` and `Y_test` beside X and Y, which no client is shown.
 
-What is tested sees them as clients see their rows: scaled by the same normaliser, classes by the same numbers.
+A model sees them as clients see their rows: scaled by the same normaliser, classes by the same numbers.
 """
 
 import csv
@@ -17,19 +17,16 @@ from fedkeras.config import Config
 from fedkeras.data.readers.tables import check_same_columns, read_xy
 from fedkeras.errors import UserError, describe
 from fedkeras.factory import CentralEvaluation, metrics_of
-from fedkeras.provisioning import preprocessing
 from fedkeras.provisioning.client_data import ProvisionedClient, make_learner, place
 from fedkeras.provisioning.preprocessing import Preprocessing
+from fedkeras.provisioning.shards import Tables
 from fedkeras.reports import RunFolder
 
 log = logging.getLogger("fedkeras")
 
-Tables = dict[str, np.ndarray]
-"""x, and y where there are targets; memory-mapped."""
-
 
 def open_test(config: Config, folder: Path) -> Tables | None:
-    """The test set in `folder`; None if there is no X_test in it. Raises UserError."""
+    """The test set in `folder`, memory-mapped; None if there is no X_test in it. Raises UserError."""
     x_test, y_test = folder / "X_test", folder / "Y_test"
     if not x_test.is_dir():
         if y_test.is_dir():
@@ -47,11 +44,11 @@ def open_test(config: Config, folder: Path) -> Tables | None:
 
 
 class TableEvaluation(CentralEvaluation):
-    """Tests global weights, or a model that was collected, on `test`, whose settlement lies in the run's folder."""
+    """Tests global weights, or a model that was collected, on `test`; the preprocessing lies in the run's folder."""
 
     def __init__(self, config: Config, test: Tables, folder: RunFolder, threads: int = 0) -> None:
         super().__init__(config, threads)
-        self._seat = ProvisionedClient(-1, Path(config.model).expanduser(), ("", ""), test)
+        self._test_client = ProvisionedClient(-1, Path(config.model).expanduser(), ("", ""), test)
         self._folder, self._refused = folder, False
 
     def load(self) -> None:
@@ -59,32 +56,32 @@ class TableEvaluation(CentralEvaluation):
 
     def __call__(self, server_round: int, weights: Mapping[str, np.ndarray]) -> dict[str, float] | None:
         """Metrics as in a client's reply; None where the server may not load its own model file (code in it)."""
-        return self.measure(weights, preprocessing.load(self._folder.path))
+        return self.measure(weights, Preprocessing.load(self._folder.path))
 
-    def measure(self, weights: Mapping[str, np.ndarray], agreed: Preprocessing) -> dict[str, float] | None:
-        """The same by another settlement: a model of one fold has its own normaliser."""
+    def measure(self, weights: Mapping[str, np.ndarray], preprocessing: Preprocessing) -> dict[str, float] | None:
+        """The same by another preprocessing: a model of one fold has its own normaliser."""
         if not self.begin():
             return None
-        self._settle(agreed)
+        self._set_preprocessing(preprocessing)
         started = time.perf_counter()
         self._learner.set_weights(weights)
-        outcome = self._learner.evaluate(*self._test)
-        return metrics_of(outcome, time.perf_counter() - started)
+        result = self._learner.evaluate(*self._test)
+        return metrics_of(result, time.perf_counter() - started)
 
-    def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple | None:
+    def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, list[str]] | None:
         """Labels, predicted class numbers and class names; None where nothing is tested, or targets are no classes.
 
-        Of a run that was killed after its last round, this is the first that is asked of the model.
+        Of a run that was killed after its last round, this is the first use of the model.
         """
-        agreed = preprocessing.load(self._folder.path) if self._learner is None else None
-        if agreed is not None and self._config.central_evaluation and self.begin():
-            self._settle(agreed)
-        if self._learner is None or self._seat.settlement.labels is None:
+        preprocessing = Preprocessing.load(self._folder.path) if self._learner is None else None
+        if preprocessing is not None and self._config.central_evaluation and self.begin():
+            self._set_preprocessing(preprocessing)
+        if self._learner is None or self._test_client.preprocessing.labels is None:
             return None
         from fedkeras.learning.targets import predicted_classes
 
         self._learner.set_weights(weights)
-        names = [str(name) for name in self._seat.settlement.labels.names]
+        names = [str(name) for name in self._test_client.preprocessing.labels.names]
         found = predicted_classes(self._learner.model, self._test[0], self._labels, len(names))
         return None if found is None else (self._labels, found, names)
 
@@ -93,22 +90,22 @@ class TableEvaluation(CentralEvaluation):
         if self._learner is None and not self._refused:
             own = dataclasses.replace(self._config, threads_per_client=self._threads)
             try:
-                self._learner = make_learner(own, self._seat.model, trust_code=False)
+                self._learner = make_learner(own, self._test_client.model, trust_code=False)
             except UserError as error:
                 self._refused = True
                 log.warning("the test set is not used: %s", error)
         return not self._refused
 
-    def _settle(self, agreed: Preprocessing) -> None:
-        """The test set as this settlement has it."""
-        before = self._seat.settlement
-        if before is None or before.digest != agreed.digest:
-            self._seat.settlement = agreed
-            x, y = self._seat.examples(self._config, np.arange(len(self._seat.x)))
+    def _set_preprocessing(self, preprocessing: Preprocessing) -> None:
+        """Place the test set as this preprocessing has it."""
+        before = self._test_client.preprocessing
+        if before is None or before.digest != preprocessing.digest:
+            self._test_client.preprocessing = preprocessing
+            x, y = self._test_client.examples(self._config, np.arange(len(self._test_client.x)))
             self._test, self._labels = place(self._config, self._learner, x, y), y
 
 
-def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> dict[str, dict]:
+def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> dict[str, dict[str, float]]:
     """Figures by name of each folder's model.keras, tested by the normaliser beside it.
 
     Empty without tables to test on, and where the server may not load its model file. A model that cannot be tested is
@@ -119,11 +116,11 @@ def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> d
     tests = isinstance(central, TableEvaluation) and central.begin()
     for name, folder in folders.items() if tests else ():
         try:
-            agreed = preprocessing.load(folder)
-            if agreed is None:
+            preprocessing = Preprocessing.load(folder)
+            if preprocessing is None:
                 raise UserError(f"there is no {folder / 'normaliser.npz'}")
             weights = models.get_weights(models.load(folder / "model.keras"))
-            metrics = central.measure(weights, agreed)
+            metrics = central.measure(weights, preprocessing)
         except Exception as error:  # noqa: BLE001 - whatever a client's files make of Keras is no end of the run
             log.warning("the model in %s is not tested: %s", folder, describe(error))
             continue

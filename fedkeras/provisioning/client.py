@@ -1,15 +1,13 @@
-"""The client's side: what it answers while it is given model and data, before the first round.
+"""The client's side of provisioning: what it answers while it is given model and data, before the first round.
 
-What a client has been given is its seat, and belongs to this run's Context: a client that joins a server anew is asked
-anew what it lacks, which is then nothing.
+What a client has been given belongs to one run, whose Context says which: a client that joins a server anew is offered
+everything anew, and lacks nothing of it.
 """
 
 import functools
 import json
 import os
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,160 +17,162 @@ from fedkeras.config import Config
 from fedkeras.data import labels, load_client
 from fedkeras.data.readers.tables import read_xy
 from fedkeras.errors import UserError
-from fedkeras.provisioning import download_cache, preprocessing
+from fedkeras.federation.requests import ClientRequest, ContentHandler
+from fedkeras.provisioning import download_cache
 from fedkeras.provisioning.client_data import ProvisionedClient
-from fedkeras.provisioning.protocol import arrays_of, reply, unpack
+from fedkeras.provisioning.preprocessing import Preprocessing
+from fedkeras.provisioning.protocol import arrays_of, decompress, reply
+from fedkeras.provisioning.shards import Tables
 from fedkeras.reports import progress_bar
 
-STATE = "handout"
-
-_seats: dict[int, tuple[str, ProvisionedClient]] = {}
-"""By cid: the word in the Context of the run it belongs to, and the seat."""
+STATE = "provisioning"
+"""The record in a Context that names the run: its id is drawn when the client is first offered something in it."""
 
 
-@dataclass(frozen=True)
-class ProvisioningRequest:
-    """One message."""
+class ProvisionedClients:
+    """What a client process keeps from message to message: of each cid it serves, what it has been given in its run."""
 
-    config: Config
-    cid: int
-    content: RecordDict
-    context: Context
+    def __init__(self) -> None:
+        self._runs: dict[int, str] = {}
+        self._clients: dict[int, ProvisionedClient] = {}
 
-    @property
-    def sent(self) -> ConfigRecord:
-        """The message's small values."""
-        return self.content["config"]
+    def get(self, context: Context, cid: int) -> ProvisionedClient:
+        """Client `cid` in this run. Raises UserError if it has been given nothing yet."""
+        client = self.find(context, cid)
+        if client is None:
+            raise UserError("this client has not been given the model yet (it joined a moment ago)")
+        return client
 
-    @property
-    def seat(self) -> ProvisionedClient:
-        """What this client has been given. Raises UserError."""
-        return seat_of(self.context, self.cid)
+    def find(self, context: Context, cid: int) -> ProvisionedClient | None:
+        """The same; None if it has been given nothing in this run."""
+        if STATE not in context.state or context.state[STATE]["run"] != self._runs.get(cid):
+            return None
+        return self._clients.get(cid)
 
-    @property
-    def trusts_code(self) -> bool:
-        """Started with --trust-code."""
-        return bool(self.context.node_config.get("trust-code", False))
+    def begin(self, context: Context, client: ProvisionedClient) -> None:
+        """Keep this client, for the run of this Context; what its cid had in another run is forgotten."""
+        self._runs[client.cid], self._clients[client.cid] = uuid.uuid4().hex, client
+        context.state[STATE] = ConfigRecord({"run": self._runs[client.cid]})
 
-
-def seat_of(context: Context, cid: int) -> ProvisionedClient:
-    """The seat of client `cid` in this run. Raises UserError."""
-    word, seat = _seats.get(cid, ("", None))
-    if seat is None or STATE not in context.state or context.state[STATE]["word"] != word:
-        raise UserError("this client has not been given the model yet (it joined a moment ago)")
-    return seat
+    def replace(self, client: ProvisionedClient) -> None:
+        """Keep this one instead, in the same run."""
+        self._clients[client.cid] = client
 
 
-def offer(task: ProvisioningRequest) -> RecordDict:
-    """What this client lacks. Raises UserError where there is no room for it."""
-    model, suffix, rows = (str(task.sent[key]) for key in ("model", "suffix", "rows"))
+provisioned_clients = ProvisionedClients()
+"""This process's."""
+
+
+def offer(request: ClientRequest) -> RecordDict:
+    """What this client lacks. Raises UserError where there is no room for it, and for one that only delivers."""
+    if request.context.node_config.get("deliver"):
+        raise UserError("this client only delivers what it has trained (--deliver): collect it with --collect-only")
+    model, suffix, rows = (str(request.sent[key]) for key in ("model", "suffix", "rows"))
     if not (_is_digest(model) and suffix in (".keras", ".h5") and (not rows or _is_digest(rows))):
         raise ValueError("the server's offer names no digests")
-    word, seat = _seats.get(task.cid, ("", None))
-    known = STATE in task.context.state and task.context.state[STATE]["word"] == word
-    if seat is None or not known or seat.digests != (model, rows):
-        seat, word = (
-            ProvisionedClient(task.cid, download_cache.model_path(model, suffix), (model, rows)),
-            uuid.uuid4().hex,
-        )
-        _seats[task.cid] = word, seat
-        task.context.state[STATE] = ConfigRecord({"word": word})
+    client = provisioned_clients.find(request.context, request.cid)
+    if client is None or client.digests != (model, rows):
+        client = ProvisionedClient(request.cid, download_cache.model_path(model, suffix), (model, rows))
+        provisioned_clients.begin(request.context, client)
     shape: list[int] = []
-    if task.config.data_source == "client":
-        if seat.tables is None:
-            seat.tables = _own_tables(task)
-        shape = [int(size) for size in seat.x.shape[1:]]
-    lacks_model = not seat.model.is_file()
+    if request.config.data_source == "client":
+        if client.tables is None:
+            client.tables = _own_tables(request)
+        shape = [int(size) for size in client.x.shape[1:]]
+    lacks_model = not client.model.is_file()
     lacks_rows = bool(rows) and not download_cache.rows_path(rows).is_dir()
-    wanted = lacks_model * int(task.sent["model-bytes"]) + lacks_rows * int(task.sent["rows-bytes"])
+    model_bytes, rows_bytes = int(request.sent["model-bytes"]), int(request.sent["rows-bytes"])
+    wanted = lacks_model * model_bytes + lacks_rows * rows_bytes
     if wanted:
         download_cache.require_space(wanted)
-    seat.receiving.clear()
+    client.model_receiver = client.rows_receiver = None
     if lacks_model:
-        seat.receiving["model"] = download_cache.ModelReceiver(model, suffix, int(task.sent["model-bytes"]))
+        client.model_receiver = download_cache.ModelReceiver(model, suffix, model_bytes)
     if lacks_rows:
-        seat.receiving["rows"] = download_cache.RowsReceiver(
-            rows, str(task.sent["layout"]), int(task.sent["rows-bytes"])
-        )
-    settled = seat.settlement.digest if seat.settlement and not wanted else ""
-    return reply(model=lacks_model, rows=lacks_rows, shape=shape, settled=settled)
+        client.rows_receiver = download_cache.RowsReceiver(rows, str(request.sent["layout"]), rows_bytes)
+    known = client.preprocessing.digest if client.preprocessing and not wanted else ""
+    return reply(model=lacks_model, rows=lacks_rows, shape=shape, preprocessing=known)
 
 
-def model_file(task: ProvisioningRequest) -> RecordDict:
-    """A piece of the model file."""
-    receiver = task.seat.receiving.get("model")
+def model_file(request: ClientRequest) -> RecordDict:
+    """Take a piece of the model file."""
+    receiver = _client(request).model_receiver
     if receiver is None:
         raise ValueError("a piece of a model file that was not begun")
-    receiver.add(int(task.sent["first"]), arrays_of(task.content)["piece"])
-    progress_bar.shown.moved(task.cid, "receiving the model", *receiver.progress)
+    receiver.add(int(request.sent["first"]), arrays_of(request.content)["piece"])
+    progress_bar.shown.moved(request.cid, "receiving the model", *receiver.progress)
     return reply()
 
 
-def data_rows(task: ProvisioningRequest) -> RecordDict:
-    """Rows of this client's part."""
-    receiver = task.seat.receiving.get("rows")
+def data_rows(request: ClientRequest) -> RecordDict:
+    """Take rows of this client's shard."""
+    receiver = _client(request).rows_receiver
     if receiver is None:
         raise ValueError("rows of data that were not begun")
-    first, count, arrays = int(task.sent["first"]), int(task.sent["count"]), arrays_of(task.content)
-    if task.sent["packed"]:
+    first, count, arrays = int(request.sent["first"]), int(request.sent["count"]), arrays_of(request.content)
+    if request.sent["compressed"]:
         shapes = {name: (dtype, (count, *shape[1:])) for name, (dtype, shape) in receiver.layout.items()}
-        arrays = {name: unpack(array, *shapes[name]) for name, array in arrays.items()}
+        arrays = {name: decompress(array, *shapes[name]) for name, array in arrays.items()}
     receiver.add(first, arrays)
-    progress_bar.shown.moved(task.cid, "receiving data", *receiver.progress)
+    progress_bar.shown.moved(request.cid, "receiving data", *receiver.progress)
     return reply()
 
 
-def describe(task: ProvisioningRequest) -> RecordDict:
+def describe(request: ClientRequest) -> RecordDict:
     """How many examples there are, their statistics, their labels; never a row."""
-    seat, config = task.seat, task.config
-    seat.receiving.clear()
+    client, config = _client(request), request.config
+    client.model_receiver = client.rows_receiver = None
     from fedkeras.models.trusted_code import code_in  # Keras: not before the server is found
 
-    code = code_in(seat.model)
-    if code and not task.trusts_code:
+    code = code_in(client.model)
+    if code and not request.trusts_code:
         raise UserError(
             f"the server's model file needs {code[0]}: it is only loaded if this client is started with --trust-code"
         )
     if config.data_source == "keras":
-        return reply({}, rows=len(load_client(config, task.cid).train), classes="")
-    if config.target == "XY" and seat.y is None:
+        return reply({}, rows=len(load_client(config, request.cid).train), classes="")
+    if config.target == "XY" and client.y is None:
         raise UserError("--target XY needs targets, and there are none; autoencoders take --target XX")
-    train, _ = seat.sides(config)
-    classes = json.dumps(labels.fit(np.asarray(seat.y)).to_dict()) if seat.are_classes(config) else ""
-    return reply(_statistics(seat, config), rows=len(train), classes=classes)
+    train, _ = client.train_and_test_rows(config)
+    classes = json.dumps(labels.fit(np.asarray(client.y)).to_dict()) if client.are_classes(config) else ""
+    return reply(_statistics(client, config), rows=len(train), classes=classes)
 
 
-def settle(task: ProvisioningRequest) -> RecordDict:
-    """What all clients agree upon."""
-    agreed = preprocessing.from_parts(str(task.sent["settlement"]), arrays_of(task.content))
-    seat = task.seat
-    if seat.settlement is None or seat.settlement.digest != agreed.digest:
-        # another seat: what is kept of the old one's examples is none of this
-        seat = ProvisionedClient(seat.cid, seat.model, seat.digests, seat.tables, settlement=agreed)
-        if task.config.data_source != "keras":
-            seat.check_labels(task.config)
-        _seats[task.cid] = _seats[task.cid][0], seat
+def set_preprocessing(request: ClientRequest) -> RecordDict:
+    """Take the preprocessing that all clients share. Raises UserError for a label of this client's that it lacks."""
+    preprocessing = Preprocessing.from_parts(str(request.sent["preprocessing"]), arrays_of(request.content))
+    client = _client(request)
+    if client.preprocessing is None or client.preprocessing.digest != preprocessing.digest:
+        # another client to those who keep something by client: placed examples of the old one are none of this
+        client = ProvisionedClient(client.cid, client.model, client.digests, client.tables, preprocessing)
+        if request.config.data_source != "keras":
+            client.check_labels(request.config)
+        provisioned_clients.replace(client)
     return reply()
 
 
-HANDLERS: dict[str, Callable[[ProvisioningRequest], RecordDict]] = {
-    handler.__name__: handler for handler in (offer, model_file, data_rows, describe, settle)
-}
-"""Action -> handler."""
+STEPS = (offer, model_file, data_rows, describe, set_preprocessing)
+HANDLERS = {f"query.{step.__name__}": ContentHandler(step) for step in STEPS}
+"""Message type -> handler."""
+
+
+def _client(request: ClientRequest) -> ProvisionedClient:
+    """What this client has been given. Raises UserError."""
+    return provisioned_clients.get(request.context, request.cid)
 
 
 @functools.lru_cache(maxsize=8)
-def _statistics(seat: ProvisionedClient, config: Config) -> dict[str, np.ndarray]:
+def _statistics(client: ProvisionedClient, config: Config) -> dict[str, np.ndarray]:
     """Of each part, stacked: one pass over the rows, and none where nothing is scaled."""
     if config.normaliser in ("none", "default"):
         return {}
-    parts = [part.to_dict() for part in seat.statistics(config)]
+    parts = [part.to_dict() for part in client.statistics(config)]
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-def _own_tables(task: ProvisioningRequest) -> dict[str, np.ndarray]:
-    folder = Path(str(task.context.node_config.get("data-dir") or "dataset"))
-    targets = folder / "Y" if task.config.target == "XY" else None
+def _own_tables(request: ClientRequest) -> Tables:
+    folder = Path(str(request.context.node_config.get("data-dir") or "dataset"))
+    targets = folder / "Y" if request.config.target == "XY" else None
     x, y = read_xy(folder / "X", targets)
     return {"x": x} if y is None else {"x": x, "y": y}
 

@@ -1,11 +1,13 @@
-"""What one client has been given in this run, and its examples as they are trained on.
+"""One client's data in a run: its examples as they came, as they are scaled and held out, and on the device.
 
-The handed-out model as a Learner, and a client's examples on the device: what its training messages are about.
+And the model file it was given as a Learner, without which nothing goes to the device.
 """
 
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +18,18 @@ from fedkeras.data.statistics import Statistics, statistics_of
 from fedkeras.errors import UserError
 from fedkeras.models.file_info import Shape, file_shapes, input_shape
 from fedkeras.provisioning import download_cache
+from fedkeras.provisioning.download_cache import ModelReceiver, RowsReceiver
 from fedkeras.provisioning.preprocessing import Preprocessing
+from fedkeras.provisioning.shards import Tables
 from fedkeras.randomness import generator
 from fedkeras.tensorflow_import import import_tensorflow
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from fedkeras.learning import Learner
+
+    Placed = tuple[tf.Tensor, tf.Tensor]
 
 SMALLEST_PART = 5
 """Rows of a client's own data that statistics are sent of, at least."""
@@ -26,15 +37,19 @@ SMALLEST_PART = 5
 
 @dataclass(eq=False)
 class ProvisionedClient:
-    """`tables` are x and, where there are targets, y, memory-mapped; none if the data come from the catalogue."""
+    """What client `cid` has been given in a run.
+
+    `model` is the model file; `digests` are that file's and that of the client's shard, "" for data of its own.
+    `tables` are memory-mapped; None before they are looked at, or if the data come from the catalogue.
+    """
 
     cid: int
     model: Path
     digests: tuple[str, str]
-    """Of the model file, and of the data; "" for data that the client has of its own."""
-    tables: dict[str, np.ndarray] | None = None
-    receiving: dict[str, object] = field(default_factory=dict)
-    settlement: Preprocessing | None = None
+    tables: Tables | None = None
+    preprocessing: Preprocessing | None = None
+    model_receiver: ModelReceiver | None = None
+    rows_receiver: RowsReceiver | None = None
 
     @property
     def x(self) -> np.ndarray:
@@ -69,8 +84,8 @@ class ProvisionedClient:
         kind, loss = labels.kind_of(self.y), self.loss(config)
         return kind in ("words", "one-hot") or (kind == "integers" and (not loss or "crossentropy" in loss))
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few seats
-    def sides(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few clients
+    def train_and_test_rows(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
         """Rows that are trained on and rows that are held out, sorted; where a run collects, all are trained on."""
         count = len(self.x)
         wanted = 0
@@ -82,7 +97,7 @@ class ProvisionedClient:
         held = stratified.sample(count, wanted, generator(config.seed, "client test", self.cid), order)
         return np.setdiff1d(np.arange(count), held), held
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few seats
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few clients
     def folds(self, config: Config) -> list[tuple[np.ndarray, np.ndarray]]:
         """K-fold's (training rows, held-out rows), the same whenever it is asked. Raises UserError."""
         from fedkeras.learning.cross_validation import split
@@ -97,7 +112,7 @@ class ProvisionedClient:
         rows. Raises UserError where a part is so small that its statistics would give away rows nobody has been shown.
         """
         if config.method != "kfold":
-            return [self._statistics(self.sides(config)[0])]
+            return [self._statistics(self.train_and_test_rows(config)[0])]
         parts = [held_out for _, held_out in self.folds(config)]
         if config.data_source == "client" and (least := min(map(len, parts))) < SMALLEST_PART:
             raise UserError(
@@ -117,42 +132,42 @@ class ProvisionedClient:
 
         Raises UserError.
         """
-        if self.settlement is None:
+        if self.preprocessing is None:
             raise UserError("this client has not been given what it needs yet")
         x, y = np.ascontiguousarray(self.x[rows]).reshape(len(rows), *self.takes), None
         if config.target == "XY":
             if self.y is None:
                 raise UserError("--target XY needs targets, and there is no folder Y; autoencoders take --target XX")
             y = np.asarray(self.y[rows])
-            if self.settlement.labels:
-                y = self.settlement.labels.encode(y)
+            if self.preprocessing.labels:
+                y = self.preprocessing.labels.encode(y)
             elif "sparse" in self.loss(config) and y.dtype.kind == "f" and (y == np.rint(y)).all():
                 y = y.astype(np.int32)
-        normaliser = self.settlement.of_fold(fold).normaliser
+        normaliser = self.preprocessing.of_fold(fold).normaliser
         return normaliser.apply(x).astype(np.float32, copy=False), y
 
     def check_labels(self, config: Config) -> None:
         """Raise UserError for a label that the others do not know."""
-        if self.settlement.labels and self.are_classes(config):
-            self.settlement.labels.encode(np.asarray(self.y))
+        if self.preprocessing.labels and self.are_classes(config):
+            self.preprocessing.labels.encode(np.asarray(self.y))
 
 
 def _flat(y: np.ndarray) -> np.ndarray:
     return np.argmax(y, axis=1) if y.ndim == 2 else np.asarray(y)
 
 
-def _blocks(x: np.ndarray, rows: np.ndarray) -> object:
+def _blocks(x: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
     return (x[rows[start : start + 2048]] for start in range(0, len(rows), 2048))
 
 
-ITS_OWN = ("default", "compiled")
+FILES_OWN = ("default", "compiled")
 """Values of --optimizer that leave the choice to the model file; the second insists on it."""
 
 
-def make_learner(config: Config, path: Path, trust_code: bool) -> object:
-    """A `fedkeras.learning.Learner`. Loss, optimizer and metrics are the file's, unless flags say otherwise.
+def make_learner(config: Config, path: Path, trust_code: bool) -> "Learner":
+    """The model file at `path` as a Learner. Loss, optimizer and metrics are the file's, unless flags say otherwise.
 
-    A learning rate other than the flag's default counts as said. Raises UserError.
+    A learning rate other than the flag's default overrides the file's. Raises UserError.
     """
     import_tensorflow()
     from fedkeras.learning import Learner, limit_threads
@@ -163,7 +178,7 @@ def make_learner(config: Config, path: Path, trust_code: bool) -> object:
     own = training_config(path)
     loss = config.loss or ("mean_squared_error" if config.target == "XX" and own.loss is None else "")
     optimizer = config.optimizer
-    if optimizer in ITS_OWN:
+    if optimizer in FILES_OWN:
         made = make_optimizer(own.optimizer, trust_code)
         if made is None and optimizer == "compiled":
             raise UserError("--optimizer compiled: the model file was not compiled with one; name an optimizer")
@@ -180,27 +195,27 @@ def make_learner(config: Config, path: Path, trust_code: bool) -> object:
     )
 
 
-def training_examples(config: Config, seat: ProvisionedClient, learner: object, fold: int = 0) -> tuple:
+def training_examples(config: Config, client: ProvisionedClient, learner: "Learner", fold: int = 0) -> "Placed":
     """(x, y) of the rows that are trained on, on the device; scaled as k-fold's fold `fold` does. Raises UserError."""
     if config.data_source == "keras":
-        examples = data.load_client(config, seat.cid).train
+        examples = data.load_client(config, client.cid).train
         return place(config, learner, examples.x, examples.y)
-    return place(config, learner, *seat.examples(config, seat.sides(config)[0], fold))
+    return place(config, learner, *client.examples(config, client.train_and_test_rows(config)[0], fold))
 
 
-def test_examples(config: Config, seat: ProvisionedClient, learner: object) -> tuple:
+def test_examples(config: Config, client: ProvisionedClient, learner: "Learner") -> "Placed":
     """(x, y) of the rows that are held out, on the device. Raises UserError."""
     if config.data_source == "keras":
-        examples = data.load_client(config, seat.cid).test
+        examples = data.load_client(config, client.cid).test
         x, y = examples.x, examples.y
     else:
-        x, y = seat.examples(config, seat.sides(config)[1])
+        x, y = client.examples(config, client.train_and_test_rows(config)[1])
     if not len(x):
-        raise UserError(f"client {seat.cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
+        raise UserError(f"client {client.cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
     return place(config, learner, x, y)
 
 
-def place(config: Config, learner: object, x: np.ndarray, y: np.ndarray | None) -> tuple:
+def place(config: Config, learner: "Learner", x: np.ndarray, y: np.ndarray | None) -> "Placed":
     """(x, y) on the device, in the shape that the model takes. Raises UserError for what does not fit it."""
     from fedkeras.learning.learner import place_for_target
 

@@ -1,43 +1,44 @@
-"""The client's cache of what it was given, by digest: model files, and its part of the data as .npy files.
+"""The client's cache of what it has received, by digest: model files, and its shards of data as .npy files.
 
-What arrives is written beside its place, checked, and put there by one rename: what is on the shelf is whole. So a
-second run is given nothing again, and a transfer that was cut leaves nothing that could be taken for the data.
+What arrives is written beside its place, checked, and put there by one rename: what is in the cache is whole. So a
+second run transfers nothing again, and a transfer that was cut leaves nothing that could be taken for the data.
 """
 
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from fedkeras.data.cache import folder
+from fedkeras import atomic
+from fedkeras.data import cache
 from fedkeras.errors import UserError
-from fedkeras.provisioning.shards import Digest, Slice
+from fedkeras.provisioning.shards import Digest, Tables
 
 SPARE_BYTES = 16 << 20
 """What must be free beside the data: the model, the results."""
 
 
-def shelf() -> Path:
-    """The folder of all that was received."""
-    return folder() / "received"
+def folder() -> Path:
+    """Of all that was received."""
+    return cache.folder() / "received"
 
 
 def model_path(digest: str, suffix: str) -> Path:
     """Where the model file with this digest lies, once it is whole."""
-    return shelf() / f"model-{digest}{suffix}"
+    return folder() / f"model-{digest}{suffix}"
 
 
 def rows_path(digest: str) -> Path:
     """Where the tables with this digest lie, once they are whole."""
-    return shelf() / f"rows-{digest}"
+    return folder() / f"rows-{digest}"
 
 
-def open_rows(digest: str) -> Slice:
+def open_rows(digest: str) -> Tables:
     """The tables by name, memory-mapped. Raises UserError if they are damaged."""
     path = rows_path(digest)
     try:
@@ -49,8 +50,8 @@ def open_rows(digest: str) -> Slice:
 def require_space(num_bytes: int) -> None:
     """Raise UserError, before anything is sent, where the disk has no room."""
     with writing(num_bytes):
-        shelf().mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(shelf()).free
+        folder().mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder()).free
     if num_bytes and free < num_bytes + SPARE_BYTES:
         why = f"{free / 1e6:.1f} MB are free, of which {SPARE_BYTES / 1e6:.0f} must stay free"
         raise UserError(_full(num_bytes, why))
@@ -71,7 +72,7 @@ class ModelReceiver:
     def __init__(self, digest: str, suffix: str, num_bytes: int) -> None:
         self._digest, self._suffix, self._size, self._got = digest, suffix, num_bytes, 0
         self._seen = hashlib.sha256()
-        self._partial = _beside(model_path(digest, suffix))
+        self._partial = _partial_path(model_path(digest, suffix))
 
     def add(self, first: int, piece: np.ndarray) -> None:
         """The next piece; with the last one the file is put in its place. Raises UserError, ValueError."""
@@ -105,17 +106,17 @@ class RowsReceiver:
         self._digest, self._seen, self._bytes, self._got = digest, Digest(layout), num_bytes, 0
         self.layout = _read_layout(layout)
         self._rows = next(iter(self.layout.values()))[1][0]
-        self._partial = _beside(rows_path(digest))
-        self._files: dict[str, object] = {}
+        self._partial = _partial_path(rows_path(digest))
+        self._files: dict[str, BinaryIO] = {}
 
-    def add(self, first: int, rows: Slice) -> None:
+    def add(self, first: int, rows: Tables) -> None:
         """The next rows; with the last ones the tables are put in their place. Raises UserError, ValueError."""
         if first != self._got or rows.keys() != self.layout.keys():
             raise ValueError(f"rows do not follow row {self._got}")
         for name, array in rows.items():
             dtype, shape = self.layout[name]
             if array.dtype != dtype or array.shape[1:] != tuple(shape[1:]) or len(array) + first > shape[0]:
-                raise ValueError(f"rows of '{name}' are {array.dtype}{list(array.shape)}, other than was said")
+                raise ValueError(f"rows of '{name}' are {array.dtype}{list(array.shape)}, other than was stated")
         try:
             with writing(self._bytes):
                 self._write(rows)
@@ -132,7 +133,7 @@ class RowsReceiver:
         """Bytes that have arrived, and bytes in all."""
         return self._bytes * self._got // self._rows, self._bytes
 
-    def _write(self, rows: Slice) -> None:
+    def _write(self, rows: Tables) -> None:
         if not self._files:  # written, and not mapped: on a full disk a map ends the process by a signal
             self._partial.mkdir(parents=True)
             for name, (dtype, shape) in self.layout.items():
@@ -147,12 +148,7 @@ class RowsReceiver:
         self._close()
         if self._seen.result() != self._digest:
             raise ValueError("the data did not arrive as they were sent (their digest is another)")
-        try:
-            self._partial.rename(rows_path(self._digest))
-        except OSError:
-            if not rows_path(self._digest).is_dir():  # else another client on this machine has put the same there
-                raise
-            self.drop()
+        atomic.into_place(self._partial, rows_path(self._digest))
 
     def _close(self) -> None:
         for file in self._files.values():
@@ -178,30 +174,14 @@ def _read_layout(text: str) -> dict[str, tuple[np.dtype, list[int]]]:
     return layout
 
 
-def _beside(path: Path) -> Path:
-    """A name for what is not whole yet; what killed processes of the same name have left is removed."""
-    for old in path.parent.glob(f".part-*-{path.name}"):
-        number = old.name.split("-")[1]
-        if number.isdecimal() and not alive(int(number)):
-            shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
-    return path.with_name(f".part-{os.getpid()}-{os.urandom(3).hex()}-{path.name}")
-
-
-def alive(pid: int) -> bool:
-    """True if there is such a process, whoever's it is; and on Windows, where asking in this way would be a Ctrl-C."""
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+def _partial_path(place: Path) -> Path:
+    """A name for what is not whole yet; what killed processes have left of the same is removed."""
+    atomic.sweep(place.parent, place.name)
+    return atomic.partial_path(place)
 
 
 def _full(num_bytes: int, why: str) -> str:
     return (
-        f"{num_bytes / 1e6:.1f} MB cannot be kept in {shelf()} ({why}); make room there, or set FEDKERAS_CACHE to a "
+        f"{num_bytes / 1e6:.1f} MB cannot be kept in {folder()} ({why}); make room there, or set FEDKERAS_CACHE to a "
         "folder that has it"
     )

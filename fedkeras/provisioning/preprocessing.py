@@ -1,6 +1,7 @@
-"""What all clients agree upon before they train: how examples are scaled, and which number each class has.
+"""What all clients share before they train: how examples are scaled, and which number each class has.
 
-What clients say of their data, and what all agree upon: how examples are scaled, and which number each class has.
+Each client describes its data, never a row of them; the server merges the descriptions, in the order of cid, into one
+`Preprocessing` that all clients get and that lies beside each model as normaliser.npz and labels.json.
 """
 
 import functools
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from flwr.app import RecordDict
 
+from fedkeras.atomic import replace_file
 from fedkeras.config import Config
 from fedkeras.data import labels, statistics
 from fedkeras.data.labels import Labels
@@ -21,8 +23,8 @@ from fedkeras.data.normalise import Normaliser, normaliser_from
 from fedkeras.data.statistics import Statistics
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import ClientRefused
-from fedkeras.provisioning.protocol import arrays_from, value_of
-from fedkeras.reports.atomic import replace_file
+from fedkeras.provisioning.protocol import arrays_of_answer, value_of
+from fedkeras.provisioning.shards import Tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,74 +42,64 @@ class Preprocessing:
             own |= {f"fold_{name}": np.stack([getattr(fold, name) for fold in self.folds]) for name in own}
         return own
 
-    def of_fold(self, number: int) -> "Preprocessing":
-        """What fold `number` (from 1) goes by: its own normaliser, which has not seen the rows it holds out.
-
-        0, or without folds' own: what all go by.
-        """
-        return Preprocessing(self.folds[number - 1] if self.folds and number else self.normaliser, self.labels)
-
     def text(self) -> str:
         """The rest, as JSON."""
         return json.dumps({"normaliser": self.normaliser.name, **(self.labels.to_dict() if self.labels else {})})
 
+    @classmethod
+    def from_parts(cls, text: str, arrays: Mapping[str, np.ndarray]) -> "Preprocessing":
+        """The inverse of `text` and `arrays`. Raises ValueError."""
+        table = json.loads(text)
+        name, found = str(table["normaliser"]), labels.from_dict(table) if "classes" in table else None
+        folds = ()
+        if "fold_shift" in arrays:
+            pairs = zip(arrays["fold_shift"], arrays["fold_spread"], strict=True)
+            folds = tuple(_normaliser(name, shift, spread) for shift, spread in pairs)
+        return cls(_normaliser(name, arrays["shift"], arrays["spread"]), found, folds)
+
     @property
     def digest(self) -> str:
-        """Two settlements with one digest are the same."""
+        """SHA-256 as hexadecimal digits: two preprocessings with one digest are the same."""
         content = b"".join(np.ascontiguousarray(array, np.float64).tobytes() for array in self.arrays().values())
         return hashlib.sha256(self.text().encode() + content).hexdigest()
 
+    def of_fold(self, number: int) -> "Preprocessing":
+        """That of fold `number` (from 1): its own normaliser, which has not seen the rows that the fold holds out.
 
-def from_parts(text: str, arrays: dict[str, np.ndarray]) -> Preprocessing:
-    """The inverse of `text` and `arrays`. Raises ValueError."""
-    table = json.loads(text)
-    name, found = str(table["normaliser"]), labels.from_dict(table) if "classes" in table else None
-    folds = ()
-    if "fold_shift" in arrays:
-        pairs = zip(arrays["fold_shift"], arrays["fold_spread"], strict=True)
-        folds = tuple(_normaliser(name, shift, spread) for shift, spread in pairs)
-    return Preprocessing(_normaliser(name, arrays["shift"], arrays["spread"]), found, folds)
+        0, or without folds' own: that of all rows.
+        """
+        return Preprocessing(self.folds[number - 1] if self.folds and number else self.normaliser, self.labels)
 
+    def save(self, folder: Path) -> None:
+        """Write normaliser.npz and labels.json beside the model. Raises UserError."""
+        buffer = io.BytesIO()
+        np.savez(buffer, name=np.array(self.normaliser.name), **self.arrays())
+        replace_file(folder / "normaliser.npz", buffer.getvalue())
+        if self.labels:
+            replace_file(folder / "labels.json", f"{json.dumps(self.labels.to_dict(), indent=2)}\n".encode())
 
-def _normaliser(name: str, shift: np.ndarray, spread: np.ndarray) -> Normaliser:
-    shift, spread = np.asarray(shift, np.float64), np.asarray(spread, np.float64)
-    if shift.shape != spread.shape or not (np.isfinite(shift).all() and np.isfinite(spread).all() and spread.all()):
-        raise ValueError("a normaliser's numbers must be finite, and its spread not 0")
-    return Normaliser(name, shift, spread)
-
-
-def save(settlement: Preprocessing, folder: Path) -> None:
-    """Write normaliser.npz and labels.json beside the model. Raises UserError."""
-    buffer = io.BytesIO()
-    np.savez(buffer, name=np.array(settlement.normaliser.name), **settlement.arrays())
-    replace_file(folder / "normaliser.npz", buffer.getvalue())
-    if settlement.labels:
-        replace_file(folder / "labels.json", f"{json.dumps(settlement.labels.to_dict(), indent=2)}\n".encode())
-
-
-def load(folder: Path) -> Preprocessing | None:
-    """What `save` wrote; None if there is nothing. Raises UserError for files that cannot be read."""
-    path = folder / "normaliser.npz"
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            table, arrays = (
-                {"normaliser": str(saved["name"])},
-                {key: saved[key] for key in saved.files if key != "name"},
-            )
-        if (folder / "labels.json").exists():
-            table |= json.loads((folder / "labels.json").read_text())
-        return from_parts(json.dumps(table), arrays)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(f"{path} or labels.json beside it cannot be read: {error}") from error
+    @classmethod
+    def load(cls, folder: Path) -> "Preprocessing | None":
+        """What `save` wrote; None if there is nothing. Raises UserError for files that cannot be read."""
+        path = folder / "normaliser.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                table = {"normaliser": str(saved["name"])}
+                arrays = {key: saved[key] for key in saved.files if key != "name"}
+            if (folder / "labels.json").exists():
+                table |= json.loads((folder / "labels.json").read_text())
+            return cls.from_parts(json.dumps(table), arrays)
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise UserError(f"{path} or labels.json beside it cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
-class Described:
-    """What a client says of its data; `statistics` of its rows, or with k-fold of each part, or none at all.
+class DataDescription:
+    """What a client says of its data: `rows` that are trained on, and their statistics; with k-fold, of each part.
 
-    `labels` is None where there are none.
+    `statistics` is empty where nothing is scaled; `labels` is None where the targets are no classes.
     """
 
     rows: int
@@ -115,23 +107,27 @@ class Described:
     labels: Labels | None
 
 
-def described_in(answer: RecordDict) -> Described:
-    """A client's answer to `describe`. Raises Refused."""
-    arrays, classes, rows = arrays_from(answer), value_of(answer, "classes", str), value_of(answer, "rows", int)
+def description_in(answer: RecordDict) -> DataDescription:
+    """A client's answer to `describe`. Raises ClientRefused."""
+    arrays, classes = arrays_of_answer(answer), value_of(answer, "classes", str)
+    rows = value_of(answer, "rows", int)
     try:
         found = labels.from_dict(json.loads(classes)) if classes else None
-        return Described(rows, _each_part(arrays), found)
+        return DataDescription(rows, _each_part(arrays), found)
     except (ValueError, AttributeError, RecursionError) as error:
         raise ClientRefused(f"describes its data wrongly: {error}") from error
 
 
-def agree(config: Config, described: Mapping[int, Described], outputs: int | None) -> Preprocessing:
-    """Merge what the clients say of their data, in the order of cid. Raises RunFailed where it does not fit."""
+def agree(config: Config, descriptions: Mapping[int, DataDescription], outputs: int | None) -> Preprocessing:
+    """Merge the clients' descriptions of their data, by cid; `outputs` is the model's number of them, if known.
+
+    Raises RunFailed where they do not fit together.
+    """
     name = "none" if config.normaliser == "default" or config.data_source == "keras" else config.normaliser
     try:
-        parts = _merged(config, [each.statistics for each in described.values() if each.statistics])
-        found = [each.labels for each in described.values() if each.labels is not None]
-        if found and len(found) < len(described):
+        parts = _merged(config, [each.statistics for each in descriptions.values() if each.statistics])
+        found = [each.labels for each in descriptions.values() if each.labels is not None]
+        if found and len(found) < len(descriptions):
             raise UserError("the targets of some clients are classes, and those of others numbers")
         merged = labels.merge(*found, outputs=outputs) if found else None
         if merged and outputs and len(merged) > max(outputs, 2):
@@ -148,13 +144,20 @@ def agree(config: Config, described: Mapping[int, Described], outputs: int | Non
         raise RunFailed(f"the clients' data do not fit together: {error}") from error
 
 
-def check_test(test: Mapping[str, np.ndarray], agreed: Preprocessing) -> None:
+def check_test(test: Tables, preprocessing: Preprocessing) -> None:
     """Raise RunFailed if the test set has a label that no client has."""
-    if agreed.labels and "y" in test:
+    if preprocessing.labels and "y" in test:
         try:
-            agreed.labels.encode(np.asarray(test["y"]))
+            preprocessing.labels.encode(np.asarray(test["y"]))
         except UserError as error:
             raise RunFailed(f"Y_test does not fit the clients' labels: {error}") from error
+
+
+def _normaliser(name: str, shift: np.ndarray, spread: np.ndarray) -> Normaliser:
+    shift, spread = np.asarray(shift, np.float64), np.asarray(spread, np.float64)
+    if shift.shape != spread.shape or not (np.isfinite(shift).all() and np.isfinite(spread).all() and spread.all()):
+        raise ValueError("a normaliser's numbers must be finite, and its spread not 0")
+    return Normaliser(name, shift, spread)
 
 
 def _each_part(arrays: Mapping[str, np.ndarray]) -> list[Statistics]:

@@ -1,11 +1,13 @@
-"""What is in the hand-out's messages: small values in a config record, arrays beside it; and checks of answers.
+"""What a server and a client say to each other while model and data are provisioned; and checks of a client's answers.
 
-Slices are compressed where that makes them arrive sooner: measured on one that travels as it is.
+A message holds small values in a config record and arrays beside it. Rows of data are compressed where that makes them
+arrive sooner, which is measured on rows that travelled as they are.
 """
 
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
@@ -15,21 +17,23 @@ from fedkeras.federation.records import of_kind, record, views
 
 MAX_ROWS = 10**12
 
+Value = bool | int | float | str | list[int]
+"""A small value of a message."""
 
-def ask(action: str, tell: Mapping, arrays: Mapping[str, np.ndarray] | None = None, wait: bool = True, **more) -> Ask:
-    """A question to a client; `tell` is what goes into each message of the run."""
-    content = RecordDict({"config": ConfigRecord({**tell, **more})})
-    if arrays is not None:
-        content["arrays"] = record(arrays)
-    return Ask(f"query.{action}", content, wait)
+ReportState = Callable[[int, str], None]
+"""Called with a cid and, in words, what that client is doing: a progress table shows it."""
+
+T = TypeVar("T", bound=Value)
 
 
-def reply(arrays: Mapping[str, np.ndarray] | None = None, **values) -> RecordDict:
+def ask(action: str, arrays: Mapping[str, np.ndarray] | None = None, wait: bool = True, **values: Value) -> Ask:
+    """A message to a client, which client.py answers by its handler of the query `action`."""
+    return Ask(f"query.{action}", _content(arrays, values), wait)
+
+
+def reply(arrays: Mapping[str, np.ndarray] | None = None, **values: Value) -> RecordDict:
     """A client's answer."""
-    content = RecordDict({"config": ConfigRecord(values)})
-    if arrays is not None:
-        content["arrays"] = record(arrays)
-    return content
+    return _content(arrays, values)
 
 
 def arrays_of(content: RecordDict) -> dict[str, np.ndarray]:
@@ -37,16 +41,16 @@ def arrays_of(content: RecordDict) -> dict[str, np.ndarray]:
     return views(next(iter(of_kind(content, ArrayRecord).values()), ArrayRecord()))
 
 
-def arrays_from(content: RecordDict) -> dict[str, np.ndarray]:
-    """The same for a client's answer: what is wrong with it is that client's failure."""
+def arrays_of_answer(content: RecordDict) -> dict[str, np.ndarray]:
+    """The same for a client's answer: what is wrong with it is that client's failure. Raises ClientRefused."""
     try:
         return arrays_of(content)
     except ValueError as error:
         raise ClientRefused(f"sent an array that cannot be read: {error}") from error
 
 
-def value_of(content: RecordDict, name: str, kind: type) -> object:
-    """A value of a client's answer. Raises Refused unless it is of this kind; counts are 0 to MAX_ROWS."""
+def value_of(content: RecordDict, name: str, kind: type[T]) -> T:
+    """A value of a client's answer. Raises ClientRefused unless it is of this kind; counts are 0 to MAX_ROWS."""
     table = next(iter(of_kind(content, ConfigRecord).values()), {})
     found = table.get(name)
     if type(found) is not kind or (kind is int and not 0 <= found <= MAX_ROWS):
@@ -54,16 +58,23 @@ def value_of(content: RecordDict, name: str, kind: type) -> object:
     return found
 
 
+def _content(arrays: Mapping[str, np.ndarray] | None, values: Mapping[str, Value]) -> RecordDict:
+    content = RecordDict({"config": ConfigRecord(dict(values))})
+    if arrays is not None:
+        content["arrays"] = record(arrays)
+    return content
+
+
 LEVEL = 1
 SAMPLE = 1 << 18
 WORTH = 0.8
-"""Compressed, a slice must take less than this share of the time."""
+"""Compressed, rows must take less than this share of the time."""
 
 
-def pays(rows: Mapping[str, np.ndarray], sent_in: float, clients: int = 1) -> bool:
+def compression_pays(rows: Mapping[str, np.ndarray], sent_in: float, clients: int = 1) -> bool:
     """True if these rows, which took `sent_in` seconds as they are, would have arrived sooner compressed.
 
-    The line is shared by as many `clients`, and so is the one thread that compresses for all of them.
+    The network is shared by as many `clients`, and so is the one thread that compresses for all of them.
     """
     sample = b"".join(array.tobytes()[:SAMPLE] for array in rows.values())
     size = sum(array.nbytes for array in rows.values())
@@ -75,13 +86,16 @@ def pays(rows: Mapping[str, np.ndarray], sent_in: float, clients: int = 1) -> bo
     return seconds + sent_in * len(packed) / len(sample) < WORTH * sent_in
 
 
-def pack(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def compress(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Each array's bytes compressed, as uint8."""
     return {name: np.frombuffer(zlib.compress(array.tobytes(), LEVEL), np.uint8) for name, array in rows.items()}
 
 
-def unpack(packed: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse. Raises ValueError if it is not what it should be, without ever making more bytes than that."""
+def decompress(packed: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of this dtype and shape whose bytes `packed` (uint8) are, compressed.
+
+    Raises ValueError if it is not what it should be, without ever making more bytes than that.
+    """
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     engine = zlib.decompressobj()
     try:

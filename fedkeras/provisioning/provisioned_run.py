@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from fedkeras.callbacks import Callback, Callbacks
+from fedkeras.callbacks import Callbacks
 from fedkeras.config import Config
 from fedkeras.factory import CentralEvaluation
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.grids import FederationGrid
 from fedkeras.provisioning.central_evaluation import TableEvaluation
-from fedkeras.provisioning.client_manager import ProvisionedClientManager
+from fedkeras.provisioning.client_manager import OfferAgain, ProvisionedClientManager
 from fedkeras.provisioning.server import Provision
 from fedkeras.reports import RunFolder
 from fedkeras.reports.progress_table import ProgressTable
@@ -41,6 +41,5 @@ def clients_of(
     if provision is None:
         return ClientManager(grid, config, callbacks)
     clients = ProvisionedClientManager(grid, config, provision, folder, ProgressTable(), callbacks)
-    if isinstance(clients, Callback):
-        callbacks.insert(clients)
+    callbacks.insert(OfferAgain(clients))
     return clients

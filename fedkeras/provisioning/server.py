@@ -1,14 +1,10 @@
-"""The model file on the server: its digest, what it says of its shapes, and the pieces in which it is sent.
+"""The server's side of provisioning: what it hands out, checked before anything is sent, and the scripts of sending it.
 
-The server's side: what it hands out, checked before anything is sent, and the script of giving it to one client.
-
-What is particular about a server-led run when it is assembled: what it hands out, its name, what it tests.
+A script is one client's conversation, a generator of messages; the dispatcher goes through all clients' at once.
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,130 +14,126 @@ from fedkeras.data import labels
 from fedkeras.data.partition import divide, parse_share
 from fedkeras.data.readers.tables import read_xy
 from fedkeras.errors import UserError
-from fedkeras.factory import CentralEvaluation
 from fedkeras.federation.dispatcher import ClientRefused, Script
-from fedkeras.models.file_info import SUFFIXES, Shapes, file_shapes, input_shape
-from fedkeras.provisioning import central_evaluation, protocol
-from fedkeras.provisioning.central_evaluation import TableEvaluation
-from fedkeras.provisioning.preprocessing import Described, Preprocessing, described_in
-from fedkeras.provisioning.protocol import ask, value_of
-from fedkeras.provisioning.shards import Shard
-from fedkeras.reports import RunFolder
-
-PIECE_BYTES = 16 << 20
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """A .keras or .h5 file as it was when the run began."""
-
-    content: bytes
-    suffix: str
-    digest: str
-    shapes: Shapes
-
-    @property
-    def outputs(self) -> int | None:
-        """The number of outputs, if they stand in one row and the file says so."""
-        gives = self.shapes.gives
-        return gives[0] if gives is not None and len(gives) == 1 else None
-
-    def pieces(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(first byte, bytes), in order."""
-        whole = np.frombuffer(self.content, np.uint8)
-        for start in range(0, len(whole), PIECE_BYTES):
-            yield start, whole[start : start + PIECE_BYTES]
-
-
-def open_model(name: str) -> ModelFile:
-    """The file that --model names. Raises UserError."""
-    if not name.endswith(SUFFIXES):
-        said = f"'{name}'" if name else "not given"
-        raise UserError(f"--data-source hands a model file out: --model must be a .keras or .h5 file, and is {said}")
-    path = Path(name).expanduser()
-    shapes = file_shapes(path)
-    content = path.read_bytes()
-    return ModelFile(content, path.suffix, hashlib.sha256(content).hexdigest(), shapes)
-
-
-Say = Callable[[int, str], None]
+from fedkeras.provisioning.central_evaluation import open_test
+from fedkeras.provisioning.model_file import ModelFile, open_model_file
+from fedkeras.provisioning.preprocessing import DataDescription, Preprocessing, description_in
+from fedkeras.provisioning.protocol import ReportState, ask, compress, compression_pays, value_of
+from fedkeras.provisioning.shards import Shard, Tables
 
 
 @dataclass(frozen=True)
 class Provision:
-    """What the server hands out in a run; `parts` by cid, none if clients have data of their own.
+    """What the server hands out in a run: the model file and, by cid, shards of its tables.
 
-    `test` is kept: the central test set, x and y, if there is one.
+    There are no shards where clients have data of their own. `test` is not handed out: the central test set, x and y.
     """
 
     model: ModelFile
-    parts: dict[int, Shard]
-    test: dict[str, np.ndarray] | None = None
+    shards: dict[int, Shard] = field(default_factory=dict)
+    test: Tables | None = None
 
 
-def read_provision(config: Config) -> Provision:
-    """Read the model file and, with --data-source server, the tables. Raises UserError for whatever does not fit."""
-    model = open_model(config.model)
+def check_flags(config: Config) -> None:
+    """Raise UserError for flags of server-led training that do not go together."""
+    if config.data_source:
+        if config.split != "off":
+            raise UserError("--split is not for --data-source: its clients have a part of the model each")
+        if config.mode != "collect" and config.method != "fit":
+            raise UserError("--method kfold trains once and not by rounds: it needs --mode collect")
+        if parse_share(config.share) and config.data_source != "server":
+            raise UserError("--share divides the server's data; it needs --data-source server")
+        return
+    names = [*fields_of(workflow="server-led"), *(["mode"] if config.mode == "collect" else [])]
+    config.refuse(names, "is for server-led training: add --data-source server, client or keras")
+
+
+def open_provision(config: Config) -> Provision | None:
+    """Read and check the model file and, with --data-source server, the tables; None without --data-source.
+
+    To be called before anything in the folder of a run that is resumed is changed. Raises UserError for whatever does
+    not fit together.
+    """
+    if not config.data_source:
+        return None
+    model = open_model_file(config.model)
     share = parse_share(config.share)
     if config.data_source != "server":
-        if share:
-            raise UserError("--share divides the server's data; it needs --data-source server")
-        return Provision(model, {}, _open_test(config, model))
+        return Provision(model, test=_open_test(config, model))
     folder = _folder(config)
     x, y = read_xy(folder / "X", folder / "Y" if config.target == "XY" else None)
     _check_width(config, model, x)
     test = _open_test(config, model)
     classes = _classes(y)
     rows = divide(len(x), range(config.num_partitions), classes=classes, share=share, seed=config.seed)
-    return Provision(model, {cid: Shard(x, y, part) for cid, part in rows.items()}, test)
+    return Provision(model, {cid: Shard(x, y, chosen) for cid, chosen in rows.items()}, test)
 
 
-def hand_out(cid: int, given: Provision, settled: str, tell: Mapping, say: Say) -> Script[Described | None]:
-    """Give one client what it lacks, and ask what its data are like; None if it has settled on `settled` already."""
-    has_settled = yield from give(cid, given, tell, say)
-    if settled and has_settled == settled:
+def provision_client(
+    cid: int, provision: Provision, preprocessing: Preprocessing | None, report: ReportState
+) -> Script[DataDescription | None]:
+    """Send one client what it lacks, and ask what its data are like; None if it has this `preprocessing` already."""
+    known = yield from send_provision(cid, provision, report)
+    if preprocessing is not None and known == preprocessing.digest:
         return None
-    say(cid, "looking at its data")
-    answer = yield ask("describe", tell)
-    described = described_in(answer)
-    if not described.rows:
+    report(cid, "looking at its data")
+    answer = yield ask("describe")
+    description = description_in(answer)
+    if not description.rows:
         raise ClientRefused("has no examples")
-    return described
+    return description
 
 
-def give(cid: int, given: Provision, tell: Mapping, say: Say) -> Script[str]:
-    """Give one client what it lacks of model and data; the digest of what it has settled on before, or ""."""
-    model, part = given.model, given.parts.get(cid)
+def send_provision(cid: int, provision: Provision, report: ReportState) -> Script[str]:
+    """Send one client what it lacks of model and data; returns the digest of the preprocessing it has, or ""."""
+    model, shard = provision.model, provision.shards.get(cid)
     rows = {"rows": "", "layout": "", "rows-bytes": 0}
-    if part is not None:
-        rows = {"rows": part.digest, "layout": part.layout, "rows-bytes": part.num_bytes}
+    if shard is not None:
+        rows = {"rows": shard.digest, "layout": shard.layout, "rows-bytes": shard.num_bytes}
     about = {"model": model.digest, "suffix": model.suffix, "model-bytes": len(model.content)}
-    answer = yield ask("offer", tell, **about, **rows)
+    answer = yield ask("offer", **about, **rows)
     if shape := value_of(answer, "shape", list):
         _check_shape(model, shape)
     if value_of(answer, "model", bool):
-        say(cid, "receiving the model")
+        report(cid, "receiving the model")
         for first, piece in model.pieces():
             last = first + len(piece) == len(model.content)
-            yield ask("model_file", tell, {"piece": piece}, wait=last, first=first)
-    if part is not None and value_of(answer, "rows", bool):
-        yield from _send_rows(cid, part, len(given.parts), tell, say)
-    return value_of(answer, "settled", str)
+            yield ask("model_file", {"piece": piece}, wait=last, first=first)
+    if shard is not None and value_of(answer, "rows", bool):
+        yield from _send_rows(cid, shard, len(provision.shards), report)
+    return value_of(answer, "preprocessing", str)
 
 
-def settle(settlement: Preprocessing, tell: Mapping) -> Script[None]:
-    """Tell one client what all agree upon."""
-    yield ask("settle", tell, settlement.arrays(), settlement=settlement.text())
+def send_preprocessing(preprocessing: Preprocessing) -> Script[None]:
+    """Send one client the preprocessing that all clients share."""
+    yield ask("set_preprocessing", preprocessing.arrays(), preprocessing=preprocessing.text())
+
+
+def _send_rows(cid: int, shard: Shard, clients: int, report: ReportState) -> Script[None]:
+    """Send a shard, one of as many clients' as receive theirs at the same time.
+
+    The first slice opens files and warms the connection up; the second is the sample that decides about compression.
+    """
+    compressed = False
+    for number, (first, rows) in enumerate(shard.slices()):
+        count = len(rows["x"])
+        last = first + count == len(shard)
+        sent = compress(rows) if compressed else rows
+        started = time.perf_counter()
+        yield ask("data_rows", sent, wait=number < 2 or last, first=first, count=count, compressed=compressed)
+        if number == 1:
+            compressed = compression_pays(rows, time.perf_counter() - started, clients)
+        report(cid, f"receiving data {100 * (first + count) // len(shard)} %")
 
 
 def _folder(config: Config) -> Path:
     return Path(config.data_dir or "dataset").expanduser()
 
 
-def _open_test(config: Config, model: ModelFile) -> dict[str, np.ndarray] | None:
+def _open_test(config: Config, model: ModelFile) -> Tables | None:
     if config.data_source == "keras" or not config.central_evaluation:
         return None
-    test = central_evaluation.open_test(config, _folder(config))
+    test = open_test(config, _folder(config))
     if test:
         _check_width(config, model, test["x"])
     return test
@@ -149,87 +141,22 @@ def _open_test(config: Config, model: ModelFile) -> dict[str, np.ndarray] | None
 
 def _check_width(config: Config, model: ModelFile, x: np.ndarray) -> None:
     try:
-        input_shape(model.shapes.takes, x.shape[1:])
+        model.check_takes(x.shape[1:])
     except UserError as error:
         raise UserError(f"--model {config.model}: {error}") from None
 
 
-def _send_rows(cid: int, part: Shard, others: int, tell: Mapping, say: Say) -> Script[None]:
-    """The first slice opens files and warms the line up, the second is the sample that decides about compression."""
-    compress = False
-    for number, (first, rows) in enumerate(part.slices()):
-        count = len(rows["x"])
-        last = first + count == len(part)
-        sent = protocol.pack(rows) if compress else rows
-        started = time.perf_counter()
-        yield ask("data_rows", tell, sent, wait=number < 2 or last, first=first, count=count, packed=compress)
-        if number == 1:
-            compress = protocol.pays(rows, time.perf_counter() - started, others)
-        say(cid, f"receiving data {100 * (first + count) // len(part)} %")
-
-
-def _classes(y: np.ndarray | None) -> np.ndarray | None:
-    """What parts are stratified by: whole numbers and words as they are, one-hot rows by their class."""
-    if y is None or (kind := labels.kind_of(y)) == "numbers":
-        return None
-    return np.argmax(y, axis=1) if kind == "one-hot" else np.unique(y, return_inverse=True)[1]
-
-
-def _check_shape(model: ModelFile, shape: list) -> None:
+def _check_shape(model: ModelFile, shape: list[int]) -> None:
     if not all(type(size) is int and size > 0 for size in shape):
         raise ClientRefused("sent a shape that is none")
     try:
-        input_shape(model.shapes.takes, tuple(shape))
+        model.check_takes(tuple(shape))
     except UserError as error:
         raise ClientRefused(str(error)) from error
 
 
-def open_provision(config: Config) -> Provision | None:
-    """What is handed out, checked; None in an ordinary run. Raises UserError, for flags that make no sense too.
-
-    Called before anything in the folder of a run that is resumed has been changed.
-    """
-    if config.resume and (config.collect_only or config.mode == "collect"):
-        raise UserError(
-            f"--resume is for rounds, and {config.resume} is a run that collects. What has arrived lies in its folder "
-            "clients; what clients still hold is taken by --collect-only (and client.py --deliver); python -m fedkeras "
-            "aggregate combines model files. Or start a new run"
-        )
-    if config.data_source:
-        if config.split != "off":
-            raise UserError("--split is not for --data-source: its clients have a part of the model each")
-        if config.mode != "collect" and config.method != "fit":
-            raise UserError("--method kfold trains once and not by rounds: it needs --mode collect")
-        return read_provision(config)
-    names = (*fields_of(workflow="server-led"), "mode")
-    config.refuse(names, "is for server-led training: add --data-source server, client or keras")
-    return None
-
-
-def is_tested_centrally(config: Config, given: Provision | None) -> bool:
-    """True if there is a central test set for the rounds: a data set's, or X_test and Y_test."""
-    rounds = config.mode == "federated" and not config.collect_only
-    there = given.test is not None if given and config.data_source != "keras" else True
-    return config.central_evaluation and there and rounds
-
-
-def central(
-    config: Config, given: Provision | None, folder: RunFolder, threads: int, otherwise: CentralEvaluation
-) -> CentralEvaluation:
-    """What tests on the server: on tables where there are some, else `otherwise`."""
-    return otherwise if given is None or given.test is None else TableEvaluation(config, given.test, folder, threads)
-
-
-def bar(config: Config) -> bool | None:
-    """False where there are no rounds for a progress bar to count; None: where stdout is a terminal."""
-    return False if config.collect_only or config.mode == "collect" else None
-
-
-def name(config: Config) -> str:
-    """The last part of the run folder's name; "" for an ordinary run's."""
-    if config.collect_only:
-        return "collected"
-    if not config.data_source:
-        return ""
-    what = config.dataset if config.data_source == "keras" else Path(config.model).stem
-    return f"{what}-{config.strategy if config.mode == 'federated' else 'collect'}"
+def _classes(y: np.ndarray | None) -> np.ndarray | None:
+    """What shards are stratified by: whole numbers and words as they are, one-hot rows by their class."""
+    if y is None or (kind := labels.kind_of(y)) == "numbers":
+        return None
+    return np.argmax(y, axis=1) if kind == "one-hot" else np.unique(y, return_inverse=True)[1]

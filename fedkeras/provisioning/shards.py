@@ -1,6 +1,6 @@
-"""One client's rows of the server's tables: their digest, and the slices in which they are sent.
+"""Shards of the server's tables, one a client: the digest of its rows, and the slices in which they are sent.
 
-The tables are memory-mapped, and a slice is copied when it is sent: a part never exists whole on the server.
+The tables are memory-mapped, and a slice is copied when it is sent: a shard never exists whole on the server.
 """
 
 import functools
@@ -14,8 +14,8 @@ SLICE_BYTES = 4 << 20
 FIRST_BYTES = 1 << 16
 """The first slice is small."""
 
-Slice = dict[str, np.ndarray]
-"""x, and y where there are targets: rows of both."""
+Tables = dict[str, np.ndarray]
+"""x and, where there are targets, y, of as many rows; or some rows of them."""
 
 
 class Shard:
@@ -30,7 +30,7 @@ class Shard:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of content, types and shapes: the same rows have the same digest wherever they come from."""
+        """SHA-256 of content, types and shapes: the same rows have the same digest wherever they come from."""
         digest = Digest(self.layout)
         for _, rows in self.slices():
             digest.update(rows)
@@ -46,7 +46,7 @@ class Shard:
         """Of all its rows."""
         return len(self) * sum(row_bytes(table) for table in self._tables.values())
 
-    def slices(self) -> Iterator[tuple[int, Slice]]:
+    def slices(self) -> Iterator[tuple[int, Tables]]:
         """(first row, rows), in order, of some megabytes each."""
         size = sum(row_bytes(table) for table in self._tables.values())
         start, limit = 0, FIRST_BYTES
@@ -61,16 +61,16 @@ class Digest:
 
     def __init__(self, layout: str) -> None:
         self._layout = layout
-        self._of = {name: hashlib.sha256() for name in json.loads(layout)}
+        self._hashes = {name: hashlib.sha256() for name in json.loads(layout)}
 
-    def update(self, rows: Slice) -> None:
+    def update(self, rows: Tables) -> None:
         """Add the next rows, contiguous arrays, of each table."""
         for name, array in rows.items():
-            self._of[name].update(array.reshape(-1).view(np.uint8) if array.size else b"")
+            self._hashes[name].update(array.reshape(-1).view(np.uint8) if array.size else b"")
 
     def result(self) -> str:
         """As hexadecimal digits."""
-        named = {name: digest.hexdigest() for name, digest in sorted(self._of.items())}
+        named = {name: digest.hexdigest() for name, digest in sorted(self._hashes.items())}
         return hashlib.sha256(json.dumps([self._layout, named]).encode()).hexdigest()
 
 

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkeras.atomic import replace_file, sync
 from fedkeras.callbacks import Row
 from fedkeras.config import Value
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file, sync
 from fedkeras.reports.headline import best, choose_headline
 from fedkeras.reports.history import AGGREGATES, count_rows
 from fedkeras.reports.run_folder import JsonTable, RunFolder

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from fedkeras.reports.atomic import replace_file
+from fedkeras.atomic import replace_file
 from fedkeras.reports.charts import overlay, run_colours
 from fedkeras.reports.headline import SOURCES, Headline
 from fedkeras.reports.listing import figures_of

@@ -7,9 +7,9 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedkeras.atomic import replace_file
 from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.headline import SOURCES, choose_headline
 from fedkeras.reports.history import AGGREGATES, read_rows
 

@@ -14,9 +14,9 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedkeras.atomic import replace_file
 from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 
 if TYPE_CHECKING:
     import pandas

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkeras.atomic import replace_file
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedkeras.atomic import replace_file
 from fedkeras.callbacks import Row
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.history import AGGREGATES
 from fedkeras.reports.run_folder import JsonTable, RunFolder
 from fedkeras.reports.tensorboard import final_figures, scalars

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkeras.atomic import replace_file
 from fedkeras.callbacks import Row
 from fedkeras.config import Config, Value
 from fedkeras.reports import charts, client_figures, grids
 from fedkeras.reports import timing as timing_of
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.headline import best, best_title, figure
 from fedkeras.reports.history import NO_METRICS
 from fedkeras.reports.label_counts import LabelCounts

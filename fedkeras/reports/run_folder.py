@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from fedkeras.atomic import replace_file
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports.atomic import replace_file
 
 try:
     import fcntl

@@ -24,6 +24,7 @@ from fedkeras.federation.sampling import FailureTracker
 from fedkeras.federation.strategy_state import StrategyState
 from fedkeras.mods.chain import ModChain, make_mods
 from fedkeras.provisioning import provisioned_run
+from fedkeras.provisioning.server import check_flags as check_provisioning_flags
 from fedkeras.provisioning.server import open_provision
 from fedkeras.reports import RunFolder, checkpoints
 from fedkeras.workflows import checkpointer
@@ -35,6 +36,7 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     """Raise UserError for flags that do not go together; nothing is read or built to find out."""
     if config.split == "off":
         config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
+    check_provisioning_flags(config)
     workflow.check(config)
     make_mods(config.mods).check(config)
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedkeras import atomic
 from fedkeras.data import cache
 from fedkeras.data.cache import cached, fingerprint
 from fedkeras.errors import UserError
@@ -118,11 +120,17 @@ def test_without_locks_the_slower_one_takes_what_is_there(own_cache: Path) -> No
 
 
 def test_what_a_killed_process_left_is_removed_a_day_later(own_cache: Path) -> None:
-    old, young = (own_cache / f".new-{name}" for name in ("old", "young"))
-    for folder in (old, young):
+    """Of this machine's processes it is known which are dead; another machine's work is never a day old."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    old, young = (own_cache / f".part-elsewhere-{os.getpid()}-{name}-set-key" for name in ("old", "young"))
+    killed, busy = (own_cache / f".part-{atomic.machine()}-{pid}-abc-set-key" for pid in (dead.pid, os.getpid()))
+    for folder in (old, young, killed, busy):
         folder.mkdir(parents=True)
         (folder / "x.npy").write_bytes(b"half")
     yesterday = time.time() - 25 * 3600
     os.utime(old, (yesterday, yesterday))
+    os.utime(busy, (yesterday, yesterday))
     cached("set", "key", lambda: {"x": np.arange(3)})
     assert young.is_dir() and not old.exists()
+    assert busy.is_dir() and not killed.exists()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedkeras.data import statistics
-from fedkeras.data.normalise import fit, measure, normaliser_from
+from fedkeras.data.normalise import fit, normaliser_from
 from fedkeras.data.statistics import merge, statistics_of
 from fedkeras.errors import UserError
 
@@ -51,7 +51,7 @@ def test_federated_is_fitted_on_all_rows(kind: str, per_feature: bool) -> None:
     x = np.concatenate([rng.normal(5, 3, (5001, 2)), np.full((5001, 1), 0.1)], axis=1)
     parts = [statistics_of(part, per_feature) for part in np.array_split(x, 5)]
     federated = normaliser_from(functools.reduce(merge, parts), kind)
-    pooled = fit(kind, measure([x], per_feature))
+    pooled = fit(kind, statistics_of([x], per_feature))
     np.testing.assert_allclose(federated.shift, pooled.shift, rtol=1e-12)
     np.testing.assert_allclose(federated.spread, pooled.spread, rtol=1e-12)
     assert np.isfinite(federated.apply(x)).all()

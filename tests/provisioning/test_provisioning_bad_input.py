@@ -8,13 +8,15 @@ from fedkeras.config import Config
 from fedkeras.data.labels import Labels
 from fedkeras.data.normalise import normaliser_from
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.provisioning import preprocessing, server
-from fedkeras.provisioning.preprocessing import Preprocessing
+from fedkeras.provisioning import server
+from fedkeras.provisioning.preprocessing import Preprocessing, check_test
 
 
-def given(tables_folder, model_files, **flags):
-    config = {"data_source": "server", "data_dir": str(tables_folder), "model": str(model_files / "classifier.keras")}
-    return server.open_provision(Config(**{**config, **flags}))
+def provision(tables_folder, model_files, **flags):
+    own = {"data_source": "server", "data_dir": str(tables_folder), "model": str(model_files / "classifier.keras")}
+    config = Config(**{**own, **flags})
+    server.check_flags(config)
+    return server.open_provision(config)
 
 
 @pytest.fixture
@@ -71,10 +73,10 @@ def spoil_ending(folder):
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_spoiled_tables(dataset, model_files, spoil, says):
-    given(dataset, model_files)
+    provision(dataset, model_files)
     spoil(dataset)
     with pytest.raises(UserError, match=says) as error:
-        given(dataset, model_files)
+        provision(dataset, model_files)
     assert "\n" not in str(error.value)
 
 
@@ -84,7 +86,7 @@ def test_a_model_of_another_width(dataset, model_files, tmp_path):
     model = keras.Sequential([keras.Input((7,)), keras.layers.Dense(2)])
     model.save(tmp_path / "wide.keras")
     with pytest.raises(UserError, match="takes 7 numbers an example, and the data have 4"):
-        given(dataset, model_files, model=str(tmp_path / "wide.keras"))
+        provision(dataset, model_files, model=str(tmp_path / "wide.keras"))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_a_model_of_another_width(dataset, model_files, tmp_path):
 )
 def test_flags_that_make_no_sense(dataset, model_files, flags, says):
     with pytest.raises(UserError, match=says) as error:
-        given(dataset, model_files, **flags)
+        provision(dataset, model_files, **flags)
     assert "\n" not in str(error.value)
 
 
@@ -161,19 +163,19 @@ def missing_cell(folder):
 def test_a_spoiled_test_set(dataset, model_files, spoil, says):
     spoil(dataset)
     with pytest.raises(UserError, match=says) as error:
-        given(dataset, model_files)
+        provision(dataset, model_files)
     assert "\n" not in str(error.value)
 
 
 def test_a_test_set_is_read_where_there_is_one(dataset, model_files):
-    assert given(dataset, model_files).test is None
+    assert provision(dataset, model_files).test is None
     write_test(dataset)
-    assert given(dataset, model_files).test["y"].tolist() == ["yes", "no"]
-    assert given(dataset, model_files, central_evaluation=False).test is None
+    assert provision(dataset, model_files).test["y"].tolist() == ["yes", "no"]
+    assert provision(dataset, model_files, central_evaluation=False).test is None
 
 
 def test_a_test_label_that_no_client_has():
     with pytest.raises(RunFailed, match=r"Y_test does not fit .*label 'maybe'"):
-        preprocessing.check_test(
+        check_test(
             {"y": np.array(["yes", "maybe"])}, Preprocessing(normaliser_from(None, "none"), Labels(("no", "yes")))
         )

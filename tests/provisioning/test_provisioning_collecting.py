@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,17 +9,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from flwr.app import Message
 
-from fedkeras import models, server
+from fedkeras import atomic, models, server
 from fedkeras.config import Config
 from fedkeras.data.normalise import normaliser_from
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.federation.dialogue import ClientRefused
+from fedkeras.federation.dispatcher import ClientRefused
+from fedkeras.federation.requests import ClientRequest
 from fedkeras.flower.identity import SERVER_NODE_ID, act_as
-from fedkeras.provisioning import central_evaluation, preprocessing
-from fedkeras.provisioning.client import ProvisioningRequest
-from fedkeras.provisioning.preprocessing import Preprocessing
+from fedkeras.provisioning import central_evaluation
+from fedkeras.provisioning.preprocessing import Preprocessing, description_in
 from fedkeras.provisioning.protocol import reply
 from fedkeras.reports import Recorder, create_run_folder
 from fedkeras.reports.history import read_rows
@@ -28,7 +26,7 @@ from fedkeras.reports.progress_table import ProgressTable
 from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.workflows.collect import client, outbox
 from fedkeras.workflows.collect import server as collect_server
-from fedkeras.workflows.collect.protocol import Arrived, deliver
+from fedkeras.workflows.collect.protocol import CollectedModels, take_all
 
 
 def model_of(weight, features=1):
@@ -57,8 +55,7 @@ class Machines(InProcessGrid):
     def answer(self, message, context):
         cid = int(context.node_config["partition-id"])
         self.cache(cid)
-        handler = client.HANDLERS[message.metadata.message_type.removeprefix("query.")]
-        return Message(handler(ProvisioningRequest(None, cid, message.content, context)), reply_to=message)
+        return client.HANDLERS[message.metadata.message_type](ClientRequest(context, message))
 
     def has_trained(self, machine, run, cid, count, loss, weight):
         """A result as `fit` leaves it, kept by this machine."""
@@ -87,7 +84,7 @@ def collecting(tmp_path, monkeypatch):
 
         def collect():
             with Recorder(folder, config, live=False) as recorder:
-                collect_server.collect_only(machines, config, folder, recorder, None)
+                collect_server.collect_only(machines, config, folder, recorder)
 
         return machines, folder, collect
 
@@ -170,7 +167,7 @@ GOOD = {"key": "a" * 32, "run": "r", "cid": 0, "files": {"model.keras": 1}, "dig
     ids=["a loss beyond floats", "half an example", "no example", "deep", "no list"],
 )
 def test_a_result_that_makes_no_sense_is_refused(tmp_path, text):
-    script = deliver(0, lambda key: True, Arrived(tmp_path), {}, print)
+    script = take_all(0, lambda key: True, CollectedModels(tmp_path), print)
     next(script)
     with pytest.raises(ClientRefused, match=r"describes its result wrongly|sent no list of results"):
         script.send(reply(results=text))
@@ -188,7 +185,7 @@ def test_a_result_that_makes_no_sense_is_refused(tmp_path, text):
 )
 def test_a_description_that_makes_no_sense_is_refused(arrays, classes):
     with pytest.raises(ClientRefused, match="describes its data wrongly"):
-        preprocessing.described_in(reply(arrays, classes=classes, rows=3))
+        description_in(reply(arrays, classes=classes, rows=3))
 
 
 @pytest.mark.parametrize("state", ["%", "x %", "² %", "25 %", "[/bold] 3 %"])
@@ -212,7 +209,7 @@ def test_a_model_that_cannot_be_tested_is_left_out_and_the_others_are_tested(tmp
         folder.mkdir()
         models.save(model_of(3.0, features=2 if name == "wide" else 1), folder / "model.keras")
         if name != "bare":
-            preprocessing.save(Preprocessing(normaliser_from(None, "none"), None), folder)
+            Preprocessing(normaliser_from(None, "none"), None).save(folder)
     (folders["broken"] / "model.keras").write_bytes(b"no zip file")
     assert central_evaluation.measure_models(testing, folders) == {"whole": {"num-examples": 4, "loss": 4.0}}
     assert [name for name in folders if f"{folders[name]} is not tested: " in caplog.text] == ["broken", "wide", "bare"]
@@ -233,13 +230,13 @@ def test_what_a_killed_process_left_is_neither_delivered_nor_kept_for_ever(tmp_p
     dead.wait()
 
     def left(machine, pid, key, *names):
-        place = tmp_path / "results" / f".part-{machine}-{pid}-{key}"
+        place = tmp_path / "results" / f".part-{machine}-{pid}-0a1b2c-{key}"
         place.mkdir(parents=True)
         for name in names:
             (place / name).write_text(json.dumps({**GOOD, "key": key, "figures": {"num-examples": 3}}))
         return place
 
-    here = platform.node()
+    here = atomic.machine()
     half = left(here, dead.pid, "1" * 32, "model.keras")
     left(here, dead.pid, "2" * 32, "model.keras", "result.json")
     busy = left(here, os.getpid(), "3" * 32, "model.keras", "result.json")

@@ -14,9 +14,10 @@ from fedkeras.errors import UserError
 from fedkeras.federation.records import record
 from fedkeras.flower.identity import SERVER_NODE_ID, act_as, cid_of
 from fedkeras.models.file_info import Shapes
-from fedkeras.provisioning.client_manager import ProvisionedClientManager
+from fedkeras.provisioning.client_manager import OfferAgain, ProvisionedClientManager
+from fedkeras.provisioning.model_file import ModelFile
 from fedkeras.provisioning.protocol import reply
-from fedkeras.provisioning.server import ModelFile, Provision
+from fedkeras.provisioning.server import Provision
 from fedkeras.reports.progress_table import ProgressTable
 from fedkeras.runtime.in_process import InProcessGrid
 
@@ -25,7 +26,7 @@ class Clients:
     """Clients that can be killed: another process then takes their place, and has been given nothing."""
 
     def __init__(self, dies_in=()):
-        self.dies_in, self.seated, self.trained, self.offered = set(dies_in), {}, [], []
+        self.dies_in, self.ready, self.trained, self.offered = set(dies_in), {}, [], []
 
     def __call__(self, message, context):
         kind, cid = message.metadata.message_type, int(context.node_config["partition-id"])
@@ -35,26 +36,26 @@ class Clients:
         config = content["config"]
         if kind == "query.offer":
             self.offered.append(cid)
-            return reply(model=False, rows=False, shape=[], settled=self.seated.get(cid, ""))
+            return reply(model=False, rows=False, shape=[], preprocessing=self.ready.get(cid, ""))
         if kind == "query.describe":
             return reply({}, rows=3, classes="")
-        if kind == "query.settle":
-            self.seated[cid] = self.digest()
+        if kind == "query.set_preprocessing":
+            self.ready[cid] = self.digest()
             return reply()
-        if cid not in self.seated:
+        if cid not in self.ready:
             raise UserError("this client has not been given the model yet (it joined a moment ago)")
         if kind == "train":
             self.trained.append((config["server-round"], cid))
             if (config["server-round"], cid) in self.dies_in:
                 self.dies_in.remove((config["server-round"], cid))
-                del self.seated[cid]
+                del self.ready[cid]
                 raise UserError("is gone: lost its connection")
         arrays = {"arrays": content["arrays"]} if kind == "train" else {}
         return RecordDict({**arrays, "metrics": MetricRecord({"num-examples": 3, "loss": 1.0})})
 
 
 class Busy(InProcessGrid):
-    """A LocalGrid on which clients answer nothing until a given time."""
+    """A grid on which clients answer nothing until a given time."""
 
     patient = False
 
@@ -74,22 +75,22 @@ class Busy(InProcessGrid):
 
 
 @pytest.fixture
-def led(tmp_path):
+def provisioned(tmp_path):
     """Makes a grid of clients, its nodes and a function that runs the rounds and returns their outcomes."""
     act_as(SERVER_NODE_ID, 1)
 
     def make(clients, num_partitions=1, **flags):
         config = Config(data_source="server", num_partitions=num_partitions, **{"num_server_rounds": 3, **flags})
         grid = Busy(clients, num_partitions)
-        given = Provision(ModelFile(b"", ".keras", "d" * 64, Shapes(None, None)), {})
+        provision = Provision(ModelFile(b"", ".keras", "d" * 64, Shapes(None, None)))
         nodes = ProvisionedClientManager(
-            grid, config, given, SimpleNamespace(path=tmp_path), None, ProgressTable(live=False)
+            grid, config, provision, SimpleNamespace(path=tmp_path), ProgressTable(live=False)
         )
-        clients.digest = lambda: nodes.settlement.digest
+        clients.digest = lambda: nodes.preprocessing.digest
 
         def run(each=lambda outcome: None):
             outcomes, start = [], record({"w": np.zeros(3, "float32")})
-            callbacks = [nodes.round_finished, outcomes.append, each]
+            callbacks = [OfferAgain(nodes).on_round_end, outcomes.append, each]
             run_rounds(strategies.load("fedavg"), grid, nodes, start, config, callbacks=callbacks)
             return outcomes
 
@@ -98,16 +99,16 @@ def led(tmp_path):
     return make
 
 
-def test_who_was_started_again_in_a_round_that_needs_it_is_offered_the_model_before_the_next_attempt(led):
+def test_who_was_started_again_in_a_round_that_needs_it_is_offered_the_model_before_the_next_attempt(provisioned):
     clients = Clients(dies_in={(2, 0)})
-    _, _, run = led(clients, fraction_evaluate=0.0)
+    _, _, run = provisioned(clients, fraction_evaluate=0.0)
     assert [outcome.answered for outcome in run()] == [1, 1, 1]
     assert clients.trained == [(1, 0), (2, 0), (2, 0), (3, 0)]
 
 
-def test_a_busy_client_is_offered_the_model_once_and_holds_nobody_up_and_counts_as_connected(led):
+def test_a_busy_client_is_offered_the_model_once_and_holds_nobody_up_and_counts_as_connected(provisioned):
     clients = Clients()
-    grid, _, run = led(clients, 3, num_server_rounds=6, min_available_nodes=3, round_timeout=0.3)
+    grid, _, run = provisioned(clients, 3, num_server_rounds=6, min_available_nodes=3, round_timeout=0.3)
 
     def after(outcome):
         if outcome.round == 1:
@@ -122,18 +123,18 @@ def test_a_busy_client_is_offered_the_model_once_and_holds_nobody_up_and_counts_
     assert outcomes[3].timing["waiting"] < 0.4
 
 
-def test_who_is_busy_is_waited_for_where_a_round_needs_it(led):
+def test_who_is_busy_is_waited_for_where_a_round_needs_it(provisioned):
     clients = Clients()
-    grid, _, run = led(clients, 2, min_results=2, max_retries=1, round_timeout=0.3, fraction_evaluate=0.0)
+    grid, _, run = provisioned(clients, 2, min_results=2, max_retries=1, round_timeout=0.3, fraction_evaluate=0.0)
     grid_is_busy = {1: lambda: grid.until.update({1: time.monotonic() + 1.5})}
     outcomes = run(lambda outcome: grid_is_busy.get(outcome.round, lambda: None)())
     assert [outcome.answered for outcome in outcomes] == [2, 2, 2]
 
 
-def test_clients_that_are_wanted_are_waited_for(led):
-    grid, nodes, _ = led(Clients(), 2)
+def test_clients_that_are_wanted_are_waited_for(provisioned):
+    grid, nodes, _ = provisioned(Clients(), 2)
     assert list(nodes.wait()) == [0, 1]
-    nodes.ask_again([1])
+    nodes.offer_again([1])
     grid.until[1] = time.monotonic() + 1.0
     assert list(nodes.wait()) == [0]
     assert list(nodes.wait([1])) == [0, 1]

@@ -9,7 +9,7 @@ from mixed_tables import write_tables
 from processes import ROOT, until
 from proxy import DOWN, Proxy
 
-LED = ("--data-source", "server", "--num-partitions", 3)
+FLAGS = ("--data-source", "server", "--num-partitions", 3)
 
 
 def clients_of(start, address: str, count: int, *flags: object) -> list:
@@ -24,7 +24,7 @@ def folder_of(start) -> Path:
 @pytest.mark.slow
 def test_rounds_on_labels_in_words_and_a_second_run_transfers_nothing(start, model_files):
     write_tables(start.folder / "dataset", rows=60_000)
-    flags = (*LED, "--model", model_files / "classifier.keras", "--normaliser", "minmax", "--num-server-rounds", 1)
+    flags = (*FLAGS, "--model", model_files / "classifier.keras", "--normaliser", "minmax", "--num-server-rounds", 1)
     passed = []
     for _ in range(2):
         server, address = start.server(*flags)
@@ -44,7 +44,7 @@ def test_rounds_on_labels_in_words_and_a_second_run_transfers_nothing(start, mod
 def test_a_client_that_is_killed_in_mid_transfer_comes_back(start, model_files):
     write_tables(start.folder / "dataset", rows=90_000)
     server, address = start.server(
-        *LED,
+        *FLAGS,
         "--model",
         model_files / "classifier.keras",
         "--num-server-rounds",
@@ -94,7 +94,7 @@ def test_what_was_trained_is_delivered_later(start, tables, model_files):
 
 @pytest.mark.slow
 def test_code_in_a_model_file_runs_only_where_it_is_trusted(start, tables, model_files):
-    flags = (*LED[:2], "--num-partitions", 1, "--model", model_files / "lambda.keras", "--num-server-rounds", 1)
+    flags = (*FLAGS[:2], "--num-partitions", 1, "--model", model_files / "lambda.keras", "--num-server-rounds", 1)
     server, address = start.server(*flags, "--max-retries", 0)
     (client,) = clients_of(start, address, 1)
     assert server.ended() == 3
@@ -123,13 +123,13 @@ def test_each_client_has_its_own_tables(start, model_files):
 
 
 @pytest.mark.slow
-def test_a_client_that_is_killed_in_mid_rounds_gets_its_seat_back_and_no_data_again(
+def test_a_client_that_is_killed_in_mid_rounds_gets_its_place_back_and_no_data_again(
     start, tables, model_files, monkeypatch
 ):
     live = start.folder / "live"
     monkeypatch.setenv("FEDKERAS_LIVE", str(live))
     server, address = start.server(
-        *LED, "--model", model_files / "classifier.keras", "--num-server-rounds", 6, "--local-epochs", 60,
+        *FLAGS, "--model", model_files / "classifier.keras", "--num-server-rounds", 6, "--local-epochs", 60,
         "--reconnect-grace", 1, "--normaliser", "zscore", "--min-available-nodes", 3,  # so that it is waited for
     )  # fmt: skip
     clients = clients_of(start, address, 2)
@@ -147,7 +147,7 @@ def test_a_client_that_is_killed_in_mid_rounds_gets_its_seat_back_and_no_data_ag
     assert f"as client {cid}\n" in again.out
     assert {path.name: path.stat().st_mtime_ns for path in (start.folder / "cache" / "received").iterdir()} == kept
     assert passed < 6 * 3000  # questions and weights, no row: the part alone has 3,200 bytes and the model file 20,000
-    # the round under way, and the next one if the client is back before it was missed: then it has to be given its seat
+    # the round under way, and the next one if the client is back before it was missed: then it has to be provisioned
     rounds = re.findall(r"^ +(\d+) .* (\d)/3$", server.out, re.MULTILINE)
     assert [int(number) for number, _ in rounds] == list(range(1, 7))
     assert {answered for _, answered in rounds} == {"2", "3"} and rounds[-1][1] == "3"

@@ -15,8 +15,9 @@ from pseudo_terminal import Terminal, all_ended
 
 from fedkeras import models
 from fedkeras.config import Config
-from fedkeras.provisioning import download_cache, preprocessing, server
+from fedkeras.provisioning import download_cache, server
 from fedkeras.provisioning.client_data import ProvisionedClient
+from fedkeras.provisioning.preprocessing import Preprocessing
 
 SECRET = "some words that nobody guesses"
 EPOCHS = 10
@@ -118,17 +119,18 @@ def test_a_fold_is_scaled_by_what_is_not_held_out_in_it_of_all_clients(story):
     """By hand from the rows that were handed out: the kept fold's mean and spread are those of its training rows."""
     folder, run, *_ = story
     config = Config.load(run / "config.json")
-    seats = {cid: ProvisionedClient(cid, Path(), ("", ""), {"x": x}) for cid, x in by_cid(config, folder).items()}
-    whole = np.concatenate([seat.x for seat in seats.values()]).astype(np.float64)
-    of_all = preprocessing.load(run)
+    clients = {cid: ProvisionedClient(cid, Path(), ("", ""), {"x": x}) for cid, x in by_cid(config, folder).items()}
+    whole = np.concatenate([client.x for client in clients.values()]).astype(np.float64)
+    of_all = Preprocessing.load(run)
     np.testing.assert_allclose(of_all.normaliser.shift, whole.mean(axis=0), rtol=1e-12)
     assert of_all.normaliser.spread[3] == 1.0  # of the constant column
     for cid in range(3):
         place = run / "clients" / str(cid)
         losses = [float(line["loss"]) for line in table(place / "folds.csv")[:5]]
         best = int(np.argmin(losses))
-        rows = np.concatenate([seat.x[seat.folds(config)[best][0]] for seat in seats.values()]).astype(np.float64)
-        kept = preprocessing.load(place).normaliser
+        rows = np.concatenate([client.x[client.folds(config)[best][0]] for client in clients.values()])
+        rows = rows.astype(np.float64)
+        kept = Preprocessing.load(place).normaliser
         np.testing.assert_allclose(kept.shift, rows.mean(axis=0), rtol=1e-12)
         np.testing.assert_allclose(kept.spread[:3], rows.std(axis=0)[:3], rtol=1e-6)
         assert not np.allclose(kept.shift, of_all.normaliser.shift, rtol=1e-9)
@@ -141,7 +143,7 @@ def test_models_and_aggregate_are_tested_on_the_servers_test_set(story):
     assert list(lines) == ["0", "1", "2", "aggregate"]
     for name, line in lines.items():
         place = run if name == "aggregate" else run / "clients" / name
-        scaled = preprocessing.load(place).normaliser.apply(x)
+        scaled = Preprocessing.load(place).normaliser.apply(x)
         out = keras.saving.load_model(place / "model.keras", compile=False).predict(scaled, verbose=0)
         assert float(line["loss"]) == pytest.approx(float(np.mean((out - scaled) ** 2)), rel=1e-4)
         assert line["num_examples"] == "40"
@@ -169,5 +171,6 @@ def by_cid(config: Config, folder: Path) -> dict[int, np.ndarray]:
         patched.setenv("FEDKERAS_CACHE", str(folder / "cache"))
         patched.chdir(folder)
         return {
-            cid: download_cache.open_rows(part.digest)["x"] for cid, part in server.read_provision(config).parts.items()
+            cid: download_cache.open_rows(shard.digest)["x"]
+            for cid, shard in server.open_provision(config).shards.items()
         }

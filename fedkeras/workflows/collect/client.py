@@ -1,4 +1,4 @@
-"""The client's side of `--mode collect`: trains in a thread, says how far it is, hands the result over piece by piece.
+"""The client's side of `--mode collect`: it trains in a thread, says how far it is, and delivers the result in pieces.
 
 The result lies on the client's disk before the server hears of it, and stays there until the server has confirmed its
 digest: whatever breaks in between, it can be delivered later.
@@ -9,16 +9,19 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 from flwr.app import RecordDict
 
 from fedkeras.errors import UserError
-from fedkeras.provisioning.client import ProvisioningRequest
+from fedkeras.federation.requests import ClientRequest, ContentHandler
 from fedkeras.provisioning.protocol import reply
 from fedkeras.reports import progress_bar
 from fedkeras.workflows.collect import outbox
-from fedkeras.workflows.collect.outbox import LocalResult
+from fedkeras.workflows.collect.outbox import Figures, LocalResult
+from fedkeras.workflows.collect.training import train_once
+from fedkeras.workflows.local_trainer import LocalTrainer
 
 log = logging.getLogger("fedkeras")
 
@@ -26,43 +29,49 @@ PIECE_BYTES = 16 << 20
 ANSWER_SECONDS = 1.0
 """A question after the state is answered when it changes, or after this time."""
 
+SetState = Callable[[str], None]
+"""Called with what the training is at, in words."""
+
+Train = Callable[[Path, SetState], Figures]
+"""Trains, leaves its files in the folder, and returns the figures."""
+
 
 class LocalJob:
-    """One training, in a thread of its own."""
+    """One training, in a thread of its own: `result` when it is done, or `fault` in one line."""
 
-    def __init__(self, run: str, cid: int, make: Callable) -> None:
+    def __init__(self, run: str, cid: int, train: Train, one_at_a_time: threading.Lock) -> None:
         self.run, self.cid, self.state = run, cid, "waiting"
         self.result: LocalResult | None = None
         self.fault = ""
-        self._changed = threading.Condition()
-        self._told = ""
-        threading.Thread(target=self._work, args=(make,), name="fedkeras-training", daemon=True).start()
+        self._changed, self._one_at_a_time = threading.Condition(), one_at_a_time
+        self._reported = ""
+        threading.Thread(target=self._work, args=(train,), name="fedkeras-training", daemon=True).start()
 
-    def say(self, state: str) -> None:
+    def set_state(self, state: str) -> None:
         """The state has changed."""
         with self._changed:
             self.state = state
             self._changed.notify_all()
 
-    def news(self) -> None:
-        """Wait for another state than was told last, but not long."""
+    def wait_for_change(self) -> None:
+        """Wait for another state than after the last wait, but not long."""
         with self._changed:
-            self._changed.wait_for(lambda: self.over or self.state != self._told, ANSWER_SECONDS)
-            self._told = self.state
+            self._changed.wait_for(lambda: self.over or self.state != self._reported, ANSWER_SECONDS)
+            self._reported = self.state
 
     @property
     def over(self) -> bool:
         """True when there is a result or a fault."""
         return self.result is not None or bool(self.fault)
 
-    def _work(self, make: Callable) -> None:
-        with _one_at_a_time:
+    def _work(self, train: Train) -> None:
+        with self._one_at_a_time:
             try:
-                result = outbox.keep(self.run, self.cid, lambda folder: make(folder, self.say))
+                result = outbox.keep(self.run, self.cid, lambda folder: train(folder, self.set_state))
             except Exception as error:  # noqa: BLE001 - whatever training raises is this client's failure
-                said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 with self._changed:
-                    self.fault = " ".join(said.split())[:500]
+                    self.fault = " ".join(reason.split())[:500]
                     self._changed.notify_all()
                 return
         with self._changed:
@@ -70,74 +79,110 @@ class LocalJob:
             self._changed.notify_all()
 
 
-_jobs: dict[int, LocalJob] = {}
-_one_at_a_time = threading.Lock()
-"""A process that serves several partitions has one model."""
+class LocalJobs:
+    """What a client process keeps from message to message: the last training of each cid that it serves.
 
+    They train one after the other: a process that serves several partitions has one model.
+    """
 
-def fit(task: ProvisioningRequest, make: Callable) -> RecordDict:
-    """Begin to train; `make(folder, say)` does it. What was trained for this run already is not trained again."""
-    run, job = str(task.sent["run"]), _jobs.get(task.cid)
-    if job is None or job.run != run or job.fault:
-        kept = [result for result in outbox.pending() if (result.run, result.cid) == (run, task.cid)]
-        if not kept:
-            _jobs[task.cid] = LocalJob(run, task.cid, make)
+    def __init__(self) -> None:
+        self._jobs: dict[int, LocalJob] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def begin(self, run: str, cid: int, train: Train) -> None:
+        """Begin to train for this run, unless that is under way, or its result is kept."""
+        job = self._jobs.get(cid)
+        if job is not None and job.run == run and not job.fault:
+            return
+        if outbox.kept_for(run, cid) is None:
+            self._jobs[cid] = LocalJob(run, cid, train, self._one_at_a_time)
         else:
-            _jobs.pop(task.cid, None)
+            self._jobs.pop(cid, None)
+
+    def find(self, run: str, cid: int) -> LocalJob | None:
+        """The training for this run; None if this process has begun none."""
+        job = self._jobs.get(cid)
+        return job if job is not None and job.run == run else None
+
+    def finish(self, show: Callable[[str], None]) -> None:
+        """The server is gone: let what is being trained come to its end, so that it can be delivered later."""
+        busy = [job for job in self._jobs.values() if not job.over]
+        if busy:
+            show("the training goes on to its end, and its result is kept; Ctrl-C gives it up")
+        for job in busy:
+            while not job.over:
+                job.wait_for_change()
+        done = [job.result for job in self._jobs.values() if job.result]
+        if kept := [result for result in done if (outbox.results() / result.key).exists()]:
+            show(f"{len(kept)} result{'s' * (len(kept) > 1)} not confirmed by the server: deliver later with --deliver")
+
+
+local_jobs = LocalJobs()
+"""This process's."""
+
+
+def fit(request: ClientRequest) -> RecordDict:
+    """Begin to train once and for all, in a thread. What was trained for this run already is not trained again."""
+    trainer, cid = LocalTrainer(request), request.cid
+
+    def train(folder: Path, set_state: SetState) -> Figures:
+        model = trainer.model
+        model.learner.set_weights(model.initial)
+
+        def report(state: str, done: int, total: int, note: str) -> None:
+            set_state(state)
+            progress_bar.shown.trained(cid, state, done, total, note)
+
+        examples = trainer.training_examples
+        try:
+            return train_once(request.config, trainer.provisioned, model.learner, examples, folder, report)
+        finally:
+            progress_bar.shown.over(cid)
+
+    local_jobs.begin(str(request.sent["run"]), cid, train)
     return reply()
 
 
-def progress(task: ProvisioningRequest) -> RecordDict:
+def progress(request: ClientRequest) -> RecordDict:
     """What the client is at; and when it is done, the key of the result."""
-    run, job = str(task.sent["run"]), _jobs.get(task.cid)
-    if job is None or job.run != run:
-        kept = [result for result in outbox.pending() if (result.run, result.cid) == (run, task.cid)]
-        if not kept:
+    run = str(request.sent["run"])
+    job = local_jobs.find(run, request.cid)
+    if job is None:
+        kept = outbox.kept_for(run, request.cid)
+        if kept is None:
             raise UserError("this client has not begun to train (it joined a moment ago)")
-        return reply(state="delivering", result=json.dumps(asdict(kept[-1])))
-    job.news()
+        return reply(state="delivering", result=json.dumps(asdict(kept)))
+    job.wait_for_change()
     if job.fault:
         raise UserError(job.fault)
     return reply(state=job.state, result=json.dumps(asdict(job.result)) if job.result else "")
 
 
-def pending(task: ProvisioningRequest) -> RecordDict:
+def pending(request: ClientRequest) -> RecordDict:
     """All results that this machine still holds."""
-    del task
+    del request
     return reply(results=json.dumps([asdict(result) for result in outbox.pending()]))
 
 
-def deliver(task: ProvisioningRequest) -> RecordDict:
+def deliver(request: ClientRequest) -> RecordDict:
     """A piece of a file of a result."""
-    result = outbox.find(str(task.sent["key"]))
-    name, first = str(task.sent["name"]), int(task.sent["first"])
+    result = outbox.find(str(request.sent["key"]))
+    name, first = str(request.sent["name"]), int(request.sent["first"])
     piece = outbox.read(result, name, first, PIECE_BYTES)
     sizes = list(result.files.values())
     before = sum(sizes[: list(result.files).index(name)])
-    progress_bar.shown.moved(task.cid, "delivering", before + first + len(piece), sum(sizes))
+    progress_bar.shown.moved(request.cid, "delivering", before + first + len(piece), sum(sizes))
     return reply({"piece": np.frombuffer(piece, np.uint8)})
 
 
-def confirm(task: ProvisioningRequest) -> RecordDict:
+def confirm(request: ClientRequest) -> RecordDict:
     """The server has a result on its disk: with the right digest it need not be kept any longer."""
-    result = outbox.find(str(task.sent["key"]))
-    if result.digest != task.sent["digest"]:
+    result = outbox.find(str(request.sent["key"]))
+    if result.digest != request.sent["digest"]:
         raise UserError("the server confirms another digest than this result's: it is kept")
     outbox.forget(result)
     return reply()
 
 
-HANDLERS = {handler.__name__: handler for handler in (progress, pending, deliver, confirm)}
-"""Action -> handler; `fit` besides, which needs somebody who trains."""
-
-
-def finish(say: Callable[[str], None]) -> None:
-    """The server is gone: let what is being trained come to its end, so that it can be delivered later."""
-    busy = [job for job in _jobs.values() if not job.over]
-    if busy:
-        say("the training goes on to its end, and its result is kept; Ctrl-C gives it up")
-    for job in busy:
-        while not job.over:
-            job.news()
-    if kept := [job.result for job in _jobs.values() if job.result and (outbox.results() / job.result.key).exists()]:
-        say(f"{len(kept)} result{'s' * (len(kept) > 1)} not confirmed by the server: deliver later with --deliver")
+HANDLERS = {f"query.{step.__name__}": ContentHandler(step) for step in (fit, progress, pending, deliver, confirm)}
+"""Message type -> handler."""

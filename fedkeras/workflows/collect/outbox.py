@@ -1,23 +1,23 @@
-"""What a client has trained and no server has confirmed yet: a folder each in its cache, kept until it is."""
+"""What a client has trained and no server has confirmed yet: results, a folder each in its cache, kept until it is."""
 
 import contextlib
 import hashlib
 import json
-import os
-import platform
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fedkeras.data.cache import folder
+from fedkeras import atomic
+from fedkeras.data import cache
 from fedkeras.errors import UserError
-from fedkeras.provisioning.download_cache import alive
-from fedkeras.reports.atomic import replace_file, sync
 
 FILES = ("model.keras", "epochs.csv", "log.txt", "folds.csv", "normaliser.npz", "labels.json")
 """What a result may consist of."""
+
+Figures = dict[str, float]
+"""Of a training, in Flower's spelling: num-examples, seconds, loss, accuracy, val-loss, ...; what was measured."""
 
 
 @dataclass(frozen=True)
@@ -27,38 +27,34 @@ class LocalResult:
     key: str
     run: str
     cid: int
-    figures: dict[str, float]
+    figures: Figures
     files: dict[str, int]
     digest: str
 
 
 def results() -> Path:
     """The folder of all results."""
-    return folder() / "results"
+    return cache.folder() / "results"
 
 
-def keep(run: str, cid: int, make: Callable[[Path], dict[str, float]]) -> LocalResult:
+def keep(run: str, cid: int, make: Callable[[Path], Figures]) -> LocalResult:
     """Keep the files that `make` puts into a new folder, and the figures that it returns. Raises UserError."""
     key = uuid.uuid4().hex
-    partial = _partial(key)
     try:
         _sweep()
-        partial.mkdir(parents=True)
-        figures = make(partial)
-        paths = [partial / name for name in FILES if (partial / name).exists()]
-        for path in paths:
-            sync(path)
-        sizes = {path.name: path.stat().st_size for path in paths}
-        result = LocalResult(key, run, cid, figures, sizes, digest_of(paths))
-        replace_file(partial / "result.json", json.dumps(asdict(result)).encode())
-        partial.rename(results() / key)
+        with atomic.new_folder(results() / key) as partial:
+            figures = make(partial)
+            paths = [partial / name for name in FILES if (partial / name).exists()]
+            for path in paths:
+                atomic.sync(path)
+            sizes = {path.name: path.stat().st_size for path in paths}
+            result = LocalResult(key, run, cid, figures, sizes, digest_of(paths))
+            atomic.replace_file(partial / "result.json", json.dumps(asdict(result)).encode())
     except OSError as error:
         raise UserError(
             f"what was trained cannot be kept in {results()}: {error.strerror or error}; set FEDKERAS_CACHE to a "
             "folder that has room"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return result
 
 
@@ -69,6 +65,11 @@ def pending() -> list[LocalResult]:
         with contextlib.suppress(OSError, ValueError, TypeError):
             found.append((path.stat().st_mtime, LocalResult(**json.loads(path.read_text()))))
     return [result for _, result in sorted(found, key=lambda pair: (pair[0], pair[1].key))]
+
+
+def kept_for(run: str, cid: int) -> LocalResult | None:
+    """The newest result of this client's in this run, if one is kept."""
+    return next((result for result in reversed(pending()) if (result.run, result.cid) == (run, cid)), None)
 
 
 def find(key: str) -> LocalResult:
@@ -90,27 +91,19 @@ def read(result: LocalResult, name: str, first: int, count: int) -> bytes:
 
 def forget(result: LocalResult) -> None:
     """Delete it: the server has it. Killed in the midst of that, it must not come back with half of its files."""
-    partial = _partial(result.key)
+    partial = atomic.partial_path(results() / result.key)
     with contextlib.suppress(OSError):
         (results() / result.key / "result.json").unlink(missing_ok=True)
         (results() / result.key).rename(partial)
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def _partial(key: str) -> Path:
-    """The machine is in the name: several may share this folder, and know nothing of each other's processes."""
-    return results() / f".part-{platform.node()}-{os.getpid()}-{key}"
-
-
 def _sweep() -> None:
     """Remove what killed processes have left half done; put in its place what lacked nothing but its name."""
-    for old in results().glob(f".part-{platform.node()}-*-*"):
-        pid, key = old.name.split("-")[-2:]
-        if not pid.isdecimal() or alive(int(pid)):
-            continue
+    for old in atomic.abandoned(results()):
         if (old / "result.json").exists():  # the last that is written
             with contextlib.suppress(OSError):  # another process was faster
-                old.rename(results() / key)
+                old.rename(results() / old.name.rpartition("-")[2])
         else:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -1,22 +1,20 @@
-"""The server's side of `--mode collect` and `--collect-only`: scripts that follow a training, and take what came of it.
+"""What a server says to clients to collect what they train, or have trained: scripts, each of one client's messages.
 
 A result is confirmed only when it lies on the server's disk with the digest that the client stated; and what lies there
 has been collected, whatever becomes of its client afterwards.
 """
 
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedkeras import atomic
 from fedkeras.federation.dispatcher import ClientRefused, Script
 from fedkeras.federation.validation import MAX_EXAMPLES
-from fedkeras.provisioning.protocol import arrays_from, ask, value_of
-from fedkeras.provisioning.server import Say
-from fedkeras.reports.atomic import sync
+from fedkeras.provisioning.protocol import ReportState, arrays_of_answer, ask, value_of
 from fedkeras.workflows.collect.outbox import FILES, LocalResult, digest_of
 
 MAX_BYTES = 10**11
@@ -26,7 +24,7 @@ MAX_CID = 10**6
 
 
 @dataclass(frozen=True)
-class Arrived:
+class CollectedModels:
     """What has been collected into `folder`: `models` by the name of the folder in it, in the order of arrival.
 
     That name is the cid under which the model was trained; of further models of that cid, `0-2`, `0-3`.
@@ -36,26 +34,26 @@ class Arrived:
     models: dict[str, LocalResult] = field(default_factory=dict)
 
 
-def train(cid: int, run: str, arrived: Arrived, tell: Mapping, timeout: float, say: Say) -> Script[None]:
-    """Let a client train, follow it, and take its result."""
+def train_and_take(cid: int, run: str, collected: CollectedModels, timeout: float, report: ReportState) -> Script[None]:
+    """Let a client train, for at most `timeout` seconds; report its states, and take its result."""
     started = time.monotonic()
-    yield ask("fit", tell, run=run)
+    yield ask("fit", run=run)
     while True:
-        answer = yield ask("progress", tell, run=run)
-        say(cid, _plain(value_of(answer, "state", str)))
+        answer = yield ask("progress", run=run)
+        report(cid, _plain(value_of(answer, "state", str)))
         if text := value_of(answer, "result", str):
             result = _result(text)
             if result.cid != cid:
                 raise ClientRefused(f"delivers the result of client {result.cid}")
-            yield from take(cid, result, arrived, tell, say)
+            yield from take(cid, result, collected, report)
             return
         if time.monotonic() - started > timeout:
             raise ClientRefused(f"has not trained to the end within {timeout:g} s (--round-timeout)")
 
 
-def deliver(cid: int, claim: Callable[[str], bool], arrived: Arrived, tell: Mapping, say: Say) -> Script[int]:
+def take_all(cid: int, claim: Callable[[str], bool], collected: CollectedModels, report: ReportState) -> Script[int]:
     """Take all that a client still holds, and return how many; `claim(key)` is False for what another one delivers."""
-    answer = yield ask("pending", tell)
+    answer = yield ask("pending")
     try:
         texts = [json.dumps(each) for each in json.loads(value_of(answer, "results", str))][:MAX_RESULTS]
     except (ValueError, TypeError, RecursionError) as error:
@@ -63,14 +61,14 @@ def deliver(cid: int, claim: Callable[[str], bool], arrived: Arrived, tell: Mapp
     taken = 0
     for result in map(_result, texts):
         if claim(result.key):
-            yield from take(cid, result, arrived, tell, say)
+            yield from take(cid, result, collected, report)
             taken += 1
     return taken
 
 
-def take(cid: int, result: LocalResult, arrived: Arrived, tell: Mapping, say: Say) -> Script[None]:
-    """Take one result's files into a folder of `arrived`, note it there, and confirm it."""
-    folder = arrived.folder
+def take(cid: int, result: LocalResult, collected: CollectedModels, report: ReportState) -> Script[None]:
+    """Take one result's files into a folder of `collected`, note it there, and confirm it."""
+    folder = collected.folder
     partial = folder / f".part-{result.key}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -79,44 +77,43 @@ def take(cid: int, result: LocalResult, arrived: Arrived, tell: Mapping, say: Sa
         for name, size in result.files.items():
             with (partial / name).open("wb") as file:
                 while file.tell() < size:
-                    answer = yield ask("deliver", tell, key=result.key, name=name, first=file.tell())
-                    piece = arrays_from(answer).get("piece")
+                    answer = yield ask("deliver", key=result.key, name=name, first=file.tell())
+                    piece = arrays_of_answer(answer).get("piece")
                     if piece is None or piece.dtype != "uint8" or not 0 < piece.size <= size - file.tell():
                         raise ClientRefused(f"sent a piece of {name} that does not fit")
                     file.write(piece.tobytes())
                     done += piece.size
-                    say(cid, f"delivering {100 * done // total} %")
-            sync(partial / name)
+                    report(cid, f"delivering {100 * done // total} %")
+            atomic.sync(partial / name)
         if digest_of([partial / name for name in result.files]) != result.digest:
             raise ClientRefused("its result did not arrive as it was kept (the digest is another)")
         (partial / "result.json").write_text(json.dumps({**result.figures, "run": result.run, "cid": result.cid}))
-        sync(partial / "result.json")
-        arrived.models[_into_place(partial, folder, result.cid)] = result
+        atomic.sync(partial / "result.json")
+        collected.models[_into_place(partial, folder, result.cid)] = result
     except OSError as error:
         raise ClientRefused(f"its result cannot be written to {folder}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    yield ask("confirm", tell, key=result.key, digest=result.digest)
-    say(cid, "delivered")
+    yield ask("confirm", key=result.key, digest=result.digest)
+    report(cid, "delivered")
 
 
 def _into_place(partial: Path, folder: Path, cid: int) -> str:
-    """Rename it, and return the new name. Nothing that is there already is replaced: a client may deliver what it has
-    trained in two runs, and two machines may each have been client 0."""
+    """Rename it, and return the new name.
+
+    Nothing that is in the folder already is replaced: a client may deliver what it has trained in two runs, and two
+    machines may each have been client 0.
+    """
     number = 1
     while (place := folder / (str(cid) if number == 1 else f"{cid}-{number}")).exists():
         number += 1
     partial.rename(place)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    atomic.sync_folder(folder)
     return place.name
 
 
 def _result(text: str) -> LocalResult:
-    """What a client says of a result. Raises Refused for what no client of ours says."""
+    """What a client says of a result. Raises ClientRefused for what no client of ours says."""
     try:
         result = LocalResult(**json.loads(text))
         names, sizes = set(result.files), list(result.files.values())

@@ -28,7 +28,7 @@ from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.base import RunContext, Summary, Workflow
 from fedkeras.workflows.collect import protocol
 from fedkeras.workflows.collect.outbox import LocalResult
-from fedkeras.workflows.collect.protocol import Arrived
+from fedkeras.workflows.collect.protocol import CollectedModels
 
 log = logging.getLogger("fedkeras")
 
@@ -85,7 +85,7 @@ class CollectWorkflow(Workflow):
     def run(self, run: RunContext) -> Summary:
         """Let all clients train, and collect. Raises RunFailed if a client's model is missing."""
         config, clients, started = run.config, run.clients, time.monotonic()
-        run_id, arrived = uuid.uuid4().hex, Arrived(_clients(run.folder))
+        run_id, arrived = uuid.uuid4().hex, CollectedModels(_clients(run.folder))
         failures: dict[int, str] = {}
         again: dict[int, str] = {}
         run.callbacks.on_run_begin(run)
@@ -101,7 +101,9 @@ class CollectWorkflow(Workflow):
                 _, again = talk(
                     run.grid,
                     cohort,
-                    lambda cid, report=report: protocol.train(cid, run_id, arrived, config.round_timeout, report),
+                    lambda cid, report=report: protocol.train_and_take(
+                        cid, run_id, arrived, config.round_timeout, report
+                    ),
                     min(config.round_timeout, TALK_SECONDS),
                 )
             # Whose model has come has done its part, even if it went before it heard that.
@@ -136,7 +138,7 @@ class CollectOnlyWorkflow(CollectWorkflow):
         config, progress = run.config, ProgressTable()
         if not run.grid.keeps_processes:
             raise UserError("--collect-only needs our own runtime: `python server.py` and `python client.py --deliver`")
-        started, arrived = time.monotonic(), Arrived(_clients(run.folder))
+        started, arrived = time.monotonic(), CollectedModels(_clients(run.folder))
         claimed: set[str] = set()
         done: set[int] = set()
         failures: dict[int, str] = {}
@@ -154,7 +156,7 @@ class CollectOnlyWorkflow(CollectWorkflow):
                     time.sleep(LOOK_SECONDS)
                     continue
                 new, failed = talk(
-                    run.grid, cohort, lambda cid: protocol.deliver(cid, claim, arrived, progress.say), TALK_SECONDS
+                    run.grid, cohort, lambda cid: protocol.take_all(cid, claim, arrived, progress.say), TALK_SECONDS
                 )
                 done |= set(new) | set(failed)
                 failures |= failed
@@ -166,7 +168,7 @@ class CollectOnlyWorkflow(CollectWorkflow):
         return _finish(run, arrived, failures | absent, time.monotonic() - started)
 
 
-def _finish(run: RunContext, arrived: Arrived, missing: Mapping[int, str], seconds: float) -> Summary:
+def _finish(run: RunContext, arrived: CollectedModels, missing: Mapping[int, str], seconds: float) -> Summary:
     """The history, the aggregate and the summary of what was collected, every model by the name of its folder."""
     config, folder = run.config, run.folder
     for cid, reason in missing.items():

@@ -13,7 +13,7 @@ from fedkeras.federation.requests import ClientContext, ClientRequest
 from fedkeras.randomness import generator
 from fedkeras.reports import progress_bar
 from fedkeras.tensorflow_import import import_tensorflow
-from fedkeras.workflows.rounds.local_trainer import LocalTrainer
+from fedkeras.workflows.local_trainer import LocalTrainer
 
 if TYPE_CHECKING:
     from fedkeras.learning.results import TrainingResult

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn import preprocessing
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from fedkeras.config import Config
 from fedkeras.data.normalise import normaliser_from
@@ -13,7 +13,7 @@ from fedkeras.errors import UserError
 from fedkeras.models.file_info import input_shape
 from fedkeras.provisioning import download_cache, protocol
 from fedkeras.provisioning.client_data import ProvisionedClient
-from fedkeras.provisioning.preprocessing import Preprocessing, load, save
+from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.shards import Digest, Shard
 
 RNG = np.random.default_rng(0)
@@ -28,24 +28,24 @@ def own_cache(tmp_path, monkeypatch):
     download_cache.require_space(0)
 
 
-def received(part: Shard, packed: bool = False) -> dict:
-    receiver = download_cache.RowsReceiver(part.digest, part.layout, part.num_bytes)
-    for first, rows in part.slices():
-        if packed:
+def received(shard: Shard, compressed: bool = False) -> dict:
+    receiver = download_cache.RowsReceiver(shard.digest, shard.layout, shard.num_bytes)
+    for first, rows in shard.slices():
+        if compressed:
             rows = {
-                name: protocol.unpack(protocol.pack(rows)[name], array.dtype, array.shape)
+                name: protocol.decompress(protocol.compress(rows)[name], array.dtype, array.shape)
                 for name, array in rows.items()
             }
         receiver.add(first, rows)
-    return download_cache.open_rows(part.digest)
+    return download_cache.open_rows(shard.digest)
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_what_arrives_is_what_was_sent(packed, monkeypatch):
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_arrives_is_what_was_sent(compressed, monkeypatch):
     monkeypatch.setattr("fedkeras.provisioning.shards.FIRST_BYTES", 1000)
     monkeypatch.setattr("fedkeras.provisioning.shards.SLICE_BYTES", 3000)
     rows = np.sort(RNG.permutation(5000)[:1234])
-    tables = received(Shard(X, Y, rows), packed)
+    tables = received(Shard(X, Y, rows), compressed)
     assert tables["x"].tobytes() == X[rows].tobytes()
     assert tables["y"].tobytes() == Y[rows].tobytes()
     assert isinstance(tables["x"], np.memmap)
@@ -65,38 +65,38 @@ def test_the_digest_is_of_the_content_alone(monkeypatch):
 
 
 def test_altered_rows_are_refused_and_leave_nothing():
-    part = Shard(X, Y, np.arange(100))
-    receiver = download_cache.RowsReceiver(part.digest, part.layout, part.num_bytes)
-    ((_, rows),) = part.slices()
+    shard = Shard(X, Y, np.arange(100))
+    receiver = download_cache.RowsReceiver(shard.digest, shard.layout, shard.num_bytes)
+    ((_, rows),) = shard.slices()
     rows["x"] = rows["x"] + 1
     with pytest.raises(ValueError, match="digest"):
         receiver.add(0, rows)
-    assert not [path for path in download_cache.shelf().iterdir() if "rows" in path.name]
+    assert not [path for path in download_cache.folder().iterdir() if "rows" in path.name]
 
 
 @pytest.mark.parametrize(
     "change", [{"first": 5}, {"dtype": "float32"}, {"width": 2}, {"name": "z"}], ids=["gap", "dtype", "width", "name"]
 )
 def test_a_slice_that_does_not_fit_is_refused(change):
-    part = Shard(X, Y, np.arange(100))
-    receiver = download_cache.RowsReceiver(part.digest, part.layout, part.num_bytes)
-    ((_, rows),) = part.slices()
+    shard = Shard(X, Y, np.arange(100))
+    receiver = download_cache.RowsReceiver(shard.digest, shard.layout, shard.num_bytes)
+    ((_, rows),) = shard.slices()
     x = rows["x"].astype(change.get("dtype", "float64"))[:, : change.get("width", 3)]
     with pytest.raises(ValueError):
         receiver.add(change.get("first", 0), {change.get("name", "x"): x, "y": rows["y"]})
 
 
-def test_a_compressed_bomb_is_not_unpacked():
-    bomb = protocol.pack({"x": np.zeros(1 << 24, np.uint8)})["x"]
+def test_a_compressed_bomb_is_not_uncompressed():
+    bomb = protocol.compress({"x": np.zeros(1 << 24, np.uint8)})["x"]
     with pytest.raises(ValueError, match="other than their 10 bytes"):
-        protocol.unpack(bomb, np.dtype(np.uint8), (10,))
+        protocol.decompress(bomb, np.dtype(np.uint8), (10,))
 
 
 def test_compression_is_used_where_the_line_is_slow_and_the_data_repeat():
     same, noise = {"x": np.zeros((1000, 100))}, {"x": RNG.integers(0, 256, 800_000).astype(np.uint8)}
-    assert protocol.pays(same, sent_in=10.0)
-    assert not protocol.pays(same, sent_in=1e-5)
-    assert not protocol.pays(noise, sent_in=10.0)
+    assert protocol.compression_pays(same, sent_in=10.0)
+    assert not protocol.compression_pays(same, sent_in=1e-5)
+    assert not protocol.compression_pays(noise, sent_in=10.0)
 
 
 def test_a_full_disk_is_one_line(monkeypatch):
@@ -125,9 +125,7 @@ def test_shapes_that_do_not():
         input_shape((8,), (4,))
 
 
-@pytest.mark.parametrize(
-    ("name", "scaler"), [("zscore", preprocessing.StandardScaler()), ("minmax", preprocessing.MinMaxScaler())]
-)
+@pytest.mark.parametrize(("name", "scaler"), [("zscore", StandardScaler()), ("minmax", MinMaxScaler())])
 def test_federated_normalisation_is_sklearns_of_the_pooled_rows(name, scaler, tmp_path):
     """At a mean of 1e6 and a spread of 0.01, and with a constant column, where sums of squares have no digit left."""
     x = RNG.normal([5, -3, 1e6], [1, 2, 0.01], (900, 3))
@@ -136,18 +134,26 @@ def test_federated_normalisation_is_sklearns_of_the_pooled_rows(name, scaler, tm
     total = statistics_of(x[parts[0]])
     for part in parts[1:]:
         total = merge(total, statistics_of(x[part]))
-    save(Preprocessing(normaliser_from(total, name), None), tmp_path)
-    ours = load(tmp_path).normaliser.apply(x)
+    Preprocessing(normaliser_from(total, name), None).save(tmp_path)
+    ours = Preprocessing.load(tmp_path).normaliser.apply(x)
     assert np.abs(ours - scaler.fit_transform(x)).max() < 1e-6
 
 
-def test_a_seat_holds_out_what_it_says(tmp_path):
-    seat = ProvisionedClient(1, tmp_path / "none.keras", ("", ""), {"x": X, "y": Y})
+@pytest.mark.parametrize("name", ["none", "scale", "minmax", "zscore"])
+@pytest.mark.parametrize("per_feature", [True, False])
+def test_every_normaliser_is_the_same_after_it_was_sent(name, per_feature):
+    sent = Preprocessing(normaliser_from(statistics_of(X, per_feature), name), None)
+    got = Preprocessing.from_parts(sent.text(), sent.arrays())
+    assert got.digest == sent.digest and np.array_equal(got.normaliser.apply(X), sent.normaliser.apply(X))
+
+
+def test_a_client_holds_out_what_it_says(tmp_path):
+    client = ProvisionedClient(1, tmp_path / "none.keras", ("", ""), {"x": X, "y": Y})
     config = Config(data_source="client", test_fraction=0.2, loss="sparse_categorical_crossentropy")
-    train, test = seat.sides(config)
+    train, test = client.train_and_test_rows(config)
     assert len(test) == 1000
     assert sorted([*train, *test]) == list(range(5000))
-    everything, nothing = seat.sides(dataclasses.replace(config, mode="collect"))
+    everything, nothing = client.train_and_test_rows(dataclasses.replace(config, mode="collect"))
     assert (len(everything), len(nothing)) == (5000, 0)
 
 

@@ -1,0 +1,91 @@
+"""What appears whole or not at all, and what killed processes leave of it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedkeras import atomic
+
+
+@pytest.fixture
+def dead() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def left(folder: Path, machine: str, pid: int, name: str, age: float = 0.0) -> str:
+    """What a process has left under a partial_path of `name`."""
+    path = folder / f".part-{machine}-{pid}-0a1b2c-{name}"
+    path.write_text("half")
+    os.utime(path, (time.time() - age, time.time() - age))
+    return path.name
+
+
+def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+    place = tmp_path / "model.keras"
+    place.write_text("old")
+    with atomic.new_file(place) as partial:
+        partial.write_text("new")
+        assert place.read_text() == "old" and partial.suffix == ".keras"
+    assert place.read_text() == "new"
+    with pytest.raises(KeyboardInterrupt), atomic.new_file(place) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert place.read_text() == "new" and names(tmp_path) == ["model.keras"]
+
+
+def test_a_folder_appears_when_it_is_whole_and_the_first_one_stays(tmp_path):
+    place = tmp_path / "entry"
+    with atomic.new_folder(place) as first, atomic.new_folder(place) as second:
+        (first / "file").write_text("slow")
+        (second / "file").write_text("fast")
+        assert not place.exists()
+    assert (place / "file").read_text() == "fast" and names(tmp_path) == ["entry"]
+    with pytest.raises(OSError, match="disk is full"), atomic.new_folder(tmp_path / "other") as partial:
+        (partial / "file").write_text("half")
+        raise OSError("disk is full")
+    assert names(tmp_path) == ["entry"]
+
+
+def test_a_folder_that_was_filled_bit_by_bit_is_put_into_place_once(tmp_path):
+    place = tmp_path / "entry"
+    for content in ("fast", "slow"):
+        partial = atomic.partial_path(place)
+        partial.mkdir()
+        (partial / "file").write_text(content)
+        atomic.into_place(partial, place)
+    assert (place / "file").read_text() == "fast" and names(tmp_path) == ["entry"]
+    with pytest.raises(FileNotFoundError):
+        atomic.into_place(place, tmp_path / "nowhere" / "entry")
+    assert names(tmp_path) == ["entry"]
+
+
+def test_the_dead_are_swept_and_nobody_else(tmp_path, dead):
+    """A machine's name may begin with another's; a dash in it becomes another sign, so that both can be told apart."""
+    here = atomic.machine()
+    gone = left(tmp_path, here, dead, "rows-ab")
+    other_file = left(tmp_path, here, dead, "rows-abc")
+    busy = left(tmp_path, here, os.getpid(), "rows-ab", age=10**6)
+    elsewhere = left(tmp_path, f"{here}_{dead}", 1, "rows-ab", age=10**6)
+    young = left(tmp_path, "elsewhere", dead, "rows-ab", age=10.0)
+    atomic.sweep(tmp_path, "rows-ab")
+    assert names(tmp_path) == sorted([other_file, busy, elsewhere, young]) and gone not in names(tmp_path)
+    atomic.sweep(tmp_path, others_after=1000.0)
+    assert names(tmp_path) == sorted([busy, young])
+
+
+def test_a_partial_path_is_that_of_a_living_process_and_of_nobody_else(tmp_path):
+    first, second = (atomic.partial_path(tmp_path / "x") for _ in range(2))
+    assert first != second and first.parent == tmp_path
+    first.write_text("half")
+    assert list(atomic.abandoned(tmp_path)) == []
