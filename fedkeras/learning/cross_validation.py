@@ -34,7 +34,7 @@ class CrossValidated:
     """All folds; `best` is the number of the one with the lowest held-out loss; `refitted` the training on all rows.
 
     `mean` and `std` are over the folds' held-out figures by name (loss, accuracy, ...), each fold counted once; `std`
-    is the population's (numpy's, as scikit-learn's examples use it). The model has the weights that were asked for.
+    is the population's (numpy's, as scikit-learn's examples use it). The model has the weights that `returns` names.
     """
 
     folds: list[Fold]
@@ -86,8 +86,8 @@ def cross_validate(
     A fold's held-out rows are its validation data: tested after each epoch, and what early stopping (`patience`) goes
     by. Afterwards the model has the weights of the fold with the lowest held-out loss (`returns` "best"), or of one
     more training from the same start on all rows ("refit"): for as many epochs as the folds' best ones on average,
-    where they stopped early, else for `epochs`. `on_epoch` is told the fold's number (0: the refit). Raises UserError,
-    also where no fold comes to a finite loss.
+    where they stopped early, else for `epochs`. `on_epoch` is called with the fold's number (0: the refit) and the
+    epoch. Raises UserError, also where no fold comes to a finite loss.
     """
     if returns not in RETURNS:
         raise UserError(f"--kfold-return is '{returns}'; allowed are: {', '.join(RETURNS)}")
@@ -98,9 +98,9 @@ def cross_validate(
     for number, (rows, held_out) in enumerate(parts, start=1):
         learner.set_weights(start)
         x, y = examples(number)
-        told = _with_fold(on_epoch, number)
+        shown = _with_fold(on_epoch, number)
         stop = {"patience": patience, "min_delta": min_delta}
-        fitted = fit(learner, x, y, **options, **stop, rng=own[number], rows=rows, validation=held_out, on_epoch=told)
+        fitted = fit(learner, x, y, **options, **stop, rng=own[number], rows=rows, validation=held_out, on_epoch=shown)
         outcome = learner.evaluate(tf.gather(x, held_out), tf.gather(y, held_out))
         del x, y
         done.append(Fold(number, held_out, fitted, outcome))

@@ -54,7 +54,7 @@ def fit(
 ) -> Fitted:
     """Train the learner's model from its present weights, with a fresh optimizer, for `epochs` epochs at most.
 
-    x and y are from `learner.place`. `rows` are trained on (all, unless told), `validation` is tested on after each
+    x and y are from `learner.place`. `rows` are trained on (all, if unset), `validation` is tested on after each
     epoch; both are indices, so that no second copy of the training data is made. With `patience` above 0, training ends
     after as many epochs without a validation loss (a training loss, without validation) lower by more than `min_delta`
     than the lowest so far, and the model gets that epoch's weights back. A loss that is not finite ends it as well.

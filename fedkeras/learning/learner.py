@@ -1,7 +1,4 @@
-"""One resident model that trains on and is tested with one client's arrays after another's.
-
-What is learned from what: `XY`, the targets from the examples, or `XX`, the examples from themselves.
-"""
+"""One resident model that is trained on and tested with one client's arrays after another's."""
 
 import logging
 import math
@@ -25,6 +22,9 @@ from fedkeras.models.file_info import Shape, as_input
 log = logging.getLogger(__name__)
 
 Array = np.ndarray | tf.Tensor
+
+TARGETS = ("XY", "XX")
+"""What is learned from what (`place_for_target`): the targets from the examples, or the examples from themselves."""
 
 
 class Learner:
@@ -218,9 +218,6 @@ def draw(rng: np.random.Generator, seeds: int, examples: int, epochs: int) -> tu
 def _kinds(x: tf.Tensor, y: tf.Tensor) -> tuple[Hashable, ...]:
     """What of its data a graph depends on: everything but the number of examples."""
     return tuple(x.shape[1:]), x.dtype, tuple(y.shape[1:]), y.dtype
-
-
-TARGETS = ("XY", "XX")
 
 
 def place_for_target(learner: Learner, x: np.ndarray, y: np.ndarray | None, target: str) -> tuple[tf.Tensor, tf.Tensor]:

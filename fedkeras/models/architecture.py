@@ -11,7 +11,7 @@ IGNORED = frozenset({
     "rate", "noise_shape", "momentum", "ragged", "sparse", "optional", "autocast", "shared_object_id", "data_format",
     "batch_shape", "batch_input_shape", "batch_size",
 })  # fmt: skip
-"""What changes neither a weight's shape nor what a trained model computes from an input, or is told by shapes."""
+"""What changes neither a weight's shape nor what a trained model computes from an input, or shows in shapes."""
 
 
 def difference(model: keras.Model, other: keras.Model) -> str | None:

@@ -53,8 +53,8 @@ def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> k
     except Exception as error:
         if not trust_code:
             raise
-        said = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"cannot read the model file {path}: its code failed with {said}") from error
+        failure = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"cannot read the model file {path}: its code failed with {failure}") from error
     if loss is not None:
         model.compile(optimizer=None, loss=loss)
     return model

@@ -63,6 +63,17 @@ def test_an_own_train_step_runs_in_fit_which_is_said_once_and_equals_the_graph(c
     assert (outcome.loss, outcome.accuracy) == (pytest.approx(expected.loss), pytest.approx(expected.accuracy))
 
 
+def test_an_own_step_is_shown_epoch_by_epoch_and_does_the_same():
+    learner, seen = Learner(functional(OwnTraining), optimizer="adam"), []
+    start = learner.get_weights()
+    outcome = train(learner, start)
+    once = learner.get_weights()
+    again = train(learner, start, on_epoch=lambda epoch, result: seen.append((epoch, result)))
+    assert [epoch for epoch, _ in seen] == [1, 2] and seen[-1][1] == again == outcome
+    for name, array in learner.get_weights().items():
+        np.testing.assert_array_equal(once[name], array)
+
+
 def test_fedprox_cannot_reach_into_an_own_step():
     learner = Learner(functional(OwnTraining))
     with pytest.raises(ValueError, match="Proximal cannot reach into OwnTraining's own train_step"):

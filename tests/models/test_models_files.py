@@ -7,6 +7,7 @@ from keras import layers
 
 from fedkeras import models
 from fedkeras.errors import UserError
+from fedkeras.models import file_info
 
 
 def small(outputs=3):
@@ -95,3 +96,26 @@ def test_a_file_that_does_not_fit_the_data_says_both_shapes(tmp_path):
         build(tmp_path / "m.keras", num_classes=10)
     models.save(small(outputs=4), tmp_path / "auto.keras")
     assert build(tmp_path / "auto.keras", num_classes=10).output_shape == (None, 4)  # gives its input back
+
+
+@pytest.mark.parametrize(
+    ("takes", "row", "shape"),
+    [
+        ((28, 28, 1), (784,), (28, 28, 1)),  # columns may be an image
+        ((784,), (28, 28), (784,)),
+        ((None, 3), (5, 3), (5, 3)),
+        (None, (7,), (7,)),  # the model does not say what it takes
+        ((4,), (5,), None),
+        ((None, 3), (5, 4), None),
+        ((None, 3), (3,), None),
+    ],
+)
+def test_whether_rows_of_data_go_into_a_model(takes, row, shape):
+    x = np.zeros((2, *row))
+    if shape is None:
+        with pytest.raises(UserError, match="they do not fit"):
+            file_info.input_shape(takes, row)
+    else:
+        assert file_info.input_shape(takes, row) == shape
+    assert file_info.as_input(takes, x).shape == (2, *(shape or row))
+    assert file_info.fits(takes or (None,), row) == (shape == row)
