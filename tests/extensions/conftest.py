@@ -1,0 +1,13 @@
+"""The toys are found by name, as a user's module is: from the folder a command is started in, or PYTHONPATH."""
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(autouse=True)
+def toys_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "0")
