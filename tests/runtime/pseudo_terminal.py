@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300.0
 """Seconds that no healthy step takes, even with other work on the machine."""
 
@@ -37,7 +38,8 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         command = [sys.executable, str(script), *map(str, flags)]
         inherited = {name: value for name, value in os.environ.items() if name not in DECIDE_HOW_TO_DRAW}
-        own = {**inherited, "TERM": "xterm", "FLWR_TELEMETRY_ENABLED": "0", **(environment or {})}
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))  # this checkout's code
+        own = {**inherited, "TERM": "xterm", "FLWR_TELEMETRY_ENABLED": "0", "PYTHONPATH": path, **(environment or {})}
         self.process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=own, start_new_session=True
         )
@@ -67,7 +69,9 @@ class Terminal:
         deadline = time.monotonic() + PATIENCE
         while (found := self.shown.find(text, self._seen)) < 0:
             assert time.monotonic() < deadline, f"no '{text}' in: {self.shown[self._seen :]}"
+            ended = self.process.poll() is not None
             self.read(1.0)
+            assert not ended or text in self.shown[self._seen :], f"ended without '{text}': {self.text[-2000:]}"
         self._seen = found + len(text)
 
     def read(self, seconds: float = 0.0) -> None:
