@@ -83,12 +83,15 @@ class FederationGrid(GridView):
 
     keeps_processes = True
     """A client's process lasts from one message to the next, so that it can keep things."""
-    is_simulation = False
-    """All nodes there will ever be are there from the start."""
 
     def __init__(self, grid: OwnGrid, message_config: Mapping[str, Value] | None = None) -> None:
         super().__init__(grid)
         self._own, self._message_config = grid, dict(message_config or {})
+
+    @property
+    def is_simulation(self) -> bool:
+        """Flower's simulation has as many nodes as it was started with: no other will come."""
+        return is_simulation(self._grid)
 
     @property
     def patient(self) -> bool:
@@ -131,11 +134,6 @@ class FlowerGrid(FederationGrid):
         GridView.__init__(self, grid)
         self._message_config = dict(message_config or {})
         self._known: dict[int, int] = {}
-
-    @property
-    def is_simulation(self) -> bool:
-        """Flower's simulation has as many nodes as it was started with."""
-        return is_simulation(self._grid)
 
     @property
     def patient(self) -> bool:

@@ -58,8 +58,10 @@ class Checkpointer(Callback):
             self._checkpoints.wait()
 
     def on_round_end(self, result: FinishedRound) -> bool:
-        """Look at a round that has been recorded."""
+        """Look at a round that has been recorded; one without global arrays, of a run that collects, is none to keep."""
         assert isinstance(result, RoundResult)
+        if result.arrays is None:
+            return False
         self._last = result
         every = self._config.checkpoint_every
         if every and (result.round % every == 0 or result.round == self._config.num_server_rounds):

@@ -1,5 +1,6 @@
 """What is collected: every model counts with its own figures, and one bad answer costs one client, not the others."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -27,6 +28,7 @@ from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.workflows.collect import client, outbox
 from fedkeras.workflows.collect import server as collect_server
 from fedkeras.workflows.collect.protocol import CollectedModels, take_all
+from fedkeras.workflows.run_setup import bare_run
 
 
 def model_of(weight, features=1):
@@ -84,7 +86,10 @@ def collecting(tmp_path, monkeypatch):
 
         def collect():
             with Recorder(folder, config, live=False) as recorder:
-                collect_server.collect_only(machines, config, folder, recorder)
+                run = dataclasses.replace(
+                    bare_run(machines, config, None, callbacks=[recorder]), folder=folder, finish=recorder.finish
+                )
+                collect_server.CollectOnlyWorkflow().run(run)
 
         return machines, folder, collect
 
