@@ -1,5 +1,17 @@
 """Where examples come from, how they are divided among clients and scaled: one file per source.
 
+    source         what a source is; ArraySource, one of arrays
+    digits mnist femnist motionsense npz keras_sets    the sources there are
+    writers        images by writer, each once
+    catalogue      from --dataset to a source
+    partition      who holds what
+    hold_out       which of its own examples a client tests on
+    normalise statistics labels    scaling, the statistics for it, class numbers
+    clients        what a process loads: a client's part, the test set, all counts
+    cache          parsed files, kept
+    plot           the label distribution as a picture
+    readers        file formats
+
 Importing it is cheap; pandas and Flower Datasets are loaded when a source or partitioner needs them.
 """
 

@@ -1,7 +1,27 @@
 """Federated learning for people who work in Keras, as a Flower application.
 
-`fedkeras.data` is where examples come from, `fedkeras.strategies` what a server does with updates, `fedkeras.server`
-and `fedkeras.client` are the two programs. In the repository these four lie at the top, where a reader looks for them.
+`fedkeras.server` and `fedkeras.client` are the two programs, `fedkeras.data` is where examples come from,
+`fedkeras.strategies` what a server does with updates. In the repository these four lie at the top, where a reader looks
+for them. In this folder, from the top floor down; a floor imports those below it:
+
+    commands        `fedkeras COMMAND`
+    interactive     `server.py --interactive`
+    compare         the same data pooled, local, federated, split
+    workflows       ways to train: rounds, split, collect
+    mods            features around the training
+    provisioning    the server hands out model and data
+    federation      what the server of every way to train needs
+    factory         from a configuration to a model that is ready to learn
+    runtime         how messages travel: gRPC, in-process; who may join
+    reports         what a run leaves behind
+    learning        training one Keras model on one client's arrays
+    models          architectures, model files, weights
+    flower          Flower's own ground
+
+    config fields flags client_config    settings: their fields, their command lines
+    callbacks                            what hangs on a run
+    named_code                           names that become code, and who may decide about them
+    atomic checkout errors randomness stratified tensorflow_import    what everybody needs
 """
 
 from fedkeras.checkout import make_importable

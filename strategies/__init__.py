@@ -1,4 +1,10 @@
-"""What the server does with updates: `load("fedmedian")` is a page of ours, `load("module:Class")` anybody's."""
+"""What the server does with updates: a page a paper, and a page a value of `--strategy` or `--split`.
+
+    fedavg fedprox fedmedian trimmed_mean krum      --strategy
+    split_sequential splitfed_v1 splitfed_v2        --split sequential, splitfed, shared
+
+`load("fedmedian")` makes one of them, `load("package.module:Class")` anybody's.
+"""
 
 from fedkeras.federation.registry import load, options_of
 

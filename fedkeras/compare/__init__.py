@@ -1,7 +1,12 @@
 """`python -m fedkeras compare`: the same training pooled, local, federated and split, side by side.
 
-arms.py names the ways to train, settings.py what is compared. An arm with one seed is an arm run (arm_run.py, with the
-result that it leaves). baselines.py has those without federation trained, by processes of baseline_worker.py, the only
-module here that trains; federated.py has the others trained by `server.py --spawn`; comparison_state.py goes through
-them all. table.py, words.py, pictures.py and page.py present the results, and need nothing else.
+    settings arms       what is compared, and the names of the ways to train
+    comparison_state    the arm runs (an arm with one seed each): which are finished, and how the others are trained
+    arm_run             one of them, and the result that it leaves
+    baselines           those without federation, trained by processes
+    baseline_worker     such a process: the only module here that trains
+    federated           the others, trained by `server.py --spawn`
+    children            processes and their output
+    progress            what is printed meanwhile
+    table words pictures page    the results, presented
 """

@@ -16,6 +16,7 @@ On the server:
     shards              one client's rows of the server's tables: digest, slices
     client_manager      `ProvisionedClientManager`: who joins is provisioned before it takes part; `OfferAgain`
     central_evaluation  the server's own test tables
+    provisioned_run     what a run takes of all this when it is put together
 
 On both sides:
     protocol            what is in a message; checks of answers; compression

@@ -1,4 +1,18 @@
-"""What a run leaves behind: folder, history, checkpoints, summary, log, report; and what is seen meanwhile.
+"""What a run leaves behind, and what is seen of it meanwhile.
+
+    run_folder history checkpoints summary log      its files
+    predictions label_counts                        for confusion matrix and label distribution
+    recorder                                        the callback that writes them
+    resuming                                        --resume
+    trackers tensorboard mlflow                     where else figures go
+
+    terminal live live_state live_table             a run on the terminal
+    progress_bar progress_table                     a client's own progress, and that of all clients
+
+    headline timing client_figures                  what stands for a run, where its time went
+    run report comparison page                      one run and several as an HTML page
+    charts grids svg curves                         its pictures
+    listing                                         all runs in a folder
 
 Knows neither TensorFlow nor Flower nor gRPC, and nothing of the way to train.
 """

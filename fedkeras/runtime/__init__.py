@@ -1,12 +1,21 @@
 """How messages travel between the server and its clients; nothing here looks inside them.
 
-Both ways are a Flower `Grid` on the server (own_grid.py), and run any ClientApp (client_app.py):
+    own_grid        what both ways have in common: a Flower `Grid` on the server, with a mailbox
+    mailbox         messages that wait for their replies
+    client_app      how any ClientApp is called
 
-- over gRPC: `GrpcGrid` (grpc_grid.py) on the server, `serve` (node.py) in a client process. A message is encoded by
-  wire.py and content.py; the server's end of a stream is service.py, with admission.py, sessions.py and budget.py; a
-  client's end is client_session.py over server_connection.py. Who may join: handshake.py, passphrase.py, and tls*.py
-  with certificates.py. spawn.py starts clients on the server's machine.
-- within one process: `InProcessGrid` (in_process.py).
+    grpc_grid       over gRPC: the server's end, a `Grid`
+    service sessions client_connection    its streams, the processes behind them, the messages that wait for each
+    admission budget                      who may do what before it has joined, and how much memory replies may take
+    node            over gRPC: a client process
+    client_session server_connection      its stream, lost and found again
+    wire content federation_pb2           how a message is encoded
+    channel         gRPC's options, the same at both ends
+    handshake passphrase                  who may join
+    tls tls_files tls_diagnosis certificates    what is encrypted
+    spawn           clients started on the server's machine
+
+    in_process      within one process
 """
 
 import os

@@ -1,1 +1,15 @@
-"""Ways to train: a folder each, with what the server does, what a client does, and what they say to each other."""
+"""Ways to train: a folder each, with what the server does, what a client does, and what they say to each other.
+
+    base                Workflow, RunContext, and which one a configuration names
+    run_setup           from a configuration to a run: everything checked, opened and put together
+    round_loop          rounds with retries, and a phase of a round: shared by rounds and split
+    local_trainer       a client's model and examples: shared by rounds and collect
+    checkpointer        the callback that keeps what a run needs to go on
+    interruption        the callback of Ctrl-C and SIGTERM
+
+    rounds              federated rounds: clients train the whole model, a strategy combines what comes back
+    split               U-shaped split learning
+    collect             every client trains once; the server gathers models, logs and tables
+
+The three folders never import each other.
+"""
