@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedkeras import factory, reports, strategies
+from fedkeras.checkout import look_in_working_directory, program, typed
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, complain
 from fedkeras.federation import records
@@ -88,7 +89,7 @@ def train(
     def evaluate(server_round: int, global_arrays: ArrayRecord) -> dict[str, float] | None:
         return central(server_round, records.views(global_arrays))
 
-    with reports.held(folder), logged(folder), saying_how_to_go_on(folder, "server.py" if interruption else ""):
+    with reports.held(folder), logged(folder), saying_how_to_go_on(folder, "server" if interruption else "simulate"):
         last = checkpointer.take_up(folder, config, memory) if config.resume else None
         rests, done = checkpointer.rests_of(config, last), last.round if last else 0
         with (
@@ -160,7 +161,7 @@ def saying_how_to_go_on(folder: RunFolder, command: str) -> Iterator[None]:
         yield
     except (RunFailed, KeyboardInterrupt):
         if checkpoints.rounds_of(folder):
-            print(f"to go on: python {command or '-m fedkeras simulate'} --resume {folder.path}", flush=True)
+            print(f"to go on: {typed(command, '--resume', folder.path)}", flush=True)
         raise
 
 
@@ -199,9 +200,10 @@ def command() -> int:
     from fedkeras.runtime.spawn import clients
 
     interruption = Interruption()
+    look_in_working_directory()
     try:
         interruption.watch()
-        config = interactive.ask_if_told() or resuming.from_flags()
+        config = interactive.ask_if_told() or resuming.from_flags(prog=program("server"))
         if resuming.already_finished(config):
             return 0
         parent = Path(config.run_dir or "runs")
@@ -220,9 +222,9 @@ def command() -> int:
             else:
                 train(grid, config, parent, interruption=interruption)
     except UserError as error:
-        return complain("server.py", error)
+        return complain(program("server"), error)
     except KeyboardInterrupt:
-        print("server.py: interrupted", file=sys.stderr)
+        print(f"{program('server')}: interrupted", file=sys.stderr)
         return 130
     return 0
 

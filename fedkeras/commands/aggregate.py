@@ -1,4 +1,4 @@
-"""`python -m fedkeras aggregate part_*.keras --out global.keras`: combine model files that were trained apart."""
+"""`fedkeras aggregate part_*.keras --out global.keras`: combine model files that were trained apart."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from fedkeras import models
+from fedkeras.checkout import program
 from fedkeras.config import Config, options, parse_flags
 from fedkeras.errors import UserError, complain
 from fedkeras.reports.atomic import check_writable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from fedkeras.learning.results import TrainingResult
 
-PROG = "python -m fedkeras aggregate"
+PROG = program("aggregate")
 
 
 @dataclass(frozen=True)

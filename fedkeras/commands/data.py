@@ -1,4 +1,4 @@
-"""`python -m fedkeras data DATASET`: where a data set comes from, and which client holds how much of what."""
+"""`fedkeras data DATASET`: where a data set comes from, and which client holds how much of what."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import tyro
 
+from fedkeras.checkout import program
 from fedkeras.config import Config, parse_flags
 from fedkeras.data import Description, describe
 from fedkeras.errors import UserError
@@ -16,7 +17,7 @@ from fedkeras.reports.atomic import check_writable
 if TYPE_CHECKING:
     from rich.table import Table
 
-PROGRAM = "python -m fedkeras data"
+PROG = program("data")
 WIDE = 12  # more classes than this do not fit side by side
 MANY = 20  # of more clients only as many are listed
 
@@ -36,7 +37,7 @@ def main(args: Sequence[str]) -> int:
     args = list(args)
     if args and not args[0].startswith("-"):
         args.insert(0, "--dataset")
-    flags = parse_flags(DataFlags, args, PROGRAM)
+    flags = parse_flags(DataFlags, args, PROG)
     path = _writable(flags.plot) if flags.plot else None
     description = describe(flags.config)
     _print(description)

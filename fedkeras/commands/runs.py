@@ -1,4 +1,4 @@
-"""`python -m fedkeras runs [DIR]`: the runs there are, newest first."""
+"""`fedkeras runs [DIR]`: the runs there are, newest first."""
 
 import json
 from collections.abc import Sequence
@@ -8,12 +8,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from fedkeras.checkout import program
 from fedkeras.config import parse_flags
 from fedkeras.errors import UserError, complain
 from fedkeras.reports.listing import Listed, list_runs
 from fedkeras.reports.terminal import figure
 
-PROG = "python -m fedkeras runs"
+PROG = program("runs")
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,31 @@ import functools
 import hashlib
 from pathlib import Path
 
+from fedkeras.checkout import NAMES, ROOT
 from fedkeras.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
 def digest() -> str:
-    """A digest of client.py and the packages fedkeras, data and strategies as they lie on disk: names and contents."""
+    """The digest of the code that this process runs."""
+    return digest_of(ROOT)
+
+
+def digest_of(folder: Path) -> str:
+    """A digest of all modules of fedkeras as they lie on disk, names and contents.
+
+    `folder` is a checkout, an unpacked bundle, or a site-packages with fedkeras in it: the same code has the same
+    digest in each of them.
+    """
+    package = folder / "fedkeras"
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    if not (package / "data").exists():  # these lie beside the package there
+        beside = [path for name in NAMES for path in (*folder.glob(f"{name}.py"), *(folder / name).rglob("*.py"))]
+        files |= {path.relative_to(folder).as_posix(): path for path in beside}
     total = hashlib.sha256()
-    files = [ROOT / "client.py"]
-    for package in ("fedkeras", "data", "strategies"):
-        files += (ROOT / package).rglob("*.py")
-    for path in sorted(files):
-        text = path.read_bytes().replace(b"\r\n", b"\n") if path.exists() else b""
-        total.update(f"{path.relative_to(ROOT).as_posix()} {len(text)}\n".encode() + text)
+    for name, path in sorted(files.items()):
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        total.update(f"{name} {len(text)}\n".encode() + text)
     return total.hexdigest()[:16]
 
 

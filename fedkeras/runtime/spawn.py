@@ -4,17 +4,15 @@ import contextlib
 import logging
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
+from fedkeras.checkout import started
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 
 log = logging.getLogger("fedkeras")
 
-CLIENT = Path(__file__).resolve().parents[2] / "client.py"
 GRACE_SECONDS = 10.0
 
 
@@ -68,7 +66,7 @@ def _start(processes: list[subprocess.Popen], config: Config, port: int) -> None
         shared = count < partitions and not config.app and shareable(config)
         own = ",".join(str(cid) for cid in range(number, partitions, count))
         cids = ["--cid", f"0-{partitions - 1}", "--shared"] if shared else ["--cid", own]
-        command = [sys.executable, str(CLIENT), *cids, *flags]
+        command = [*started("client"), *cids, *flags]
         # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         processes.append(subprocess.Popen(command, start_new_session=True, **quiet))
