@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from fedkeras import data, factory, strategies
+from fedkeras import data, factory
 from fedkeras.checkout import program
 from fedkeras.compare import comparison_state, page, table, words
 from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings, check_alike, saved
 from fedkeras.config import parse_flags
 from fedkeras.errors import RunFailed, UserError, complain
+from fedkeras.federation import registry
 from fedkeras.reports import RunFolder, held
 from fedkeras.workflows.split.server_model import check_flags
 
@@ -66,7 +67,7 @@ def check_parts(settings: Settings) -> None:
         config = arm.configure(settings.config, settings.config.seed)
         factory.model_name(config)
         if arm.kind == "federated":
-            strategies.load(config.strategy, strategies.options_of(config))
+            registry.load(config.strategy, registry.options_of(config))
         if arm.kind == "split":
             check_flags(config)
 
