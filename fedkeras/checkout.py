@@ -3,8 +3,8 @@
 In the repository `data/`, `strategies/`, `server.py` and `client.py` lie beside the package, where a reader looks for
 them; an installed wheel holds them inside. In a checkout, and in the bundle that Flower makes of one, the package's
 path is extended by the repository's folder, and the short names are second names of the same modules: `import data` and
-`import fedkeras.data` give one module object, so a class is never there twice. A user's own `data.py` or `server.py` is
-found as ever where Python finds it before ours.
+`import fedkeras.data` give one module object, so a class is never there twice. A `data.py` or `server.py` that Python
+finds before ours, or that lies in the user's working directory, is what the short name means.
 """
 
 import importlib
@@ -87,12 +87,12 @@ def _give_long_name(package: ModuleType, name: str, module: ModuleType) -> None:
 
 
 class ShortNames(MetaPathFinder):
-    """Answers `import data` with fedkeras.data, if what Python would find is ours."""
+    """Answers `import data` with fedkeras.data, unless somebody else has a module of this name."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """A spec that stands for a module under another name; None for every name that is not ours."""
+        """A spec that stands for a module under another name, or is the user's own; None: Python may look for itself."""
         name, dot, _ = fullname.partition(".")
         if name not in NAMES:
             return None
@@ -100,6 +100,11 @@ class ShortNames(MetaPathFinder):
             ours = name in sys.modules and sys.modules[name] is sys.modules.get(f"fedkeras.{name}")
         else:
             ours = _is_ours(PathFinder.find_spec(name), name)
+            here = str(Path.cwd())
+            if ours and (here in sys.path or "" in sys.path):  # perhaps behind ours: the user's own comes first
+                found = PathFinder.find_spec(name, [here])
+                if found is not None and found.origin is not None and not _is_ours(found, name):
+                    return found
         return ModuleSpec(fullname, SecondName(), is_package=False) if ours else None
 
 
