@@ -92,7 +92,7 @@ class ShortNames(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """A spec that stands for a module under another name, or is the user's own; None: Python may look for itself."""
+        """A spec that stands for a module under another name, or the user's own; None: Python may look for itself."""
         name, dot, _ = fullname.partition(".")
         if name not in NAMES:
             return None

@@ -213,6 +213,18 @@ def test_the_users_own_data_py_is_what_its_name_means(tmp_path: Path) -> None:
     assert unnamed.stdout.splitlines()[-1:] == ["mine True True"], unnamed.stdout + unnamed.stderr
 
 
+@pytest.mark.parametrize("name", checkout.PROGRAMS)
+def test_the_two_programs_are_commands_in_a_checkout_too(tmp_path: Path, name: str) -> None:
+    """The same help, the same complaint, and the same name in front of it."""
+    for flag in ("--help", "--nonsense"):
+        program = run(tmp_path, ROOT, sys.executable, ROOT / f"{name}.py", flag)
+        command = run(tmp_path, ROOT, sys.executable, "-m", "fedkeras", name, flag)
+        assert (command.returncode, command.stdout, command.stderr) == (
+            program.returncode, program.stdout, program.stderr
+        )  # fmt: skip
+        assert program.stdout.startswith(f"usage: {name}.py") or program.stderr.startswith(f"{name}.py: ")
+
+
 def test_every_command_has_flags_to_complete() -> None:
     assert list(completion.FLAGS) == list(COMMANDS)
 
