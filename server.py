@@ -203,7 +203,7 @@ def command() -> int:
     look_in_working_directory()
     try:
         interruption.watch()
-        config = interactive.ask_if_told() or resuming.from_flags(prog=program("server"))
+        config = interactive.from_flags()
         if resuming.already_finished(config):
             return 0
         parent = Path(config.run_dir or "runs")

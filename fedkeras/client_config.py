@@ -3,44 +3,63 @@
 from dataclasses import dataclass
 
 from fedkeras.errors import UserError
+from fedkeras.fields import FlagGroup, setting
+from fedkeras.named_code import Permission
 
 MAX_CIDS = 1_000_000
+
+CONNECTION = FlagGroup("connection", "Which client this is, and where its server is.")
+OWN_DATA = FlagGroup("data and results", "What this machine holds; the server says all else about the training.")
+SECURITY = FlagGroup("security", "Proof of who this is, and of who the server is.")
+CODE = FlagGroup("code", "Whose code may run here beside that which is installed.")
+OTHER_APP = FlagGroup("other app", "Another Flower app in place of this one.")
 
 
 @dataclass(frozen=True)
 class ClientConfig:
     """Join a server and train on this machine's own part of the data."""
 
-    cid: str = ""
+    cid: str = setting("", CONNECTION)
     """The partition, or partitions, this process serves: 3, or 0-9, or 0,2,5; unset: the server gives it a free one."""
-    server: str = "127.0.0.1:9080"
+    server: str = setting("127.0.0.1:9080", CONNECTION)
     """HOST:PORT of the server."""
-    data_dir: str = ""
-    """Where the data set's files are on this machine; the server tells which data set."""
-    shared: bool = False
+    shared: bool = setting(False, CONNECTION)
     """Share these partitions with other processes started so: whoever is free takes the next message."""
-    max_wait: float = 60.0
-    """Seconds to wait for the server to be there, at the start and whenever the connection is lost."""
-    passphrase_file: str = ""
-    """File with the server's passphrase; or set FEDKERAS_PASSPHRASE, or be asked for it on a terminal."""
-    tls_ca: str = ""
-    """The authority that signed the server's certificate (PEM): encrypt, and talk to that server only."""
-    tls_cert: str = ""
-    """This client's own certificate chain (PEM), for a server with --tls-client-ca."""
-    tls_key: str = ""
-    """The private key of tls-cert (PEM)."""
-    insecure: bool = False
-    """Allow a passphrase to be used over an unencrypted connection beyond this machine."""
-    trust_code: bool = False
-    """Load a model file that the server hands out even if it brings code of its own: only if you trust its author."""
-    deliver: bool = False
-    """Train nothing: hand over what this machine has trained and no server has confirmed (server.py --collect-only)."""
-    replace: bool = False
+    replace: bool = setting(False, CONNECTION)
     """Take the place of a client that is connected under the same cid."""
-    app: str = ""
+    max_wait: float = setting(60.0, CONNECTION)
+    """Seconds to wait for the server to be there, at the start and whenever the connection is lost."""
+
+    data_dir: str = setting("", OWN_DATA)
+    """Where the data set's files are on this machine; the server says which data set."""
+    deliver: bool = setting(False, OWN_DATA)
+    """Train nothing: hand over what this machine has trained and no server has confirmed (server.py --collect-only)."""
+
+    passphrase_file: str = setting("", SECURITY)
+    """File with the server's passphrase; or set FEDKERAS_PASSPHRASE, or type it on a terminal when it is wanted."""
+    tls_ca: str = setting("", SECURITY)
+    """The authority that signed the server's certificate (PEM): encrypt, and talk to that server only."""
+    tls_cert: str = setting("", SECURITY)
+    """This client's own certificate chain (PEM), for a server with --tls-client-ca."""
+    tls_key: str = setting("", SECURITY)
+    """The private key of tls-cert (PEM)."""
+    insecure: bool = setting(False, SECURITY)
+    """Allow a passphrase to be used over an unencrypted connection beyond this machine."""
+
+    trust_code: bool = setting(False, CODE)
+    """Load a model file from the server even if it brings code of its own, and any code it names: if you trust it."""
+    allow: str = setting("", CODE)
+    """Code that the server may name, as mods=package.module:Class, comma-separated; also objectives=, workflows=."""
+
+    app: str = setting("", OTHER_APP)
     """Run another Flower app's ClientApp: the folder of its pyproject.toml, or package.module:app."""
-    node_config: str = ""
+    node_config: str = setting("", OTHER_APP)
     """This node's own settings for the other app's context.node_config: key=value, comma-separated."""
+
+    @property
+    def permission(self) -> Permission:
+        """Which code the server may name. Raises UserError."""
+        return Permission.parse(self.allow, self.trust_code)
 
     def cids(self) -> list[int]:
         """`--cid` as numbers, ascending; none if it is unset. Raises UserError."""
@@ -65,6 +84,7 @@ class ClientConfig:
             raise UserError(f"--server is '{self.server}'; give HOST:PORT, such as 127.0.0.1:9080")
         if not 0 <= self.max_wait < float("inf"):
             raise UserError(f"--max-wait must be a number of seconds, at least 0, not {self.max_wait}")
+        _ = self.permission
         if self.node_config and not self.app:
             raise UserError("--node-config is for another Flower app; name it with --app")
         if self.app and self.shared:

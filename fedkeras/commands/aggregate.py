@@ -10,8 +10,10 @@ from tyro.conf import Positional, arg
 
 from fedkeras import models
 from fedkeras.checkout import program
-from fedkeras.config import Config, options, parse_flags
+from fedkeras.config import Config, options
 from fedkeras.errors import UserError, complain
+from fedkeras.fields import REQUIRED, FlagGroup, setting
+from fedkeras.flags import parse_flags
 from fedkeras.reports.atomic import check_writable
 from fedkeras.tensorflow_import import import_tensorflow
 
@@ -23,31 +25,35 @@ if TYPE_CHECKING:
 PROG = program("aggregate")
 
 
+RESULT = FlagGroup("result", "How the parts become one model, and where it goes.")
+TEST = FlagGroup("test", "How good the parts and the result are.")
+
+
 @dataclass(frozen=True)
 class AggregateFlags:
     """Combine model files (.keras, .h5) of one architecture into one, and say how good each of them is."""
 
     files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILE [FILE ...]")]
     """The parts: models of one architecture, each trained on its own data."""
-    out: str
+    out: str = setting(REQUIRED, RESULT)
     """Where the result goes: .keras or .h5. It is compiled as the first part was."""
-    strategy: str = "fedavg"
+    strategy: str = setting("fedavg", RESULT)
     """fedavg, fedmedian, fedprox, trimmed_mean, krum, or module:Class."""
-    strategy_args: str = ""
+    strategy_args: str = setting("", RESULT)
     """The strategy's own options as key=value, comma-separated, such as beta=0.2."""
-    weights: str = ""
+    weights: str = setting("", RESULT)
     """Examples that each part was trained on, one a file, such as 12000,12000; unset: all count the same."""
-    evaluate: str = ""
+    evaluate: str = setting("", TEST)
     """Test the parts and the result on the test set of this data set, named as for server.py's --dataset."""
-    data_dir: str = ""
+    data_dir: str = setting("", TEST)
     """Where that data set's files are."""
-    normaliser: str = "default"
+    normaliser: str = setting("default", TEST)
     """How its values were scaled when the parts were trained: default, none, scale, minmax or zscore."""
-    loss: str = ""
+    loss: str = setting("", TEST)
     """Loss to evaluate with; unset: the first part's own."""
-    trust_code: bool = False
+    trust_code: bool = setting(False, RESULT)
     """Load files that hold Python code, such as Lambda layers: it is run."""
-    force: bool = False
+    force: bool = setting(False, RESULT)
     """Replace --out if it is there."""
 
 

@@ -9,8 +9,8 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from fedkeras.checkout import program, typed
 from fedkeras.commands.certs_folder import CertsFolder
-from fedkeras.config import parse_flags
 from fedkeras.errors import UserError, complain
+from fedkeras.flags import parse_flags
 from fedkeras.runtime.certificates import ALWAYS, Signed, fingerprint, names_in
 from fedkeras.runtime.tls import is_loopback
 
@@ -23,7 +23,10 @@ Words = UseAppendAction[tuple[tuple[str, ...], ...]]
 
 @dataclass(frozen=True)
 class CertsFlags:
-    """Make an authority (ca.pem) and certificates for a server and for clients; add to those that DIR already has."""
+    """Make an authority (ca.pem), and certificates for a server and for clients.
+
+    What DIR already has is kept, and added to.
+    """
 
     directory: Annotated[Positional[str], arg(metavar="DIR")]
     """Folder of the files. Its authority, once made, signs whatever is made there later."""

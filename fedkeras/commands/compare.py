@@ -16,9 +16,9 @@ from fedkeras.checkout import program
 from fedkeras.compare import comparison_state, page, table, words
 from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings, check_alike, saved
-from fedkeras.config import parse_flags
 from fedkeras.errors import RunFailed, UserError, complain
 from fedkeras.federation import registry
+from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, held
 from fedkeras.workflows.split.server_model import check_flags
 

@@ -8,13 +8,13 @@ from typing import Annotated, Literal, Union
 import tyro
 
 from fedkeras.checkout import program
-from fedkeras.config import parse_flags
+from fedkeras.flags import form, parse_flags
 
 FLAGS = {
-    "server": "fedkeras.config:Config",
+    "server": "fedkeras.interactive:ServerFlags",
     "client": "fedkeras.client_config:ClientConfig",
-    "demo": "fedkeras.config:Config",
-    "simulate": "fedkeras.config:Config",
+    "demo": "fedkeras.commands.demo:DemoFlags",
+    "simulate": "fedkeras.commands.simulate:SimulateFlags",
     "data": "fedkeras.commands.data:DataFlags",
     "runs": "fedkeras.commands.runs:RunsFlags",
     "compare": "fedkeras.compare.settings:Settings",
@@ -38,7 +38,7 @@ class CompletionFlags:
 def main(args: Sequence[str]) -> int:
     """Print the script; returns 0."""
     flags = parse_flags(CompletionFlags, list(args), program("completion"))
-    commands = [Annotated[_flags_of(name), tyro.conf.subcommand(name, prefix_name=False)] for name in FLAGS]
+    commands = [Annotated[form(_flags_of(name)), tyro.conf.subcommand(name, prefix_name=False)] for name in FLAGS]
     try:
         # tyro prints the script of a union's subcommands, and leaves by SystemExit
         tyro.cli(Union[tuple(commands)], prog="fedkeras", args=["--tyro-print-completion", flags.shell])  # noqa: UP007

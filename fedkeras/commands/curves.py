@@ -8,8 +8,8 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from fedkeras.checkout import program
-from fedkeras.config import parse_flags
 from fedkeras.errors import UserError, complain
+from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, plot_curves
 
 PROG = program("curves")

@@ -1,17 +1,18 @@
 """`fedkeras data DATASET`: where a data set comes from, and which client holds how much of what."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tyro
 
 from fedkeras.checkout import program
-from fedkeras.config import Config, parse_flags
+from fedkeras.config import DATA, Config, fields_of
 from fedkeras.data import Description, describe
 from fedkeras.errors import UserError
+from fedkeras.fields import OPTIONS, embedded, setting
+from fedkeras.flags import parse_flags
 from fedkeras.reports.atomic import check_writable
 
 if TYPE_CHECKING:
@@ -22,13 +23,19 @@ WIDE = 12  # more classes than this do not fit side by side
 MANY = 20  # of more clients only as many are listed
 
 
-@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+USED = {"dataset", "seed", *fields_of(group=DATA)} - {"normaliser"}
+"""Fields of Config that decide what is printed. The others are read all the same: server.py's command line will do."""
+
+
 @dataclass(frozen=True)
 class DataFlags:
-    """Print and plot the label distribution over clients. DATASET comes first; the flags are server.py's."""
+    """Print and plot the label distribution over clients.
 
-    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-    plot: str = ""
+    The data set may come first: `data motionsense --data-dir DIR`. The flags are server.py's; its others are ignored.
+    """
+
+    config: Config = embedded(Config, hidden={*fields_of()} - USED)
+    plot: str = setting("", OPTIONS)
     """Write the label distribution as a picture to this PNG file."""
 
 
@@ -69,7 +76,7 @@ def _print(description: Description) -> None:
     sizes = np.sort(description.counts.sum(axis=1))
     if clients > MANY:
         console.print(f"and {clients - MANY} more clients")
-    console.print(f"a client holds {sizes[0]} to {sizes[-1]} examples, {np.median(sizes):.0f} in the middle")
+    console.print(f"a client holds {sizes[0]} to {sizes[-1]} examples, the median client {np.median(sizes):.0f}")
     console.print(f"left out: {division.left_out} training examples that no client holds")
 
 

@@ -4,9 +4,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from fedkeras.checkout import started, typed
+from fedkeras.checkout import program, started, typed
+from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.fields import embedded
+from fedkeras.flags import parse_flags
 
 CLIENTS = 3
 END_SECONDS = 20.0
@@ -16,10 +20,17 @@ FAILED_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 
 
+@dataclass(frozen=True)
+class DemoFlags:
+    """Run a server and three clients, as in four terminals; the flags are server.py's."""
+
+    config: Config = embedded(Config, hidden=("host", "port", "spawn", "app", "app_config"))
+
+
 def main(args: Sequence[str]) -> int:
     """Run the demo; `args` are passed on to server.py. Returns the server's exit status."""
     if {"-h", "--help"} & {*args}:
-        return subprocess.run([*started("server"), "--help"], check=False).returncode
+        parse_flags(DemoFlags, ["--help"], program("demo"))
     port = _free_port()
     server = ("server", ["--port", str(port), *args])
     clients = [("client", ["--cid", str(cid), "--server", f"127.0.0.1:{port}"]) for cid in range(CLIENTS)]

@@ -8,8 +8,8 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from fedkeras.checkout import program, typed
-from fedkeras.config import parse_flags
 from fedkeras.errors import UserError, complain
+from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, write_comparison, write_report
 
 PROG = program("report")

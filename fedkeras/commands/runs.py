@@ -9,8 +9,8 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from fedkeras.checkout import program
-from fedkeras.config import parse_flags
 from fedkeras.errors import UserError, complain
+from fedkeras.flags import parse_flags
 from fedkeras.reports.listing import Listed, list_runs
 from fedkeras.reports.terminal import figure
 

@@ -18,15 +18,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedkeras.checkout import ROOT, is_checkout, program, typed, version
 from fedkeras.commands.process_tree import end_tree
-from fedkeras.config import Config, Value, flag
+from fedkeras.config import SECURITY, SERVER_LED, Config, Value, fields_of, flag
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.fields import embedded
+from fedkeras.flags import parse_flags
 from fedkeras.reports import check_extras, live, resuming
 
+PROG = program("simulate")
 SAID = "server.py: "
 """How server.py begins the line in which it says what went wrong."""
 START_SECONDS = 60.0
@@ -51,9 +54,23 @@ _NOISE = re.compile(
 """Lines that TensorFlow, Ray and Flower print at every start and that say nothing about this run."""
 
 
+OF_OUR_SERVER = (
+    "host", "port", "max_message_mb", "spawn", "app", "app_config", "reconnect_grace", *fields_of(group=SECURITY),
+    *fields_of(group=SERVER_LED),
+)  # fmt: skip
+"""Fields of Config that mean nothing here: Flower moves the messages, and all clients are of this machine."""
+
+
+@dataclass(frozen=True)
+class SimulateFlags:
+    """Run server and clients on this machine, in Flower's simulation on Ray; the flags are server.py's."""
+
+    config: Config = embedded(Config, hidden=OF_OUR_SERVER)
+
+
 def main(args: Sequence[str]) -> int:
     """Run the simulation; returns 0 if it finished. Raises UserError, RunFailed."""
-    config = _absolute(resuming.from_flags(args, program("simulate")))
+    config = _absolute(resuming.from_flags(args, PROG, _read))
     if resuming.already_finished(config):
         return 0
     if importlib.util.find_spec("ray") is None:
@@ -73,22 +90,24 @@ def main(args: Sequence[str]) -> int:
             superlink(home, {live.RELAY: str(relay)}) as environment,
         ):
             overrides = home / "run.toml"
-            overrides.write_text(_toml(_told(config)))
+            overrides.write_text(_toml(_overrides(config)))
             command = [_program("flwr"), "run", str(app_folder(home)), "--stream", "--run-config", str(overrides)]
             folder = _show([*command, "--federation-config", federation], environment, Path(config.run_dir))
     return _verdict(folder)
 
 
-def _told(config: Config) -> dict[str, Value]:
-    """What the server app is told: all that is no default; of a run to resume its folder, where the rest stands."""
+def _overrides(config: Config) -> dict[str, Value]:
+    """What the server app gets: all that is no default; of a run to resume its folder, where the rest stands."""
     return {"resume": config.resume} if config.resume else changed(config)
 
 
 def changed(config: Config) -> dict[str, Value]:
     """The run configuration's keys that differ from pyproject.toml's defaults."""
-    default = Config()
-    names = [field.name for field in fields(Config) if getattr(config, field.name) != getattr(default, field.name)]
-    return {flag(name): getattr(config, name) for name in names}
+    return {flag(name): getattr(config, name) for name in config.changed()}
+
+
+def _read(args: Sequence[str] | None, prog: str, default: Config | None) -> Config:
+    return parse_flags(SimulateFlags, args, prog, None if default is None else SimulateFlags(default)).config
 
 
 def app_folder(home: Path) -> Path:
@@ -98,7 +117,6 @@ def app_folder(home: Path) -> Path:
     """
     if is_checkout():
         return ROOT
-    defaults = {flag(field.name): getattr(Config(), field.name) for field in fields(Config)}
     tables = {
         "project": {
             "name": "fedkeras",
@@ -108,7 +126,7 @@ def app_folder(home: Path) -> Path:
         },
         "tool.flwr.app": {"publisher": "fedkeras"},
         "tool.flwr.app.components": {"serverapp": "fedkeras.server:app", "clientapp": "fedkeras.client:app"},
-        "tool.flwr.app.config": defaults,
+        "tool.flwr.app.config": Config().to_run_config(),
     }
     folder = home / "fedkeras-app"
     folder.mkdir()

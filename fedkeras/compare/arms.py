@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fedkeras.config import Config
+from fedkeras.config import Config, fields_of
 from fedkeras.errors import UserError
+from fedkeras.fields import ANY
 
 SOLO = ("centralised", "local")
 SPLIT = {f"split-{mode}": mode for mode in ("sequential", "splitfed", "shared")}
@@ -32,16 +33,15 @@ class Arm:
 
     def configure(self, config: Config, seed: int) -> Config:
         """This arm's training: the comparison's settings, with its strategy or its kind of split learning."""
-        default = Config()
         # A client without held-out examples answers an evaluation with an error
         own = replace(config, seed=seed, fraction_evaluate=1.0 if config.test_fraction else 0.0)
         if self.kind == "split":
-            return replace(own, split=SPLIT[self.name], strategy_args="", proximal_mu=default.proximal_mu)
-        fields = ("split_at", "split_dtype", "in_flight", "split_noise", "split_nopeek")
-        whole = {name: getattr(default, name) for name in fields}
+            of_strategies = ("strategy_args", *fields_of(strategy=ANY))
+            return replace(own.with_defaults(of_strategies), split=SPLIT[self.name])
+        whole = own.with_defaults(fields_of(workflow="split"))
         if self.kind == "federated":
-            return replace(own, strategy=self.name, **whole)
-        return replace(own, strategy_args="", **whole)
+            return replace(whole, strategy=self.name)
+        return whole.with_defaults(("strategy_args", "mods"))
 
 
 def parse_arms(text: str) -> tuple[Arm, ...]:

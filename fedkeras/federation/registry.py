@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from flwr.serverapp.strategy import Strategy
 
-from fedkeras.config import Config, options
+from fedkeras.config import Config, options_for_strategy
 from fedkeras.errors import UserError
 
 OURS = {
@@ -33,9 +33,8 @@ TAKE_ALL = {
 
 
 def options_of(config: Config) -> dict[str, object]:
-    """The configured strategy's own options; fedprox has a flag of its own. Raises UserError."""
-    own = {"proximal_mu": config.proximal_mu} if config.strategy == "fedprox" else {}
-    return {**own, **options(config.strategy_args, "strategy-args")}
+    """The configured strategy's own options, those of its flags among them. Raises UserError."""
+    return options_for_strategy(config)
 
 
 def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:

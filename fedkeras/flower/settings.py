@@ -1,17 +1,11 @@
 """The settings of another Flower app: its run configuration, its nodes' own, and which of our flags it can use."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
 
-from fedkeras.config import Config, Value, flag
+from fedkeras.config import Config, fields_of
 from fedkeras.errors import UserError
-
-APPLY = {
-    "app", "app-config", "num-partitions", "host", "port", "spawn", "max-message-mb", "reconnect-grace", "data-dir",
-    "passphrase-file", "tls-cert", "tls-key", "tls-client-ca", "insecure", "run-dir", "name",
-}  # fmt: skip
-"""Flags of server.py that mean something for any app: who may connect and how, nothing of what is learned."""
+from fedkeras.fields import ANY_APP, Value
 
 NODE_KEYS = ("partition-id", "num-partitions")
 
@@ -22,21 +16,18 @@ _WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 def check_flags(config: Config) -> None:
     """Raise UserError for a flag that would be ignored: --num-server-rounds beside --app, or --app-config without."""
-    default = Config()
-    for field in dataclasses.fields(Config):
-        name = flag(field.name)
-        changed = getattr(config, field.name) != getattr(default, field.name)
-        if config.app and changed and name not in APPLY:
-            raise UserError(f"--{name} means nothing to another app; its own settings go into --app-config 'key=value'")
-    if config.app_config and not config.app:
-        raise UserError("--app-config is for another Flower app; name it with --app")
+    if config.app:
+        ours = {*fields_of()} - {*fields_of(ANY_APP)}
+        config.refuse(ours, "means nothing to another app; its own settings go into --app-config 'key=value'")
+    else:
+        config.refuse(["app_config"], "is for another Flower app; name it with --app")
 
 
 def node_config(text: str, data_dir: str) -> dict[str, Value]:
     """`--node-config` and `--data-dir` as the app finds them in context.node_config. Raises UserError."""
     own = {key: _guessed(value) for key, value in pairs(text, "node-config").items()}
-    if told := [key for key in NODE_KEYS if key in own]:
-        raise UserError(f"--node-config cannot set {told[0]}: --cid says which partition this is, the server how many")
+    if fixed := [key for key in NODE_KEYS if key in own]:
+        raise UserError(f"--node-config cannot set {fixed[0]}: --cid says which partition this is, the server how many")
     return {**own, "data-dir": data_dir} if data_dir else own
 
 

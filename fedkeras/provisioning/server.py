@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedkeras.config import Config
+from fedkeras.config import Config, fields_of
 from fedkeras.data import labels
 from fedkeras.data.partition import divide, parse_share
 from fedkeras.data.readers.tables import read_xy
@@ -201,9 +201,8 @@ def open_provision(config: Config) -> Provision | None:
         if config.mode != "collect" and config.method != "fit":
             raise UserError("--method kfold trains once and not by rounds: it needs --mode collect")
         return read_provision(config)
-    for name in ("target", "share", "mode", "method"):
-        if getattr(config, name) != getattr(Config(), name):
-            raise UserError(f"--{name} is for server-led training: add --data-source server, client or keras")
+    names = (*fields_of(workflow="server-led"), "mode")
+    config.refuse(names, "is for server-led training: add --data-source server, client or keras")
     return None
 
 

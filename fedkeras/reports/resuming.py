@@ -1,5 +1,10 @@
-"""`--resume RUN_DIR`: a run's folder as it was left, with its settings, ready to go on after its newest checkpoint."""
+"""`--resume RUN_DIR`: the folder of a run that ended early, made ready to go on after its newest checkpoint.
 
+The run's settings are in its config.json. They are the defaults of all other flags, of which only those may differ that
+leave the run's figures alone.
+"""
+
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -8,8 +13,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fedkeras.config import Config, flag
+from fedkeras.config import Config, fields_of, flag
 from fedkeras.errors import UserError
+from fedkeras.fields import MAY_CHANGE, Value
 from fedkeras.reports.checkpoints import Checkpoint, newest_checkpoint
 from fedkeras.reports.history import FAILURES, TIMING, count_rows, cut_rows
 from fedkeras.reports.run_folder import RunFolder, held
@@ -17,12 +23,8 @@ from fedkeras.reports.summary import versions
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = (
-    "data-dir", "num-server-rounds", "min-available-nodes", "min-results", "max-retries", "node-timeout",
-    "round-timeout", "reconnect-grace", "checkpoint-every", "keep-checkpoints", "passphrase-file", "tls-cert",
-    "tls-key", "tls-client-ca", "insecure", "host", "port", "max-message-mb", "spawn", "tensorboard", "mlflow",
-)  # fmt: skip
-"""What may differ when a run goes on: how long it is, who waits how long, where things are. Not what a round gives."""
+Read = Callable[[Sequence[str] | None, str, Config | None], Config]
+"""Makes a configuration of flags: (the words, the command's name, the defaults)."""
 
 
 def settings(config: Config, typed: Callable[[Config], Config]) -> Config:
@@ -36,32 +38,34 @@ def settings(config: Config, typed: Callable[[Config], Config]) -> Config:
     folder = RunFolder(Path(config.resume))
     saved = saved_config(folder)
     wanted = typed(saved)
-    for field in dataclasses.fields(Config):
-        name = flag(field.name)
-        if name not in (*MAY_CHANGE, "resume") and getattr(wanted, field.name) != getattr(saved, field.name):
+    free = {*fields_of(MAY_CHANGE), "resume"}
+    for name in fields_of():
+        if name not in free and getattr(wanted, name) != getattr(saved, name):
             raise UserError(
-                f"--resume keeps the run's settings: --{name} cannot be changed "
-                f"(it is '{getattr(saved, field.name)}' in {folder.config_path})"
+                f"--resume keeps the run's settings: --{flag(name)} cannot be changed "
+                f"(it is '{getattr(saved, name)}' in {folder.config_path})"
             )
     return dataclasses.replace(wanted, resume=config.resume)
 
 
-def from_flags(args: Sequence[str] | None = None, prog: str = "server.py") -> Config:
-    """`Config.from_flags`, where --resume makes the run's settings the defaults of all other flags."""
+def from_flags(args: Sequence[str] | None = None, prog: str = "server.py", read: Read = Config.from_flags) -> Config:
+    """The configuration from flags, where --resume makes the run's settings the defaults of all others.
+
+    `read` is for commands that have flags of their own besides. Raises UserError.
+    """
     run = _run_named_in(sys.argv[1:] if args is None else args)
     if not run:
-        return Config.from_flags(args, prog)
-    return settings(Config(resume=run), lambda saved: Config.from_flags(args, prog, saved))
+        return read(args, prog, None)
+    return settings(Config(resume=run), lambda saved: read(args, prog, saved))
 
 
-def from_run_config(table: Mapping) -> Config:
+def from_run_config(table: Mapping[str, Value]) -> Config:
     """`Config.from_run_config` under Flower's runtime, with resume.
 
     Flower merges the defaults in: a key at its default counts as not given. Raises UserError, for relative paths too.
     """
     config = Config.from_run_config(table).require_absolute_paths()
-    default = dataclasses.asdict(Config())
-    given = {name: value for name, value in dataclasses.asdict(config).items() if value != default[name]}
+    given = {name: getattr(config, name) for name in config.changed()}
     return settings(config, lambda saved: dataclasses.replace(saved, **given)).require_absolute_paths()
 
 
@@ -76,11 +80,24 @@ def saved_config(folder: RunFolder) -> Config:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"--resume: {folder.config_path} cannot be read: {why}; start a new run") from error
+    try:
+        return config_of(table)
+    except UserError as error:
+        raise UserError(f"--resume: {folder.config_path} {_made_by(folder)}: {error}; start a new run") from error
+
+
+def config_of(table: Mapping[str, Value]) -> Config:
+    """The configuration in a file that may be of another version. What it lacks is at its default.
+
+    Raises UserError for a setting, or a value, that this version does not know.
+    """
+    if unknown := [key for key in table if key not in map(flag, fields_of())]:
+        raise UserError(f"it has the setting '{unknown[0]}', which is not known here")
     return Config.from_run_config(table)
 
 
 def already_finished(config: Config) -> bool:
-    """True, and said, if the run to resume has come to its end and is not to go on for more rounds."""
+    """True, and printed, if the run to resume has come to its end and is not to go on for more rounds."""
     if not config.resume:
         return False
     folder = RunFolder(Path(config.resume))
@@ -96,7 +113,7 @@ def already_finished(config: Config) -> bool:
 
 
 def keep_settings(config: Config) -> None:
-    """Write the settings that go on into the run's config.json. Raises UserError if a server is at the run."""
+    """Write the settings that go on into the run's config.json. Raises UserError if a server writes to the run."""
     folder = RunFolder(Path(config.resume))
     with held(folder):
         folder.write_config(dataclasses.replace(config, resume=""))
@@ -115,7 +132,7 @@ def find(folder: RunFolder, config: Config) -> Checkpoint | None:
         return None
     if checkpoint.round > config.num_server_rounds:
         raise UserError(f"--num-server-rounds is {config.num_server_rounds}, but round {checkpoint.round} is done")
-    _compare(checkpoint.versions)
+    _warn_of_other_versions(checkpoint.versions)
     return checkpoint
 
 
@@ -129,7 +146,7 @@ def go_back(folder: RunFolder, config: Config, checkpoint: Checkpoint | None) ->
     for table, path in ((FAILURES, folder.failures_path), (TIMING, folder.timing_path)):
         table.cut(path, checkpoint.round if checkpoint else 0)
     for path in (folder.summary_path, folder.predictions_path):
-        path.unlink(missing_ok=True)  # they tell of an end that is none any more
+        path.unlink(missing_ok=True)  # they describe an end that is none any more
 
 
 def _run_named_in(args: Sequence[str]) -> str:
@@ -143,7 +160,20 @@ def _run_named_in(args: Sequence[str]) -> str:
     return run
 
 
-def _compare(then: Mapping[str, str]) -> None:
+def _made_by(folder: RunFolder) -> str:
+    """Which version of fedkeras made the run, if another one and its summary or a checkpoint can be read."""
+    version = None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        version = json.loads(folder.summary_path.read_text())["versions"]["fedkeras"]
+    with contextlib.suppress(UserError):
+        checkpoint = None if version else newest_checkpoint(folder)
+        version = checkpoint.versions.get("fedkeras") if checkpoint else version
+    now = versions()["fedkeras"]
+    other = version not in (None, now)
+    return f"was made by fedkeras {version}, and this is {now}" if other else f"does not fit this fedkeras, {now}"
+
+
+def _warn_of_other_versions(then: Mapping[str, str]) -> None:
     now = versions()
     other = [f"{name} {then[name]} (now {now[name]})" for name in now if name in then and then[name] != now[name]]
     if other:

@@ -2,16 +2,16 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
 from fedkeras.commands.compare import main, read
-from fedkeras.compare import settings
 from fedkeras.compare.arms import parse_arms
-from fedkeras.compare.settings import NOT_HERE, Settings, check_alike, flags_of, flags_to_resume, saved
-from fedkeras.config import Config
+from fedkeras.compare.settings import MAY_DIFFER, REFUSED, Settings, check_alike, flags_of, flags_to_resume, saved
+from fedkeras.config import Config, fields_of
 from fedkeras.errors import UserError
-from fedkeras.reports.resuming import MAY_CHANGE
+from fedkeras.fields import MAY_CHANGE
 
 DIGITS = ["digits", "--num-server-rounds", "1"]
 
@@ -62,8 +62,25 @@ def test_refused_in_one_line(tmp_path, monkeypatch, capsys, args, told):
 
 
 def test_each_refused_flag_is_one_and_has_a_reason():
-    known = Config().to_run_config()
-    assert all(name in known for names in NOT_HERE.values() for name in names)
+    assert {*fields_of()} >= REFUSED
+    assert " ".join(sorted(REFUSED)) == (
+        "app app_config central_evaluation collect_only data_source folds fraction_evaluate host insecure kfold_return "
+        "method mode name passphrase_file patience port resume run_dir share spawn split strategy target tls_cert "
+        "tls_client_ca tls_key validation"
+    )
+    assert {*MAY_DIFFER} == {*fields_of(MAY_CHANGE)} - {"num_server_rounds"}
+
+
+def test_help_shows_what_a_comparison_uses(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0 and "comparison options" in shown
+    for name in fields_of():
+        entry = re.search(rf"^.{{0,2}}--{name.replace('_', '-')}[ ,]", shown, re.MULTILINE)
+        assert bool(entry) == (name not in REFUSED), name
+    assert main(["--strateg", "fedavg"]) == 2
+    assert "--strategy-args" in (said := capsys.readouterr().err) and "--strategy " not in said
 
 
 def test_an_arm_has_its_strategy_and_its_seed_and_nothing_of_the_others():
@@ -98,9 +115,7 @@ def test_what_may_change_is_told_to_a_run_that_goes_on():
     )  # fmt: skip
     for new in (Config(), dataclasses.replace(old, round_timeout=600.0, data_dir="/new", mlflow=False)):
         assert Config.from_flags(flags_to_resume(new), default=old) == new
-    fixed = {name for names in NOT_HERE.values() for name in names} | {*settings.DIFFERENT_KEYS}
-    changed = {name for name, value in old.to_run_config().items() if value != Config().to_run_config()[name]}
-    assert changed == {*MAY_CHANGE} - fixed
+    assert {*old.changed()} == {*fields_of(MAY_CHANGE)} - REFUSED - {"num_server_rounds"}
 
 
 def test_the_same_folder_again_needs_no_flags_and_refuses_others(tmp_path, capsys):

@@ -6,21 +6,17 @@ import numpy as np
 from flwr.app import RecordDict
 
 from fedkeras import factory, models
-from fedkeras.config import Config, flag
+from fedkeras.config import Config, fields_of
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.randomness import generator
 from fedkeras.workflows.split import protocol
-
-ONLY_SPLIT = ("split_at", "split_dtype", "in_flight", "split_noise", "split_nopeek")
 
 
 def check_flags(config: Config) -> None:
     """Raise UserError for flags that do not go together, or would be ignored."""
     default = Config()
-    for name in ONLY_SPLIT if config.split == "off" else ():
-        if getattr(config, name) != getattr(default, name):
-            raise UserError(f"--{flag(name)} means nothing without --split sequential, splitfed or shared")
     if config.split == "off":
+        config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
         return
     if config.strategy != default.strategy or config.strategy_args:
         raise UserError(
