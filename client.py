@@ -28,7 +28,7 @@ from fedkeras.flower import code_digest
 from fedkeras.provisioning import client as provisioning_client
 from fedkeras.randomness import generator
 from fedkeras.reports import progress_bar
-from fedkeras.runtime.answering import answer
+from fedkeras.runtime.client_app import answer
 from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.collect import client as collect_client
 from fedkeras.workflows.collect import training

@@ -27,7 +27,7 @@ from fedkeras.provisioning import server as provisioning_server
 from fedkeras.provisioning.client_manager import ProvisionedClientManager
 from fedkeras.reports import RunFolder, checkpoints, resuming
 from fedkeras.reports.progress_table import ProgressTable
-from fedkeras.runtime.answering import App
+from fedkeras.runtime.client_app import App
 from fedkeras.workflows import checkpointer
 from fedkeras.workflows.collect import server as collect_server
 from fedkeras.workflows.interruption import Interruption
@@ -175,11 +175,15 @@ def logged(folder: reports.RunFolder) -> Iterator[None]:
         reports.stop_log()
 
 
+def shareable(config: Config) -> bool:
+    """Whether a message may go to any of several processes: not in split learning or server-led training."""
+    return config.split == "off" and not config.data_source and not config.collect_only
+
+
 def listening(config: Config, run_config: dict) -> Grid:
     """The gRPC grid of this run or of another app's; `run_config` is what clients are told. Raises UserError."""
     from fedkeras.runtime.grpc_grid import GrpcGrid
     from fedkeras.runtime.passphrase import access_of_server
-    from fedkeras.runtime.spawn import shareable
 
     return GrpcGrid(
         config.host,
@@ -216,7 +220,7 @@ def command() -> int:
         # The grid is left first: it tells the clients to end, and only then are spawned ones waited for.
         with contextlib.ExitStack() as spawned, listening(config, run_config) as grid:
             print(f"listening on {grid.address} for {config.num_partitions} clients", flush=True)
-            spawned.enter_context(clients(config, grid.port, grid.fail))
+            spawned.enter_context(clients(config, grid.port, grid.fail, shareable(config)))
             if other:
                 other_app.run(other, grid, run_config, other_app.log_path(parent, config.name, config.app))
             else:

@@ -12,7 +12,7 @@ from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.cohort import CohortGrid
 from fedkeras.federation.initial_weights import initial_arrays
 from fedkeras.federation.records import views
-from fedkeras.flower.identity import SERVER_NODE_ID, be
+from fedkeras.flower.identity import SERVER_NODE_ID, act_as
 from fedkeras.learning.learner import draw
 from fedkeras.randomness import generator
 from fedkeras.runtime.in_process import InProcessGrid
@@ -30,7 +30,7 @@ AWKWARD = {"model": "split_setting:awkward", "split_at": "3,7"}
 def whatever_threads(monkeypatch):
     """Another test may have started TensorFlow in this process; all that is compared here is of one process."""
     monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None, raising=False)
-    be(SERVER_NODE_ID, 1)
+    act_as(SERVER_NODE_ID, 1)
 
 
 def configure(**fields):

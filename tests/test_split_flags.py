@@ -66,10 +66,9 @@ def test_another_app_has_no_split():
 
 
 @pytest.mark.parametrize(("split", "cids"), [("off", ["0-4", "0-4"]), ("shared", ["0,2,4", "1,3"])])
-def test_in_split_learning_spawned_processes_share_no_partition(split, cids, monkeypatch):
+def test_in_split_learning_spawned_processes_share_no_partition(split, cids):
     """A client is half-way between two messages: its next one must meet the process that has its tapes."""
-    started = []
-    monkeypatch.setattr(spawn.subprocess, "Popen", lambda command, **_: started.append(command))
-    spawn._start([], Config(num_partitions=5, spawn=2, split=split), 1)
-    assert [command[command.index("--cid") + 1] for command in started] == cids
-    assert ["--shared" in command for command in started] == [split == "off"] * 2
+    config = Config(num_partitions=5, spawn=2, split=split)
+    started = spawn.partition_flags(config, server.shareable(config))
+    assert [flags[flags.index("--cid") + 1] for flags in started] == cids
+    assert ["--shared" in flags for flags in started] == [split == "off"] * 2

@@ -12,6 +12,7 @@ from fedkeras.federation.callbacks import UNWATCHED, Callback
 from fedkeras.federation.exchange import exchange
 from fedkeras.federation.records import of_kind
 from fedkeras.federation.validation import one_line
+from fedkeras.flower.internals import is_simulation
 
 log = logging.getLogger("fedkeras")
 
@@ -93,7 +94,7 @@ class ClientManager:
         return min(self._config.node_timeout, LATE_SECONDS) if self._is_simulation() else self._config.node_timeout
 
     def _is_simulation(self) -> bool:
-        return type(self._grid).__name__ == "InMemoryGrid"
+        return is_simulation(self._grid)
 
     def _advice(self) -> str:
         if self._is_simulation():

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
+from fedkeras.flower.internals import Run
 from fedkeras.randomness import generator
 
 

@@ -11,7 +11,7 @@ from fedkeras.federation import registry
 from fedkeras.federation.records import record, views
 from fedkeras.federation.strategy_adapter import aggregate_train, conform
 from fedkeras.federation.validation import fault_of_train
-from fedkeras.flower.identity import SERVER_NODE_ID, be, node_id_of
+from fedkeras.flower.identity import SERVER_NODE_ID, act_as, node_id_of
 from fedkeras.strategies.fedavg import NUM_EXAMPLES
 
 Weights = Mapping[str, np.ndarray]
@@ -43,7 +43,7 @@ def combine(strategy: Strategy, parts: Mapping[str, Weights], num_examples: Sequ
 
     Raises UserError naming the file whose weights cannot be used, or with the strategy's own reason.
     """
-    be(SERVER_NODE_ID, 1)
+    act_as(SERVER_NODE_ID, 1)
     replies = []
     like = record(next(iter(parts.values())))
     for cid, ((name, weights), count) in enumerate(zip(parts.items(), num_examples, strict=True)):

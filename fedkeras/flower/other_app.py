@@ -15,12 +15,11 @@ from typing import NamedTuple, TypeVar
 
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.config import flatten_dict, get_project_config
 from flwr.serverapp import Grid, ServerApp
 
 from fedkeras.config import Value
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.flower import settings
+from fedkeras.flower import internals, settings
 from fedkeras.flower.identity import SERVER_NODE_ID
 
 T = TypeVar("T", ServerApp, ClientApp)
@@ -40,7 +39,7 @@ def load_server_app(spec: str, overrides: str) -> tuple[ServerApp, dict[str, Val
     found = _find(spec)
     run_config = settings.run_config(found.defaults, overrides)
     app = _load(found.folder, found.serverapp, ServerApp)
-    if not any(getattr(app, own, True) for own in ("_main", "_server_fn", "_strategy", "_server", "_config")):
+    if not internals.has_main(app):
         raise UserError(f"--app: the ServerApp {found.serverapp} has no main function: decorate one with @app.main()")
     return app, run_config
 
@@ -91,9 +90,11 @@ def _find(spec: str) -> Found:
 
 def _in_folder(folder: Path) -> Found:
     try:
-        table = get_project_config(folder)["tool"]["flwr"]["app"]
+        table = internals.project_config(folder)["tool"]["flwr"]["app"]
         components = table["components"]
-        return Found(folder, components["serverapp"], components["clientapp"], flatten_dict(table.get("config")))
+        return Found(
+            folder, components["serverapp"], components["clientapp"], internals.flat_table(table.get("config"))
+        )
     except FileNotFoundError:
         raise UserError(f"--app: {folder} has no pyproject.toml; for a module write package.module:app") from None
     except KeyError as error:

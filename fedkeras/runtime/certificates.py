@@ -1,6 +1,7 @@
-"""An authority of one's own, and the certificates it signs: EC keys on P-256, X.509 as RFC 5280 wants it.
+"""An authority of one's own, and the certificates it signs: EC keys on P-256, X.509 as in RFC 5280.
 
-Who trusts the authority's certificate trusts every server it signed, under the names that stand in the certificate.
+A client that trusts the authority's certificate trusts every server that it signed, under the names in the server's
+certificate.
 """
 
 import ipaddress

@@ -1,4 +1,4 @@
-"""gRPC's settings, the same reasons on both sides."""
+"""gRPC's settings on both sides, each with its reason."""
 
 KEEPALIVE_SECONDS = 10
 """An idle connection is pinged this often."""
@@ -14,7 +14,7 @@ IDLE_SECONDS = 30
 
 
 def common_options(max_frame_bytes: int) -> list[tuple[str, int]]:
-    """What both sides need."""
+    """Options for both sides; `max_frame_bytes` bounds one frame."""
     return [
         ("grpc.max_send_message_length", max_frame_bytes),
         ("grpc.max_receive_message_length", max_frame_bytes),
@@ -32,7 +32,7 @@ def channel_options(max_frame_bytes: int) -> list[tuple[str, int]]:
         *common_options(max_frame_bytes),
         ("grpc.enable_http_proxy", 0),  # a proxy in the environment is for the web, not for the server on this network
         ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, and not one that is just breaking
-        ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),  # gRPC's name for the longest time to connect
+        ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),  # so gRPC calls the longest time to connect
         ("grpc.enable_retries", 0),  # retried by us, who know what was delivered
     ]
 

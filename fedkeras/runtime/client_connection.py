@@ -1,4 +1,4 @@
-"""One process that takes part, its present connection, and the messages that wait for it or for its pool.
+"""The server's view of one client process: its session, its present connection, and the messages that wait for it.
 
 Everything here runs in the network's loop.
 """
@@ -12,49 +12,54 @@ from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Settled
 from fedkeras.runtime.wire import Outgoing
 
 IN_FLIGHT = 2
-"""Messages a pool's process may hold: one to work on and one that has already arrived."""
+"""Messages that a process of a pool may hold: one to work on and one that has already arrived."""
 
 REMEMBERED = 256
-"""Messages a session was given lately, whose replies may come twice or late."""
+"""Messages that a session was sent lately, whose replies may come twice or late."""
 
 
 @dataclass(eq=False)
 class Session:
-    """One client process. `holding` are the messages it was given and has not answered; None where nobody waits."""
+    """One client process, which outlives its connections.
+
+    `holding` are the messages that it was sent and has not answered, with None for those that nobody waits for any
+    more; `recent` are the ids of all that it was sent lately. `acknowledgements` and `resend` are ids of messages that
+    are acknowledged, or sent once more, as soon as there is a connection.
+    """
 
     cids: tuple[int, ...]
-    line: "MessageQueue"
+    queue: "MessageQueue"
     name: bytes = field(default_factory=lambda: os.urandom(16))
     holding: dict[str, Outgoing | None] = field(default_factory=dict)
-    given: dict[str, None] = field(default_factory=dict)
-    settled: deque[str] = field(default_factory=deque)
-    again: deque[str] = field(default_factory=deque)
-    link: "ClientConnection | None" = None
+    recent: dict[str, None] = field(default_factory=dict)
+    acknowledgements: deque[str] = field(default_factory=deque)
+    resend: deque[str] = field(default_factory=deque)
+    connection: "ClientConnection | None" = None
     expiry: asyncio.TimerHandle | None = None
 
-    def give(self) -> Outgoing | None:
+    def next_message(self) -> Outgoing | None:
         """The next message for this process, if there is one and it may hold one more."""
-        while self.again:
-            if outgoing := self.holding.get(self.again.popleft()):
+        while self.resend:
+            if outgoing := self.holding.get(self.resend.popleft()):
                 return outgoing
-        if not self.line.waiting or (self.line.shared and len(self.holding) >= IN_FLIGHT):
+        if not self.queue.waiting or (self.queue.shared and len(self.holding) >= IN_FLIGHT):
             return None
-        message_id = next(iter(self.line.waiting))
-        self.holding[message_id] = outgoing = self.line.waiting.pop(message_id)
-        self.given[message_id] = None
-        while len(self.given) > REMEMBERED + len(self.holding):
-            self.given.pop(next(iter(self.given)))
+        message_id = next(iter(self.queue.waiting))
+        self.holding[message_id] = outgoing = self.queue.waiting.pop(message_id)
+        self.recent[message_id] = None
+        while len(self.recent) > REMEMBERED + len(self.holding):
+            self.recent.pop(next(iter(self.recent)))
         return outgoing
 
-    def settle(self, message_id: str) -> None:
-        """Tell the process that nothing more is wanted of it for this message."""
-        self.settled.append(message_id)
+    def acknowledge(self, message_id: str) -> None:
+        """Let the process know that nothing more is expected of it for this message."""
+        self.acknowledgements.append(message_id)
         self.wake()
 
     def wake(self) -> None:
         """Let the connection look what there is to send."""
-        if self.link:
-            self.link.wake.set()
+        if self.connection:
+            self.connection.wake.set()
 
 
 @dataclass(eq=False)
@@ -67,39 +72,42 @@ class ClientConnection:
     goodbye: Goodbye | None = None
 
     def close(self, goodbye: Goodbye) -> None:
-        """End it."""
+        """End it with this Goodbye."""
         self.goodbye = goodbye
         self.wake.set()
 
     async def next(self) -> Outgoing | Frame:
-        """The next thing to send: a message, a Settled, at last a Goodbye."""
+        """Wait for the next thing to send: a message, an acknowledgement (frame Settled), at last a Goodbye."""
         while True:
             self.wake.clear()
             if self.goodbye:
                 return Frame(goodbye=self.goodbye)
-            if self.session.settled:
-                return Frame(settled=Settled(message_id=self.session.settled.popleft()))
-            if outgoing := self.session.give():
+            if self.session.acknowledgements:
+                return Frame(settled=Settled(message_id=self.session.acknowledgements.popleft()))
+            if outgoing := self.session.next_message():
                 return outgoing
             await self.wake.wait()
 
 
 @dataclass(eq=False)
 class MessageQueue:
-    """The messages that wait for a process, or for a pool's."""
+    """The messages that wait for a process, or for any process of a pool (`shared`).
+
+    `returned` are the ids of messages that came back from a process that was lost.
+    """
 
     cids: tuple[int, ...]
     shared: bool
     waiting: dict[str, Outgoing] = field(default_factory=dict)
-    members: set[Session] = field(default_factory=set)
+    sessions: set[Session] = field(default_factory=set)
     returned: set[str] = field(default_factory=set)
 
     def is_served(self) -> bool:
         """True if one of its processes is connected now."""
-        return any(member.link for member in self.members)
+        return any(session.connection for session in self.sessions)
 
     def take_back(self, session: Session) -> None:
-        """Put what a process holds in front of the line, for others."""
+        """Put what a process holds at the head of the queue, for others."""
         held = {key: outgoing for key, outgoing in session.holding.items() if outgoing}
         session.holding.clear()
         self.returned.update(held)
@@ -108,10 +116,10 @@ class MessageQueue:
 
     def wake(self) -> None:
         """Let all connections look what there is to send."""
-        for member in self.members:
-            member.wake()
+        for session in self.sessions:
+            session.wake()
 
 
-def label(cids: tuple[int, ...]) -> str:
-    """Client ids in a log line."""
+def cids_text(cids: tuple[int, ...]) -> str:
+    """Client ids in a log line: "3", or "0-9"."""
     return str(cids[0]) if len(cids) == 1 else f"{cids[0]}-{cids[-1]}"

@@ -1,8 +1,9 @@
 """A client's session with the server, which outlives its connections: nothing is done twice, and nothing done is lost.
 
-A message is held from its arrival until the server has confirmed its reply. When the connection breaks, a new one is
-opened under the session's name; what is held is not sent again by the server, and a reply that was computed meanwhile
-is delivered. A server that does not know the session (it was restarted) begins a new one, and what was held is dropped.
+A message is held from its arrival until the server has acknowledged the reply. When the connection breaks, a new one is
+opened under the session's name: the server does not send again what is held, and replies that were computed meanwhile
+are delivered. A server that does not know the session, since it was restarted, begins a new one; what was held is
+dropped then.
 """
 
 import logging
@@ -17,7 +18,7 @@ from importlib.metadata import version
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.runtime import handshake, tls, wire
 from fedkeras.runtime.content import WireError
-from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello, Settled, Welcome
+from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Settled, Welcome
 from fedkeras.runtime.passphrase import Access, ask_passphrase
 from fedkeras.runtime.server_connection import NeedsPassphrase, RunOver, ServerConnection, Unreachable
 from fedkeras.runtime.tls_diagnosis import diagnose
@@ -26,10 +27,16 @@ from fedkeras.runtime.wire import Assembler
 log = logging.getLogger("fedkeras")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between two attempts to connect: doubled each time, less a random part, so that clients come one by one."""
+"""Seconds between two attempts to connect: doubled each time, less a random part, so that clients spread out."""
 
 REPORT_SECONDS = 5.0
+"""Seconds between two lines that say that the server is still being waited for."""
+
 LEAVE_SECONDS = 5.0
+"""How long the last frames of a client that leaves may take."""
+
+Received = tuple[Header, list[memoryview]]
+"""A whole message: its header, and its arrays' bytes in pieces."""
 
 
 class LostConnection(RunFailed):
@@ -39,8 +46,9 @@ class LostConnection(RunFailed):
 class ClientSession:
     """Joins on creation, in the caller's thread; afterwards a thread of its own reads, and reconnects.
 
-    `max_wait`: seconds for which the server is looked for, at the start and after a break. Raises UserError if the
-    server refuses this client or is not there in time.
+    `max_wait`: seconds for which the server is tried, at the start and after a break. `replace_other`: take the place
+    of a client that is connected under the same cid. `report` is called with lines for the person at the terminal.
+    Raises UserError if the server refuses this client or does not answer in time.
     """
 
     def __init__(
@@ -49,33 +57,35 @@ class ClientSession:
         cids: Sequence[int],
         shared: bool,
         access: Access,
-        take_place: bool,
+        replace_other: bool,
         max_wait: float,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._server, self._cids, self._shared, self._access = server, cids, shared, access
-        self._take_place, self._max_wait, self._say = take_place, max_wait, say
+        self._replace_other, self._max_wait, self._report = replace_other, max_wait, report
         host, _, _ = server.rpartition(":")
         tls.require_encryption_for_passphrase(host, access)
         self._credentials = tls.channel_credentials(access)
         self._lock = threading.Lock()
-        self._session, self._held, self._replies = b"", {}, {}
-        self._inbox: queue.SimpleQueue = queue.SimpleQueue()
+        self._session = b""
+        self._held: dict[str, None] = {}
+        self._replies: dict[str, wire.Outgoing] = {}
+        self._inbox: queue.SimpleQueue[Received | Welcome | Goodbye | Exception] = queue.SimpleQueue()
         self._leaving = threading.Event()
         self._attempts, self._since, self._opened = 0, time.monotonic(), 0.0
-        self._link = self._connect_asking()
-        self.welcome: Welcome = self._link.welcome
+        self._connection = self._first_connection()
+        self.welcome: Welcome = self._connection.welcome
         self._session, self._cids = self.welcome.session, list(self.welcome.cids)
-        self._thread = threading.Thread(target=self._follow, name="fedkeras-read", daemon=True)
+        self._thread = threading.Thread(target=self._keep_reading, name="fedkeras-read", daemon=True)
         self._thread.start()
 
     @property
     def cids(self) -> list[int]:
-        """The partitions that this process serves, of its own choice or the server's."""
+        """The partitions that this process serves, chosen by itself or by the server."""
         return self._cids
 
-    def receive(self) -> tuple | Welcome | None:
-        """What is next: a message as (header, pieces), the Welcome of a new session, None when the run is finished.
+    def receive(self) -> Received | Welcome | None:
+        """Wait for what is next: a message, the Welcome of a new session, or None when the run is finished.
 
         Raises RunFailed if the run failed, or if the connection is lost for good.
         """
@@ -93,52 +103,53 @@ class ClientSession:
                 return item
             if item[0].message_id in self._held:
                 return item
-            self._rid_of(item[0].message_id)  # nobody waits for it any more
+            self._drop(item[0].message_id)  # the server no longer waits for it
 
     def reply(self, message_id: str, outgoing: wire.Outgoing) -> None:
         """Send the answer to a message, now or when there is a connection again."""
         with self._lock:
             if message_id not in self._held:
                 log.warning("the server no longer waits for this answer, and it is dropped")
-                self._rid_of(message_id)
+                self._drop(message_id)
                 return
             self._replies[message_id] = outgoing
-            self._link.send(wire.frames(*outgoing))
+            self._connection.send(wire.frames(*outgoing))
 
-    def _rid_of(self, message_id: str) -> None:
-        """Tell the server that this process is free for another message. If that is lost, the next Hello says it."""
-        self._link.send((Frame(settled=Settled(message_id=message_id)),))
+    def _drop(self, message_id: str) -> None:
+        """Tell the server that this process is free for another message. If that is lost, the next Hello repeats it."""
+        self._connection.send((Frame(settled=Settled(message_id=message_id)),))
 
     def leave(self, reason: str) -> None:
-        """Tell the server that this client goes and why, and wait a little until that is sent."""
+        """Tell the server that this client leaves and why, and wait a little until that is sent."""
         self._leaving.set()
-        self._link.send((Frame(goodbye=Goodbye(reason=reason)),))
-        self._link.end()
+        self._connection.send((Frame(goodbye=Goodbye(reason=reason)),))
+        self._connection.end()
         self._thread.join(LEAVE_SECONDS)  # the server ends the stream when it has read this
 
     def close(self) -> None:
         """End the connection."""
         self._leaving.set()
-        self._link.close()
+        self._connection.close()
         self._thread.join(LEAVE_SECONDS)
 
-    def _follow(self) -> None:
-        """Runs in a thread: read, and reconnect, until there is a Goodbye or nothing to hope for."""
+    def _keep_reading(self) -> None:
+        """Runs in a thread: read, and reconnect, until there is a Goodbye or no hope of a connection."""
         try:
             while not self._leaving.is_set():
                 try:
-                    goodbye = self._read(self._link)
-                    self._link.send((Frame(goodbye=Goodbye(over=True)),))  # so the server knows that it has come
-                    self._link.end()
+                    goodbye = self._read(self._connection)
+                    # The server's Goodbye is returned, so that the server knows that it has arrived.
+                    self._connection.send((Frame(goodbye=Goodbye(over=True)),))
+                    self._connection.end()
                     self._inbox.put(goodbye)
                     return
                 except (Unreachable, WireError) as error:
                     if self._leaving.is_set():
-                        return  # it has said goodbye: to come back now would keep the server waiting for its end
-                    self._say(f"lost the connection to {self._server}: {error}")
-                self._link.close()
+                        return  # it has said Goodbye: to reconnect now would keep the server waiting for its end
+                    self._report(f"lost the connection to {self._server}: {error}")
+                self._connection.close()
                 if time.monotonic() - self._opened > LONGEST_PAUSE:
-                    self._attempts = 0  # it lasted, even if nothing was to be said
+                    self._attempts = 0  # the connection lasted, even if it carried nothing
                 if not self._attempts:
                     self._since = time.monotonic()
                 self._resume(self._connect())
@@ -146,47 +157,47 @@ class ClientSession:
             self._inbox.put(over.goodbye)
         except RunFailed as error:
             self._inbox.put(LostConnection(f"the connection to the server was lost: {error}"))
-        except Exception as error:  # noqa: BLE001 - whatever it is, who waits for messages must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be raised in the thread that waits for messages
             self._inbox.put(error)
 
-    def _read(self, link: ServerConnection) -> Goodbye:
-        """Take what comes on one connection. Raises Unreachable when it breaks, WireError if it is no use."""
-        assembler = Assembler(keep=True, max_bytes=link.welcome.max_message_bytes)
-        for frame in link.frames():
+    def _read(self, connection: ServerConnection) -> Goodbye:
+        """Receive until the Goodbye. Raises Unreachable when the connection breaks, WireError for wrong frames."""
+        assembler = Assembler(keep=True, max_bytes=connection.welcome.max_message_bytes)
+        for frame in connection.frames():
             kind = None if isinstance(frame, memoryview) else frame.WhichOneof("content")
             if kind == "goodbye":
                 if frame.goodbye.again:
                     raise Unreachable(f"the server says: {frame.goodbye.reason}")
                 return frame.goodbye
             if kind == "settled":
-                self._settle(frame.settled.message_id)
+                self._forget(frame.settled.message_id)
             elif complete := assembler.add(frame):
-                self._attempts = 0  # something came of it: the next break is a new one
+                self._attempts = 0  # the connection brought something: the next break is a new one
                 with self._lock:
                     self._held[complete[0].message_id] = None
                 self._inbox.put(complete)
         raise AssertionError("frames() ends with an exception")
 
-    def _settle(self, message_id: str) -> None:
+    def _forget(self, message_id: str) -> None:
         with self._lock:
             self._held.pop(message_id, None)
             self._replies.pop(message_id, None)
 
-    def _resume(self, link: ServerConnection) -> None:
-        """Go on with a new connection: deliver what was computed meanwhile, or begin again."""
+    def _resume(self, connection: ServerConnection) -> None:
+        """Continue with a new connection: deliver what was computed meanwhile, or begin again."""
         with self._lock:
-            self._link, self._session = link, link.welcome.session
-            wanted = set(link.welcome.wanted) if link.welcome.resumed else set()
+            self._connection, self._session = connection, connection.welcome.session
+            wanted = set(connection.welcome.wanted) if connection.welcome.resumed else set()
             self._held = {key: None for key in self._held if key in wanted}
             self._replies = {key: outgoing for key, outgoing in self._replies.items() if key in wanted}
             for outgoing in self._replies.values():
-                link.send(wire.frames(*outgoing))
-        self._say(f"connected again to {self._server}")
-        if not link.welcome.resumed:
-            self._inbox.put(link.welcome)
+                connection.send(wire.frames(*outgoing))
+        self._report(f"connected again to {self._server}")
+        if not connection.welcome.resumed:
+            self._inbox.put(connection.welcome)
 
-    def _connect_asking(self) -> ServerConnection:
-        """The first connection; a person at the terminal can give the passphrase."""
+    def _first_connection(self) -> ServerConnection:
+        """The first connection; a person at the terminal can type the passphrase."""
         try:
             return self._connect(first=True)
         except NeedsPassphrase:
@@ -195,38 +206,38 @@ class ClientSession:
                 raise
             self._access = replace(self._access, passphrase=typed)
             tls.require_encryption_for_passphrase(self._server.rpartition(":")[0], self._access)
-            self._attempts, self._since = 0, time.monotonic()  # how long somebody types is no waiting for the server
+            self._attempts, self._since = 0, time.monotonic()  # the time of typing is no waiting for the server
             return self._connect(first=True)
 
     def _connect(self, first: bool = False) -> ServerConnection:
-        """Try until there is a connection. Raises UserError after `max_wait` seconds, or where waiting is no use.
+        """Try until there is a connection. Raises UserError after `max_wait` seconds, or where waiting is of no use.
 
         A connection that brings nothing before it breaks counts as an attempt too.
         """
-        report, why, unfit = 1.0, "it takes connections and drops them", None
+        next_report, why, unfit = 1.0, "it takes connections and drops them", None
         while True:
             if self._attempts:
                 waited = time.monotonic() - self._since
                 left = max(0.0, self._max_wait - waited)
                 if not left or self._leaving.is_set():
-                    raise self._given_up(first, why, unfit)
-                if waited > report:
-                    report = waited + REPORT_SECONDS
-                    self._say(f"waiting for the server at {self._server} ({left:.0f} s more)")
+                    raise self._gave_up(first, why, unfit)
+                if waited > next_report:
+                    next_report = waited + REPORT_SECONDS
+                    self._report(f"waiting for the server at {self._server} ({left:.0f} s more)")
                 pause = min(FIRST_PAUSE * 2 ** min(self._attempts - 1, 10), LONGEST_PAUSE)
                 self._leaving.wait(min(pause * random.uniform(0.5, 1.0), left))
             self._attempts += 1
             try:
-                link = ServerConnection(self._server, self._hello(), self._access, self._credentials)
+                connection = ServerConnection(self._server, self._hello(), self._access, self._credentials)
                 self._opened = time.monotonic()
-                return link
+                return connection
             except Unreachable as error:
                 why = str(error)
             unfit = self._diagnose()
             if unfit and first:  # later it may be a server that is just being started again
                 raise UserError(unfit)
 
-    def _given_up(self, first: bool, why: str, unfit: str | None) -> UserError:
+    def _gave_up(self, first: bool, why: str, unfit: str | None) -> UserError:
         log.debug("the last attempt: %s", why)
         if unfit or why.startswith(("the server says", "it takes")):
             return RunFailed(unfit or f"{why} ({self._server})")
@@ -238,7 +249,7 @@ class ClientSession:
             return Hello(
                 protocol=wire.PROTOCOL, version=version("fedkeras"), cids=self._cids, shared=self._shared,
                 nonce=handshake.new_nonce(), session=self._session, held=self._held,
-                replace=self._take_place and not self._session,
+                replace=self._replace_other and not self._session,
             )  # fmt: skip
 
     def _diagnose(self) -> str | None:

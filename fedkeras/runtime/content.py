@@ -18,13 +18,15 @@ class WireError(Exception):
 
 
 class Altered(WireError):
-    """A payload did not arrive as it was sent; sent again, it may."""
+    """A payload did not arrive as it was sent; a second transfer may succeed."""
 
 
 @dataclass(frozen=True)
 class EncodedContent:
-    """What stands in a Header, the arrays' buffers (not copied), and the XXH3 digest of these: it finds what
-    was altered by accident, at memory's speed; against intent there is TLS."""
+    """A content's records for a Header, its arrays' buffers (not copied), and the XXH3 digest of these.
+
+    The digest finds, at the speed of memory, what was altered by accident; against intent there is TLS.
+    """
 
     records: list[Record]
     buffers: list[bytes]
@@ -32,7 +34,7 @@ class EncodedContent:
 
 
 def encode_content(content: RecordDict) -> EncodedContent:
-    """Make it once for all messages that share `content`."""
+    """Encode a content; once is enough for all messages that share it."""
     records, buffers, digest = [], [], xxhash.xxh3_128()
     for name, entry in content.items():
         if isinstance(entry, ArrayRecord):
@@ -52,7 +54,7 @@ def encode_content(content: RecordDict) -> EncodedContent:
 
 
 def decode_content(header: Header, pieces: Sequence[memoryview]) -> RecordDict:
-    """The inverse, from a whole payload in pieces. Raises WireError."""
+    """The inverse of encode_content, from a header and the whole payload in pieces. Raises WireError."""
     take, content = _Taker(pieces), RecordDict()
     for entry in header.records:
         kind = entry.WhichOneof("kind")
@@ -72,7 +74,7 @@ def decode_content(header: Header, pieces: Sequence[memoryview]) -> RecordDict:
 
 
 class _Taker:
-    """Takes the next n bytes from a row of pieces, copying each byte once."""
+    """Takes the next n bytes from a sequence of pieces, copying each byte once."""
 
     def __init__(self, pieces: Sequence[memoryview]) -> None:
         self._pieces, self._index, self._offset = pieces, 0, 0
@@ -111,7 +113,7 @@ def _encode_values(table: MetricRecord | ConfigRecord) -> Values:
     return values
 
 
-def _decode_values(kind: type, values: Values) -> MetricRecord | ConfigRecord:
+def _decode_values(kind: type[MetricRecord] | type[ConfigRecord], values: Values) -> MetricRecord | ConfigRecord:
     table = {}
     for entry in values.values:
         items = list(getattr(entry, _FIELD_OF_TYPE.get(entry.type, "doubles")))

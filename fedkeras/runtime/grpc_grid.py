@@ -1,7 +1,7 @@
 """The server's end: a Grid whose nodes are client processes, each connected by one bidirectional gRPC stream.
 
-The network has a thread and an asyncio loop of its own, so that the number of streams is bounded by no pool of threads.
-The round loop's thread hands messages over and waits for replies in a Mailbox.
+The network has a thread and an asyncio loop of its own, so no pool of threads bounds the number of streams. The round
+loop's thread hands messages over to it, and waits for replies in a Mailbox.
 """
 
 import asyncio
@@ -9,16 +9,18 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
 
 import grpc
 from flwr.app import Message
-from flwr.common.constant import ErrorCode
 
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.flower.identity import SERVER_NODE_ID, cid_of, node_id_of
+from fedkeras.flower.internals import ErrorCode
 from fedkeras.runtime import tls, wire
 from fedkeras.runtime.channel import server_options
+from fedkeras.runtime.client_app import Settings
 from fedkeras.runtime.content import WireError, encode_content
 from fedkeras.runtime.federation_pb2 import Goodbye, Header
 from fedkeras.runtime.handshake import Authenticator
@@ -30,22 +32,23 @@ from fedkeras.runtime.sessions import Sessions
 log = logging.getLogger("fedkeras")
 
 AWAY_SECONDS = 3.0
-"""How long clients have to take their goodbye when the server stops, and to come back for it if they are away."""
+"""How long clients have to read their Goodbye when the server stops, and to reconnect for it if they are absent."""
 
 STOP_SECONDS = 2.0
-"""How long gRPC then has to end what is left."""
+"""How long gRPC then has to end the streams that are left."""
 
 SPARE_FILES = 64
-"""File descriptors that are kept for other things than connections."""
+"""File descriptors that are kept free for other things than connections."""
 
 
 class GrpcGrid(OwnGrid):
     """Listens on host:port from `start` to `stop`; clients may join at any time. Usable as a context manager.
 
-    `run_config` is what clients are told of the run; cids from 0 to num_partitions - 1 may join, if they show what
+    `run_config` is what clients are told of the run; cids from 0 to num_partitions - 1 may join, if they have what
     `access` demands. A client that loses its connection has `reconnect_grace` seconds to come back. Messages of up to
-    `max_message_bytes` are sent and taken. `shareable`: several processes may share partitions (`--shared`). Raises
-    UserError where access is not as it should be.
+    `max_message_bytes` are sent and received. `shareable`: several processes may share partitions (`--shared`), which
+    is wrong where clients keep something between two messages. Raises UserError for certificates that are of no use,
+    and where the port would be open to others without encryption.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class GrpcGrid(OwnGrid):
         host: str,
         port: int,
         num_partitions: int,
-        run_config: Mapping,
+        run_config: Settings,
         run_id: int = 1,
         *,
         access: Access = Access(),  # noqa: B008 - frozen
@@ -64,9 +67,9 @@ class GrpcGrid(OwnGrid):
         super().__init__(run_id)
         tls.require_encryption_to_listen(host, access)
         self._host, self._port, self._credentials = host, port, tls.server_credentials(access)
-        self._sessions = Sessions(reconnect_grace, self._nobody_answers)
+        self._sessions = Sessions(reconnect_grace, self._fail_messages)
         self._service = Service(
-            self._sessions, Authenticator(access.passphrase), num_partitions, run_config, run_id, self._take,
+            self._sessions, Authenticator(access.passphrase), num_partitions, run_config, run_id, self._receive,
             max_message_bytes,
             _capacity(), shareable,
         )  # fmt: skip
@@ -109,7 +112,9 @@ class GrpcGrid(OwnGrid):
     def __enter__(self) -> "GrpcGrid":
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.stop()
         elif issubclass(kind, Exception):
@@ -118,7 +123,7 @@ class GrpcGrid(OwnGrid):
             self.stop(finished=False, reason="the server was interrupted")
 
     def fail(self, reason: str) -> None:
-        """Let the run fail with this reason the next time it asks who is connected."""
+        """Let the run fail with this reason the next time it looks who is connected."""
         self._failure = reason
 
     def abandon(self, message_ids: Iterable[str]) -> None:
@@ -153,8 +158,8 @@ class GrpcGrid(OwnGrid):
             self._loop.call_soon_threadsafe(self._send, cid, message_ids[-1], outgoing)
         return message_ids
 
-    def _run_in_loop(self, coroutine: object) -> object:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    def _run_in_loop(self, coroutine: Coroutine[None, None, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _start(self) -> None:
         server = grpc.aio.server(options=server_options(wire.MAX_FRAME_BYTES))
@@ -181,33 +186,33 @@ class GrpcGrid(OwnGrid):
         while len(self._sessions) and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         await self._server.stop(STOP_SECONDS)
-        # The streams' handlers are gone, gRPC's own tasks around them may have a step left: closing the loop complains.
+        # The streams' handlers have ended, gRPC's own tasks around them perhaps not: closing the loop would complain.
         if left := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(left, timeout=1.0)
 
     def _send(self, cid: int, message_id: str, outgoing: wire.Outgoing) -> None:
-        if self._mailbox.asked(message_id) and (why_not := self._sessions.put(cid, message_id, outgoing)):
+        if self._mailbox.expected(message_id) and (why_not := self._sessions.put(cid, message_id, outgoing)):
             self._mailbox.fail(message_id, ErrorCode.NODE_UNAVAILABLE, why_not)
 
-    def _take(self, header: Header, pieces: list[memoryview], gone: Callable[[], None]) -> None:
-        asked = self._mailbox.asked(header.reply_to_message_id)
-        if asked is not None and cid_of(asked.metadata.dst_node_id) != header.cid:
+    def _receive(self, header: Header, pieces: list[memoryview], on_release: Callable[[], None]) -> None:
+        message = self._mailbox.expected(header.reply_to_message_id)
+        if message is not None and cid_of(message.metadata.dst_node_id) != header.cid:
             raise WireError("a reply to another client's message")
         reply = wire.decode(header, pieces, self.run.run_id, node_id_of(header.cid), SERVER_NODE_ID)
-        self._mailbox.deliver(reply, functools.partial(self._in_loop, gone))
+        self._mailbox.deliver(reply, functools.partial(self._in_loop, on_release))
 
     def _in_loop(self, call: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all that would wait
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits in it any more
             self._loop.call_soon_threadsafe(call)
 
-    def _nobody_answers(self, message_ids: Iterable[str], cids: Iterable[int], reason: str) -> None:
-        owed = {*message_ids, *self._mailbox.outstanding(node_id_of(cid) for cid in cids)}
-        for message_id in owed:
+    def _fail_messages(self, message_ids: Iterable[str], cids: Iterable[int], reason: str) -> None:
+        failed = {*message_ids, *self._mailbox.outstanding(node_id_of(cid) for cid in cids)}
+        for message_id in failed:
             self._mailbox.fail(message_id, ErrorCode.NODE_UNAVAILABLE, reason)
 
 
 def _capacity() -> int:
-    """Connections that this process can have open: a limit that is told is better than one that is hit."""
+    """Connections that this process can have open: a client beyond them is refused with a reason."""
     try:
         import resource  # not on Windows
     except ImportError:
@@ -215,6 +220,6 @@ def _capacity() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # then it stays as it is
+        with contextlib.suppress(OSError, ValueError):  # then the limit stays as it is
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)

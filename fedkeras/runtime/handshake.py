@@ -1,14 +1,14 @@
-"""Who may join: both sides prove that they know the passphrase, which itself never travels.
+"""The handshake of a new stream: both sides prove that they have the passphrase, which itself never travels.
 
-    node   -> Hello      what it is, and a nonce
+    client -> Hello      what it is, and a nonce
     server -> Challenge  its own nonce, and scrypt's salt and parameters
-    node   -> Proof      HMAC-SHA256(key, "node", all of the above)
+    client -> Proof      HMAC-SHA256(key, "node", all of the above)
     server -> Welcome    HMAC-SHA256(key, "server", all of the above)
 
-with key = scrypt(passphrase) (RFC 7914), HMAC of RFC 2104. The nonces make a recorded handshake worthless; the role
-in the text makes one side's proof worthless to the other. The node proves itself first, so that a stranger gets nothing
-that was computed from the passphrase. Without TLS one who listens can try passphrases on a recorded handshake, at
-scrypt's price.
+The key is scrypt(passphrase) (RFC 7914), HMAC is that of RFC 2104. The nonces make a recorded handshake worthless, and
+the role in the text ("node" is the client's) makes one side's proof worthless to the other. The client proves itself
+first, so that a stranger gets nothing that was computed from the passphrase. Without TLS, an eavesdropper can try
+passphrases on a recorded handshake, at the cost of one scrypt each.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 15, 8, 1
 """Some 0.1 s and 32 MB for each guess; a server derives its key once."""
 
 MAX_N, MAX_R, MAX_P = 1 << 17, 16, 4
-"""What a node agrees to: a false server shall not make it compute for hours, or lower the price of guessing."""
+"""What a client agrees to: a false server must not make it compute for hours, or make guessing cheaper."""
 
 NODE, SERVER = "node", "server"
 
@@ -44,7 +44,7 @@ def derive(passphrase: str, salt: bytes, n: int, r: int, p: int) -> bytes:
 
 
 def key_for(challenge: Challenge, passphrase: str) -> bytes:
-    """A node's key for this server. Raises UserError if the server asks for what no honest server does."""
+    """A client's key for this server. Raises UserError if the server demands parameters that no honest server does."""
     n, r, p = challenge.scrypt_n, challenge.scrypt_r, challenge.scrypt_p
     fair = SCRYPT_N <= n <= MAX_N and not n & (n - 1) and SCRYPT_R <= r <= MAX_R and SCRYPT_P <= p <= MAX_P
     if not fair or not 16 <= len(challenge.salt) <= 64 or len(challenge.nonce) != NONCE_BYTES:
@@ -56,12 +56,12 @@ def key_for(challenge: Challenge, passphrase: str) -> bytes:
 
 def proof(key: bytes, role: str, hello: Hello, challenge: Challenge) -> bytes:
     """What `role` (NODE or SERVER) shows of the key, for this one handshake."""
-    said = [
+    fields = [
         role, hello.protocol, hello.version, list(hello.cids), hello.shared, hello.replace, hello.session.hex(),
         list(hello.held), hello.nonce.hex(), challenge.nonce.hex(), challenge.salt.hex(), challenge.scrypt_n,
         challenge.scrypt_r, challenge.scrypt_p,
     ]  # fmt: skip
-    return hmac.digest(key, json.dumps(said).encode(), "sha256")
+    return hmac.digest(key, json.dumps(fields).encode(), "sha256")
 
 
 def proves(mac: bytes, key: bytes, role: str, hello: Hello, challenge: Challenge) -> bool:
@@ -70,7 +70,7 @@ def proves(mac: bytes, key: bytes, role: str, hello: Hello, challenge: Challenge
 
 
 class Authenticator:
-    """The server's side: one salt and one key as long as it runs, or none where anybody may join."""
+    """Checks clients' proofs: one salt and one key for as long as the server runs, or none where anybody may join."""
 
     def __init__(self, passphrase: str | None) -> None:
         self._salt = os.urandom(16) if passphrase is not None else b""
@@ -84,12 +84,12 @@ class Authenticator:
             nonce=new_nonce(), salt=self._salt, scrypt_n=SCRYPT_N, scrypt_r=SCRYPT_R, scrypt_p=SCRYPT_P
         )  # fmt: skip
 
-    def opens(self, mac: bytes, hello: Hello, challenge: Challenge) -> bool:
-        """True if the node knows the passphrase, or need not."""
+    def accepts(self, mac: bytes, hello: Hello, challenge: Challenge) -> bool:
+        """True if the client knows the passphrase, or need not."""
         return self._key is None or (
             len(hello.nonce) == NONCE_BYTES and proves(mac, self._key, NODE, hello, challenge)
         )  # fmt: skip
 
-    def own_proof(self, hello: Hello, challenge: Challenge) -> bytes:
-        """The server's proof, for a node that has given its own."""
+    def server_proof(self, hello: Hello, challenge: Challenge) -> bytes:
+        """The server's own proof, for a client that has given its proof; empty without a passphrase."""
         return b"" if self._key is None else proof(self._key, SERVER, hello, challenge)

@@ -1,24 +1,23 @@
 """All clients in this process, one after the other: for tests, notebooks and debugging with breakpoints."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.common.constant import ErrorCode
 
 from fedkeras.flower.identity import cid_of, node_id_of
-from fedkeras.runtime.answering import App, answer, new_context
+from fedkeras.flower.internals import ErrorCode
+from fedkeras.runtime.client_app import App, Settings, answer, new_context
 from fedkeras.runtime.own_grid import OwnGrid
 
 
 class InProcessGrid(OwnGrid):
-    """Runs `app` for each message when its reply is asked for. Arrays are handed over, not copied: they are bytes.
-
-    Nobody is late here: a client works while it is waited for, and those after it have not begun.
-    """
+    """Runs `app` for each message when its reply is waited for. Arrays are handed over, not copied: they are bytes."""
 
     patient = True
 
-    def __init__(self, app: App, num_partitions: int, run_config: Mapping, node_config: Mapping | None = None) -> None:
+    def __init__(
+        self, app: App, num_partitions: int, run_config: Settings, node_config: Settings | None = None
+    ) -> None:
         super().__init__()
         self._app = app
         self._waiting: dict[str, Message] = {}
@@ -28,7 +27,7 @@ class InProcessGrid(OwnGrid):
         }
 
     def cids(self) -> dict[int, int]:
-        """All clients are always there."""
+        """All clients, which are always connected."""
         return {node_id_of(cid): cid for cid in self._contexts}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:

@@ -11,7 +11,8 @@ log = logging.getLogger("fedkeras")
 
 
 class Mailbox:
-    """Messages sent and not yet answered, and their replies. Safe between the network's thread and the round loop's."""
+    """Messages that were sent and not yet answered, and their replies. Safe between two threads: the network's, which
+    delivers replies, and the round loop's, which takes them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -23,8 +24,8 @@ class Mailbox:
         with self._changed:
             self._outstanding[message.metadata.message_id] = message
 
-    def asked(self, message_id: str) -> Message | None:
-        """The message a reply claims to answer, or None if nobody waits for one: it was answered, or given up."""
+    def expected(self, message_id: str) -> Message | None:
+        """The message of this id if a reply to it is still expected, else None: it was answered, or given up."""
         with self._changed:
             return self._outstanding.get(message_id)
 
@@ -34,30 +35,30 @@ class Mailbox:
         with self._changed:
             return [key for key, message in self._outstanding.items() if message.metadata.dst_node_id in nodes]
 
-    def deliver(self, reply: Message, gone: Callable[[], None] = lambda: None) -> None:
-        """Put a reply in. One that nobody waits for is dropped: it came too late, or twice.
+    def deliver(self, reply: Message, on_release: Callable[[], None] = lambda: None) -> None:
+        """Put a reply in. One that is not expected is dropped: it came too late, or twice.
 
-        `gone` is called when it is here no longer: it was taken, given up or dropped.
+        `on_release` is called when the mailbox no longer holds the reply: it was taken, given up or dropped.
         """
         with self._changed:
             if self._outstanding.pop(reply.metadata.reply_to_message_id, None) is None:
                 log.warning("an answer of node %d came too late and is dropped", reply.metadata.src_node_id)
-                gone()
+                on_release()
                 return
-            self._replies[reply.metadata.reply_to_message_id] = reply, gone
+            self._replies[reply.metadata.reply_to_message_id] = reply, on_release
             self._changed.notify_all()
 
     def fail(self, message_id: str, code: int, reason: str) -> None:
-        """Answer a message with an error in the place of a node that cannot."""
-        if message := self.asked(message_id):
+        """Answer a message with an error in the place of a node that cannot; `code` is one of Flower's ErrorCode."""
+        if message := self.expected(message_id):
             self.deliver(Message(Error(code, reason), reply_to=message))
 
     def take(self, message_ids: Iterable[str]) -> list[Message]:
-        """The replies to these messages that are there, removed from the mailbox."""
+        """The replies to these messages that have arrived, removed from the mailbox."""
         with self._changed:
             found = [self._replies.pop(message_id) for message_id in list(message_ids) if message_id in self._replies]
-        for _, gone in found:
-            gone()
+        for _, on_release in found:
+            on_release()
         return [reply for reply, _ in found]
 
     def wait(self, message_ids: Iterable[str], timeout: float) -> list[Message]:
@@ -69,9 +70,9 @@ class Mailbox:
         return self.take(wanted)
 
     def abandon(self, message_ids: Iterable[str]) -> None:
-        """Wait for these no longer."""
+        """Give these messages up: replies to them are dropped."""
         with self._changed:
             for message_id in message_ids:
                 self._outstanding.pop(message_id, None)
-                _, gone = self._replies.pop(message_id, (None, lambda: None))
-                gone()
+                _, on_release = self._replies.pop(message_id, (None, lambda: None))
+                on_release()

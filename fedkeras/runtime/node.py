@@ -1,4 +1,4 @@
-"""A client's end: joins the server, answers its messages with a ClientApp until the server says goodbye.
+"""A client's end: joins the server and answers its messages with a ClientApp, until the run ends.
 
 The app works on one message at a time, while further messages already arrive and replies are still being sent.
 """
@@ -6,15 +6,15 @@ The app works on one message at a time, while further messages already arrive an
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from flwr.app import Context
 
 from fedkeras.errors import RunFailed, UserError, describe
-from fedkeras.flower.identity import SERVER_NODE_ID, be, node_id_of
+from fedkeras.flower.identity import SERVER_NODE_ID, act_as, node_id_of
 from fedkeras.runtime import wire
-from fedkeras.runtime.answering import App, answer, failure, new_context
+from fedkeras.runtime.client_app import App, Settings, answer, error_reply, new_context
 from fedkeras.runtime.client_session import ClientSession
 from fedkeras.runtime.content import WireError
 from fedkeras.runtime.federation_pb2 import Welcome
@@ -27,10 +27,10 @@ def serve(
     app: App,
     server: str,
     cids: Sequence[int],
-    node_config: Mapping,
+    node_config: Settings,
     max_wait: float,
     prepare: Callable[[Sequence[Context]], None] = lambda contexts: None,
-    say: Callable[[str], None] = log.info,
+    report: Callable[[str], None] = log.info,
     shared: bool = False,
     *,
     access: Access = Access(),  # noqa: B008 - frozen
@@ -41,39 +41,40 @@ def serve(
 
     Without `cids` the server gives this process one that is free.
 
-    `node_config` is what Flower calls so: this node's own settings, given to the app. Waits up to `max_wait` seconds
-    for the server to be there, and as long again whenever the connection is lost. `prepare` is called with all
-    partitions' Contexts after joining. With `shared` this and other processes that say so serve the partitions between
-    them; with `replace` it takes the place of a client that is connected under the same cid. `in_thread`: `prepare` and
-    the app run in a thread of their own, so that Ctrl-C is heard in the middle of a graph that runs for minutes; the
-    thread is left to itself then, and the process should end. Otherwise they run in the caller's.
+    `node_config` are this node's own settings, given to the app (Flower's name). Waits up to `max_wait` seconds for a
+    server to answer, and as long again whenever the connection is lost. `prepare` is called with all partitions'
+    Contexts after joining; `report` with lines for the person at the terminal. With `shared`, this and other processes
+    started so serve the partitions between them; with `replace`, it takes the place of a client that is connected under
+    the same cid. `in_thread`: `prepare` and the app run in a thread of their own, so that Ctrl-C takes effect in the
+    middle of a graph that runs for minutes; the thread is abandoned then, and the process should end. Otherwise they
+    run in the caller's thread.
 
     Raises UserError if the server refuses this client or cannot be reached, RunFailed if the run ends otherwise than
     well.
     """
-    member = ClientSession(server, cids, shared, access, replace, max_wait, say)
+    session = ClientSession(server, cids, shared, access, replace, max_wait, report)
     try:
-        say(f"joined {server} as client {', '.join(map(str, member.cids))}")
-        contexts = _contexts(member.welcome, member.cids, node_config)
+        report(f"joined {server} as client {', '.join(map(str, session.cids))}")
+        contexts = _contexts(session.welcome, session.cids, node_config)
 
         def work() -> None:
             _prepare(prepare, list(contexts.values()))
-            _answer_all(app, member, contexts, node_config)
+            _answer_all(app, session, contexts, node_config)
 
         _wait_for(work) if in_thread else work()
     except KeyboardInterrupt:
-        member.leave("it was interrupted")
+        session.leave("it was interrupted")
         raise
     except UserError as error:
         if not isinstance(error, RunFailed):
-            member.leave(str(error))
+            session.leave(str(error))
         raise
     finally:
-        member.close()
+        session.close()
 
 
 def _prepare(prepare: Callable[[Sequence[Context]], None], contexts: Sequence[Context]) -> None:
-    """Whatever a user's own data or model raises before the first message ends the client with one line."""
+    """Call `prepare`; what a user's own data or model raises in it becomes a UserError of one line."""
     try:
         prepare(contexts)
     except UserError:
@@ -83,34 +84,34 @@ def _prepare(prepare: Callable[[Sequence[Context]], None], contexts: Sequence[Co
 
 
 def _wait_for(work: Callable[[], None]) -> None:
-    """Run `work` in a thread, with its exceptions raised here. Python hears signals in the waiting thread alone."""
-    outcome: Future[None] = Future()
+    """Run `work` in a thread and raise its exceptions here. Python handles signals in the main thread, which waits."""
+    done: Future[None] = Future()
 
     def run() -> None:
         try:
-            outcome.set_result(work())
+            done.set_result(work())
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            outcome.set_exception(error)
+            done.set_exception(error)
 
     threading.Thread(target=run, name="fedkeras-work", daemon=True).start()
-    outcome.result()
+    done.result()
 
 
-def _contexts(welcome: Welcome, cids: Sequence[int], node_config: Mapping) -> dict[int, Context]:
+def _contexts(welcome: Welcome, cids: Sequence[int], node_config: Settings) -> dict[int, Context]:
     run_config = json.loads(welcome.run_config)
     return {cid: new_context(cid, welcome.num_partitions, welcome.run_id, run_config, node_config) for cid in cids}
 
 
-def _answer_all(app: App, member: ClientSession, contexts: dict[int, Context], node_config: Mapping) -> None:
-    run_id = member.welcome.run_id
-    while (received := member.receive()) is not None:
+def _answer_all(app: App, session: ClientSession, contexts: dict[int, Context], node_config: Settings) -> None:
+    run_id = session.welcome.run_id
+    while (received := session.receive()) is not None:
         if isinstance(received, Welcome):  # of a server that was started again
             contexts, run_id = _contexts(received, list(contexts), node_config), received.run_id
             continue
         header, pieces = received
         if header.cid not in contexts:
             raise RunFailed(f"the server sent a message for client {header.cid}, which is not served here")
-        be(node_id_of(header.cid), run_id)
+        act_as(node_id_of(header.cid), run_id)
         try:
             message = wire.decode(header, pieces, run_id, SERVER_NODE_ID, node_id_of(header.cid))
         except WireError as error:
@@ -123,5 +124,5 @@ def _answer_all(app: App, member: ClientSession, contexts: dict[int, Context], n
             outgoing = wire.encode(reply, header.cid)
         except ValueError as error:
             log.error("client %d's answer cannot be sent: %s", header.cid, error)
-            outgoing = wire.encode(failure(error, message), header.cid)
-        member.reply(header.message_id, outgoing)
+            outgoing = wire.encode(error_reply(error, message), header.cid)
+        session.reply(header.message_id, outgoing)

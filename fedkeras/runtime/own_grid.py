@@ -1,4 +1,4 @@
-"""What our two grids have in common: Flower's Grid interface over a mailbox and client ids."""
+"""What our two grids have in common: Flower's Grid interface over a mailbox, and what Flower's own grids lack."""
 
 import time
 import uuid
@@ -6,19 +6,37 @@ from collections.abc import Iterable
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
-from fedkeras.flower.identity import SERVER_NODE_ID, be
+from fedkeras.flower.identity import SERVER_NODE_ID, act_as
+from fedkeras.flower.internals import Run, new_run, set_message_id
 from fedkeras.runtime.mailbox import Mailbox
+
+NO_TIMEOUT = 365.0 * 24 * 3600
+"""Seconds that stand for no time-out; threading refuses infinity."""
 
 
 class OwnGrid(Grid):
-    """A Grid that can also wait for replies instead of polling, and knows which node is which client."""
+    """A Grid of our own runtimes. Beyond Flower's interface it
+
+    - waits for replies instead of polling for them: `wait_for_replies`;
+    - gives messages up, so that a client that has not begun them need not: `abandon`;
+    - knows which node is which client without sending a message: `cids`;
+    - declares how its clients run: `patient`, `keeps_processes`.
+    """
+
+    patient: bool = False
+    """True if clients run within this process, one after the other, while they are waited for. No client is late then,
+    and a time-out would only count against those whose time has not come."""
+
+    keeps_processes: bool = True
+    """True if a client's process lasts from message to message, so that it may keep a model, a compiled graph, or what
+    another message of the same round needs. (Under Flower's SuperNodes each message has a process of its own, and in
+    its simulation any worker may get the next one.)"""
 
     def __init__(self, run_id: int = 1) -> None:
-        self._run = Run.create_empty(run_id)
+        self._run = new_run(run_id)
         self._mailbox = Mailbox()
-        be(SERVER_NODE_ID, run_id)
+        act_as(SERVER_NODE_ID, run_id)
 
     def cids(self) -> dict[int, int]:
         """Connected nodes as {node id: cid}."""
@@ -52,7 +70,7 @@ class OwnGrid(Grid):
         return sorted(self.cids())
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that are there."""
+        """The replies that have arrived."""
         return self._mailbox.take(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
@@ -67,12 +85,8 @@ class OwnGrid(Grid):
         return replies
 
     def _register(self, message: Message) -> str:
-        """Give a message its id and expect a reply to it."""
+        """Name a message and expect a reply to it. Returns its id."""
         message_id = uuid.uuid4().hex
-        message.metadata.__dict__["_message_id"] = message_id  # as Flower's own grids do: there is no setter
+        set_message_id(message, message_id)
         self._mailbox.expect(message)
         return message_id
-
-
-NO_TIMEOUT = 365.0 * 24 * 3600
-"""Seconds that stand for no time-out; threading refuses infinity."""

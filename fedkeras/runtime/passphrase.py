@@ -1,6 +1,7 @@
-"""Where a passphrase comes from: a file, the environment, or the person at the terminal; no flag, which `ps` shows.
+"""What a process authenticates itself with, and demands of the other side: a passphrase and certificates.
 
-What a process shows at the door, and what it demands: passphrase and certificates.
+A passphrase comes from a file, the environment, or the person at the terminal; there is no flag for it, which `ps`
+would show.
 """
 
 import getpass
@@ -16,7 +17,7 @@ from fedkeras.errors import UserError
 log = logging.getLogger("fedkeras")
 
 VARIABLE = "FEDKERAS_PASSPHRASE"
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 SHORT = 12
 """Characters below which guessing one from a recorded handshake is cheap enough to warn."""
 
@@ -30,22 +31,22 @@ def read_passphrase(path: str) -> str | None:
         return _checked(os.environ[VARIABLE], VARIABLE) if VARIABLE in os.environ else None
     try:
         with Path(path).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
             open_to_others = os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077
         text = content.decode()
     except UnicodeDecodeError:
         raise UserError(f"--passphrase-file {path} is no text in UTF-8") from None
     except OSError as error:
         raise UserError(f"cannot read --passphrase-file {path}: {error.strerror or error}") from error
-    if len(content) > MOST_BYTES:
-        raise UserError(f"--passphrase-file {path} is longer than {MOST_BYTES} bytes; is it the right file?")
+    if len(content) > MAX_BYTES:
+        raise UserError(f"--passphrase-file {path} is longer than {MAX_BYTES} bytes; is it the right file?")
     if open_to_others:
         log.warning("others on this machine can read %s: `chmod 600 %s`", path, path)
     return _checked(text.rstrip("\r\n"), path)
 
 
 def ask_passphrase(server: str) -> str | None:
-    """Ask the person at the terminal, without echo; None where there is no terminal."""
+    """Let the person at the terminal type it, without echo; None where there is no terminal."""
     if not (sys.stdin and sys.stdin.isatty()):
         return None
     try:
@@ -66,21 +67,21 @@ def _checked(text: str, where: str) -> str:
 
 @dataclass(frozen=True)
 class Access:
-    """The same on both sides; paths are of PEM files, an empty one means that there is none."""
+    """One side's passphrase and certificates. Paths are those of PEM files, "" where there is none."""
 
     passphrase: str | None = None
     tls_cert: str = ""
     """This side's own certificate chain; a server that has one encrypts."""
     tls_key: str = ""
     tls_ca: str = ""
-    """The authority that signed the other side's certificate; a client that has one encrypts, a server that has one
-    demands certificates of its clients."""
+    """The authority that signed the other side's certificate. A client that has one encrypts; a server that has one
+    demands a certificate of each client."""
     insecure: bool = False
-    """Plaintext beyond loopback is allowed."""
+    """Allow plaintext beyond loopback."""
 
 
 def access_of_server(config: Config) -> Access:
-    """What the flags of server.py say. Raises UserError where the passphrase cannot be read."""
+    """From the flags of server.py. Raises UserError if the passphrase cannot be read."""
     return Access(
         read_passphrase(config.passphrase_file), config.tls_cert, config.tls_key, config.tls_client_ca, config.insecure
     )

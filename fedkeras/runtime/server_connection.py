@@ -14,8 +14,8 @@ from fedkeras.runtime.channel import channel_options
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Proof, Welcome
 from fedkeras.runtime.passphrase import Access
 
-LAST_WORD_SECONDS = 1.0
-"""How long the server may take to end the stream when the client has said its last word."""
+LAST_FRAME_SECONDS = 1.0
+"""How long the server may take to end the stream when the client has sent its last frame."""
 
 CLOSE_SECONDS = 5.0
 """How long the threads of a closed connection are waited for."""
@@ -25,19 +25,23 @@ class Unreachable(Exception):
     """There is no connection now; there may be one later."""
 
 
-class SentAway(UserError):
+class JoinRefused(UserError):
     """The server refuses this client for good."""
 
 
 class ServerConnection:
-    """Opens a stream and says `hello`. Raises Unreachable, or UserError where trying again is no use."""
+    """Opens a stream to the server and joins with `hello`; `welcome` is the server's answer.
+
+    Raises Unreachable, or UserError where trying again is no use.
+    """
 
     def __init__(
         self, server: str, hello: Hello, access: Access, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
         self._server, self._access = server, access
-        self._outgoing: queue.SimpleQueue = queue.SimpleQueue()
-        self._sender, self._follower = Future(), Future()  # gRPC's threads for this call
+        self._outgoing: queue.SimpleQueue[Iterable[Frame | wire.Chunk] | None] = queue.SimpleQueue()
+        self._sender: Future[threading.Thread] = Future()  # these two are gRPC's threads for this call
+        self._receiver: Future[threading.Thread | None] = Future()
         self._ended = False
         options = channel_options(wire.MAX_FRAME_BYTES)
         self._channel = (
@@ -48,20 +52,20 @@ class ServerConnection:
         join = self._channel.stream_stream(wire.METHOD, wire.serialise, wire.parse)
         self.send((Frame(hello=hello),))
         self._call = join(self._requests())
-        if not self._call.add_callback(lambda: self._follower.set_result(threading.current_thread())):
-            self._follower.set_result(None)  # it is over already
+        if not self._call.add_callback(lambda: self._receiver.set_result(threading.current_thread())):
+            self._receiver.set_result(None)  # it is over already
         try:
             self.welcome = self._shake_hands(hello)
         except BaseException:
             self.close()
             raise
 
-    def send(self, frames: Iterable) -> None:
+    def send(self, frames: Iterable[Frame | wire.Chunk]) -> None:
         """Queue frames; they are sent in a thread of gRPC's."""
         self._outgoing.put(frames)
 
     def frames(self) -> Iterator[wire.Parsed]:
-        """What the server sends. Raises Unreachable when the connection is lost."""
+        """The frames that the server sends, as they come. Raises Unreachable when the connection is lost."""
         while True:
             yield self._next()
 
@@ -73,18 +77,18 @@ class ServerConnection:
     def close(self) -> None:
         """End the connection at once, or after `end` when all is sent, and gRPC's threads with it.
 
-        One that is left running may hold the call's lock when Python ends, which freezes it there; the last garbage
-        collection then waits for that lock, and the process never ends.
+        A thread that is left running may hold the call's lock when Python ends, which freezes the thread there; the
+        last garbage collection then waits for that lock, and the process never ends.
         """
         self._outgoing.put(None)
         if self._ended:
             with contextlib.suppress(TimeoutError):
-                self._follower.result(LAST_WORD_SECONDS)
+                self._receiver.result(LAST_FRAME_SECONDS)
         self._call.cancel()
         self._channel.close()
-        for known in (self._sender, self._follower):
+        for grpc_thread in (self._sender, self._receiver):
             with contextlib.suppress(TimeoutError):
-                if thread := known.result(CLOSE_SECONDS):
+                if thread := grpc_thread.result(CLOSE_SECONDS):
                     thread.join(CLOSE_SECONDS)
 
     def _next(self) -> wire.Parsed:
@@ -128,7 +132,7 @@ class ServerConnection:
             raise UserError(f"what answers at {self._server} is no fedkeras server of this version")
         return getattr(frame, kind)
 
-    def _requests(self) -> Iterator:
+    def _requests(self) -> Iterator[Frame | wire.Chunk]:
         self._sender.set_result(threading.current_thread())
         while (frames := self._outgoing.get()) is not None:
             yield from frames
@@ -157,4 +161,4 @@ def refusal(goodbye: Goodbye) -> Exception:
         return RunOver(goodbye)
     if goodbye.again:
         return Unreachable(f"the server says: {goodbye.reason}")
-    return SentAway(f"the server refused this client: {goodbye.reason}")
+    return JoinRefused(f"the server refused this client: {goodbye.reason}")

@@ -1,4 +1,4 @@
-"""Client processes on this machine, started and ended by the server: a simulation over the real wire."""
+"""Client processes on this machine (`--spawn`), started and ended by the server: a simulation over real connections."""
 
 import contextlib
 import logging
@@ -14,14 +14,24 @@ from fedkeras.errors import UserError
 log = logging.getLogger("fedkeras")
 
 GRACE_SECONDS = 10.0
+"""How long a client process has to end by itself, and then after SIGTERM."""
 
 
 @contextlib.contextmanager
-def clients(config: Config, port: int, all_ended: Callable[[str], None]) -> Iterator[list[subprocess.Popen]]:
-    """Run `config.spawn` processes of client.py, which serve all partitions between them, meanwhile.
+def clients(
+    config: Config,
+    port: int,
+    all_ended: Callable[[str], None],
+    shareable: bool,
+    allow: str = "",
+    trust_code: bool = False,
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run `config.spawn` processes of client.py (0: none), which serve all partitions between them, meanwhile.
 
-    When the last of them ends, `all_ended` is called with a line that says so: nobody is left to wait for. On leaving,
-    processes that do not end by themselves are terminated. 0: no process. Raises UserError for more processes than
+    `shareable`: a message may go to any of several processes, since a client keeps nothing between two messages.
+    `allow` and `trust_code` are what the person who starts the server permits the clients as well: the same flags of
+    client.py. When the last process ends, `all_ended` is called with a line that says so: no client is left to wait
+    for. On leaving, processes that do not end by themselves are terminated. Raises UserError for more processes than
     partitions, and where the server demands what a spawned client does not have.
     """
     if config.spawn > config.num_partitions:
@@ -31,10 +41,15 @@ def clients(config: Config, port: int, all_ended: Callable[[str], None]) -> Iter
         )
     if config.spawn and config.tls_client_ca:
         raise UserError("--spawn starts clients without certificates of their own: leave out --tls-client-ca")
-    processes = []
+    own_flags = client_flags(config, port, allow, trust_code)
+    processes: list[subprocess.Popen[bytes]] = []
     try:
         with _signals_later():
-            _start(processes, config, port)
+            for cids in partition_flags(config, shareable):
+                command = [*started("client"), *cids, *own_flags]
+                # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
+                quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+                processes.append(subprocess.Popen(command, start_new_session=True, **quiet))
         if processes:
             threading.Thread(target=_watch, args=(processes, all_ended), name="fedkeras-spawn", daemon=True).start()
         yield processes
@@ -47,8 +62,19 @@ def clients(config: Config, port: int, all_ended: Callable[[str], None]) -> Iter
             _end(process)
 
 
-def _start(processes: list[subprocess.Popen], config: Config, port: int) -> None:
-    """Start the processes and put each into the list at once, so that none is lost if the next cannot start."""
+def partition_flags(config: Config, shareable: bool) -> list[list[str]]:
+    """Each process's flags that say which partitions it serves."""
+    count, partitions = config.spawn, config.num_partitions
+    # With more partitions than processes, all serve all: a cohort is then never seven for one and three for the other.
+    # With one each, a process needs to load its own client's data only. Another app may keep something in its
+    # context.state, so its processes share none.
+    if count < partitions and shareable and not config.app:
+        return [["--cid", f"0-{partitions - 1}", "--shared"]] * count
+    return [["--cid", ",".join(str(cid) for cid in range(number, partitions, count))] for number in range(count)]
+
+
+def client_flags(config: Config, port: int, allow: str, trust_code: bool) -> list[str]:
+    """The flags that all processes are started with."""
     # The server's own chain holds the authority that signed it, and names this machine (`python -m fedkeras certs`).
     given = {
         "--server": f"{address_here(config.host)}:{port}",
@@ -56,40 +82,25 @@ def _start(processes: list[subprocess.Popen], config: Config, port: int) -> None
         "--app": config.app,
         "--passphrase-file": config.passphrase_file,
         "--tls-ca": config.tls_cert,
+        "--allow": allow,
     }
     flags = [word for flag, value in given.items() if value for word in (flag, value)]
-    count, partitions = config.spawn, config.num_partitions
-    for number in range(count):
-        # With more partitions than processes, all serve all: a cohort is then never seven for one and three for the
-        # other. With one each, a process needs to load its own client's data only. Another app may keep something in
-        # its context.state, and in split learning a client is half-way between two messages: such processes share none.
-        shared = count < partitions and not config.app and shareable(config)
-        own = ",".join(str(cid) for cid in range(number, partitions, count))
-        cids = ["--cid", f"0-{partitions - 1}", "--shared"] if shared else ["--cid", own]
-        command = [*started("client"), *cids, *flags]
-        # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        processes.append(subprocess.Popen(command, start_new_session=True, **quiet))
-
-
-def shareable(config: Config) -> bool:
-    """Whether a message may go to any of several processes: not in split learning or server-led training."""
-    return config.split == "off" and not config.data_source and not config.collect_only
+    return [*flags, "--trust-code"] if trust_code else flags
 
 
 def address_here(host: str) -> str:
-    """Where a server that listens on `host` is found from this machine."""
-    here = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{here}]" if ":" in here else here
+    """The address of a server that listens on `host`, seen from this machine."""
+    address = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{address}]" if ":" in address else address
 
 
 @contextlib.contextmanager
 def _signals_later() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back: in the middle of starting a process they would leave one that nobody knows."""
+    """Hold Ctrl-C and SIGTERM back: while a process is being started, they would leave it behind unknown."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = []
+    came: list[int] = []
     before = {number: signal.signal(number, lambda *_: came.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -100,13 +111,13 @@ def _signals_later() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _watch(processes: list[subprocess.Popen], all_ended: Callable[[str], None]) -> None:
+def _watch(processes: list[subprocess.Popen[bytes]], all_ended: Callable[[str], None]) -> None:
     statuses = [process.wait() for process in processes]
     all_ended(f"all spawned client processes have ended, with status {', '.join(map(str, statuses))}")
 
 
-def _end(process: subprocess.Popen) -> None:
-    """Wait for a process that was told to end; end it if it does not."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process whose run has ended; end it if it does not end by itself."""
     for end in (process.terminate, process.kill, None):
         try:
             process.wait(GRACE_SECONDS)

@@ -1,6 +1,6 @@
 """TLS for gRPC: credentials from an Access, and where plaintext is refused.
 
-Why a connection fails all the same is `tls_diagnosis`'s business.
+Why a connection fails all the same is found out by tls_diagnosis.py.
 """
 
 import ipaddress
@@ -18,8 +18,8 @@ log = logging.getLogger("fedkeras")
 def server_credentials(access: Access) -> grpc.ServerCredentials | None:
     """For `add_secure_port`, or None without a certificate; demands clients' certificates if there is a `tls_ca`.
 
-    Warns once for each call of certificates that expire soon and of keys that others may read. Raises UserError if the
-    files are not what they should be, or not all there.
+    Warns, once a call, of certificates that expire soon and of keys that others may read. Raises UserError if a file is
+    missing or of no use.
     """
     _require_both(access)
     if not access.tls_cert:

@@ -23,12 +23,12 @@ NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LE
 def diagnose(host: str, port: int, access: Access, timeout: float = 5.0) -> str | None:
     """Why this client and the server at host:port cannot agree on encryption, in one line that says what to do.
 
-    None if nothing wrong is found, nobody answers, or `timeout` seconds were not enough. Connects up to three times.
+    None if nothing wrong is found, nothing answers, or `timeout` seconds were not enough. Connects up to three times.
     """
-    found: queue.SimpleQueue = queue.SimpleQueue()
+    found: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     probe = _Probe(bare, port, access, time.monotonic() + timeout)
-    # A thread, because looking up a name knows no time-out: it is left behind then, and ends when the look-up does.
+    # A thread, because looking up a name has no time-out: it is abandoned then, and ends when the look-up does.
     threading.Thread(target=lambda: found.put(probe.result()), name="fedkeras-diagnosis", daemon=True).start()
     try:
         return found.get(timeout=timeout)
@@ -44,10 +44,10 @@ class _Probe:
         self._server = f"the server at {f'[{host}]' if ':' in host else host}:{port}"
 
     def result(self) -> str | None:
-        """What `diagnose` returns; raises nothing."""
+        """The result of `diagnose`; raises nothing."""
         try:
             return self._as_tls_client() if self._access.tls_ca else self._as_plain_client()
-        except (OSError, ValueError):  # nobody there, no such name, too late; ValueError: no name at all
+        except (OSError, ValueError):  # nothing listens, no such name, too late; ValueError: no name at all
             return None
 
     def _as_plain_client(self) -> str | None:
@@ -158,7 +158,7 @@ class _NotGrpc(Exception):
 
 
 def _reason(error: ssl.SSLError) -> str:
-    """Such as TLSV1_ALERT_NO_APPLICATION_PROTOCOL, which is one that Python has no name for, only a text."""
+    """Such as TLSV1_ALERT_NO_APPLICATION_PROTOCOL, for which Python has no name, only a text."""
     return error.reason or str(error).partition("] ")[2].partition(" (")[0].upper().replace(" ", "_")
 
 
@@ -169,7 +169,7 @@ def _context() -> ssl.SSLContext:
 
 
 def _trusting() -> ssl.SSLContext:
-    """Checks nothing; sends nothing either but the handshake."""
+    """A context that checks nothing; only the handshake is sent with it."""
     context = _context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -1,18 +1,22 @@
-"""Reads the PEM files that flags name and finds what is wrong with them, before gRPC fails on them without a word."""
+"""Reads the PEM files that flags name and finds what is wrong with them: gRPC fails on them without giving a reason."""
 
 import logging
 import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fedkeras.errors import UserError
 
 log = logging.getLogger("fedkeras")
+
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
 WARN_DAYS = 14
 """A certificate that expires within so many days is warned of."""
@@ -77,7 +81,7 @@ def _read(path: str, flag: str) -> bytes:
         raise UserError(f"{flag} {path} cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
-def _private_key(content: bytes, path: str):
+def _private_key(content: bytes, path: str) -> PrivateKeyTypes:
     if b"PRIVATE KEY-----" not in content:
         what = "a certificate" if b"-----BEGIN CERTIFICATE-----" in content else "no PEM file"
         raise UserError(f"--tls-key {path} is {what}; give the private key that belongs to --tls-cert")
@@ -91,11 +95,11 @@ def _private_key(content: bytes, path: str):
         raise UserError(f"--tls-key {path} holds a damaged or unknown key: {str(error)[:100]}") from error
 
 
-def _public(holder) -> bytes:
+def _public(holder: x509.Certificate | PrivateKeyTypes) -> bytes:
     return holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _extension(certificate: x509.Certificate, kind: type):
+def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -108,7 +112,7 @@ def _signs(certificate: x509.Certificate) -> bool:
 
 
 def _is_only_authority(certificate: x509.Certificate) -> bool:
-    """Signs, and may do nothing else; a self-signed server's certificate does both."""
+    """True if it signs and may do nothing else; a self-signed server's certificate does both."""
     usage = _extension(certificate, x509.KeyUsage)
     return _signs(certificate) and usage is not None and not usage.digital_signature
 

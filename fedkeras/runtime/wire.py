@@ -1,9 +1,8 @@
 """Flower messages on the wire: a Header frame with all but the arrays' bytes, then those bytes in Chunk frames.
 
 A message is cut into chunks so that a large one does not hold up what else travels on the connection. A chunk is
-encoded and decoded by hand, in protobuf's own format, so that its bytes are copied once on each side.
-
-Messages put together again from the frames of one stream; what is too long, too short or altered is never used.
+encoded and decoded by hand, in protobuf's own format, so that its bytes are copied once on each side. At the other end
+the Assembler puts a stream's messages together again; one that is too long, too short or altered is never used.
 """
 
 import time
@@ -22,15 +21,15 @@ CHUNK_BYTES = 2 << 20
 MAX_FRAME_BYTES = 4 << 20
 """gRPC's limit for one frame; only a Header of a model with very many arrays comes near it."""
 MAX_MESSAGE_BYTES = 1 << 30
-"""The largest payload that is taken from the other side, unless it is said otherwise."""
+"""The largest payload that is received from the other side, unless another bound is given."""
 
 _CHUNK_TAG = bytes([Frame.CHUNK_FIELD_NUMBER << 3 | 2])
 
 Chunk = list[memoryview]
 Parsed = Frame | memoryview
-"""A frame as it arrives: a chunk's bytes, or anything else as a Frame."""
+"""A frame as it arrives: a chunk's bytes, or any other frame as a Frame."""
 Outgoing = tuple[Header, list[bytes]]
-"""A message that is ready to be sent."""
+"""A message that is ready to be sent: its header, and its arrays' buffers."""
 
 
 def serialise(frame: Frame | Chunk) -> bytes:
@@ -41,7 +40,7 @@ def serialise(frame: Frame | Chunk) -> bytes:
 
 
 def parse(data: bytes) -> Parsed:
-    """gRPC's deserialiser. It must not raise, so bytes that are no frame become an empty Frame, which nobody sends."""
+    """gRPC's deserialiser. It must not raise: bytes that are no frame become an empty Frame, which is never sent."""
     if data[:1] == _CHUNK_TAG:
         length, start = _read_varint(data, 1)
         if start + length == len(data):
@@ -141,9 +140,9 @@ def _read_varint(data: bytes, start: int) -> tuple[int, int]:
 
 
 class Assembler:
-    """Takes one stream's Header and Chunk frames, gives messages.
+    """Puts the messages of one stream together from its Header and Chunk frames.
 
-    With `keep` (a node's side) the last payload is kept, and a header may refer to it instead of sending it again.
+    With `keep` (a client's side) the last payload is kept, and a header may refer to it instead of a second transfer.
     `max_bytes` bounds a message's payload.
     """
 

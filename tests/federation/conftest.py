@@ -2,10 +2,10 @@
 
 import pytest
 
-from fedkeras.flower.identity import SERVER_NODE_ID, be
+from fedkeras.flower.identity import SERVER_NODE_ID, act_as
 
 
 @pytest.fixture(autouse=True)
 def the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "0")
-    be(SERVER_NODE_ID, 1)
+    act_as(SERVER_NODE_ID, 1)

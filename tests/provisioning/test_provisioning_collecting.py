@@ -17,7 +17,7 @@ from fedkeras.config import Config
 from fedkeras.data.normalise import normaliser_from
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dialogue import ClientRefused
-from fedkeras.flower.identity import SERVER_NODE_ID, be
+from fedkeras.flower.identity import SERVER_NODE_ID, act_as
 from fedkeras.provisioning import central_evaluation, preprocessing
 from fedkeras.provisioning.client import ProvisioningRequest
 from fedkeras.provisioning.preprocessing import Preprocessing
@@ -78,7 +78,7 @@ class Machines(InProcessGrid):
 def collecting(tmp_path, monkeypatch):
     """Makes machines, and a function that collects from them and returns the run's folder."""
     monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path / "cache"))  # the machines change it; this puts it back
-    be(SERVER_NODE_ID, 1)
+    act_as(SERVER_NODE_ID, 1)
 
     def make(count, **options):
         machines = Machines(tmp_path, count, **options)

@@ -11,7 +11,7 @@ from fedkeras import strategies
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.federation.records import record
-from fedkeras.flower.identity import SERVER_NODE_ID, be, cid_of
+from fedkeras.flower.identity import SERVER_NODE_ID, act_as, cid_of
 from fedkeras.models.file_info import Shapes
 from fedkeras.provisioning.client_manager import ProvisionedClientManager
 from fedkeras.provisioning.protocol import reply
@@ -76,7 +76,7 @@ class Busy(InProcessGrid):
 @pytest.fixture
 def led(tmp_path):
     """Makes a grid of clients, its nodes and a function that runs the rounds and returns their outcomes."""
-    be(SERVER_NODE_ID, 1)
+    act_as(SERVER_NODE_ID, 1)
 
     def make(clients, num_partitions=1, **flags):
         config = Config(data_source="server", num_partitions=num_partitions, **{"num_server_rounds": 3, **flags})

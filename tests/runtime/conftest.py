@@ -100,7 +100,7 @@ def spawned_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleName
 
 @pytest.fixture(scope="session")
 def local_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """The same with all clients in one process, over LocalGrid."""
+    """The same with all clients in one process, over InProcessGrid."""
     with starting(tmp_path_factory.mktemp("local")) as starter:
         process = starter.python(HERE / "in_process.py", "--num-server-rounds", ROUNDS)
         status = process.ended()

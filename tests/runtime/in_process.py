@@ -1,4 +1,4 @@
-"""A whole run in one process: server.py's and client.py's code over LocalGrid. Takes server.py's flags."""
+"""A whole run in one process: server.py's and client.py's code over InProcessGrid. Takes server.py's flags."""
 
 from pathlib import Path
 

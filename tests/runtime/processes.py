@@ -29,7 +29,10 @@ class Process:
 
     def __init__(self, command: list[str], folder: Path, name: str) -> None:
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
-        environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "FEDKERAS_CACHE": str(folder / "cache")}
+        # This checkout's code, whatever is installed, also for scripts that lie in another folder than server.py.
+        path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+        own = {"FLWR_TELEMETRY_ENABLED": "0", "FEDKERAS_CACHE": str(folder / "cache"), "PYTHONPATH": path}
+        environment = {**os.environ, **own}
         with self._out.open("w") as out, self._err.open("w") as err:
             self.popen = subprocess.Popen(
                 command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
@@ -87,8 +90,12 @@ class Starter:
         return self.python(HERE / "toy_client.py", server, cids, *flags)
 
     def client(self, server: str, cids: object, *flags: object) -> Process:
-        """`python client.py`."""
-        return self.python(ROOT / "client.py", "--server", server, "--cid", cids, *flags)
+        """`python client.py`, which waits for its server as long as a loaded machine may need.
+
+        TensorFlow, which the client imports meanwhile, can keep its other threads from running for many seconds.
+        """
+        patience = () if "--max-wait" in flags else ("--max-wait", SLOW_MACHINE)
+        return self.python(ROOT / "client.py", "--server", server, "--cid", cids, *patience, *flags)
 
     def server(self, *flags: object, script: Path = ROOT / "server.py") -> tuple[Process, str]:
         """`python server.py` on a free port, listening, and its address."""

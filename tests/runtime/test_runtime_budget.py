@@ -12,8 +12,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from processes import until
 
 from fedkeras.errors import RunFailed
+from fedkeras.flower.internals import set_message_id
 from fedkeras.runtime import handshake, wire
-from fedkeras.runtime.budget import Budget, Share, Slots
+from fedkeras.runtime.budget import Budget, Reservation, Slots
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.mailbox import Mailbox
@@ -22,20 +23,20 @@ from fedkeras.runtime.server_connection import ServerConnection
 from fedkeras.runtime.service import SLOW_SENDER_SECONDS, UNDER_WAY_BYTES, WRITING
 
 
-def test_a_share_is_free_again_when_its_time_is_over() -> None:
+def test_a_reservation_is_free_again_when_its_time_is_over() -> None:
     async def run() -> None:
         budget = Budget(10)
-        slow, next_one = Share(budget, 0.05), Share(budget, 60)
-        await slow.take(900)  # more than there is: alone it may
-        waiting = asyncio.ensure_future(next_one.take(10))
+        slow, next_one = Reservation(budget, 0.05), Reservation(budget, 60)
+        await slow.acquire(900)  # more than there is: alone it may
+        waiting = asyncio.ensure_future(next_one.acquire(10))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         await asyncio.wait_for(waiting, 5)
-        slow.give_back()  # too late to free anything twice
-        third = asyncio.ensure_future(Share(budget, 60).take(1))
+        slow.release()  # too late to free anything twice
+        third = asyncio.ensure_future(Reservation(budget, 60).acquire(1))
         await asyncio.sleep(0.01)
         assert not third.done()
-        next_one.give_back()
+        next_one.release()
         await asyncio.wait_for(third, 5)
 
     asyncio.run(run())
@@ -71,10 +72,10 @@ def join(grid: GrpcGrid, cid: int) -> ServerConnection:
 def deaf(grid: GrpcGrid) -> Iterator[list[int]]:
     """As many clients as may be written to at once, which log in and then read nothing."""
 
-    links = [join(grid, cid) for cid in range(WRITING)]
+    connections = [join(grid, cid) for cid in range(WRITING)]
     yield list(range(WRITING))
-    for link in links:
-        link.close()
+    for connection in connections:
+        connection.close()
 
 
 def test_clients_that_do_not_read_do_not_stop_the_others(toy, grid: GrpcGrid, deaf: list[int], question) -> None:
@@ -109,20 +110,20 @@ def test_replies_that_nobody_takes_keep_the_next_ones_away(toy, grid: GrpcGrid, 
     assert time.monotonic() - started < SLOW_SENDER_SECONDS / 2, "at once, not when the first one's time is over"
 
 
-def test_whoever_delivers_is_told_when_the_reply_is_here_no_longer(question) -> None:
-    mailbox, gone = Mailbox(), []
+def test_the_mailbox_reports_when_it_no_longer_holds_a_reply(question) -> None:
+    mailbox, released = Mailbox(), []
     for name in ("taken", "given up", "late"):
-        asked = question(0, n=1)
-        asked.metadata.__dict__["_message_id"] = name
-        mailbox.expect(asked)
+        message = question(0, n=1)
+        set_message_id(message, name)
+        mailbox.expect(message)
         if name == "late":
             mailbox.abandon([name])
-        mailbox.deliver(Message(RecordDict(), reply_to=asked), lambda name=name: gone.append(name))
-    assert gone == ["late"]
+        mailbox.deliver(Message(RecordDict(), reply_to=message), lambda name=name: released.append(name))
+    assert released == ["late"]
     mailbox.abandon(["given up"])
-    assert gone == ["late", "given up"]
+    assert released == ["late", "given up"]
     assert len(mailbox.take(["taken", "given up", "late"])) == 1
-    assert gone == ["late", "given up", "taken"]
+    assert released == ["late", "given up", "taken"]
 
 
 def test_a_connection_that_is_closed_leaves_no_thread_behind(grid: GrpcGrid) -> None:
@@ -137,9 +138,9 @@ def test_a_last_word_is_heard_before_the_connection_is_closed(grid: GrpcGrid, ca
     """Else the server waits for a client that has gone."""
     with caplog.at_level("WARNING", "fedkeras"):
         for cid in range(20):
-            link = join(grid, cid)
-            link.send((Frame(goodbye=Goodbye(reason="its work is done")),))
-            link.end()
-            link.close()
+            connection = join(grid, cid)
+            connection.send((Frame(goodbye=Goodbye(reason="its work is done")),))
+            connection.end()
+            connection.close()
         until(lambda: not grid.cids(), "the end of all")
     assert sum("leaves: its work is done" in message for message in caplog.messages) == 20

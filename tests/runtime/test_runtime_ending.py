@@ -4,6 +4,7 @@ import contextlib
 import json
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +109,10 @@ def test_a_data_dir_that_does_not_exist(start: Starter) -> None:
     np.savez(npz, x_train=images, y_train=labels, x_test=images, y_test=labels)
     server, address = start.server("--dataset", "mnist", "--num-partitions", 1, "--data-dir", start.folder)
     client = start.client(address, 0, "--data-dir", start.folder / "nowhere")
-    assert client.ended() == 2
+    status = client.ended()
+    assert server.popen.poll() is None, server.err
+    assert status == 2
     assert "nowhere" in one_line(client.err)
-    assert server.popen.poll() is None
 
 
 def belongs_to(start: Starter) -> list[str]:
@@ -152,7 +154,7 @@ def test_spawned_clients_are_ended_and_not_waited_for_when_something_fails() -> 
     ended = []
     with (
         pytest.raises(ValueError, match="something"),
-        spawn.clients(Config(spawn=2, num_partitions=4), 1, ended.append) as processes,
+        spawn.clients(Config(spawn=2, num_partitions=4), 1, ended.append, True) as processes,
     ):
         assert [process.poll() for process in processes] == [None, None]
         raise ValueError("something")
@@ -176,6 +178,24 @@ def test_what_only_clients_can_find_wrong_ends_the_run_soon(start: Starter, flag
     assert "Traceback" not in server.err
     assert "to come back" not in (start.run_folder() / "run.log").read_text(), "who has said goodbye is not waited for"
     assert server.err.splitlines()[-1].startswith(("server.py: ", "client.py: "))
+
+
+def test_spawned_clients_are_started_with_what_the_server_permits() -> None:
+    """Code that the person at the server trusts is trusted by the clients that the server starts, and no other."""
+    config, allow = Config(spawn=2, num_partitions=4), "mods=mine:Clip,objectives=mine:Own"
+    plain, permitted = spawn.client_flags(config, 1, "", False), spawn.client_flags(config, 1, allow, True)
+    assert plain == ["--server", "127.0.0.1:1"]
+    assert permitted == [*plain, "--allow", allow, "--trust-code"]
+
+
+def test_the_processes_of_a_run_that_is_not_shareable_share_no_partition() -> None:
+    """Nor of another app, which may keep something in context.state, nor as many processes as partitions share any."""
+    config = Config(spawn=2, num_partitions=5)
+    assert spawn.partition_flags(config, True) == [["--cid", "0-4", "--shared"]] * 2
+    own = [["--cid", "0,2,4"], ["--cid", "1,3"]]
+    assert spawn.partition_flags(config, False) == own
+    assert spawn.partition_flags(replace(config, app="folder"), True) == own
+    assert spawn.partition_flags(replace(config, num_partitions=2), True) == [["--cid", "0"], ["--cid", "1"]]
 
 
 @pytest.mark.parametrize(

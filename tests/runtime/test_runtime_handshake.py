@@ -198,13 +198,13 @@ def test_wrong_passphrases_slow_down_their_own_address_and_no_other() -> None:
     """The third attempt after two wrong ones waits; right or wrong makes no difference; others do not wait."""
 
     async def attempts() -> list[float]:
-        patience, times = admission.RateLimit(), []
+        rate_limit, times = admission.RateLimit(), []
         for _ in range(2):
-            await patience.turn("10.0.0.1")
+            await rate_limit.wait("10.0.0.1")
             begun = time.monotonic()
-            patience.failed("10.0.0.1")
+            rate_limit.note_failure("10.0.0.1")
         for address in ("10.0.0.2", "10.0.0.1", "10.0.0.1"):
-            await patience.turn(address)
+            await rate_limit.wait(address)
             times.append(time.monotonic() - begun)
         return times
 
@@ -214,15 +214,15 @@ def test_wrong_passphrases_slow_down_their_own_address_and_no_other() -> None:
 
 
 def test_many_guesses_at_once_are_told_to_wait() -> None:
-    """Guessing side by side is no faster: turns are given out one after the other, and not far into the future."""
+    """Guessing side by side is no faster: attempts are admitted one after the other, and not far into the future."""
 
     async def attempts() -> tuple[int, float]:
-        patience = admission.RateLimit()
+        rate_limit = admission.RateLimit()
         for _ in range(8):
-            patience.failed("10.0.0.1")
+            rate_limit.note_failure("10.0.0.1")
         started = time.monotonic()
-        patience._turns["10.0.0.1"] = started  # its present turn has come
-        results = await asyncio.gather(*(patience.turn("10.0.0.1") for _ in range(50)), return_exceptions=True)
+        rate_limit._next_attempt["10.0.0.1"] = started  # it may try now
+        results = await asyncio.gather(*(rate_limit.wait("10.0.0.1") for _ in range(50)), return_exceptions=True)
         return sum(isinstance(result, admission.AdmissionRefused) for result in results), time.monotonic() - started
 
     refused, seconds = asyncio.run(attempts())
@@ -231,22 +231,24 @@ def test_many_guesses_at_once_are_told_to_wait() -> None:
 
 
 def test_the_addresses_that_are_remembered_are_bounded() -> None:
-    patience = admission.RateLimit()
+    rate_limit = admission.RateLimit()
     for number in range(3 * admission.ADDRESSES):
-        patience.failed(str(number))
-    assert len(patience._failures) == len(patience._turns) == admission.ADDRESSES
+        rate_limit.note_failure(str(number))
+    assert len(rate_limit._failures) == len(rate_limit._next_attempt) == admission.ADDRESSES
 
 
 def test_connections_that_never_say_anything_do_not_keep_others_out(guarded, start, tmp_path: Path) -> None:
     """More of them than may wait: the oldest make room, and a client that knows the passphrase joins at once."""
     strangers = [Stranger(guarded.address) for _ in range(admission.WAITING + 20)]
     try:
-        until(lambda: len(guarded._service._door) == admission.WAITING, "strangers at the door")
+        until(lambda: len(guarded._service._admission) == admission.WAITING, "strangers in their handshakes")
         client = start.toy(guarded.address, 0, "--passphrase-file", secret_file(tmp_path, SECRET))
         client.said("joined")
-        assert len(guarded._service._door) <= admission.WAITING
+        assert len(guarded._service._admission) <= admission.WAITING
         until(
-            lambda: not len(guarded._service._door), "the strangers' time to be over", admission.HANDSHAKE_SECONDS + 5
+            lambda: not len(guarded._service._admission),
+            "the strangers' time to be over",
+            admission.HANDSHAKE_SECONDS + 5,
         )
     finally:
         for stranger in strangers:

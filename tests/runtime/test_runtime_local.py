@@ -1,12 +1,16 @@
-"""LocalGrid: the same app in this process."""
+"""InProcessGrid: the same app in this process."""
 
+import pickle
 import time
 
 import pytest
 import toy_client
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
 
+from fedkeras.errors import UserError
 from fedkeras.flower.identity import cid_of, node_id_of
+from fedkeras.runtime.client_app import error_replies, new_context
 from fedkeras.runtime.in_process import InProcessGrid
 
 
@@ -34,6 +38,24 @@ def test_a_failing_client_is_an_error_reply(local: InProcessGrid, question) -> N
     replies = list(local.send_and_receive([question(0, "misbehave", how="raise"), question(1, x=1)]))
     assert "ValueError: the disk is on fire" in replies[0].error.reason
     assert replies[1].content["config"]["x"] == 1
+
+
+def test_with_a_mod_the_reason_survives_flowers_runtimes(question) -> None:
+    """They call the app themselves and put words of their own in an exception's place, so the app must not raise it."""
+
+    def broken(message: Message, context: object, call_next: object) -> Message:
+        raise UserError("this mod needs an option")
+
+    message, context = question(0, "misbehave", how="raise"), new_context(0, 1, 1, {}, {})
+    with pytest.raises(ValueError, match="on fire"):
+        toy_client.app(message, context)
+    app = ClientApp(mods=[error_replies])
+    app.query("misbehave")(toy_client.misbehave)
+    assert app(message, context).error.reason.startswith("ValueError: the disk is on fire (toy_client.py:")
+    outermost = ClientApp(mods=[error_replies, broken])
+    outermost.query("misbehave")(toy_client.misbehave)
+    assert outermost(message, context).error.reason == "this mod needs an option"
+    assert pickle.loads(pickle.dumps(error_replies)) is error_replies, "sent by name with every simulated message"
 
 
 @pytest.mark.parametrize("how", ["no-reply", "nothing"])

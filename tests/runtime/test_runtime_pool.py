@@ -34,7 +34,7 @@ def test_messages_go_to_whoever_is_free(pool: tuple, grid: GrpcGrid, question) -
     by = {cid_of(reply.metadata.src_node_id): reply.content["config"]["pid"] for reply in replies}
     assert sorted(by) == list(range(8))
     assert set(by.values()) == {member.popen.pid for member in pool}
-    assert Counter(by.values())[by[0]] <= 2  # session.IN_FLIGHT
+    assert Counter(by.values())[by[0]] <= 2  # IN_FLIGHT
 
 
 def test_all_end_when_the_run_ends_also_while_one_works(pool: tuple, grid: GrpcGrid, question) -> None:
@@ -101,23 +101,25 @@ def test_what_was_given_up_during_a_break_does_not_count_afterwards() -> None:
     """A message of which the process knows nothing, since the connection broke under way, is not held by it."""
     sessions = Sessions(30.0, lambda *_: None)
     hello = Hello(cids=[0, 1], shared=True)
-    link, _ = sessions.join(hello, (0, 1), "here")
+    connection, _ = sessions.join(hello, (0, 1), "here")
     for name in ("a", "b", "c"):
         sessions.put(0, name, (Header(message_id=name), []))
-    held = [link.session.give()[0].message_id for _ in range(IN_FLIGHT)]
-    assert held == ["a", "b"] and link.session.give() is None
+    held = [connection.session.next_message()[0].message_id for _ in range(IN_FLIGHT)]
+    assert held == ["a", "b"] and connection.session.next_message() is None
 
     async def break_and_return() -> ClientConnection:
-        sessions.lost(link, "lost its connection", final=False)
+        sessions.lost(connection, "lost its connection", final=False)
         sessions.forget(["a", "b"])
-        return sessions.join(Hello(cids=[0, 1], shared=True, session=link.session.name, held=["a"]), (0, 1), "here")[0]
+        return sessions.join(
+            Hello(cids=[0, 1], shared=True, session=connection.session.name, held=["a"]), (0, 1), "here"
+        )[0]
 
     again = asyncio.run(break_and_return())
     assert again.session.holding == {"a": None}, "the process may be at work on a, and b is gone"
-    assert again.session.give()[0].message_id == "c" and again.session.give() is None
+    assert again.session.next_message()[0].message_id == "c" and again.session.next_message() is None
     sessions.dropped(again.session, "a")
     sessions.put(0, "d", (Header(message_id="d"), []))
-    assert again.session.give()[0].message_id == "d"
+    assert again.session.next_message()[0].message_id == "d"
 
 
 def test_a_run_whose_clients_keep_something_takes_no_pools(start: Starter) -> None:

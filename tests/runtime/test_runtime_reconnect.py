@@ -30,11 +30,12 @@ def proxy(patient: GrpcGrid) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def client(start: Starter, patient: GrpcGrid, proxy: Proxy) -> Process:
+def client(start: Starter, patient: GrpcGrid, proxy: Proxy) -> Iterator[Process]:
     """A toy client that reaches the grid through the proxy."""
     process = start.toy(proxy.address, 0)
     process.said("joined")  # the server may know of it earlier, and a run that ends then is none of the client's
-    return process
+    yield process
+    patient.stop()  # before the proxy ends: the grid would wait some seconds for a client that cannot reach it
 
 
 def reply_of(grid: GrpcGrid, message_id: str) -> Message:
@@ -111,6 +112,7 @@ def test_who_does_not_come_back_in_time_has_failed(start: Starter, question) -> 
         client.said("connected again")
         (again,) = grid.push_messages([question(0, n=1)])
         assert reply_of(grid, again).content["config"]["n"] == 1  # and nothing of the message that was given up
+        grid.stop()  # before the proxy, as above
 
 
 def test_a_new_process_takes_over_what_one_that_was_killed_has_left(client, patient, start, question) -> None:
@@ -212,6 +214,7 @@ def test_a_client_without_a_cid_gets_a_free_one_and_keeps_it(start: Starter, que
         late = start.toy(grid.address, "", "--max-wait", 0.5)
         assert late.ended() == 3
         assert "all 3 partitions have a client already" in late.err
+        grid.stop()  # before the proxy, as above
 
 
 def test_a_connection_that_was_silent_for_long_is_made_again(start: Starter, question) -> None:
@@ -224,3 +227,4 @@ def test_a_connection_that_was_silent_for_long_is_made_again(start: Starter, que
         client.said("connected again")
         (reply,) = grid.send_and_receive([question(0, n=1)], timeout=60)
         assert reply.content["config"]["n"] == 1
+        grid.stop()  # before the proxy, as above

@@ -46,17 +46,8 @@ def test_processes_give_the_bits_of_one_process(start: Starter, shared_run: Simp
     assert figures(start.run_folder()) == figures(shared_run.folder)
     assert shared_run.server.complaints == []
     rows = read_rows(shared_run.folder / "history.csv")
-    assert [row["client"] for row in rows if row["round"] == 2] == [
-        "0",
-        "1",
-        "2",
-        "all",
-        "server",
-        "0",
-        "1",
-        "2",
-        "all",
-    ]
+    clients = ["0", "1", "2", "all"]
+    assert [row["client"] for row in rows if row["round"] == 2] == [*clients, "server", *clients]
     assert [row["accuracy"] for row in rows if row["client"] == "server"][-1] > 0.5
 
 

@@ -1,6 +1,6 @@
 """A client process without Keras: `python toy_client.py HOST:PORT CIDS` does what the messages tell it to.
 
-Run by the tests as a process of its own; `app` is also imported by them for LocalGrid.
+Run by the tests as a process of its own; `app` is also imported by them for InProcessGrid.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def main() -> int:
             flags.cids,
             {"seconds": flags.seconds},
             flags.max_wait,
-            say=say,
+            report=say,
             shared=flags.shared,
             access=Access(read_passphrase(flags.passphrase_file), tls_ca=flags.tls_ca),
             replace=flags.replace,

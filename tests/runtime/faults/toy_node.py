@@ -74,7 +74,7 @@ def answer_twice() -> None:
         answer(self, message_id, outgoing)
         with self._lock:
             for again in (outgoing, *sent):
-                self._link.send(wire.frames(*again))
+                self._connection.send(wire.frames(*again))
         sent[:] = [outgoing]
 
     ClientSession.reply = reply
@@ -114,8 +114,8 @@ def main() -> int:
     own = {"size": flags.size, "seconds": flags.seconds, "how": flags.how}
     try:
         access = Access(read_passphrase(flags.passphrase_file), tls_ca=flags.tls_ca)
-        say = lambda text: print(text, flush=True)  # noqa: E731
-        node.serve(app, flags.server, flags.cids, own, flags.max_wait, say=say, access=access)
+        report = lambda text: print(text, flush=True)  # noqa: E731
+        node.serve(app, flags.server, flags.cids, own, flags.max_wait, report=report, access=access)
     except UserError as error:
         return complain("toy", error)
     return 0
