@@ -1,9 +1,8 @@
 """Parsed data sets as plain .npy files in the user's cache folder, read memory-mapped from then on.
 
 An entry is a folder that appears by one rename, so a reader never sees half of it. Several processes may start at
-once: the first parses, the others wait for it. A cache that cannot be used never stops a run.
-
-One array written as an .npy file row block by row block, for data that should not be in memory twice, or at all.
+once: the first parses, the others wait for it. A cache that cannot be used never stops a run. An array that is too
+large for memory is written block after block of its rows.
 """
 
 import contextlib
@@ -15,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def fingerprint(files: Iterable[Path], *words: object) -> str:
 
 
 def cached(name: str, key: str, build: Callable[[], Arrays]) -> Arrays:
-    """The arrays that `build` returns, from the cache if they are there, else built and stored.
+    """The arrays that `build` returns, from the cache if it holds them, else built and stored.
 
     Arrays that come from the cache are read-only and memory-mapped. Errors of `build` pass through.
     """
@@ -66,7 +66,7 @@ def cached(name: str, key: str, build: Callable[[], Arrays]) -> Arrays:
 
 
 def cached_rows(name: str, key: str, blocks: Callable[[], Iterator[np.ndarray]]) -> np.ndarray | None:
-    """One array of any size, from the cache if it is there, else written block after block: never whole in memory.
+    """One array of any size, from the cache if it holds it, else written block after block: never whole in memory.
 
     `blocks` begins a new pass over the rows, arrays (n, ...); its errors pass through, and must be no OSErrors. The
     array is read-only and memory-mapped. None where the cache cannot be written, which one warning says.
@@ -103,7 +103,7 @@ def _write(entry: Path, arrays: Arrays) -> None:
 
 
 def _appear(entry: Path, fill: Callable[[Path], None]) -> None:
-    """Make the folder `entry`, with what `fill` puts there, by one rename."""
+    """Make the folder `entry`, with what `fill` puts into it, by one rename."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     _sweep(entry.parent)
     new = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
@@ -113,12 +113,12 @@ def _appear(entry: Path, fill: Callable[[Path], None]) -> None:
         new.rename(entry)
     except BaseException as error:
         shutil.rmtree(new, ignore_errors=True)
-        if not (isinstance(error, OSError) and entry.is_dir()):  # else another process has put the same there
+        if not (isinstance(error, OSError) and entry.is_dir()):  # else another process has put the same into place
             raise
 
 
 def _sweep(where: Path) -> None:
-    """Remove what processes that were killed in the middle have left. Nobody else's work is a day old."""
+    """Remove what killed processes have left: no folder that is still being written is a day old."""
     for old in where.glob(".new-*"):
         with contextlib.suppress(OSError):  # another process has just done so
             if time.time() - old.stat().st_mtime > STALE_SECONDS:
@@ -214,7 +214,7 @@ def _write_blocks(path: Path, blocks: Iterator[np.ndarray]) -> bool:
     return exact
 
 
-def _header(file: object, block: np.ndarray, rows: int) -> None:
+def _header(file: BinaryIO, block: np.ndarray, rows: int) -> None:
     descr = np.lib.format.dtype_to_descr(block.dtype)
     shape = (rows, *block.shape[1:])
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})

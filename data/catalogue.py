@@ -17,7 +17,7 @@ BUILT_IN = {name: f"fedkeras.data.{name}" for name in ("digits", "mnist", "femni
 def open_source(config: Config) -> Source:
     """The source that `config.dataset` names.
 
-    Opening reads labels and owners; the examples themselves are read when asked for, where the format allows.
+    Opening reads labels and owners; the examples themselves are read when they are needed, where the format allows.
     Raises UserError for an unknown name, missing files, or files that are not what they should be.
     """
     name = config.dataset

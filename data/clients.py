@@ -1,4 +1,4 @@
-"""What each process loads: one client's own examples, the central test set, or the counts of all clients."""
+"""What a process loads: one client's own examples, the central test set, or the counts of all clients."""
 
 import logging
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def _partition(config: Config) -> Partition:
 
 @lru_cache(maxsize=1)
 def _say_what_is_left_out(config: Config) -> None:
-    """Once a process: a run on a part of the examples must not pass for one on all."""
+    """A warning, once a process: a run on a part of the examples must not be taken for one on all."""
     if left_out := _partition(config).left_out:
         log.warning(
             "--partitioner %s leaves out %d of %d training examples",
@@ -86,8 +86,8 @@ def _normaliser(config: Config) -> Normaliser:
     if source.known_range is not None and name in ("scale", "minmax"):
         low, high = map(np.float64, source.known_range)
         return fit(name, Statistics(low, high, np.float64(np.nan), np.float64(np.nan)))
-    # Of all clients' training parts. Where data may not be looked at together, each client would send
-    # its count, sum and sum of squares (or its extremes), and the server would merge them.
+    # Of all clients' training parts. Where data must not be pooled, each client sends its count, sum and sum of squares
+    # (or its extremes), and the server merges them (server-led training).
     parts = _partition(config).parts
     indices = np.sort(np.concatenate([hold_out(source, part, config, cid)[0] for cid, part in enumerate(parts)]))
     chunks = (source.examples(indices[i : i + CHUNK]).x for i in range(0, len(indices), CHUNK))

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
     from matplotlib.figure import Figure
 
-MANY = 20  # more labels than this cannot be told apart by colour, more clients not by a bar's name
+MANY = 20  # more labels cannot be distinguished by colour, and more clients have no room for their names
 
 
 def plot_labels(description: Description, path: Path) -> None:
-    """Write a PNG: a stacked bar a client, or a heatmap where there are more than 20 classes.
+    """Write a PNG: a stacked bar a client, or a heatmap for more than 20 classes.
 
     Raises OSError where `path` cannot be written.
     """
@@ -29,7 +29,7 @@ def draw_labels(description: Description) -> "Figure":
 
     clients, classes = description.counts.shape
     heat = classes > MANY
-    # a figure of its own, not pyplot's: nothing to close, and no window system is asked for
+    # a figure of its own, not pyplot's: nothing to close, and no window system is needed
     figure = Figure(figsize=(min(7 + clients / 8, 18), 3 + classes / 6 if heat else 5))
     FigureCanvasAgg(figure)
     axis = figure.subplots()

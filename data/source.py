@@ -74,8 +74,8 @@ class ArraySource(Source):
     """A source that holds arrays of any numeric dtype, in memory or memory-mapped.
 
     `x_train` has shape (n, ...) and `input_shape` may add a channel axis to it. Values become float32 only in the
-    examples that are asked for, so a memory-mapped uint8 file costs a client no more than its own part. Those of 64-bit
-    floats, and whole numbers of 32 bits and more, do so when they are normalised: a time of 1.7e9 s is rounded to two
+    examples that are read, so a memory-mapped uint8 file costs a client no more than its own part. 64-bit floats and
+    whole numbers of 32 bits and more become float32 only when they are normalised: a time of 1.7e9 s is rounded to two
     minutes in float32.
     Raises UserError where lengths or labels do not fit.
     """

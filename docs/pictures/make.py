@@ -1,6 +1,6 @@
 """Makes the pictures of the README: `python docs/pictures/make.py [NAME ...]`, all of them or those named.
 
-digits and report come from a demo run, live-3 and live-300 from runs that are drawn in the middle of a round as on a
+digits and report come from a demo run, live-3 and live-300 from runs that are drawn half way through a round as on a
 terminal of 80 x 24, labels from the command of that picture. Needs chromium on the PATH for all but digits and labels.
 """
 
@@ -69,7 +69,7 @@ def demo(place: Path) -> Path:
 
 
 def draw_live(place: Path, name: str) -> None:
-    """Run a server and two client processes, and draw what a terminal would show in the middle of a round."""
+    """Run a server and two client processes, and draw what a terminal would show half way through a round."""
     clients, server_round, flags = LIVE[name]
     relay = place / f"{name}.events"
     relay.touch()
@@ -82,8 +82,8 @@ def draw_live(place: Path, name: str) -> None:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    said: list[str] = []
-    reader = threading.Thread(target=lambda: said.extend(process.stdout), daemon=True)
+    printed: list[str] = []
+    reader = threading.Thread(target=lambda: printed.extend(process.stdout), daemon=True)
     reader.start()
     state = LiveState(clients, 10)
     try:
@@ -94,9 +94,9 @@ def draw_live(place: Path, name: str) -> None:
                     sys.exit(f"make.py: the run of {name} ended before round {server_round}")
                 time.sleep(0.02)
                 follower.catch_up()
-        shown, picture = list(said), Picture(state.snapshot())
+        shown, picture = list(printed), Picture(state.snapshot())
     finally:
-        process.terminate()  # it finishes the round, and tells its clients
+        process.terminate()  # it finishes the round, and its clients end with it
         process.wait()
     console = Console(width=80, height=24, record=True, force_terminal=True, file=io.StringIO())
     console.print(Text("$ python server.py " + " ".join(["--spawn 2", *flags]), style="bold"))
@@ -111,8 +111,8 @@ def draw_live(place: Path, name: str) -> None:
 
 def half_way(state: LiveState, server_round: int) -> bool:
     """Whether half of the round's clients, but not all, have answered."""
-    answered, asked = state.counts()["answered"], state.asked()
-    return state.round >= server_round and state.phase == "train" and asked / 3 <= answered < asked
+    answered, cohort = state.counts()["answered"], state.cohort_size()
+    return state.round >= server_round and state.phase == "train" and cohort / 3 <= answered < cohort
 
 
 def shoot(page: Path, picture: Path, width: int, height: int) -> None:

@@ -27,13 +27,13 @@ WIDTH = 100
 
 
 def main(args: Sequence[str]) -> int:
-    """Train what is not trained yet, print the table, and return the exit status: 0 only if no part is missing."""
+    """Train what is not trained yet, print the table, and return the exit status: 0 only if no arm run is missing."""
     try:
         settings, before = read(list(args))
         settings.check()
         if before:
             check_alike(before, settings)
-        check_parts(settings)
+        check_arms(settings)
         folder = make_folder(settings)
         with held(RunFolder(folder)), ending_by_signal():
             settings.save(folder)
@@ -43,7 +43,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def read(args: list[str]) -> tuple[Settings, Settings | None]:
-    """What was typed, over what the folder --out has been asked for before; and that. Raises UserError."""
+    """What was typed, over the settings of the comparison in --out; and those settings. Raises UserError."""
     if args and not args[0].startswith("-"):
         args.insert(0, "--dataset")
     out = _out_in(args)
@@ -51,8 +51,8 @@ def read(args: list[str]) -> tuple[Settings, Settings | None]:
     return parse_flags(Settings, args, PROG, before), before
 
 
-def check_parts(settings: Settings) -> None:
-    """Raise UserError for what a part would fail of: said before the first has trained."""
+def check_arms(settings: Settings) -> None:
+    """Raise UserError for what an arm would fail of, before the first one is trained."""
     for seed in settings.seeds:
         description = data.describe(dataclasses.replace(settings.config, seed=seed))
         if not description.central_test_size:
@@ -86,27 +86,27 @@ def make_folder(settings: Settings) -> Path:
 
 
 def compare(settings: Settings, folder: Path) -> int:
-    """Train, and write what came out, also of a part of it."""
-    outcome = comparison_state.take_stock(settings, folder)
-    count, finished = len(outcome.parts), len(outcome.results)
-    print(f"{folder}: {count} parts, {finished} of them finished", flush=True)
+    """Train, and write the results, also where not all arm runs are finished."""
+    state = comparison_state.read_state(settings, folder)
+    count, finished = len(state.runs), len(state.results)
+    print(f"{folder}: {count} arm runs, {finished} of them finished", flush=True)
     again = f"to go on: {PROG} --out {shlex.quote(str(folder))}"
     try:
         with ComparisonProgress(count, finished) as progress:
-            comparison_state.run(settings, outcome, progress)
+            comparison_state.train_missing(settings, state, progress)
     except KeyboardInterrupt:
-        _write(settings, outcome, folder)
+        _write(settings, state, folder)
         print(again, flush=True)
         print(f"{PROG}: interrupted", file=sys.stderr)
         return 130
-    _write(settings, outcome, folder)
-    if outcome.results:
-        _show(outcome)
+    _write(settings, state, folder)
+    if state.results:
+        _show(state)
         print(folder / "comparison.html")
-    if outcome.failures:
+    if state.failures:
         print(again, flush=True)
-        others = "; what is finished is in the table" if outcome.results else ""
-        raise RunFailed(f"{', '.join(outcome.failures)} failed{others}")
+        others = "; what is finished is in the table" if state.results else ""
+        raise RunFailed(f"{', '.join(state.failures)} failed{others}")
     return 0
 
 
@@ -124,13 +124,13 @@ def ending_by_signal() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write(settings: Settings, outcome: comparison_state.ComparisonState, folder: Path) -> None:
-    if outcome.results:
-        page.write_all(settings, outcome.in_order(), outcome.failures, folder)
+def _write(settings: Settings, state: comparison_state.ComparisonState, folder: Path) -> None:
+    if state.results:
+        page.write_all(settings, state.in_order(), state.failures, folder)
 
 
-def _show(outcome: comparison_state.ComparisonState) -> None:
-    results = outcome.in_order()
+def _show(state: comparison_state.ComparisonState) -> None:
+    results = state.in_order()
     print()
     for line in table.text(table.lines_of(results)):
         print(line)

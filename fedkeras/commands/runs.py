@@ -11,8 +11,8 @@ from tyro.conf import Positional, arg
 from fedkeras.checkout import program
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
-from fedkeras.reports.listing import Listed, list_runs
-from fedkeras.reports.terminal import figure
+from fedkeras.reports.headline import figure
+from fedkeras.reports.listing import ListedRun, list_runs
 
 PROG = program("runs")
 
@@ -43,12 +43,12 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-def _entry(run: Listed) -> dict:
+def _entry(run: ListedRun) -> dict:
     entry = {"name": run.path.name, "path": str(run.path), "started": run.started.isoformat(), "status": run.status}
     return {**entry, **run.figures, **({"fault": run.fault} if run.fault else {})}
 
 
-def _print(runs: Sequence[Listed]) -> None:
+def _print(runs: Sequence[ListedRun]) -> None:
     """Plain aligned columns, whole whatever the width of the terminal: they are piped into grep and sort."""
     lines = [("run", "status", "data set", "strategy", "rounds", "best", "in round", "seconds")]
     lines += [_line(run) for run in runs]
@@ -62,7 +62,7 @@ def _print(runs: Sequence[Listed]) -> None:
         print("  ".join(cells))
 
 
-def _line(run: Listed) -> tuple[str, ...]:
+def _line(run: ListedRun) -> tuple[str, ...]:
     if run.fault:
         return (run.path.name, *[""] * 7)
     figures = run.figures

@@ -1,7 +1,4 @@
-"""result.json: what one finished part, an arm with one seed, came to. A part that has one is never trained again.
-
-One figure from predictions: the mean over classes of F1, by scikit-learn.
-"""
+"""An arm run: an arm with one seed. It leaves its result in result.json; with a result it is not trained again."""
 
 import dataclasses
 import json
@@ -10,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -17,9 +15,9 @@ from fedkeras.compare.arms import Arm
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.atomic import replace_file
+from fedkeras.reports.run_folder import Json
 
 FILE = "result.json"
-POINT = ("round", "accuracy", "loss", "lowest", "highest")
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,28 @@ class ArmRun:
         return f"{self.arm.name}, seed {self.seed}"
 
 
+class CurvePoint(TypedDict, total=False):
+    """A round's figures on the central test set, as they stand in result.json.
+
+    None: there is none, or it is no number. Only `local` has `lowest` and `highest`, the accuracies of clients' models.
+    """
+
+    round: int
+    accuracy: float | None
+    loss: float | None
+    lowest: float
+    highest: float
+
+
 @dataclass(frozen=True)
 class ArmResult:
-    """Figures of a part. All but `own` are on the central test set; None: there is none, or it is no number.
+    """The figures of an arm run. All but `own` are on the central test set; None: there is none, or it is no number.
 
-    `local` has one model a client: its accuracy, macro F1 and loss are means over clients. `central` then is each
-    client's model on the central test set, and empty elsewhere; `own` is each client's held-out part, tested with the
-    model the arm gives that client. `curve` has a line a round, for `local` with the lowest and the highest accuracy of
-    a client. `seconds`: the median round's time on the clock, times the rounds; `training_seconds`: what the clients
-    computed in training, all together.
+    `local` has one model a client: its accuracy, macro F1 and loss are means over clients. `central` then is the
+    accuracy of each client's model on the central test set, and empty elsewhere; `own` is the accuracy on each client's
+    held-out examples of the model that the arm gives this client; both by cid. `curve` has a point a round. `seconds`:
+    the median round's time on the clock, times the rounds; `training_seconds`: what the clients computed in training,
+    all together. `bytes_up` and `bytes_down`: arrays sent to and by the server, over all rounds.
     """
 
     arm: str
@@ -60,34 +71,46 @@ class ArmResult:
     bytes_down: int | None
     own: dict[str, float] = field(default_factory=dict)
     central: dict[str, float] = field(default_factory=dict)
-    curve: list[dict] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
-        """Write result.json in one step."""
+        """Write result.json in one step. Raises UserError if the disk refuses."""
         text = json.dumps(_plain(dataclasses.asdict(self)), indent=1, allow_nan=False)
         replace_file(folder / FILE, f"{text}\n".encode())
 
 
 def read_result(folder: Path) -> ArmResult | None:
-    """The part's result; None if it is not finished. Raises UserError for a damaged one."""
+    """The result in an arm run's folder; None if the run is not finished. Raises UserError for a damaged one."""
     path = folder / FILE
     try:
         return ArmResult(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); remove it, and its part is trained again") from error
+        raise UserError(f"{path} cannot be read ({error}); remove it, and its arm run is trained again") from error
 
 
 def clock(rounds: Sequence[float]) -> float:
-    """Seconds of all rounds together, once everything runs: the first one imports and compiles, some may be disturbed.
+    """Seconds of all rounds together once everything runs: the median round's, times their number.
 
-    So it is the median round's, times their number.
+    The first round imports and compiles, and some may be disturbed: their sum would measure that.
     """
     return statistics.median(rounds) * len(rounds) if rounds else 0.0
 
 
-def _plain(value: object) -> object:
+def macro_f1(labels: np.ndarray, predicted: np.ndarray | None) -> float | None:
+    """The mean of F1, by scikit-learn, over the classes that occur in either, unweighted.
+
+    `labels` and `predicted` are class numbers, (examples,). None without predictions: the model is no classifier.
+    """
+    if predicted is None:
+        return None
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predicted, average="macro", zero_division=0))
+
+
+def _plain(value: Json) -> Json:
     """JSON knows neither NaN nor numpy's numbers."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -96,12 +119,3 @@ def _plain(value: object) -> object:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value
-
-
-def macro_f1(labels: np.ndarray, predicted: np.ndarray | None) -> float | None:
-    """The unweighted mean over the classes there are in either; None without predictions, as of no classifier."""
-    if predicted is None:
-        return None
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(labels, predicted, average="macro", zero_division=0))

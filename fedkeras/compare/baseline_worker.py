@@ -1,44 +1,49 @@
-"""Training without federation, in a process of its own: `python -m fedkeras.compare.baseline_worker`.
+"""A process that trains baselines: `python -m fedkeras.compare.baseline_worker`. No other module of compare trains.
 
-A job comes as a line of JSON on stdin: a folder, a configuration, and whose examples to train on. What it comes to is
-written into the folder when it is done. The process ends when stdin does, at once: nobody waits for it any more.
+A job is a line of JSON on stdin: a folder, a configuration, and the client (or all) whose examples to train on. Its
+figures are written into the folder when it is done. The process ends at once when stdin ends: the comparison is over.
 
-The model has the initial weights, and is trained for as many epochs, as in the federated arms; its optimizer goes on
-from round to round, as it does where nothing is federated. (A federated client's starts afresh in each round.)
+The model has the initial weights of the federated arms, and is trained for as many epochs. Its optimizer goes on from
+round to round, as it does without federation, where a federated client's starts afresh in each round.
 """
 
-import json
 import os
 import queue
 import sys
 import threading
 import time
 from functools import lru_cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedkeras import data, factory
+from fedkeras.callbacks import Row
 from fedkeras.compare.arm_run import clock, macro_f1
-from fedkeras.compare.baselines import ALL, figures_path, rounds_path
+from fedkeras.compare.baselines import ALL, BaselineFigures, BaselineJob
 from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
 from fedkeras.randomness import generator
-from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.history import History
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def train(folder: Path, config: Config, who: str) -> dict:
-    """Train on client `who`'s examples, or on ALL, and test after each round's epochs. Raises UserError."""
+    from fedkeras.learning import Learner, TrainingResult
+
+
+def train(job: BaselineJob) -> BaselineFigures:
+    """Train on the client's examples, or on ALL, and test after each round's epochs. Raises UserError."""
+    config, client = job.config, job.client
     learner, initial, test = _model(config)
     learner.set_weights(initial)
-    cids = range(config.num_partitions) if who == ALL else [int(who)]
-    parts = [data.load_client(config, cid) for cid in cids]
-    examples = [part.train for part in parts]
-    placed = learner.place(*(np.concatenate([getattr(part, name) for part in examples]) for name in ("x", "y")))
-    rounds_path(folder, who).unlink(missing_ok=True)  # of an attempt that was interrupted
-    history = History(rounds_path(folder, who))
-    rng = generator(config.seed, "compare", who)
+    cids = range(config.num_partitions) if client == ALL else [int(client)]
+    clients = [data.load_client(config, cid) for cid in cids]
+    examples = [one.train for one in clients]
+    placed = learner.place(*(np.concatenate([getattr(one, name) for one in examples]) for name in ("x", "y")))
+    job.rounds_path.unlink(missing_ok=True)  # of an attempt that was interrupted
+    history = History(job.rounds_path)
+    rng = generator(config.seed, "compare", client)
     count, seconds, training, curve = int(placed[0].shape[0]), [], 0.0, []
     learner.begin(rng)
     for number in range(1, config.num_server_rounds + 1):
@@ -54,28 +59,28 @@ def train(folder: Path, config: Config, who: str) -> dict:
         training += between - started
         history.append(
             [
-                _row(number, "train", who, trained, between - started),
+                _row(number, "train", client, trained, between - started),
                 _row(number, "evaluate", "server", tested, ended - between),
             ]
         )
         curve.append({"round": number, "accuracy": tested.accuracy, "loss": tested.loss})
     own = {
-        str(cid): learner.evaluate(part.test.x, part.test.y).accuracy
-        for cid, part in zip(cids, parts, strict=True)
-        if len(part.test)
+        str(cid): learner.evaluate(one.test.x, one.test.y).accuracy
+        for cid, one in zip(cids, clients, strict=True)
+        if len(one.test)
     }
-    return {
-        "curve": curve,
-        "macro_f1": _macro_f1(config),
-        "own": {cid: accuracy for cid, accuracy in own.items() if accuracy is not None},
-        "seconds": clock(seconds),
-        "training_seconds": training,
-    }
+    return BaselineFigures(
+        curve=curve,
+        macro_f1=_macro_f1(config),
+        own={cid: accuracy for cid, accuracy in own.items() if accuracy is not None},
+        seconds=clock(seconds),
+        training_seconds=training,
+    )
 
 
 @lru_cache(maxsize=1)
-def _model(config: Config) -> tuple:
-    """The learner, its initial weights, and the central test set on the device."""
+def _model(config: Config) -> "tuple[Learner, dict[str, np.ndarray], tuple[tf.Tensor, tf.Tensor]]":
+    """The learner, its initial weights, and the central test set on the device: of all jobs with one configuration."""
     learner = factory.make_learner(config, config.threads_per_client)
     test = data.load_test(config)
     return learner, learner.get_weights(), learner.place(test.x, test.y)
@@ -89,34 +94,34 @@ def _macro_f1(config: Config) -> float | None:
     return macro_f1(labels, predicted_classes(learner.model, x, labels, len(data.open_source(config).classes)))
 
 
-def _row(number: int, phase: str, client: str, outcome: object, seconds: float) -> dict:
-    figures = {"loss": outcome.loss, "accuracy": outcome.accuracy, "seconds": seconds}
-    return {"round": number, "phase": phase, "client": client, "num_examples": outcome.num_examples, **figures}
+def _row(number: int, phase: str, client: str, result: "TrainingResult", seconds: float) -> Row:
+    figures = {"loss": result.loss, "accuracy": result.accuracy, "seconds": seconds}
+    return {"round": number, "phase": phase, "client": client, "num_examples": result.num_examples, **figures}
 
 
-def _jobs() -> queue.Queue:
-    """Lines of stdin as they come, None for a last empty one. When stdin ends, so does this process."""
-    jobs: queue.Queue = queue.Queue()
+def _lines() -> "queue.Queue[str]":
+    """Lines of stdin as they come, without their ends. When stdin ends, so does this process."""
+    lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
         for line in sys.stdin:
-            jobs.put(json.loads(line) if line.strip() else None)
+            lines.put(line.strip())
         os._exit(1)
 
     threading.Thread(target=read, daemon=True).start()
-    return jobs
+    return lines
 
 
 def main() -> int:
-    """Do what comes on stdin, and return the exit status."""
-    jobs = _jobs()
+    """Do the jobs that come on stdin, and return the exit status."""
+    lines, whose = _lines(), "baseline"
     try:
-        while job := jobs.get():
-            folder, who = Path(job["folder"]), job["who"]
-            figures = train(folder, Config.from_run_config(job["config"]), who)
-            replace_file(figures_path(folder, who), f"{json.dumps(figures)}\n".encode())
+        while line := lines.get():
+            job = BaselineJob.from_line(line)
+            whose = f"client {job.client}" if job.client != ALL else "all clients together"
+            train(job).write(job.figures_path)
     except UserError as error:
-        return complain(f"client {who}" if who != ALL else "all clients together", error)
+        return complain(whose, error)
     return 0
 
 

@@ -1,165 +1,217 @@
-"""A job of a part that is not federated: one model, trained on one client's examples or on all, and its two files.
+"""The baselines of a comparison, which are not federated: `centralised` and `local`.
 
-The parts that are not federated: their jobs dealt out to some processes of solo.py, and put together.
+`centralised` is one job, a model trained on all clients' examples together; `local` is a job a client, a model trained
+on the client's own examples. Jobs are done by processes of baseline_worker.py, and a job leaves two files. Once all
+jobs of an arm run are done, its result is put together from their figures.
 """
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fedkeras.compare.arm_run import ArmResult, ArmRun
+from fedkeras.compare.arm_run import ArmResult, ArmRun, CurvePoint
 from fedkeras.compare.children import Child
+from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.history import count_rows
 
 ALL = "all"
-"""In the place of a client: the examples of all clients together."""
+"""In the place of a cid: the examples of all clients together."""
 ROWS_A_ROUND = 2
-
-
-def figures_path(folder: Path, who: str) -> Path:
-    """What the job came to; there once it is done."""
-    return folder / f"{who}.json"
-
-
-def rounds_path(folder: Path, who: str) -> Path:
-    """A history that grows by ROWS_A_ROUND while it is trained."""
-    return folder / f"{who}.csv"
-
-
 LOOK_SECONDS = 0.1
 
-Job = tuple[ArmRun, str]
+
+@dataclass(frozen=True)
+class BaselineJob:
+    """One model, trained on the examples of `client`, a cid or ALL. `folder` and `config` are its arm run's."""
+
+    folder: Path
+    config: Config
+    client: str
+
+    @property
+    def figures_path(self) -> Path:
+        """What it measured; the file exists once the job is done."""
+        return self.folder / f"{self.client}.json"
+
+    @property
+    def rounds_path(self) -> Path:
+        """Its history, which grows by ROWS_A_ROUND each round."""
+        return self.folder / f"{self.client}.csv"
+
+    def is_done(self) -> bool:
+        """True once its figures are written."""
+        return self.figures_path.exists()
+
+    def rounds(self) -> int:
+        """How many of its rounds are finished, while it is trained."""
+        return count_rows(self.rounds_path) // ROWS_A_ROUND
+
+    def to_line(self) -> str:
+        """The job as a line of JSON, for a worker."""
+        table = {"folder": str(self.folder), "client": self.client, "config": self.config.to_run_config()}
+        return json.dumps(table)
+
+    @classmethod
+    def from_line(cls, line: str) -> "BaselineJob":
+        """What `to_line` gave."""
+        table = json.loads(line)
+        return cls(Path(table["folder"]), Config.from_run_config(table["config"]), table["client"])
 
 
-def jobs_of(part: ArmRun) -> list[Job]:
-    """One for all clients together, or one for each."""
-    who = [ALL] if part.arm.kind == "centralised" else map(str, range(part.config.num_partitions))
-    return [(part, one) for one in who]
+@dataclass(frozen=True)
+class BaselineFigures:
+    """What a job measured. `own`: accuracy on the held-out examples, by cid; `curve`: a point a round, central."""
+
+    curve: list[CurvePoint]
+    macro_f1: float | None
+    own: dict[str, float]
+    seconds: float
+    training_seconds: float
+
+    def write(self, path: Path) -> None:
+        """Write the file in one step. Raises UserError if the disk refuses."""
+        replace_file(path, f"{json.dumps(asdict(self))}\n".encode())
+
+    @classmethod
+    def read(cls, path: Path) -> "BaselineFigures":
+        """What `write` wrote. Raises UserError for a missing or damaged file."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path} cannot be read ({error}); remove it, and it is trained again") from error
 
 
-def train(
-    parts: Sequence[ArmRun],
-    processes: int,
-    place: Path,
-    progress: Callable[[ArmRun, int, int], None],
-    finished: Callable[[ArmResult], None],
-    failed: Callable[[ArmRun, str], None],
-) -> None:
-    """Do the jobs of these parts that are not done, `processes` at once; a part is `finished` with its last job.
+def jobs_of(run: ArmRun) -> list[BaselineJob]:
+    """The jobs of a `centralised` or `local` arm run."""
+    clients = [ALL] if run.arm.kind == "centralised" else map(str, range(run.config.num_partitions))
+    return [BaselineJob(run.folder, run.config, client) for client in clients]
 
-    A job whose process fails makes its part `failed`, with the reason, and its other jobs are left out. `progress` is
-    told a part, its finished rounds and all its rounds. Processes write their output into the folder `place`.
+
+class BaselinePool:
+    """Up to `processes` worker processes, started when they are needed, whose output goes into `folder`.
+
+    Leaving the context ends them. They stay for the next arm: importing TensorFlow takes longer than many a job.
     """
-    jobs = [job for part in parts for job in jobs_of(part)]
-    done = {_key(job) for job in jobs if is_done(job)}
-    waiting = [job for job in jobs if _key(job) not in done]
-    open_parts, busy, idle, started = list(parts), {}, [], 0
-    try:
-        while open_parts:
-            for child, job in list(busy.items()):
-                if is_done(job):
-                    done.add(_key(job))
-                    idle.append(child)
-                elif child.process.poll() is not None:
-                    child.end()
-                    if job[0] in open_parts:
-                        open_parts.remove(job[0])
-                        failed(job[0], child.last_words())
-                    waiting = [other for other in waiting if other[0] != job[0]]
-                else:
-                    continue
-                del busy[child]
-            while waiting and len(busy) < processes:
-                if not idle:
-                    idle.append(Child(["-m", "fedkeras.compare.baseline_worker"], place, f"solo-{started}"))
-                    started += 1
-                child, job = idle.pop(), waiting.pop(0)
-                child.say(_line(job))
-                busy[child] = job
-            for part in [part for part in open_parts if all(_key(job) in done for job in jobs_of(part))]:
-                open_parts.remove(part)
-                finished(together(part, processes))
-            _tell(open_parts, busy.values(), done, progress)
-            time.sleep(LOOK_SECONDS)
-    finally:
-        for child in [*busy, *idle]:
-            child.process.kill()  # what is done is written; what is not would begin anew anyway
-            child.end()
+
+    def __init__(self, processes: int, folder: Path) -> None:
+        self._processes, self._folder = processes, folder
+        self._busy: dict[Child, BaselineJob] = {}
+        self._idle: list[Child] = []
+        self._started = 0
+
+    def __enter__(self) -> "BaselinePool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _kill(self._idle)
+
+    def train(
+        self,
+        runs: Sequence[ArmRun],
+        progress: Callable[[ArmRun, int, int], None],
+        finished: Callable[[ArmResult], None],
+        failed: Callable[[ArmRun, str], None],
+    ) -> None:
+        """Do the jobs of these arm runs that are not done; an arm run is `finished` with its last job.
+
+        A job whose process fails makes its arm run `failed`, with the reason, and the run's other jobs are left out.
+        `progress` gets an arm run, its finished rounds and all its rounds, summed over jobs.
+        """
+        under_way = {run.folder: run for run in runs}
+        waiting = [job for run in runs for job in jobs_of(run) if not job.is_done()]
+        missing = Counter(job.folder for job in waiting)
+        try:
+            while under_way:
+                for child, job in list(self._busy.items()):
+                    if job.is_done():
+                        missing[job.folder] -= 1
+                        self._idle.append(child)
+                    elif child.process.poll() is not None:
+                        child.end()
+                        run = under_way.pop(job.folder, None)
+                        if run is not None:
+                            failed(run, child.last_words())
+                        waiting = [other for other in waiting if other.folder != job.folder]
+                    else:
+                        continue
+                    del self._busy[child]
+                while waiting and len(self._busy) < self._processes:
+                    self._begin(waiting.pop(0))
+                for folder in [folder for folder in under_way if not missing[folder]]:
+                    finished(result_of(under_way.pop(folder), self._processes))
+                for run in under_way.values():
+                    progress(run, *self._rounds(run, missing[run.folder]))
+                time.sleep(LOOK_SECONDS)
+        finally:
+            _kill(self._busy)  # finished jobs are written; the others would begin anew anyway
+            self._busy.clear()
+
+    def _begin(self, job: BaselineJob) -> None:
+        if not self._idle:
+            name = f"baseline-{self._started}"
+            self._idle.append(Child(["-m", "fedkeras.compare.baseline_worker"], self._folder, name))
+            self._started += 1
+        child = self._idle.pop()
+        child.send_line(job.to_line())
+        self._busy[child] = job
+
+    def _rounds(self, run: ArmRun, missing: int) -> tuple[int, int]:
+        """Finished rounds and all rounds, over all jobs of an arm run."""
+        jobs, rounds = len(jobs_of(run)), run.config.num_server_rounds
+        begun = sum(job.rounds() for job in self._busy.values() if job.folder == run.folder)
+        return rounds * (jobs - missing) + begun, rounds * jobs
 
 
-def is_done(job: Job) -> bool:
-    """True once its figures are there."""
-    return figures_path(job[0].folder, job[1]).exists()
-
-
-def together(part: ArmRun, processes: int) -> ArmResult:
-    """A part from its jobs' figures. Raises UserError for damaged ones."""
-    found = {who: _read(part, who) for _, who in jobs_of(part)}
-    lasts = {who: figures["curve"][-1] for who, figures in found.items()}
-    several = part.arm.kind == "local"
-    # Clients alone do not wait for each other: what they take here is their seconds over the processes there are
+def result_of(run: ArmRun, processes: int) -> ArmResult:
+    """The result of an arm run from its jobs' figures. Raises UserError for damaged ones."""
+    found = {job.client: BaselineFigures.read(job.figures_path) for job in jobs_of(run)}
+    lasts = {client: figures.curve[-1] for client, figures in found.items()}
+    is_local = run.arm.kind == "local"
+    # Local clients do not wait for each other: together they take the sum of their seconds over the processes used
     share = min(processes, len(found))
+    central = {client: last["accuracy"] for client, last in lasts.items() if last["accuracy"] is not None}
     return ArmResult(
-        part.arm.name,
-        part.arm.kind,
-        part.seed,
+        run.arm.name,
+        run.arm.kind,
+        run.seed,
         accuracy=_mean(last["accuracy"] for last in lasts.values()),
-        macro_f1=_mean(figures["macro_f1"] for figures in found.values()),
+        macro_f1=_mean(figures.macro_f1 for figures in found.values()),
         loss=_mean(last["loss"] for last in lasts.values()),
-        seconds=sum(figures["seconds"] for figures in found.values()) / share,
-        training_seconds=sum(figures["training_seconds"] for figures in found.values()),
-        bytes_up=0 if several else None,
-        bytes_down=0 if several else None,
-        own={cid: value for figures in found.values() for cid, value in figures["own"].items()},
-        central={who: last["accuracy"] for who, last in lasts.items() if last["accuracy"] is not None}
-        if several
-        else {},
-        curve=[_point(list(lines), several) for lines in zip(*(one["curve"] for one in found.values()), strict=True)],
+        seconds=sum(figures.seconds for figures in found.values()) / share,
+        training_seconds=sum(figures.training_seconds for figures in found.values()),
+        bytes_up=0 if is_local else None,
+        bytes_down=0 if is_local else None,
+        own={cid: value for figures in found.values() for cid, value in figures.own.items()},
+        central=central if is_local else {},
+        curve=[_point(points, is_local) for points in zip(*(one.curve for one in found.values()), strict=True)],
     )
 
 
-def _point(lines: list[dict], several: bool) -> dict:
-    accuracies = [line["accuracy"] for line in lines if line["accuracy"] is not None]
-    point = {"round": lines[0]["round"]}
-    point |= {name: _mean(line[name] for line in lines) for name in ("accuracy", "loss")}
-    return point | ({"lowest": min(accuracies), "highest": max(accuracies)} if several and accuracies else {})
+def _point(points: Sequence[CurvePoint], is_local: bool) -> CurvePoint:
+    """The mean over jobs of one round's figures; of `local` the lowest and highest client's accuracy as well."""
+    accuracies = [point["accuracy"] for point in points if point["accuracy"] is not None]
+    mean: CurvePoint = {
+        "round": points[0]["round"],
+        "accuracy": _mean(point["accuracy"] for point in points),
+        "loss": _mean(point["loss"] for point in points),
+    }
+    return mean | ({"lowest": min(accuracies), "highest": max(accuracies)} if is_local and accuracies else {})
 
 
-def _mean(values: object) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     """None where one of them is missing or not finite: a mean over the others would be another figure."""
-    values = [np.nan if value is None else value for value in values]
-    mean = float(np.mean(values))
+    mean = float(np.mean([np.nan if value is None else value for value in values]))
     return mean if np.isfinite(mean) else None
 
 
-def _key(job: Job) -> tuple:
-    return job[0].folder, job[1]
-
-
-def _line(job: Job) -> str:
-    part, who = job
-    return json.dumps({"folder": str(part.folder), "who": who, "config": part.config.to_run_config()})
-
-
-def _read(part: ArmRun, who: str) -> dict:
-    path = figures_path(part.folder, who)
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); remove it, and it is trained again") from error
-
-
-def _tell(
-    parts: Sequence[ArmRun], busy: Iterable[Job], done: set, progress: Callable[[ArmRun, int, int], None]
-) -> None:
-    for part in parts:
-        jobs, rounds = jobs_of(part), part.config.num_server_rounds
-        count = rounds * sum(_key(job) in done for job in jobs)
-        for other, who in busy:
-            if other == part:
-                count += count_rows(rounds_path(part.folder, who)) // ROWS_A_ROUND
-        progress(part, count, rounds * len(jobs))
+def _kill(children: Iterable[Child]) -> None:
+    for child in children:
+        child.process.kill()
+        child.end()

@@ -1,4 +1,4 @@
-"""Processes that train for a comparison: started in the user's folder, ended with it, their last words kept."""
+"""Processes that train for a comparison: started in the user's folder, with their output in files."""
 
 import contextlib
 import os
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PATIENCE_SECONDS = 30.0
-"""How long a process that was told to end at once may take."""
+"""How long a process may take to end."""
 
 
 class Child:
-    """A Python process whose output goes into files of `folder`, and its stdin comes from here."""
+    """A Python process whose output goes into files of `folder`, and which is sent lines on its stdin."""
 
     def __init__(self, words: Sequence[str], folder: Path, name: str) -> None:
         self._errors = folder / f"{name}.err"
@@ -31,8 +31,8 @@ class Child:
                 start_new_session=True,
             )
 
-    def say(self, line: str) -> None:
-        """Give it a line; one that has ended takes none, and its status says so."""
+    def send_line(self, line: str) -> None:
+        """Send it a line. That it has ended is no error here: its exit status shows it."""
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(f"{line}\n".encode())
             self.process.stdin.flush()
@@ -40,7 +40,7 @@ class Child:
     def last_words(self) -> str:
         """The signal that killed it; else the last line it wrote to stderr, or its exit status."""
         status = self.process.poll()
-        if status is not None and status < 0:  # its last line is of something that went well enough
+        if status is not None and status < 0:  # its last line would be about something else
             return f"it was killed by {_name_of(-status)}"
         lines = [line.strip() for line in self._errors.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1] if lines else f"it ended with status {status}"
@@ -51,7 +51,7 @@ class Child:
             self.process.send_signal(signal.SIGINT)
 
     def end(self, patience: float = PATIENCE_SECONDS) -> None:
-        """Wait until it is gone; kill it after `patience` seconds."""
+        """Wait until it has ended; kill it after `patience` seconds."""
         deadline = time.monotonic() + patience
         while self.process.poll() is None:
             if time.monotonic() > deadline:

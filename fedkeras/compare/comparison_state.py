@@ -1,99 +1,100 @@
-"""All parts of a comparison, one after the other where they share the processes; what is finished is only read."""
+"""The arm runs of a comparison: which are finished and which have failed, and how the missing ones are trained."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from fedkeras.compare import baselines, federated
+from fedkeras.compare import federated
 from fedkeras.compare.arm_run import ArmResult, ArmRun, read_result
 from fedkeras.compare.arms import SOLO
+from fedkeras.compare.baselines import BaselinePool
 from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings
 from fedkeras.errors import UserError
 
-PARTS = "parts"
+RUNS = "parts"
+"""The folder of the arm runs' folders."""
 
 
 @dataclass
 class ComparisonState:
-    """What there is so far: results in the order of arms and seeds, and why an arm has failed."""
+    """All arm runs, the results of the finished ones by (arm, seed), and by arm why it has failed."""
 
-    parts: list[ArmRun]
-    results: Mapping[tuple[str, int], ArmResult] = field(default_factory=dict)
+    runs: list[ArmRun]
+    results: dict[tuple[str, int], ArmResult] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     def in_order(self) -> list[ArmResult]:
-        """By arm as they were named, then by seed."""
-        keys = [(part.arm.name, part.seed) for part in self.parts]
+        """The results by arm, in the order in which the arms were named, then by seed."""
+        keys = [(run.arm.name, run.seed) for run in self.runs]
         return [self.results[key] for key in keys if key in self.results]
+
+    def missing(self) -> list[ArmRun]:
+        """The arm runs without a result."""
+        return [run for run in self.runs if (run.arm.name, run.seed) not in self.results]
 
     @property
     def complete(self) -> bool:
-        """True if no part is missing."""
-        return len(self.results) == len(self.parts)
+        """True if no arm run is missing."""
+        return len(self.results) == len(self.runs)
 
 
-def parts_of(settings: Settings, folder: Path) -> list[ArmRun]:
+def runs_of(settings: Settings, folder: Path) -> list[ArmRun]:
     """Each arm with each seed."""
     return [
-        ArmRun(arm, seed, folder / PARTS / f"{arm.slug}-seed{seed}", arm.configure(settings.config, seed))
+        ArmRun(arm, seed, folder / RUNS / f"{arm.slug}-seed{seed}", arm.configure(settings.config, seed))
         for arm in settings.parsed_arms
         for seed in settings.seeds
     ]
 
 
-def take_stock(settings: Settings, folder: Path) -> ComparisonState:
-    """The parts there are to be, with the results of those that are finished. Raises UserError for a damaged one."""
-    outcome = ComparisonState(parts_of(settings, folder))
-    for part in outcome.parts:
-        result = read_result(part.folder)
+def read_state(settings: Settings, folder: Path) -> ComparisonState:
+    """The comparison as its folder has it. Raises UserError for a result that is damaged."""
+    state = ComparisonState(runs_of(settings, folder))
+    for run in state.runs:
+        result = read_result(run.folder)
         if result is not None:
-            outcome.results[part.arm.name, part.seed] = result
-    return outcome
+            state.results[run.arm.name, run.seed] = result
+    return state
 
 
-def run(settings: Settings, outcome: ComparisonState, progress: ComparisonProgress) -> None:
-    """Train what is missing, filling `outcome`. After a federated or split arm's failure its other seeds are left out;
-    those of centralised and local are trained side by side, and all the same.
+def train_missing(settings: Settings, state: ComparisonState, progress: ComparisonProgress) -> None:
+    """Train what is missing, filling `state`.
 
-    On KeyboardInterrupt what is finished is written, and the rest can go on.
+    After the failure of a federated or split arm its other seeds are left out. Those of a baseline are trained side by
+    side, and all the same. On KeyboardInterrupt what is finished is written, and the rest can go on.
     """
     processes = settings.processes or os.cpu_count() or 1
-    missing = [part for part in outcome.parts if (part.arm.name, part.seed) not in outcome.results]
-    for part in missing:
-        _make(part.folder)
+    missing = state.missing()
+    for run in missing:
+        _make(run.folder)
 
     def finished(result: ArmResult) -> None:
-        part = next(p for p in outcome.parts if (p.arm.name, p.seed) == (result.arm, result.seed))
-        result.write(part.folder)
-        outcome.results[result.arm, result.seed] = result
+        run = next(run for run in missing if (run.arm.name, run.seed) == (result.arm, result.seed))
+        result.write(run.folder)
+        state.results[result.arm, result.seed] = result
         progress.finished(result)
 
-    def failed(part: ArmRun, reason: str) -> None:
-        if part.arm.name not in outcome.failures:
-            outcome.failures[part.arm.name] = reason
-            progress.failed(part, reason)
+    def failed(run: ArmRun, reason: str) -> None:
+        if run.arm.name not in state.failures:
+            state.failures[run.arm.name] = reason
+            progress.failed(run, reason)
 
-    for kind in SOLO:
-        parts = [part for part in missing if part.arm.kind == kind]
-        if parts:
-            baselines.train(parts, processes, parts[0].folder.parent, progress.rounds, finished, failed)
-    for part in (part for part in missing if part.arm.kind not in SOLO):
-        if part.arm.name in outcome.failures:
+    by_kind = {kind: [run for run in missing if run.arm.kind == kind] for kind in SOLO}
+    if any(by_kind.values()):
+        # Kind after kind, so that a kind has all processes, as the seconds in the table say
+        with BaselinePool(processes, missing[0].folder.parent) as pool:
+            for runs in by_kind.values():
+                pool.train(runs, progress.rounds, finished, failed)
+    for run in (run for run in missing if run.arm.kind not in SOLO):
+        if run.arm.name in state.failures:
             continue
-        total = part.config.num_server_rounds
+        rounds = partial(progress.rounds, run, total=run.config.num_server_rounds)
         try:
-            finished(
-                federated.train(
-                    part,
-                    processes,
-                    lambda done, part=part, total=total: progress.rounds(part, done, total),
-                    progress.say,
-                )
-            )
+            finished(federated.train(run, processes, rounds, progress.print_line))
         except UserError as error:
-            failed(part, str(error))
+            failed(run, str(error))
 
 
 def _make(folder: Path) -> None:

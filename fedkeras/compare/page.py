@@ -1,4 +1,4 @@
-"""comparison.html, and all else that a comparison leaves: written from the results, as often as there are new ones."""
+"""comparison.html and the other files that a comparison leaves, written from the results of its finished arm runs."""
 
 import dataclasses
 import json
@@ -11,8 +11,9 @@ from fedkeras.compare.arm_run import ArmResult
 from fedkeras.compare.settings import Settings
 from fedkeras.config import Config
 from fedkeras.reports.atomic import replace_file
-from fedkeras.reports.page import render_text
-from fedkeras.reports.report import said
+from fedkeras.reports.page import render
+from fedkeras.reports.report import setting_text
+from fedkeras.reports.run_folder import JsonTable
 from fedkeras.reports.summary import versions
 
 PAGE = """
@@ -83,7 +84,7 @@ def write_all(settings: Settings, results: Sequence[ArmResult], failures: Mappin
     replace_file(folder / "comparison.html", page(settings, results, failures, folder.name).encode())
 
 
-def summarise(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str, str]) -> dict:
+def summarise(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str, str]) -> JsonTable:
     """summary.json: the table and the sentences for a script; means and deviations over seeds."""
     finished = len(results) == len(settings.parsed_arms) * settings.repeats
     return {
@@ -105,14 +106,16 @@ def page(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str
     notes = [f"{arm} failed: {reason}" for arm, reason in failures.items()]
     missing = len(settings.parsed_arms) * settings.repeats - len(results)
     if missing:
-        notes.append(f"{missing} of {len(results) + missing} parts are missing; the figures are those of the others.")
+        notes.append(
+            f"{missing} of {len(results) + missing} arm runs are missing; the figures are those of the others."
+        )
     if config.fraction_train < 1:
         share = f"Only {config.fraction_train:.0%} of the clients train in a round of the federated arms"
         notes.append(f"{share}: they see so much fewer epochs than centralised and local do.")
     default = Config().to_run_config()
-    changed = [(name, said(value)) for name, value in config.to_run_config().items() if value != default[name]]
+    changed = [(name, setting_text(value)) for name, value in config.to_run_config().items() if value != default[name]]
     found = versions()
-    return render_text(
+    return render(
         PAGE,
         title=title,
         subtitle=f"{config.dataset}, {config.num_partitions} clients ({config.partitioner}), "

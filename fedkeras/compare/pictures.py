@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fedkeras.compare.arm_run import ArmResult
+from fedkeras.compare.arm_run import ArmResult, CurvePoint
 from fedkeras.reports.charts import Chart, run_colours
 from fedkeras.reports.curves import GRID, INK, marker
 from fedkeras.reports.svg import css, draw
@@ -28,14 +28,14 @@ def colours_of(results: Sequence[ArmResult]) -> dict[str, str]:
 
 
 def curves(results: Sequence[ArmResult]) -> dict[str, Paint]:
-    """{title: painter} of the metrics there are: means over seeds, with a band from the lowest to the highest."""
+    """{title: painter} of the measured metrics: means over seeds, and a band from the lowest to the highest."""
     titles = {"accuracy": "Accuracy on the central test set", "loss": "Loss on the central test set"}
-    there = [name for name in titles if any(point[name] is not None for one in results for point in one.curve)]
-    return {titles[name]: lambda axes, name=name: _paint_curves(axes, results, name) for name in there}
+    measured = [name for name in titles if any(point[name] is not None for one in results for point in one.curve)]
+    return {titles[name]: lambda axes, name=name: _paint_curves(axes, results, name) for name in measured}
 
 
 def clients(results: Sequence[ArmResult]) -> dict[str, Paint]:
-    """{title: painter} of the figures by client, where there are any."""
+    """{title: painter} of the figures by client; empty without any."""
     made: dict[str, Paint] = {}
     if any(result.own for result in results):
         made[OWN] = lambda axes: _paint_clients(axes, results, "own")
@@ -77,7 +77,7 @@ def legend(results: Sequence[ArmResult]) -> dict[str, tuple[str, float]]:
 
 def _paint_curves(axes: "Axes", results: Sequence[ArmResult], metric: str) -> None:
     for arm, colour in colours_of(results).items():
-        by_round: dict[int, list[dict]] = {}
+        by_round: dict[int, list[CurvePoint]] = {}
         for result in results:
             for point in result.curve if result.arm == arm else ():
                 if point[metric] is not None:

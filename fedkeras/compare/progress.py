@@ -1,25 +1,29 @@
-"""What a comparison says while it works: a line for each part that ends, and meanwhile its rounds."""
+"""What a comparison prints while it works: a line for each arm run that ends, and meanwhile its rounds."""
 
-import os
-import sys
 import time
+from typing import TYPE_CHECKING
 
 from fedkeras.compare.arm_run import ArmResult, ArmRun
-from fedkeras.reports.terminal import figure
+from fedkeras.reports.headline import figure
+from fedkeras.reports.live import can_draw
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 SILENT_SECONDS = 30.0
-"""Where stdout is no terminal, a line says that a part is still at work once in so many seconds."""
+"""Where stdout is no terminal, a line with the rounds of an arm run comes at most once in so many seconds."""
 
 
 class ComparisonProgress:
-    """A bar a part on a terminal; elsewhere plain lines. A context manager."""
+    """A bar an arm run on a terminal; elsewhere plain lines. A context manager."""
 
-    def __init__(self, parts: int, finished: int, live: bool | None = None) -> None:
-        """`parts` there are, and `finished` of them were before. `live` forces or forbids bars."""
-        self._parts, self._finished = parts, finished
-        self._live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
-        self._bars, self._tasks = None, {}
-        self._said = time.monotonic()
+    def __init__(self, runs: int, finished: int, live: bool | None = None) -> None:
+        """`runs`: arm runs in all, of which `finished` were so before. `live` forces or forbids bars."""
+        self._runs, self._finished = runs, finished
+        self._live = can_draw(live)
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> "ComparisonProgress":
         if self._live:
@@ -35,31 +39,31 @@ class ComparisonProgress:
         if self._bars:
             self._bars.stop()
 
-    def rounds(self, part: ArmRun, done: int, total: int) -> None:
-        """So many of a part's rounds are over; of `local`, of all clients together."""
+    def rounds(self, run: ArmRun, done: int, total: int) -> None:
+        """So many of an arm run's rounds are over; of `local`, those of all clients together."""
         if self._bars:
-            if part.title not in self._tasks:
-                self._tasks[part.title] = self._bars.add_task(part.title, total=total)
-            self._bars.update(self._tasks[part.title], completed=done)
-        elif done and time.monotonic() - self._said > SILENT_SECONDS:
-            self.say(f"{part.title}: {done} of {total} rounds")
+            if run.title not in self._tasks:
+                self._tasks[run.title] = self._bars.add_task(run.title, total=total)
+            self._bars.update(self._tasks[run.title], completed=done)
+        elif done and time.monotonic() - self._last_line > SILENT_SECONDS:
+            self.print_line(f"{run.title}: {done} of {total} rounds")
 
     def finished(self, result: ArmResult) -> None:
-        """A part is done."""
+        """An arm run is finished."""
         self._finished += 1
         self._close(f"{result.arm}, seed {result.seed}")
         accuracy = "" if result.accuracy is None else f"accuracy {result.accuracy:.4f}, "
-        told = f"{accuracy}loss {figure(result.loss)}, {result.seconds:.1f} s"
-        self.say(f"{result.arm}, seed {result.seed}: {told} ({self._finished} of {self._parts})")
+        figures = f"{accuracy}loss {figure(result.loss)}, {result.seconds:.1f} s"
+        self.print_line(f"{result.arm}, seed {result.seed}: {figures} ({self._finished} of {self._runs})")
 
-    def failed(self, part: ArmRun, reason: str) -> None:
-        """A part is not to be had."""
-        self._close(part.title)
-        self.say(f"{part.title} failed: {' '.join(reason.split())}")
+    def failed(self, run: ArmRun, reason: str) -> None:
+        """An arm run has failed."""
+        self._close(run.title)
+        self.print_line(f"{run.title} failed: {' '.join(reason.split())}")
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """A line above the bars."""
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         if self._bars:
             self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:

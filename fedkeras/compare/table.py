@@ -1,4 +1,4 @@
-"""The comparison's table: one line an arm, from the results of its seeds; and one line a part, as table.csv."""
+"""The comparison's table: a line an arm, from the results of its seeds; and table.csv, a row an arm run."""
 
 import csv
 import io
@@ -62,7 +62,7 @@ def spread(clients: dict[str, float]) -> tuple[float, float, float] | None:
 
 
 def table_csv(results: Sequence[ArmResult]) -> str:
-    """table.csv: a row a part, all digits; an empty cell where there is no figure."""
+    """table.csv: a row an arm run, all digits; an empty cell where there is no figure."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -105,16 +105,16 @@ def cells_of(line: TableLine) -> tuple[str, ...]:
     own = (None,) * 3 if line.own is None else line.own
     return (
         line.arm,
-        told(line.accuracy),
-        told(line.macro_f1),
-        told(line.loss),
+        mean_text(line.accuracy),
+        mean_text(line.macro_f1),
+        mean_text(line.loss),
         *("-" if one is None else f"{one.mean:.4f}" for one in own),
         f"{line.seconds.mean:.1f}",
         "-" if line.megabytes is None else f"{line.megabytes.mean:.1f}",
     )
 
 
-def told(one: Figure | None) -> str:
+def mean_text(one: Figure | None) -> str:
     """`0.9722`, or `0.9722 ± 0.0040`; a dash for none."""
     if one is None:
         return "-"

@@ -1,4 +1,4 @@
-"""A comparison in sentences. Each follows from the results alone, and is left out where they do not hold it.
+"""A comparison in sentences. Each follows from the results alone, and is left out where they do not support it.
 
 Two arms are compared seed by seed: with the same seed they have the same partitions and initial weights. So only seeds
 that every arm has finished are looked at: where a comparison stopped half-way, means over other seeds would contradict
@@ -28,14 +28,14 @@ class Gap:
 
     @property
     def seen(self) -> bool | None:
-        """None: one seed says nothing of it."""
+        """Whether the difference counts as seen; None: with one seed nobody knows."""
         return None if self.spread is None else self.same_sign and abs(self.mean) > self.spread
 
 
 def paragraph(results: Sequence[ArmResult]) -> list[str]:
     """The sentences, the answer first."""
     if not results:
-        return ["No part is finished yet."]
+        return ["No arm run is finished yet."]
     every: Arms = {}
     for result in results:
         every.setdefault(result.arm, {})[result.seed] = result
@@ -52,7 +52,7 @@ def shared_seeds(arms: Arms) -> list[int]:
 
 
 def _on_which(every: Arms, seeds: Sequence[int]) -> list[str]:
-    """Said where an arm has more: the table's figures are of all its seeds, and may be in another order."""
+    """A sentence where an arm has more seeds: the table's figures are of all of them, and may be in another order."""
     if all(len(group) == len(seeds) for group in every.values()):
         return []
     named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
@@ -132,7 +132,7 @@ def _best(arms: Arms) -> str:
 
 
 def _of_centralised(arms: Arms, together: Sequence[str], pooled: str) -> str:
-    told = []
+    shares = []
     for arm in together:
         found = gap(arms, arm, pooled)
         if found is None or not _accuracy(arms, pooled):
@@ -140,8 +140,8 @@ def _of_centralised(arms: Arms, together: Sequence[str], pooled: str) -> str:
         share = 100 * _accuracy(arms, arm) / _accuracy(arms, pooled)
         where = "below" if found.mean < 0 else "above"
         within = ", within the spread over seeds" if found.seen is False else ""
-        told.append(f"{arm} reaches {share:.1f} % ({points(found.mean)} points {where}{within})")
-    return f"Of the centralised accuracy {', '.join(told)}." if told else ""
+        shares.append(f"{arm} reaches {share:.1f} % ({points(found.mean)} points {where}{within})")
+    return f"Of the centralised accuracy {', '.join(shares)}." if shares else ""
 
 
 def _weakest_alone(arms: Arms, local: str) -> str:
@@ -160,8 +160,8 @@ def _own(arms: Arms, together: str | None, local: str | None) -> list[str]:
     if not shown:
         return []
     lows = [statistics.fmean(spread(one.own)[0] for one in arms[arm].values()) for arm in shown]
-    told = ", ".join(f"{low:.4f} with {_model_of(arms, arm)}" for arm, low in zip(shown, lows, strict=True))
-    sentences = [f"On its own held-out examples the weakest client gets {told}."]
+    named = ", ".join(f"{low:.4f} with {_model_of(arms, arm)}" for arm, low in zip(shown, lows, strict=True))
+    sentences = [f"On its own held-out examples the weakest client gets {named}."]
     if len(shown) == 2:
         pairs = [
             (one.own[cid], arms[local][seed].own[cid])
@@ -198,7 +198,7 @@ def _by_loss(arms: Arms) -> list[str]:
     losses = {arm: mean_and_deviation(one.loss for one in group.values()) for arm, group in arms.items()}
     known = {arm: loss.mean for arm, loss in losses.items() if loss is not None}
     if not known:
-        return ["There is neither an accuracy nor a finite loss of every part: nothing can be compared."]
+        return ["There is neither an accuracy nor a finite loss of every arm run: nothing can be compared."]
     low = min(known, key=known.get)
     return [f"The model has no accuracy; {low} has the lowest loss on the central test set, {known[low]:.4f}."]
 

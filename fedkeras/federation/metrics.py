@@ -4,13 +4,7 @@ from collections.abc import Mapping
 
 from flwr.app import MetricRecord
 
-KEYS = ("round", "phase", "client")
-"""Columns that say which line it is; a metric cannot have these names."""
-
-BYTES = ("bytes_up", "bytes_down")
-"""Columns of what a client sent, and was sent, in a phase: its messages' arrays in bytes. No metrics."""
-
-NOT_AVERAGED = (*KEYS, "num_examples", "seconds", *BYTES)
+from fedkeras.reports.history import BYTES, NOT_AVERAGED
 
 
 def column(metric: str) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
-from fedkeras.federation.metrics import BYTES, KEYS, column
+from fedkeras.federation.metrics import column
 from fedkeras.federation.records import of_kind, view
+from fedkeras.reports.history import BYTES, KEYS
 from fedkeras.strategies.fedavg import NUM_EXAMPLES
 
 MAX_EXAMPLES = 10**12

@@ -1,4 +1,7 @@
-"""What a run leaves behind: folder, history, summary, log, curves. Knows neither TensorFlow nor Flower nor gRPC."""
+"""What a run leaves behind: folder, history, checkpoints, summary, log, report; and what is seen meanwhile.
+
+Knows neither TensorFlow nor Flower nor gRPC, and nothing of the way to train.
+"""
 
 from fedkeras.reports.checkpoints import Checkpoint, Checkpoints
 from fedkeras.reports.comparison import write_comparison
@@ -6,6 +9,7 @@ from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.history import History, read_history, read_rows
 from fedkeras.reports.label_counts import write_label_counts
 from fedkeras.reports.log import start_log, stop_log
+from fedkeras.reports.page import ReportSection, section
 from fedkeras.reports.predictions import write_predictions
 from fedkeras.reports.recorder import Recorder
 from fedkeras.reports.report import write_report
@@ -18,6 +22,7 @@ __all__ = [
     "Checkpoints",
     "History",
     "Recorder",
+    "ReportSection",
     "RunFolder",
     "check_extras",
     "create_run_folder",
@@ -25,6 +30,7 @@ __all__ = [
     "plot_curves",
     "read_history",
     "read_rows",
+    "section",
     "start_log",
     "stop_log",
     "summarise",

@@ -36,9 +36,9 @@ def replace_file(path: Path, content: Buffer | Iterable[Buffer]) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise UserError if the disk would refuse the file: to be said before the work whose result it is.
+    """Raise UserError if the disk would refuse the file: to be called before the work whose result it is.
 
-    By trying it beside `path`: what the permissions say is not the whole truth (root, read-only disks, /proc).
+    It tries to write beside `path`: permissions are not the whole truth (root, read-only disks, /proc).
     """
     if path.is_dir():
         raise UserError(f"cannot write {path}: there is a folder of that name")
@@ -50,7 +50,7 @@ def check_writable(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force to the disk what has been written to `path`, by whomever. Raises OSError."""
+    """Force to the disk what has been written to `path`, by whatever process. Raises OSError."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

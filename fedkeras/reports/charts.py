@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
+from fedkeras.callbacks import Row
 from fedkeras.reports.curves import draw_panel, marker, series
-from fedkeras.reports.history import Row
+from fedkeras.reports.headline import figure
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.svg import SERIES, css, draw
-from fedkeras.reports.terminal import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +116,7 @@ def stacked_seconds(rounds: Sequence[int], parts: Mapping[str, Sequence[float]])
 
 
 def label_bars(labels: LabelCounts) -> Chart:
-    """A stacked bar a client. For no more clients and classes than can be told apart."""
+    """A stacked bar a client. For so few clients and classes that they can be distinguished."""
     colours = SERIES[: len(labels.classes)]
 
     def paint(axes: "Axes") -> None:
@@ -146,7 +146,7 @@ def _round_axis(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _hex(colour: object) -> str:
+def _hex(colour: str | tuple[float, ...]) -> str:
     from matplotlib.colors import to_hex
 
     return to_hex(colour)

@@ -1,13 +1,13 @@
-"""One checkpoint as a file: two lines that a person can read, a line of JSON, and the arrays' bytes.
+"""The checkpoints of a run, `RUN/checkpoints/round-00012.ckpt`: the newest few and the best.
+
+A file is two lines that a person can read, a line of JSON, and the arrays' bytes:
 
     fedkeras checkpoint 1
     <SHA-256 of everything after this line, 64 digits: `tail -n +3 FILE | sha256sum` gives the same>
     {"round": 12, ..., "arrays": [{"part": "weights", "name": "dense/kernel", "dtype": "<f4", "shape": [64, 10]}, ...]}
     <the arrays' bytes, one after the other, rows first>
 
-No pickle: reading one runs nobody's code.
-
-The checkpoints of a run: `RUN/checkpoints/round-00012.ckpt`, the newest few and the best.
+There is no pickle in it: reading a checkpoint runs nobody's code.
 """
 
 import contextlib
@@ -23,11 +23,15 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkeras.callbacks import Row
+from fedkeras.config import Value
 from fedkeras.errors import UserError
 from fedkeras.reports.atomic import replace_file, sync
 from fedkeras.reports.headline import best, choose_headline
 from fedkeras.reports.history import AGGREGATES, count_rows
-from fedkeras.reports.run_folder import RunFolder
+from fedkeras.reports.run_folder import JsonTable, RunFolder
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"fedkeras checkpoint 1\n"
 DIGEST_LINE = 64 + 1
@@ -40,16 +44,16 @@ class Checkpoint:
     round: int
     weights: Mapping[str, np.ndarray]
     strategy_arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    strategy: dict = field(default_factory=dict)
+    strategy: JsonTable = field(default_factory=dict)
     """What the strategy's attributes are made of, see fedkeras/federation/strategy_state.py."""
-    rests: dict = field(default_factory=dict)
+    failure_tracker: JsonTable = field(default_factory=dict)
     """Which clients have failed in a row, see fedkeras/federation/sampling.py."""
     history_rows: int = 0
     """Rows of history.csv up to and with this round."""
     seconds: float = 0.0
     """Wall time of the run until now, over all its parts."""
-    config: dict = field(default_factory=dict)
-    versions: dict = field(default_factory=dict)
+    config: Mapping[str, Value] = field(default_factory=dict)
+    versions: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Damaged(Exception):
@@ -66,7 +70,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "seconds": round(checkpoint.seconds, 3),
         "versions": checkpoint.versions,
         "config": checkpoint.config,
-        "rests": checkpoint.rests,
+        "rests": checkpoint.failure_tracker,  # the name that the file has had from the first version on
         "strategy": checkpoint.strategy,
         "arrays": [
             {"part": part, "name": name, "dtype": array.dtype.str, "shape": list(array.shape)}
@@ -106,7 +110,7 @@ def read(path: Path) -> Checkpoint:
         weights=parts["weights"],
         strategy_arrays=parts["strategy"],
         strategy=header["strategy"],
-        rests=header["rests"],
+        failure_tracker=header["rests"],
         history_rows=header["history-rows"],
         seconds=header["seconds"],
         config=header["config"],
@@ -119,17 +123,14 @@ def _bytes(array: np.ndarray) -> memoryview:
     return memoryview(rows_first.reshape(-1).view(np.uint8)) if rows_first.size else memoryview(b"")
 
 
-log = logging.getLogger(__name__)
-
-
 class Checkpoints:
-    """Writes a run's checkpoints while the next round's clients train: one at a time, the next waits for the last.
+    """Writes a run's checkpoints while the next round's clients train: one at a time, each waits for the one before.
 
     Kept are the `keep` newest and the best by the run's headline figure. `rows` is the history so far. A disk that
     refuses is a warning; the run goes on. Use as a context manager: leaving waits for what is being written.
     """
 
-    def __init__(self, folder: RunFolder, keep: int, rows: Iterable[Mapping[str, object]] = ()) -> None:
+    def __init__(self, folder: RunFolder, keep: int, rows: Iterable[Row] = ()) -> None:
         self._folder, self._keep = folder, keep
         self._rows = [row for row in rows if row["client"] in AGGREGATES]
         self._thread: threading.Thread | None = None
@@ -140,8 +141,8 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self.wait()
 
-    def save(self, checkpoint: Checkpoint, rows: Iterable[Mapping[str, object]]) -> None:
-        """Begin to write a checkpoint, whose content nobody may change any more. `rows` are its round's."""
+    def save(self, checkpoint: Checkpoint, rows: Iterable[Row]) -> None:
+        """Begin to write a checkpoint, whose content must not be changed any more. `rows` are its round's."""
         self.wait()
         self._rows += [row for row in rows if row["client"] in AGGREGATES]
         self._thread = threading.Thread(target=self._write, args=(checkpoint,), name="fedkeras-checkpoint", daemon=True)
@@ -156,7 +157,7 @@ class Checkpoints:
         started = time.perf_counter()
         try:
             self._folder.checkpoints_path.mkdir(exist_ok=True)
-            # First the rows, then the checkpoint that says they are there
+            # First the rows, then the checkpoint that refers to them
             sync(self._folder.history_path)
             write(path_of(self._folder, checkpoint.round), checkpoint)
             self._remove_others(checkpoint.round)
@@ -166,7 +167,7 @@ class Checkpoints:
             log.info("checkpoint of round %d: %.3f s", checkpoint.round, time.perf_counter() - started)
 
     def _remove_others(self, newest: int) -> None:
-        """Keep the newest few up to this round, and the best of all. Later ones are of a past that is given up."""
+        """Keep the newest few up to this round, and the best of all; remove later ones, which a resumed run gave up."""
         found = rounds_of(self._folder)
         past = [number for number in found if number <= newest]
         headline = choose_headline(self._rows)
@@ -183,7 +184,7 @@ def path_of(folder: RunFolder, number: int) -> Path:
 
 
 def rounds_of(folder: RunFolder) -> list[int]:
-    """The rounds of which there are checkpoints, whole or not, ascending."""
+    """The rounds that have a checkpoint, whole or damaged, ascending."""
     names = []
     with contextlib.suppress(FileNotFoundError):
         names = [path.name for path in folder.checkpoints_path.iterdir()]

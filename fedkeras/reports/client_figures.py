@@ -1,4 +1,4 @@
-"""What a history says of each client: figures for a table, and round x client for a heat map."""
+"""The figures of each client in a history: a line each for a table, and round by client for a heat map."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -6,8 +6,12 @@ from numbers import Real
 
 import numpy as np
 
+from fedkeras.callbacks import Row
 from fedkeras.reports.headline import finite
-from fedkeras.reports.history import AGGREGATES, Row
+from fedkeras.reports.history import AGGREGATES
+
+ClientFigures = dict[str, float | str | None]
+"""A line of `client_table`."""
 
 
 def client_rows(rows: Iterable[Row], phase: str) -> list[Row]:
@@ -16,7 +20,7 @@ def client_rows(rows: Iterable[Row], phase: str) -> list[Row]:
 
 
 def judged(rows: list[Row], metric: str) -> tuple[list[Row], str]:
-    """The clients' rows in which the metric is theirs: evaluation; training where they never evaluate."""
+    """The clients' rows by which they are judged, and their origin: evaluation, or training if there is none."""
     for phase, where in (("evaluate", "the client's own test set"), ("train", "the client's training")):
         chosen = [row for row in client_rows(rows, phase) if isinstance(row.get(metric), Real)]
         if chosen:
@@ -41,7 +45,7 @@ def matrix(rows: list[Row], metric: str) -> tuple[np.ndarray, int, list[str]]:
     return values, first, clients
 
 
-def client_table(rows: list[Row], failures: list[dict], metric: str) -> list[dict]:
+def client_table(rows: list[Row], failures: list[Row], metric: str) -> list[ClientFigures]:
     """One line a client: examples, rounds, failures, the metric's last, best and worst value, mean seconds a round."""
     trained, tested, seconds, values = Counter(), {}, defaultdict(list), defaultdict(list)
     examples: dict[str, int] = {}

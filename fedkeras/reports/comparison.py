@@ -10,7 +10,7 @@ from fedkeras.reports.charts import overlay, run_colours
 from fedkeras.reports.headline import SOURCES, Headline
 from fedkeras.reports.listing import figures_of
 from fedkeras.reports.page import render
-from fedkeras.reports.report import metrics_of, said
+from fedkeras.reports.report import Values, metrics_of, setting_text
 from fedkeras.reports.run import RecordedRun, read_run
 from fedkeras.reports.svg import css
 
@@ -32,7 +32,7 @@ def comparison(runs: Sequence[RecordedRun]) -> str:
     sources = {(run.headline.source, run.config.get("dataset")) for run in runs}
     differing = "These come from different test sets: do not compare them. " if len(sources) > 1 else ""
     return render(
-        "comparison",
+        COMPARISON,
         title=f"{len(runs)} runs side by side",
         notes=[f"{name}: {fault}" for name, run in zip(names, runs, strict=True) for fault in run.faults],
         runs=[
@@ -49,7 +49,7 @@ def comparison(runs: Sequence[RecordedRun]) -> str:
     )  # fmt: skip
 
 
-def _groups(runs: dict[str, RecordedRun]) -> list[dict]:
+def _groups(runs: dict[str, RecordedRun]) -> list[Values]:
     groups = []
     for source, name in {**GROUPS, **LAST}.items():
         chosen = {run_name: Headline(source).select(run.rows) for run_name, run in runs.items()}
@@ -61,9 +61,9 @@ def _groups(runs: dict[str, RecordedRun]) -> list[dict]:
     return groups
 
 
-def _differing(runs: Sequence[RecordedRun]) -> list[dict]:
+def _differing(runs: Sequence[RecordedRun]) -> list[Values]:
     keys = dict.fromkeys(key for run in runs for key in run.config)
-    table = {key: [said(run.config.get(key)) for run in runs] for key in keys}
+    table = {key: [setting_text(run.config.get(key)) for run in runs] for key in keys}
     return [{"name": key, "cells": cells} for key, cells in table.items() if len({*cells}) > 1]
 
 
@@ -75,3 +75,40 @@ def _names(runs: Sequence[RecordedRun]) -> list[str]:
             next(name for number in count(1) if (name := run.name + f" ({number})" * (number > 1)) not in names)
         )
     return names
+
+
+COMPARISON = """
+{% extends "base" %}
+{% import "pieces" as pieces %}
+{% block content %}
+<header><h1>{{ title }}</h1>{% if notes %}<div class="notes">{% for note in notes %}<p>{{ note }}</p>{% endfor %}</div>
+{% endif %}</header>
+
+<section><h2>Results</h2><div class="card"><div class="scroll"><table>
+<thead><tr><th>run</th><th>status</th><th>data set</th><th>strategy</th><th>rounds</th><th>figures from</th>
+<th>loss</th><th>accuracy</th><th>best</th><th>in round</th><th>time</th></tr></thead>
+<tbody>{% for run in runs %}<tr><th><i class="dot" style="background: {{ run.colour }}"></i>{{ run.name }}</th>
+<td>{{ run.status }}</td><td>{{ run.dataset }}</td><td>{{ run.strategy }}</td><td>{{ run.rounds }}</td>
+<td>{{ run.source or "–" }}</td><td>{{ run.loss|figure }}</td><td>{{ run.accuracy|figure }}</td>
+<td>{{ run.best_accuracy|figure }}</td><td>{{ run.best_round if run.best_round is not none else "–" }}</td>
+<td>{{ run.seconds|seconds }}</td></tr>
+{% endfor %}</tbody></table></div>
+<small>{{ figures_note }}</small></div></section>
+
+<section><h2>Learning curves</h2>
+{% if legend %}{{ pieces.legend(legend) }}{% endif %}
+{% for group in groups %}<h3>{{ group.name }}</h3>
+<div class="grid pair" style="margin-bottom: 1rem">
+{% for chart in group.charts %}{{ pieces.chart(chart) }}{% endfor %}</div>
+{% else %}<p class="soft">No round is finished yet.</p>{% endfor %}
+</section>
+
+<section><h2>Settings that differ</h2>
+{% if settings %}<div class="card"><div class="scroll"><table>
+<thead><tr><th>setting</th>{% for run in runs %}<th class="run">{{ run.name }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in settings %}<tr><th>{{ row.name }}</th>
+{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div></div>
+{% else %}<p class="soft">None.</p>{% endif %}
+</section>
+{% endblock %}
+"""

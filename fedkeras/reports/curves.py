@@ -2,15 +2,16 @@
 
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
 from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.headline import SOURCES, choose_headline
-from fedkeras.reports.history import AGGREGATES, Row, read_rows
+from fedkeras.reports.history import AGGREGATES, read_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ MOST_MARKERS = 20
 
 INK, GRID = "#333333", "#e3e3e3"
 STYLES = {
-    # Okabe and Ito's colours, which colour-blind readers tell apart
+    # Okabe and Ito's colours, which colour-blind readers can distinguish
     "central": ("central test set", {"color": "#0072B2", "linewidth": 2.2, "zorder": 4}),
     "clients": ("mean over clients, own test sets", {"color": "#D55E00", "linewidth": 1.8, "zorder": 3}),
     "training": ("mean over clients, in training", {"color": "#009E73", "linewidth": 1.4, "zorder": 2, "ls": "--"}),
@@ -101,12 +102,12 @@ def _draw_clients(panel: "Axes", rows: list[Row], metric: str) -> None:
     panel.fill_between(rounds, low, high, label=f"lowest to highest of {len(clients)} clients", **BAND)
 
 
-def series(rows: Iterable[Mapping[str, object]], metric: str) -> tuple[list[int], list[float]]:
+def series(rows: Iterable[Row], metric: str) -> tuple[list[int], list[float]]:
     """Rounds in order and the metric in each; the last written row counts where a round has two."""
     found = {row["round"]: row[metric] for row in rows if isinstance(row.get(metric), Real)}
     return sorted(found), [found[number] for number in sorted(found)]
 
 
 def marker(rounds: list[int], shape: str = "o") -> str | None:
-    """The marker's shape where there are few enough rounds to mark them."""
+    """The marker's shape; None where the rounds are too many to mark each."""
     return shape if len(rounds) <= MOST_MARKERS else None

@@ -1,15 +1,15 @@
 """A report's heat maps: round x client, client x label, and the confusion matrix. A cell without a figure is empty."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedkeras.reports.charts import Chart
+from fedkeras.reports.headline import figure
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.predictions import Predictions
 from fedkeras.reports.svg import draw
-from fedkeras.reports.terminal import figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,15 +88,15 @@ def confusion(predictions: Predictions) -> Chart:
 
 
 def shrink(values: np.ndarray, axis: int) -> np.ndarray:
-    """At most MOST_CELLS along `axis`; the mean of neighbours, of those that are there."""
+    """At most MOST_CELLS along `axis`: the mean of neighbours, without those that are NaN or infinite."""
     length = values.shape[axis]
     if length <= MOST_CELLS:
         return values
     of_cell = np.arange(length) * MOST_CELLS // length
-    there = np.isfinite(values)
+    finite = np.isfinite(values)
     starts = np.flatnonzero(np.diff(of_cell, prepend=-1))
-    total = np.add.reduceat(np.where(there, values, 0.0), starts, axis)
-    count = np.add.reduceat(there, starts, axis, dtype=int)
+    total = np.add.reduceat(np.where(finite, values, 0.0), starts, axis)
+    count = np.add.reduceat(finite, starts, axis, dtype=int)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
@@ -105,7 +105,7 @@ def _blue(shares: np.ndarray) -> np.ndarray:
     return np.concatenate([np.broadcast_to(BLUE, (*shares.shape, 3)), shares[..., None]], axis=-1)
 
 
-def _ticks(place: object, names: Sequence[str], rotate: "Axes | None" = None) -> None:
+def _ticks(place: Callable[[list[int], list[str]], None], names: Sequence[str], rotate: "Axes | None" = None) -> None:
     """Each name where they fit, else evenly spaced ones."""
     every = -(-len(names) // (MOST_TICKS if len(names) > 20 else 20))
     shown = [*range(0, len(names), every)]

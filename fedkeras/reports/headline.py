@@ -1,13 +1,14 @@
-"""Which loss and accuracy stand for a run: central ones if there are any, else the clients' mean.
+"""Which loss and metric stand for a run: central ones if there are any, else the clients' mean; and how one is shown.
 
 One choice, made once a run, for the live table, the summary and the curves alike.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 
+from fedkeras.callbacks import Row
 from fedkeras.reports.history import NO_METRICS
 
 SOURCES = {"central": ("evaluate", "server"), "clients": ("evaluate", "all"), "training": ("train", "all")}
@@ -21,14 +22,14 @@ class Headline:
     source: str
     metric: str = "accuracy"
 
-    def select(self, rows: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    def select(self, rows: Iterable[Row]) -> list[Row]:
         """This source's rows, one a round in the order of rounds; the last written counts where a round has two."""
         phase, client = SOURCES[self.source]
         found = {row["round"]: row for row in rows if row["phase"] == phase and str(row["client"]) == client}
         return [found[number] for number in sorted(found)]
 
 
-def choose_headline(rows: Iterable[Mapping[str, object]]) -> Headline | None:
+def choose_headline(rows: Iterable[Row]) -> Headline | None:
     """The best source that has rows, or None if none has."""
     rows = list(rows)
     for source in SOURCES:
@@ -38,7 +39,7 @@ def choose_headline(rows: Iterable[Mapping[str, object]]) -> Headline | None:
     return None
 
 
-def figures(rows: Iterable[Mapping[str, object]]) -> dict[str, object]:
+def figures(rows: Iterable[Row]) -> dict[str, float | str | None]:
     """Rounds done, and the last and best figures of the headline; None for what there is none of."""
     rows = list(rows)
     headline = choose_headline(rows)
@@ -54,7 +55,7 @@ def figures(rows: Iterable[Mapping[str, object]]) -> dict[str, object]:
     }
 
 
-def best(rows: Iterable[Mapping[str, object]]) -> Mapping[str, object]:
+def best(rows: Iterable[Row]) -> Row:
     """The first row of the highest accuracy, else of the lowest loss; an empty mapping if there is neither."""
     rows = list(rows)
     accurate = [row for row in rows if finite(row.get("accuracy")) is not None]
@@ -63,20 +64,29 @@ def best(rows: Iterable[Mapping[str, object]]) -> Mapping[str, object]:
     return min((row for row in rows if finite(row.get("loss")) is not None), key=lambda row: row["loss"], default={})
 
 
-def best_title(rows: Iterable[Mapping[str, object]], metric: str) -> str:
-    """What `metric` in the row of `best` is: no metric's best but accuracy's and the loss's, as which of the others is
-    better, a high or a low one, nobody says.
+def best_title(rows: Iterable[Row], metric: str) -> str:
+    """What to call `metric` in the row of `best`.
+
+    It is a best value only if the row was chosen by it: whether a high or a low value of another metric is the better
+    one is not known.
     """
     by_accuracy = any(finite(row.get("accuracy")) is not None for row in rows)
     return f"best {metric}" if metric == ("accuracy" if by_accuracy else "loss") else f"{metric} at the lowest loss"
 
 
-def finite(value: object) -> float | None:
+def figure(value: float | str | None) -> str:
+    """A loss or metric to four places, in eight characters or so whatever its size; a dash where it is no number."""
+    if not isinstance(value, Real):
+        return "-"
+    return f"{value:.4f}" if abs(value) < 10_000 else f"{value:.4g}"
+
+
+def finite(value: float | str | None) -> float | None:
     """A figure as a float; None for what is no number, or one that a diverged run gives."""
     return float(value) if isinstance(value, Real) and math.isfinite(value) else None
 
 
-def _metric(rows: list[Mapping[str, object]]) -> str:
+def _metric(rows: list[Row]) -> str:
     if any(row.get("accuracy") is not None for row in rows):
         return "accuracy"
     others = (key for row in rows for key in row if key not in NO_METRICS and isinstance(row[key], Real))

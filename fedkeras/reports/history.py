@@ -1,11 +1,8 @@
-"""history.csv: one tidy table of a run, appended and flushed each round.
+"""The tables of a run that grow with each round: history.csv, and beside it failures.csv and timing.csv.
 
-A row is one client's (or an aggregate's) figures in one phase of one round. What a killed process can leave behind
-is at worst a torn last line: a reader drops it, and a writer that goes on cuts it off first.
-
-Small tables beside history.csv that grow by some lines a round: failures.csv and timing.csv.
-
-As in history.csv, the worst that a killed process leaves is a torn last line, which a reader drops.
+A row of history.csv is one client's (or an aggregate's) figures in one phase of one round. Rows are appended and
+flushed when their round is over. At worst a killed process leaves a torn last line: a reader drops it, and a writer
+that goes on with the file cuts it off first.
 """
 
 import contextlib
@@ -17,23 +14,26 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
 from fedkeras.reports.atomic import replace_file
 
 if TYPE_CHECKING:
     import pandas
 
-
 COLUMNS = ("round", "phase", "client", "num_examples", "loss", "accuracy", "seconds")
+"""Columns that each history.csv has, in this order; others follow as they first appear."""
 TEXT = ("phase", "client")
 KEYS = ("round", *TEXT)
+"""Columns that say which row it is; a metric cannot have these names."""
 AGGREGATES = ("all", "server")
+"""What stands in the column `client` of rows that are not one client's."""
 BYTES = ("bytes_up", "bytes_down")
+"""Columns of what a client sent, and was sent, in a phase: its messages' arrays in bytes. No metrics."""
 NOT_AVERAGED = (*KEYS, "num_examples", "seconds", *BYTES)
+"""Columns of which the row of `all` has no mean."""
 NO_METRICS = (*COLUMNS, *BYTES)
 """Columns that are not a model's own metrics. Histories of before there was split learning have no bytes."""
-
-Row = dict[str, int | float | str]
 
 
 class History:
@@ -50,7 +50,7 @@ class History:
             replace_file(path, whole)  # a torn line would swallow the row appended after it
         self.num_rows = max(0, whole.count(b"\n") - 1)
 
-    def append(self, rows: Iterable[Mapping[str, object]]) -> None:
+    def append(self, rows: Iterable[Row]) -> None:
         """Append rows and hand them to the operating system before returning.
 
         Raises UserError on a full disk; earlier rows stay readable.
@@ -59,7 +59,7 @@ class History:
         self._append(rows)
         self.num_rows += len(rows)
 
-    def _append(self, rows: list[Mapping[str, object]]) -> None:
+    def _append(self, rows: list[Row]) -> None:
         new = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in self.columns]
         if new:
             columns = self.columns + new
@@ -134,7 +134,7 @@ def _header(path: Path, whole: bytes) -> list[str]:
     return columns
 
 
-def _lines(rows: Iterable[Mapping[str, object]], columns: list[str], header: bool = False) -> bytes:
+def _lines(rows: Iterable[Row], columns: list[str], header: bool = False) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if header:
@@ -143,7 +143,7 @@ def _lines(rows: Iterable[Mapping[str, object]], columns: list[str], header: boo
     return out.getvalue().encode()
 
 
-def _format(value: object) -> str:
+def _format(value: float | str | None) -> str:
     """All digits of a number, so that what is read back is what was measured; a text stays on its line."""
     if value is None:
         return ""
@@ -189,11 +189,11 @@ def append_bytes(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True)
 class RoundTable:
-    """A kind of table: its columns, of which the first is `round`, and how a cell of each is read."""
+    """A kind of small table beside history.csv: its columns, the first of which is `round`, and the type of each."""
 
     columns: Mapping[str, type]
 
-    def append(self, path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    def append(self, path: Path, rows: Iterable[Row]) -> None:
         """Add rows, below a header if the file is new. Raises UserError if the disk refuses."""
         rows = list(rows)
         if not rows:
@@ -205,7 +205,7 @@ class RoundTable:
             replace_file(path, whole)  # a torn line would swallow the row appended after it
         append_bytes(path, self._lines(rows))
 
-    def read(self, path: Path) -> list[dict]:
+    def read(self, path: Path) -> list[Row]:
         """All whole rows; none without a file. An empty cell is left out. Raises UserError for a damaged line."""
         if not path.exists():
             return []
@@ -228,7 +228,7 @@ class RoundTable:
             kept = [row for row in self.read(path) if row["round"] <= last_round]
             replace_file(path, self._lines(kept, header=True))
 
-    def _lines(self, rows: Iterable[Mapping[str, object]], header: bool = False) -> bytes:
+    def _lines(self, rows: Iterable[Row], header: bool = False) -> bytes:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         if header:
@@ -238,14 +238,17 @@ class RoundTable:
 
 
 FAILURES = RoundTable({"round": int, "client": str, "reason": str})
-"""Who failed in which round, and why."""
+"""failures.csv: who failed in which round, and why."""
 
 PARTS = ("waiting", "training", "aggregation", "evaluation")
+"""Parts of a round's wall time on the server; `training` is from the first message sent to the last answer."""
+PART_OF_PHASE = {"train": "training", "evaluate": "evaluation"}
+"""What the time until a phase's last answer is called."""
 TIMING = RoundTable({"round": int, **dict.fromkeys(PARTS, float), "seconds": float})
-"""Where a round's wall time on the server went; `training` is from the first message sent to the last answer."""
+"""timing.csv: where a round's wall time on the server went."""
 
 
-def _text(value: object) -> str:
+def _text(value: float | str | None) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())

@@ -21,7 +21,9 @@ class LabelCounts:
     counts: np.ndarray
 
 
-def write_label_counts(path: Path, scheme: str, classes: Sequence[str], counts: Mapping[object, Sequence[int]]) -> None:
+def write_label_counts(
+    path: Path, scheme: str, classes: Sequence[str], counts: Mapping[int | str, Sequence[int]]
+) -> None:
     """Write {"scheme": "...", "classes": [...], "clients": {cid: [examples of each class]}}.
 
     Raises UserError if the disk refuses.

@@ -1,32 +1,34 @@
-"""All runs in a folder, with the figures that tell them apart. A broken one is listed as such."""
+"""All runs in a folder, with the figures that distinguish them. A broken one is listed as such."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
 from fedkeras.reports.headline import figures
 from fedkeras.reports.history import TIMING, read_rows
 from fedkeras.reports.run import method_of, read_table, seconds_of, status_of
-from fedkeras.reports.run_folder import RunFolder
+from fedkeras.reports.run_folder import JsonTable, RunFolder
 
 FIGURES = ("rounds", "source", "accuracy", "loss", "best_accuracy", "best_round")
+Figures = dict[str, float | str | None]
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedRun:
     """One run. `fault` says what is broken; `figures` are then empty."""
 
     path: Path
     started: datetime
     status: str
-    figures: Mapping[str, object] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
     fault: str = ""
 
 
-def list_runs(parent: Path) -> list[Listed]:
+def list_runs(parent: Path) -> list[ListedRun]:
     """The runs below `parent`, newest first: folders with a config.json or a history. Raises UserError without it."""
     try:
         paths = [path for path in parent.iterdir() if path.is_dir()]
@@ -41,7 +43,7 @@ def list_runs(parent: Path) -> list[Listed]:
     return sorted(runs, key=lambda run: (run.started, run.path.name), reverse=True)
 
 
-def figures_of(config: Mapping, summary: Mapping, rows: Iterable[Mapping[str, object]]) -> dict:
+def figures_of(config: JsonTable, summary: JsonTable, rows: Iterable[Row]) -> Figures:
     """Name of the data set, strategy, rounds done, last and best figures: from the rows, as summary.json has them."""
     return {
         "dataset": str(config.get("dataset", summary.get("dataset", "?"))),
@@ -50,7 +52,7 @@ def figures_of(config: Mapping, summary: Mapping, rows: Iterable[Mapping[str, ob
     }
 
 
-def _listed(folder: RunFolder) -> Listed:
+def _listed(folder: RunFolder) -> ListedRun:
     started = _started(folder.path)
     try:
         config, summary = read_table(folder.config_path), read_table(folder.summary_path)
@@ -62,8 +64,8 @@ def _listed(folder: RunFolder) -> Listed:
             found = figures_of(config, summary, rows)
         found["seconds"] = seconds_of(summary, [] if summary else TIMING.read(folder.timing_path))
     except UserError as error:
-        return Listed(folder.path, started, "broken", fault=str(error))
-    return Listed(folder.path, started, status_of(folder, summary), found)
+        return ListedRun(folder.path, started, "broken", fault=str(error))
+    return ListedRun(folder.path, started, status_of(folder, summary), found)
 
 
 def _started(path: Path) -> datetime:

@@ -1,7 +1,7 @@
 """The live view on a terminal: the table of live_table.py below all that is printed, four times a second.
 
-In a simulation the server is Flower's process, whose output is a pipe; `Relay` writes what happens there to a file that
-`python -m fedkeras simulate` names, and `following` draws it where there is a terminal.
+In a simulation the server is in Flower's process, whose output is a pipe. There a `Relay` writes what happens to a file
+that `python -m fedkeras simulate` names, and that command, which has the terminal, reads it by `following` and draws.
 """
 
 import contextlib
@@ -9,15 +9,17 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from fedkeras.callbacks import Callback, FinishedRound, Row
 from fedkeras.reports.history import KEYS
 from fedkeras.reports.live_state import LiveState
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.live import Live
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +27,12 @@ A_SECOND = 4
 """Pictures a second: enough for the eye, and nothing beside a round's work."""
 
 RELAY = "FEDKERAS_LIVE"
-"""The environment variable that names the file in which a simulation's server says what happens."""
+"""The environment variable that names the file to which a simulation's server relays what happens."""
 
 
-def wanted(live: bool | None = None) -> bool:
-    """Whether to draw on stdout: as told, else if it is a terminal that can."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
+def can_draw(forced: bool | None = None) -> bool:
+    """Whether stdout takes what is redrawn (bars, live tables): it is a terminal that can; or as `forced`."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb" if forced is None else forced
 
 
 class LiveView:
@@ -39,7 +41,7 @@ class LiveView:
     def __init__(self, state: LiveState, before_drawing: Callable[[], None] = lambda: None) -> None:
         self.state = state
         self._before = before_drawing
-        self._live = None
+        self._live: Live | None = None
 
     def start(self) -> None:
         """Begin to draw."""
@@ -48,7 +50,7 @@ class LiveView:
         self._live = Live(get_renderable=self._picture, refresh_per_second=A_SECOND, transient=True)
         self._live.start()
 
-    def say(self, line: str) -> None:
+    def print_above(self, line: str) -> None:
         """Print a line above the table."""
         self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -75,36 +77,40 @@ class Picture:
         yield from lines(self._state, options.max_width, console.size.height, options.ascii_only)
 
 
-class Relay:
-    """Writes what the round loop says as lines of JSON. In the place of a LiveState, where nothing is drawn."""
+class Relay(Callback):
+    """Writes the hooks' calls as lines of JSON: a method of LiveState and its arguments. For where nothing is drawn."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path: Path | None = path
 
-    def connected(self, cids: Iterable[int], needed: int) -> None:
-        self._write("connected", list(cids), needed)
+    def on_clients(self, connected: Collection[int], needed: int) -> None:
+        self._write("on_clients", list(connected), needed)
 
-    def began(self, server_round: int, phase: str, asked: Iterable[int], resting: Iterable[int]) -> None:
-        self._write("began", server_round, phase, list(asked), list(resting))
+    def on_phase_begin(
+        self, server_round: int, phase: str, cohort: Collection[int], suspended: Collection[int]
+    ) -> None:
+        self._write("on_phase_begin", server_round, phase, list(cohort), list(suspended))
 
-    def answered(self, cid: int, line: Mapping[str, object]) -> None:
-        self._write("answered", cid, {name: value for name, value in line.items() if name not in KEYS})
+    def on_client_result(self, cid: int, row: Row) -> None:
+        self._write("on_client_result", cid, {name: value for name, value in row.items() if name not in KEYS})
 
-    def failed(self, cid: int, reason: str) -> None:
-        self._write("failed", cid, reason)
+    def on_client_failure(self, cid: int, reason: str) -> None:
+        self._write("on_client_failure", cid, reason)
 
-    def round_finished(self, number: int) -> None:
-        self._write("round_finished", number)
+    def on_round_end(self, result: FinishedRound) -> bool:
+        self._write("end_round", result.round)
+        return False
 
-    def ended(self) -> None:
-        self._write("ended")
+    def close(self) -> None:
+        """The run is over."""
+        self._write("close")
 
-    def _write(self, *event: object) -> None:
+    def _write(self, method: str, *arguments: int | str | list[int] | Row) -> None:
         if self._path is None:
             return
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(event)}\n")
+                file.write(f"{json.dumps([method, *arguments])}\n")
         except OSError as error:
             log.warning("no live table any more: cannot write %s: %s", self._path, error.strerror or error)
             self._path = None
@@ -113,7 +119,7 @@ class Relay:
 @contextlib.contextmanager
 def following(path: Path, num_clients: int, num_rounds: int) -> Iterator[None]:
     """On a terminal, draw what another process's Relay writes to `path`; elsewhere do nothing."""
-    if not wanted():
+    if not can_draw():
         yield
         return
     path.touch()
@@ -134,8 +140,8 @@ class Follower:
         self._file, self._state, self._rest = file, state, ""
 
     def catch_up(self) -> None:
-        """Take what is new. The last line may be half written; it waits for its end."""
+        """Take over what is new. The last line may be half written: it is kept until its end has come."""
         *whole, self._rest = (self._rest + self._file.read()).split("\n")
         for line in whole:
-            method, *values = json.loads(line)
-            getattr(self._state, method)(*values)
+            method, *arguments = json.loads(line)
+            getattr(self._state, method)(*arguments)

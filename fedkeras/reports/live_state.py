@@ -1,42 +1,44 @@
-"""What a live view knows of a run: who is at what in the round under way, and what each client said last.
+"""What a live view knows of a run: what each client does in the round under way, and its last figures.
 
-The round loop writes it, a view reads copies of it; no terminal, no colours, nothing that is not standard library.
+A callback of the run writes it, a view reads copies of it. It knows neither terminal nor colours.
 """
 
 import copy
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from numbers import Real
 
+from fedkeras.callbacks import Callback, FinishedRound, Row
 from fedkeras.reports.history import NO_METRICS
 
 AT_WORK = {"train": "training", "evaluate": "evaluating"}
 PACE = 5
-"""Rounds by whose seconds the rest is estimated: the first, in which graphs are compiled, tells little."""
+"""Rounds whose seconds give the estimate of the time left: the first alone, which compiles graphs, would mislead."""
 
-ANSWERED, FAILED, RESTING, NOT_ASKED, CONNECTED, ABSENT = (
-    "answered", "failed", "resting", "not asked", "connected", "not there",
+ANSWERED, FAILED, SUSPENDED, NOT_ASKED, CONNECTED, NOT_CONNECTED = (
+    "answered", "failed", "suspended", "not asked", "connected", "not connected",
 )  # fmt: skip
+"""States of a client, beside those of AT_WORK. `not asked`: it is not in the cohort."""
 
 
 @dataclass
 class LiveClient:
-    """One client: `seconds` until its answer in this phase, `before` until the one in the last phase of that kind."""
+    """One client: the seconds until its answer in this phase; `before`: by phase, those until its answer before."""
 
     state: str = NOT_ASKED
     seconds: float | None = None
     reason: str = ""
     before: dict[str, float] = field(default_factory=dict)
-    figures: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    figures: dict[str, Row] = field(default_factory=dict)
     """Phase -> its last line of history.csv in it."""
 
 
 @dataclass
-class LiveState:
-    """The run as of now. Its methods are those of the round loop's watch, and may be called from any thread."""
+class LiveState(Callback):
+    """The run as it is now. All methods may be called from any thread."""
 
     num_clients: int
     num_rounds: int
@@ -58,56 +60,63 @@ class LiveState:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
-        self.clients = {cid: LiveClient(state=ABSENT) for cid in range(self.num_clients)}
+        self.clients = {cid: LiveClient(state=NOT_CONNECTED) for cid in range(self.num_clients)}
         self.needed = self.num_clients
         self.since = self.started = self.clock()
 
-    def connected(self, cids: Iterable[int], needed: int) -> None:
-        """These clients are there, and so many are waited for."""
-        there = set(cids)
+    def on_clients(self, connected: Collection[int], needed: int) -> None:
+        """These clients are connected, of so many that are waited for."""
+        connected = set(connected)
         with self._lock:
             if self.phase != "waiting":
                 self.since = self.clock()
             self.phase, self.needed = "waiting", needed
             for cid, client in self.clients.items():
-                client.state, client.seconds = CONNECTED if cid in there else ABSENT, None
+                client.state, client.seconds = CONNECTED if cid in connected else NOT_CONNECTED, None
 
-    def began(self, server_round: int, phase: str, asked: Iterable[int], resting: Iterable[int]) -> None:
+    def on_phase_begin(
+        self, server_round: int, phase: str, cohort: Collection[int], suspended: Collection[int]
+    ) -> None:
         """A phase of a round begins."""
-        asked, resting = set(asked), set(resting)
+        cohort, suspended = set(cohort), set(suspended)
         with self._lock:
             self.since = self.clock()
             if not self.round:
                 self.done = server_round - 1
                 self.started, self.ends = self.since, [self.since]
             self.round, self.phase = server_round, phase
-            for cid in asked - set(self.clients):
+            for cid in cohort - set(self.clients):
                 self.clients[cid] = LiveClient()
             for cid, client in self.clients.items():
                 client.seconds, client.reason = None, ""
-                client.state = AT_WORK[phase] if cid in asked else RESTING if cid in resting else NOT_ASKED
+                client.state = AT_WORK[phase] if cid in cohort else SUSPENDED if cid in suspended else NOT_ASKED
 
-    def answered(self, cid: int, line: Mapping[str, object]) -> None:
+    def on_client_result(self, cid: int, row: Row) -> None:
         """A client's good answer: its line of history.csv."""
         with self._lock:
             client = self.clients.setdefault(cid, LiveClient())
             client.state, client.seconds = ANSWERED, self.clock() - self.since
             client.before[self.phase] = client.seconds
-            client.figures[self.phase] = line
+            client.figures[self.phase] = row
 
-    def failed(self, cid: int, reason: str) -> None:
+    def on_client_failure(self, cid: int, reason: str) -> None:
         """A client gives no good answer."""
         with self._lock:
             client = self.clients.setdefault(cid, LiveClient())
             client.state, client.seconds, client.reason = FAILED, self.clock() - self.since, " ".join(reason.split())
 
-    def round_finished(self, number: int) -> None:
-        """A round is over and recorded."""
+    def on_round_end(self, result: FinishedRound) -> bool:
+        """A round is over and recorded. It never ends the run."""
+        self.end_round(result.round)
+        return False
+
+    def end_round(self, number: int) -> None:
+        """The round of this number is over."""
         with self._lock:
             self.done, self.phase, self.since = number, "between", self.clock()
             self.ends = [*self.ends, self.since][-PACE - 1 :]
 
-    def ended(self) -> None:
+    def close(self) -> None:
         """The run is over: there is nothing to show any more."""
         self.phase = "over"
 
@@ -121,7 +130,7 @@ class LiveState:
         shown.clients, shown.clock = clients, lambda: now
         return shown
 
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds to the end of the run at the pace of the last few rounds; None before the first has ended."""
         rounds = len(self.ends) - 1
         if rounds < 1:
@@ -132,8 +141,8 @@ class LiveState:
         """How many clients are in each state."""
         return Counter(client.state for client in self.clients.values())
 
-    def asked(self) -> int:
-        """How many were asked in this phase."""
+    def cohort_size(self) -> int:
+        """How many clients are in the cohort of this phase."""
         counts = self.counts()
         return counts[ANSWERED] + counts[FAILED] + sum(counts[state] for state in AT_WORK.values())
 

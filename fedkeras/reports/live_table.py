@@ -1,6 +1,6 @@
-"""The live table as lines of text: a line a client where they fit, else counts, the slowest, the failed and a strip.
+"""The live table as lines of text: a line a client where they fit, else medians, the slowest, the failed and a strip.
 
-`lines` gives at most `height` lines of at most `width` columns, whatever the run: at 3 clients, at 300, at 10,000.
+`lines` gives at most `height` lines of at most `width` columns, whether the run has 3 clients, 300 or 10,000.
 """
 
 import statistics
@@ -8,38 +8,39 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import TYPE_CHECKING
 
+from fedkeras.reports.headline import figure
 from fedkeras.reports.live_state import (
-    ABSENT,
     ANSWERED,
     AT_WORK,
     CONNECTED,
     FAILED,
     NOT_ASKED,
-    RESTING,
+    NOT_CONNECTED,
+    SUSPENDED,
     LiveClient,
     LiveState,
 )
-from fedkeras.reports.terminal import figure
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 STYLES = {
     ANSWERED: "green", CONNECTED: "green", "training": "yellow", "evaluating": "cyan", FAILED: "bold red",
-    RESTING: "blue", NOT_ASKED: "dim", ABSENT: "dim",
+    SUSPENDED: "blue", NOT_ASKED: "dim", NOT_CONNECTED: "dim",
 }  # fmt: skip
 MARKS = {
-    ANSWERED: "■", CONNECTED: "■", "training": "□", "evaluating": "□", FAILED: "×", RESTING: "z", NOT_ASKED: "·",
-    ABSENT: "·",
+    ANSWERED: "■", CONNECTED: "■", "training": "□", "evaluating": "□", FAILED: "×", SUSPENDED: "z", NOT_ASKED: "·",
+    NOT_CONNECTED: "·",
 }  # fmt: skip
 ASCII = str.maketrans("■□×·━─", "#o!.=-")
-FIRST_SHOWN = (FAILED, *AT_WORK.values(), RESTING, ABSENT, ANSWERED, CONNECTED, NOT_ASKED)
-"""What a mark that stands for several clients shows: the first of these that one of them is."""
+FIRST_SHOWN = (FAILED, *AT_WORK.values(), SUSPENDED, NOT_CONNECTED, ANSWERED, CONNECTED, NOT_ASKED)
+"""Of several clients that share a mark, the mark shows the state that comes first here."""
+STATE_WIDTH = max(map(len, FIRST_SHOWN))
 
 ROOM_ABOVE = 8
-"""Lines of the terminal left to the finished rounds above a table of all clients;"""
+"""Lines of the terminal left to the finished rounds above a table of all clients."""
 ROOM_ABOVE_STRIP = 4
-"""and above the strip."""
+"""The same above the strip."""
 FEW = 3
 """The slowest and the failed that are named."""
 GROUP = 10
@@ -72,26 +73,26 @@ def _text(*parts: str | tuple[str, str]) -> "Text":
 
 def _status(state: LiveState) -> "Text":
     """Which round, which phase, how many of how many, and for how long."""
-    counts, asked, elapsed = state.counts(), state.asked(), state.clock() - state.since
+    counts, cohort, elapsed = state.counts(), state.cohort_size(), state.clock() - state.since
     clock = f"  {elapsed:.1f} s"
     if state.phase == "waiting":
-        there = counts[CONNECTED]
-        title = "waiting for clients" if there < state.needed else "getting ready"
-        return _text((title, "bold"), f"  {there} of {state.needed} connected", clock)
+        connected = counts[CONNECTED]
+        title = "waiting for clients" if connected < state.needed else "getting ready"
+        return _text((title, "bold"), f"  {connected} of {state.needed} connected", clock)
     where = (f"round {state.round} of {state.num_rounds}", "bold")
     if state.phase == "between":
         return _text(where, "  done", clock)
-    done = counts[ANSWERED] + counts[FAILED] == asked
+    done = counts[ANSWERED] + counts[FAILED] == cohort
     doing = {"train": "aggregating", "evaluate": "evaluated"}[state.phase] if done else AT_WORK[state.phase]
-    parts = [where, f"  {doing}  {counts[ANSWERED]}/{asked} answered"]
+    parts = [where, f"  {doing}  {counts[ANSWERED]}/{cohort} answered"]
     parts += [(f"  {counts[FAILED]} failed", STYLES[FAILED])] if counts[FAILED] else []
-    parts += [(f"  {counts[RESTING]} resting", STYLES[RESTING])] if counts[RESTING] else []
+    parts += [(f"  {counts[SUSPENDED]} suspended", STYLES[SUSPENDED])] if counts[SUSPENDED] else []
     return _text(*parts, clock)
 
 
 def _bar(state: LiveState, width: int) -> "Text":
     """Rounds done, the time since this process's first began, and what is left."""
-    left = "" if state.left() is None else f", some {_duration(state.left())} left"
+    left = "" if state.seconds_left() is None else f", some {_duration(state.seconds_left())} left"
     words = f"  {state.done}/{state.num_rounds} rounds  {_duration(state.clock() - state.started)}{left}"
     room = max(5, min(40, width - len(words) - 1))
     full = room * min(state.done, state.num_rounds) // max(1, state.num_rounds)
@@ -102,12 +103,13 @@ def _rows(state: LiveState) -> "list[Text]":
     """A line a client."""
     metric = state.metric()
     name = metric[:20]
-    titles = f"{'client':>6}  {'state':<10}  {'loss (train)':>12}  {'loss (test)':>11}  {name:>9}  {'seconds':>8}"
-    rows = [_text((titles, "dim"))]
+    titles = f"  {'loss (train)':>12}  {'loss (test)':>11}  {name:>9}  {'seconds':>8}"
+    rows = [_text((f"{'client':>6}  {'state':<{STATE_WIDTH}}{titles}", "dim"))]
     for cid, client in state.clients.items():
         train, test = client.figures.get("train", {}), client.figures.get("evaluate", {})
+        title = f"{client.state:<{STATE_WIDTH}}", STYLES[client.state]
         if client.state == FAILED:
-            rows.append(_text(f"{cid:>6}  ", (f"{FAILED:<10}", STYLES[FAILED]), f"  {client.reason}"))
+            rows.append(_text(f"{cid:>6}  ", title, f"  {client.reason}"))
             continue
         best = test.get(metric, train.get(metric))
         figures = (
@@ -115,36 +117,36 @@ def _rows(state: LiveState) -> "list[Text]":
         )
         seconds = state.clock() - state.since if client.state in AT_WORK.values() else client.seconds
         shown = "" if seconds is None else f"{seconds:.{1 if client.state in AT_WORK.values() else 2}f}"
-        rows.append(_text(f"{cid:>6}  ", (f"{client.state:<10}", STYLES[client.state]), f"{figures}  {shown:>8}"))
+        rows.append(_text(f"{cid:>6}  ", title, f"{figures}  {shown:>8}"))
     return rows
 
 
 def _summary(state: LiveState) -> "list[Text]":
-    """What many clients say together, and who stands out."""
-    metric, said = state.metric(), []
+    """Medians and ranges over many clients, and which of them stand out."""
+    metric, shown = state.metric(), []
     for name, phase in ((metric, "evaluate"), (metric, "train"), ("loss", "evaluate"), ("loss", "train")):
         values = _values(state.clients.values(), phase, name)
-        if values and not any(line.plain.startswith(f"{name[:10]:<10}") for line in said):
+        if values and not any(line.plain.startswith(f"{name[:10]:<10}") for line in shown):
             whose = "own test sets" if phase == "evaluate" else "training"
-            middle, low, high = figure(statistics.median(values)), figure(min(values)), figure(max(values))
-            said.append(_text((f"{name[:10]:<10}", "dim"), f"  {middle} in the middle, {low} to {high} ({whose})"))
+            median, low, high = figure(statistics.median(values)), figure(min(values)), figure(max(values))
+            shown.append(_text((f"{name[:10]:<10}", "dim"), f"  median {median}, {low} to {high} ({whose})"))
     took = {cid: client.seconds for cid, client in state.clients.items() if client.state == ANSWERED and client.seconds}
     if took:
         slowest = sorted(took, key=lambda cid: (-took[cid], cid))[:FEW]
         named = ", ".join(f"{cid} ({took[cid]:.1f})" for cid in slowest)
-        middle = statistics.median(took.values())
-        said.append(_text((f"{'seconds':<10}", "dim"), f"  {middle:.1f} in the middle; slowest: client {named}"))
+        median = statistics.median(took.values())
+        shown.append(_text((f"{'seconds':<10}", "dim"), f"  median {median:.1f}; slowest: client {named}"))
     working = [cid for cid, client in state.clients.items() if client.state in AT_WORK.values()]
     if working:
         working.sort(key=lambda cid: (-state.clients[cid].before.get(state.phase, float("inf")), cid))
         more = f" and {len(working) - 8} more" if len(working) > 8 else ""
-        said.append(_text((f"{'at work':<10}", STYLES["training"]), f"  {', '.join(map(str, working[:8]))}{more}"))
+        shown.append(_text((f"{'at work':<10}", STYLES["training"]), f"  {', '.join(map(str, working[:8]))}{more}"))
     failed = {cid: client.reason for cid, client in state.clients.items() if client.state == FAILED}
     for place, (cid, reason) in enumerate(list(failed.items())[:FEW]):
-        said.append(_text((f"{'' if place else 'failed':<10}", STYLES[FAILED]), f"  client {cid}: {reason}"))
+        shown.append(_text((f"{'' if place else 'failed':<10}", STYLES[FAILED]), f"  client {cid}: {reason}"))
     if len(failed) > FEW:
-        said.append(_text(f"{'':<12}and {len(failed) - FEW} more"))
-    return said
+        shown.append(_text(f"{'':<12}and {len(failed) - FEW} more"))
+    return shown
 
 
 def _values(clients: Iterable[LiveClient], phase: str, name: str) -> list[float]:
@@ -176,8 +178,8 @@ def _strip(state: LiveState, width: int, room: int) -> "list[Text]":
 
 
 def _worst(state: LiveState, cids: list[int]) -> str:
-    there = {state.clients[cid].state for cid in cids}
-    return next(shown for shown in FIRST_SHOWN if shown in there)
+    found = {state.clients[cid].state for cid in cids}
+    return next(shown for shown in FIRST_SHOWN if shown in found)
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""run.log: everything the `fedkeras` and `flwr` loggers say, with times; the console gets warnings only."""
+"""run.log: all records of the loggers `fedkeras` and `flwr`, with times; the console gets warnings only."""
 
 import logging
 import sys
@@ -9,11 +9,11 @@ from fedkeras.errors import UserError
 NAMES = ("fedkeras", "flwr")
 
 
-class _File(logging.FileHandler):
-    """Our own file, told apart from one that Flower may have attached."""
+class _RunLog(logging.FileHandler):
+    """Our own file, by its class distinct from one that Flower may have attached."""
 
 
-class _Line(logging.Handler):
+class _Console(logging.Handler):
     """One line a record on today's sys.stderr, which a progress bar may have replaced to keep lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -29,11 +29,11 @@ def start_log(path: Path) -> None:
     """
     stop_log()
     try:
-        file = _File(path, encoding="utf-8")
+        file = _RunLog(path, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    console = _Line(logging.WARNING)
+    console = _Console(logging.WARNING)
     for name in NAMES:
         logger = logging.getLogger(name)
         for handler in [each for each in logger.handlers if _prints(each)]:
@@ -47,7 +47,7 @@ def stop_log() -> None:
     """Close the log, so that a later run in this process does not write into it."""
     for name in NAMES:
         logger = logging.getLogger(name)
-        for handler in [each for each in logger.handlers if isinstance(each, _Line | _File)]:
+        for handler in [each for each in logger.handlers if isinstance(each, _Console | _RunLog)]:
             logger.removeHandler(handler)
             handler.close()
 

@@ -3,7 +3,7 @@
 Metrics are named as TensorBoard's tags (`evaluate/accuracy/server`, `train/loss/client-2`), with the round as the step.
 They go to MLFLOW_TRACKING_URI, or else to `mlflow.db` in the folder of the runs. All is sent from a thread of its own:
 a tracking server that is slow or gone costs no round anything; what it did not take is tried again with the next round.
-What it refuses for good, such as a name it does not like, is left out: it would stand before all that follows.
+What it refuses for good, such as a name it does not allow, is left out: it would hold up all that follows.
 """
 
 import json
@@ -13,20 +13,26 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fedkeras.callbacks import Row
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.atomic import replace_file
 from fedkeras.reports.history import AGGREGATES
-from fedkeras.reports.run_folder import RunFolder
+from fedkeras.reports.run_folder import JsonTable, RunFolder
 from fedkeras.reports.tensorboard import final_figures, scalars
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "fedkeras"
-"""Unless MLFLOW_EXPERIMENT_NAME says another."""
+"""Unless MLFLOW_EXPERIMENT_NAME names another."""
 MANY = 20
 """Of more clients only the aggregates are sent; history.csv has each."""
 A_BATCH = 1000
@@ -41,7 +47,7 @@ END_SECONDS = 30.0
 """How long the end of the run waits for what is still to be sent."""
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 SURROUNDINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # a run says nothing to third parties
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # a run sends nothing to third parties
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own are 7, each with a longer pause, and 120 s
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -59,20 +65,18 @@ class MLflow:
             self._run_id = self._find_or_make(config, uri)
         except Exception as error:  # whatever a tracking server answers
             raise UserError(f"--mlflow: {uri} takes no run: {_words(error)}") from error
-        self._pending: list = []
+        self._pending: list[Metric] = []
         self._warned, self._left_out = False, False
-        self._work: queue.SimpleQueue = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._send_all, name="mlflow", daemon=True)
         self._thread.start()
 
-    def append(self, rows: Iterable[Mapping[str, object]]) -> None:
+    def append(self, rows: Iterable[Row]) -> None:
         """Hand over the numbers of these history rows; returns at once."""
         kept = [row for row in rows if self._per_client or str(row["client"]) in AGGREGATES]
         self._put(scalars(kept))
 
-    def finish(
-        self, summary: Mapping[str, object], headline_rows: Iterable[Mapping[str, object]], paths: Iterable[Path]
-    ) -> None:
+    def finish(self, summary: JsonTable, headline_rows: Iterable[Row], paths: Iterable[Path]) -> None:
         """Hand over final figures and files, and how the run ended."""
         step = int(summary["rounds"])
         self._put([(name, value, step) for name, value in final_figures(headline_rows).items()])
@@ -96,14 +100,14 @@ class MLflow:
         metrics = [Metric(_as_named(name), value, now, step) for name, value, step in found]
         self._work.put(lambda: self._log(metrics))
 
-    def _log(self, metrics: list) -> None:
+    def _log(self, metrics: "list[Metric]") -> None:
         """These and what could not be sent before."""
         self._pending += metrics
         while self._pending:
             self._send(self._pending[:A_BATCH])
             del self._pending[:A_BATCH]
 
-    def _send(self, metrics: list) -> None:
+    def _send(self, metrics: "list[Metric]") -> None:
         """All of these but those that are refused for good, which are found by halves: MLflow refuses a batch whole."""
         from mlflow.exceptions import MlflowException
 
@@ -124,7 +128,7 @@ class MLflow:
         while (work := self._work.get()) is not None:
             self._try(work)
 
-    def _try(self, work: Callable[[], object]) -> None:
+    def _try(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - a tracking server's trouble is not the run's
@@ -156,17 +160,17 @@ class MLflow:
         """Parameters and tags. MLflow's parameters never change: what a resumed run has changed becomes a tag."""
         from mlflow.entities import Param, RunTag
 
-        there = self._client.get_run(run_id).data.params
+        known = self._client.get_run(run_id).data.params
         now = {name: str(value) for name, value in config.to_run_config().items() if name != "resume"}
-        new = [Param(name, value) for name, value in now.items() if name not in there]
+        new = [Param(name, value) for name, value in now.items() if name not in known]
         for start in range(0, len(new), PARAMS_A_BATCH):
             self._client.log_batch(run_id, params=new[start : start + PARAMS_A_BATCH])
         tags = {"dataset": config.dataset, "strategy": config.strategy, "run-folder": str(self._folder.path.absolute())}
-        tags |= {f"resumed/{name}": value for name, value in now.items() if there.get(name, value) != value}
+        tags |= {f"resumed/{name}": value for name, value in now.items() if known.get(name, value) != value}
         self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
-def _client(folder: RunFolder) -> tuple[object, str]:
+def _client(folder: RunFolder) -> "tuple[MlflowClient, str]":
     for name, value in SURROUNDINGS.items():
         os.environ.setdefault(name, value)
     try:
@@ -174,7 +178,7 @@ def _client(folder: RunFolder) -> tuple[object, str]:
     except ImportError:
         raise UserError("--mlflow needs the extra: pip install 'fedkeras[mlflow]'") from None
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # else they tell how they make their tables
+        logging.getLogger(name).setLevel(logging.WARNING)  # else they log how they make their tables
     uri = os.environ.get("MLFLOW_TRACKING_URI") or _own_uri(folder)
     if uri == _own_uri(folder) and not (folder.path.parent / "mlflow.db").exists():
         print(f"making MLflow's tables in {folder.path.parent / 'mlflow.db'}: once, and some seconds", flush=True)

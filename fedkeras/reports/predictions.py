@@ -4,6 +4,7 @@ Three arrays, no pickle: `labels` and `predicted` (class numbers, one an example
 """
 
 import io
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,3 +60,32 @@ def read_predictions(path: Path) -> Predictions | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged: {' '.join(str(error).split())[:120]}") from error
+
+
+def classification(predictions: Predictions) -> list[dict[str, str | int | bool]]:
+    """scikit-learn's classification_report as text: a row a class, then the accuracy and the means (`mean` is True)."""
+    from sklearn.metrics import classification_report
+
+    numbers = [*range(len(predictions.classes))]
+    table = classification_report(
+        *(predictions.labels, predictions.predicted),
+        labels=numbers,
+        target_names=[str(number) for number in numbers],  # two classes may share a name, and one be called "accuracy"
+        output_dict=True,
+        zero_division=math.nan,
+    )
+    accuracy = float(np.mean(predictions.labels == predictions.predicted))
+    rows = [(name, table[str(number)], False) for number, name in enumerate(predictions.classes)]
+    rows += [(name, table[name], True) for name in ("macro avg", "weighted avg")]
+    empty = {"name": "accuracy", "precision": "", "recall": "", "mean": True, "support": len(predictions.labels)}
+    lines = [
+        {"name": name, "mean": mean, "support": int(row["support"])}
+        | {short: _three(row[long]) for short, long in (("precision",) * 2, ("recall",) * 2, ("f1", "f1-score"))}
+        for name, row, mean in rows
+    ]
+    lines.insert(len(predictions.classes), {**empty, "f1": _three(accuracy)})
+    return lines
+
+
+def _three(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"

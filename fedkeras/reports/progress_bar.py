@@ -1,26 +1,29 @@
-"""What a client is at, on its own terminal: one bar for each client of the process; plain lines elsewhere.
+"""The progress of a client on its own terminal: one bar for each client of the process; elsewhere plain lines.
 
-A stage is what takes a while: receiving the data, training, delivering. Its bar stands below everything else that is
-printed, and leaves a line behind when the stage is over.
+A stage is work that takes a while: receiving the data, training, delivering. Its bar stands below everything else that
+is printed, and leaves a line behind when the stage is over.
 """
 
-import os
-import sys
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from fedkeras.reports.live import can_draw
 from fedkeras.reports.progress_table import ProgressTable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 @dataclass
 class Stage:
-    """`name` is what is done; `task` is rich's number of its bar; `came_of_it` what the last line says."""
+    """`name` is the kind of work; `task` is rich's number of its bar; `result` is what its last line says of it."""
 
     name: str
-    task: int
+    task: "TaskID"
     started: float
-    came_of_it: str = ""
+    result: str = ""
 
     @property
     def seconds(self) -> float:
@@ -29,13 +32,17 @@ class Stage:
 
 
 class ProgressBar:
-    """Called from any thread. `live`: force or forbid the bar; None: where stdout is a terminal."""
+    """The bars of a process; its methods may be called from any thread.
+
+    `live`: force or forbid the bars; None: where stdout is a terminal.
+    """
 
     def __init__(self, live: bool | None = None) -> None:
-        self._live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
+        self._live = can_draw(live)
         self._lines = ProgressTable(live=False)
         self._lock = threading.Lock()
-        self._bars, self._stages = None, {}
+        self._bars: Progress | None = None
+        self._stages: dict[int, Stage] = {}
 
     def moved(self, cid: int, name: str, done: int, total: int) -> None:
         """`done` of `total` bytes have moved: "receiving data". With the last one the stage is over."""
@@ -47,14 +54,14 @@ class ProgressBar:
         with self._lock:
             stage = self._stage(cid, name)
             much = decimal(total) if done >= total else f"{decimal(done)} of {decimal(total)}"
-            stage.came_of_it = f"{much} in {stage.seconds:.1f} s"
+            stage.result = f"{much} in {stage.seconds:.1f} s"
             speed = f"{decimal(done)} of {decimal(total)}, {decimal(int(done / stage.seconds))}/s"
             self._bars.update(stage.task, completed=done, total=total, note=speed)
             if done >= total:
                 self._end(cid)
 
     def trained(self, cid: int, state: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` epochs; `state` says it in words ("fold 2/5, epoch 3/10"), `note` what came of it.
+        """`done` of `total` epochs; `state` is that in words ("fold 2/5, epoch 3/10"), `note` the figures so far.
 
         The stage is over when `over` is called.
         """
@@ -64,7 +71,7 @@ class ProgressBar:
         with self._lock:
             stage = self._stage(cid, "training")
             if note:
-                stage.came_of_it = f"{state.removeprefix('training ')}, {note}, {stage.seconds:.1f} s"
+                stage.result = f"{state.removeprefix('training ')}, {note}, {stage.seconds:.1f} s"
             shown = f"{state.removeprefix('training').strip()}{', ' * bool(note)}{note}"
             self._bars.update(stage.task, completed=done, total=total, note=shown)
 
@@ -80,7 +87,7 @@ class ProgressBar:
                 self._end(cid)
 
     def _stage(self, cid: int, name: str) -> Stage:
-        """The one that this client is in; a new one ends the one before."""
+        """The stage of this name, which ends the client's stage before."""
         stage = self._stages.get(cid)
         if stage is not None and stage.name == name:
             return stage
@@ -100,13 +107,12 @@ class ProgressBar:
         if not self._stages:  # the bar goes before the line comes: what is printed afterwards starts at the margin
             self._bars.stop()
             self._bars = None
-        if stage.came_of_it:
-            print(f"client {cid}: {stage.name}: {stage.came_of_it}", flush=True)
+        if stage.result:
+            print(f"client {cid}: {stage.name}: {stage.result}", flush=True)
 
 
-def _bars() -> object:
-    """Imported here: a client whose output is a file does without rich."""
-    from rich import progress
+def _bars() -> "Progress":
+    from rich import progress  # here: a client whose output is a file does without rich
 
     return progress.Progress(
         progress.TextColumn("{task.description}"),
@@ -119,4 +125,4 @@ def _bars() -> object:
 
 
 shown = ProgressBar()
-"""This process's: the handlers of messages and the thread that trains show what they do on it."""
+"""This process's bars, on which the handlers of messages and the thread that trains show what they do."""

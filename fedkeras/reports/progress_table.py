@@ -1,25 +1,31 @@
 """Every client's state in one live table on a terminal, and in plain lines elsewhere."""
 
-import os
-import sys
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fedkeras.reports.live import can_draw
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
 
 STEP = 25
-"""Where there is no terminal, percentages are printed in steps of this many, so that a log stays readable;"""
+"""Where there is no terminal, percentages are printed in steps of this many, so that a log stays readable."""
 PAUSE = 2.0
-"""and epochs (3/10) at most once in so many seconds."""
+"""There, epochs (3/10) are printed at most once in so many seconds."""
 
 
 class ProgressTable:
     """`say(cid, state)` at any time; the table is shown while it is used as a context manager."""
 
     def __init__(self, live: bool | None = None) -> None:
-        self._live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
+        self._live = can_draw(live)
         self._states: dict[int, str] = {}
         self._since: dict[int, float] = {}
-        self._said: dict[int, float] = {}
-        self._table, self._depth = None, 0
+        self._printed: dict[int, float] = {}
+        self._table: Live | None = None
+        self._depth = 0
 
     def __enter__(self) -> "ProgressTable":
         self._depth += 1
@@ -41,23 +47,23 @@ class ProgressTable:
             self._table = None
 
     def expect(self, cids: Iterable[int]) -> None:
-        """These are to come."""
+        """These clients are expected."""
         for cid in cids:
             self._states.setdefault(cid, "connecting")
             self._since.setdefault(cid, time.monotonic())
 
     def say(self, cid: int, state: str) -> None:
-        """Note and show what a client is at."""
+        """Note and show what a client does now, in words of its own or the server's."""
         before = self._states.get(cid)
         if state == before:
             return
         self._states[cid] = state
         self._since.setdefault(cid, time.monotonic())
         if not self._live and self._worth_a_line(cid, before or "", state):
-            self._said[cid] = time.monotonic()
+            self._printed[cid] = time.monotonic()
             print(f"client {cid}: {state}", flush=True)
 
-    def _render(self) -> object:
+    def _render(self) -> "Table":
         """A state is the client's own words: brackets in it are no markup."""
         from rich.table import Table
         from rich.text import Text
@@ -73,7 +79,7 @@ class ProgressTable:
         if reached is not None:
             before_what, before_reached = _percents(before)
             return reached // STEP > (before_reached or 0 if before_what == what else 0) // STEP
-        return "/" not in state or time.monotonic() - self._said.get(cid, 0.0) > PAUSE
+        return "/" not in state or time.monotonic() - self._printed.get(cid, 0.0) > PAUSE
 
 
 def _percents(state: str) -> tuple[str, int | None]:

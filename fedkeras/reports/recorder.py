@@ -1,17 +1,18 @@
-"""The recorder hangs on the round loop: it keeps what a round gave, and shows it."""
+"""The recorder is the callback that keeps what each round of a run gave, and shows it."""
 
 import logging
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from types import TracebackType
 
+from fedkeras.callbacks import Callback, FinishedRound, Row
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.headline import choose_headline
 from fedkeras.reports.history import FAILURES, TIMING, History, read_rows
-from fedkeras.reports.report import write_report
-from fedkeras.reports.run_folder import RunFolder
+from fedkeras.reports.report import ReportSection, write_report
+from fedkeras.reports.run_folder import Json, JsonTable, RunFolder
 from fedkeras.reports.summary import ending, summarise
 from fedkeras.reports.terminal import Terminal
 from fedkeras.reports.trackers import trackers_of
@@ -19,37 +20,34 @@ from fedkeras.reports.trackers import trackers_of
 log = logging.getLogger(__name__)
 
 
-class RecordedRound(Protocol):
-    """What the round loop says of a round. `round` 0 is the evaluation of the initial model."""
-
-    round: int
-    num_rounds: int
-    rows: list[dict]  # as in history.csv, with the rows of `all` and `server`
-    failures: Mapping[int, str]  # cid -> reason
-    timing: Mapping[str, float]  # seconds by part, see round_table.TIMING
-    seconds: float  # wall time of the round
-    asked: int  # clients
-    answered: int  # clients
-
-
-class Recorder:
-    """Writes history.csv (and tells the trackers) round by round, summary.json, curves.png and report.html at the end.
+class Recorder(Callback):
+    """Writes history.csv and the trackers' figures round by round; summary.json, curves.png and report.html at the end.
 
     As a context manager: a run that is left by an exception gets a summary whose status says so.
 
         with Recorder(folder, config) as recorder:
-            ...  # recorder.round_finished(outcome) after each round
+            callbacks = Callbacks([recorder, recorder.live_view])
+            ...  # callbacks.on_round_end(result) after each round
             recorder.finish(num_weights=6_603_710)
     """
 
-    def __init__(self, folder: RunFolder, config: Config, live: bool | None = None, before: float = 0.0) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        live: bool | None = None,
+        before: float = 0.0,
+        sections: Callable[[], Sequence[ReportSection]] = tuple,
+    ) -> None:
         """`live`: force or forbid the live table; None: where stdout is a terminal.
 
-        `before`: seconds that earlier parts of a resumed run have taken, which the summary adds.
-        Raises UserError if a tracker is asked for (--tensorboard, --mlflow) that cannot begin.
+        `before`: seconds that earlier parts of a resumed run have taken, which the summary adds. `sections` gives what
+        the run's workflow and mods add to report.html; it is called when the run has ended, however it ended.
+        Raises UserError if a tracker is wanted (--tensorboard, --mlflow) that cannot begin.
         """
         self._folder = folder
         self._config = config
+        self._sections = sections
         self._trackers = trackers_of(folder, config)
         self._history = History(folder.history_path)
         self._terminal = Terminal(config.num_server_rounds, config.num_partitions, live)
@@ -62,7 +60,9 @@ class Recorder:
         self._terminal.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         try:
             if not self._finished:
                 self._leave("failed" if kind and issubclass(kind, Exception) else "interrupted", error)
@@ -70,9 +70,9 @@ class Recorder:
             self._close()
 
     @property
-    def watch(self) -> object:
-        """What the round loop tells of a round under way (fedkeras/federation/callbacks.py), for the live table."""
-        return self._terminal.watch
+    def live_view(self) -> Callback:
+        """The callback to hang on the run beside the recorder, and after it: it shows the round under way."""
+        return self._terminal.live_view
 
     @property
     def seconds(self) -> float:
@@ -84,24 +84,25 @@ class Recorder:
         """How many rows history.csv has."""
         return self._history.num_rows
 
-    def round_finished(self, outcome: RecordedRound) -> None:
-        """Keep and show one round. Raises UserError if the disk takes no more."""
-        self._history.append(outcome.rows)
-        failures = [{"client": str(cid), "reason": reason} for cid, reason in outcome.failures.items()]
-        FAILURES.append(self._folder.failures_path, [{"round": outcome.round, **failure} for failure in failures])
-        timing = {"round": outcome.round, **outcome.timing, "seconds": outcome.seconds}
-        TIMING.append(self._folder.timing_path, [timing] if outcome.timing else [])
+    def on_round_end(self, result: FinishedRound) -> bool:
+        """Keep and show one round; it never ends the run. Raises UserError if the disk takes no more."""
+        self._history.append(result.rows)
+        failures = [{"client": str(cid), "reason": reason} for cid, reason in result.failures.items()]
+        FAILURES.append(self._folder.failures_path, [{"round": result.round, **failure} for failure in failures])
+        timing = {"round": result.round, **result.timing, "seconds": result.seconds}
+        TIMING.append(self._folder.timing_path, [timing] if result.timing else [])
         for tracker in self._trackers:
-            tracker.append(outcome.rows)
-        for cid, reason in outcome.failures.items():
-            log.info("round %d: client %s failed: %s", outcome.round, cid, reason)
+            tracker.append(result.rows)
+        for cid, reason in result.failures.items():
+            log.info("round %d: client %s failed: %s", result.round, cid, reason)
         log.info(
             "round %d of %d: %d of %d clients answered, %.3f s",
-            *(outcome.round, outcome.num_rounds, outcome.answered, outcome.asked, outcome.seconds),
+            *(result.round, result.num_rounds, result.answered, result.asked, result.seconds),
         )
-        self._terminal.round_finished(outcome)
+        self._terminal.print_round(result)
+        return False
 
-    def finish(self, status: str = "finished", **more: object) -> dict[str, object]:
+    def finish(self, status: str = "finished", **more: float | str | None) -> dict[str, Json]:
         """Write summary.json, curves.png and report.html, print the end of the run, and return the summary.
 
         `status` is finished, interrupted or failed; `more` goes into the summary (num_weights, ...).
@@ -114,13 +115,13 @@ class Recorder:
         if summary["source"] and summary["rounds"]:  # a lone round 0 is no curve
             plot_curves(self._folder.history_path, self._folder.curves_path)
         self._report()
-        self._tell_trackers(summary, rows)
+        self._end_trackers(summary, rows)
         log.info("%s in %.1f s", status, summary["seconds"])
         for line in ending(summary, rows, self._folder.path):
             print(line, flush=True)
         return summary
 
-    def _tell_trackers(self, summary: Mapping[str, object], rows: list) -> None:
+    def _end_trackers(self, summary: JsonTable, rows: list[Row]) -> None:
         headline, folder = choose_headline(rows), self._folder
         files = folder.report_path, folder.curves_path, folder.config_path, folder.summary_path, folder.history_path
         for tracker in self._trackers:
@@ -131,7 +132,12 @@ class Recorder:
         """A page that cannot be drawn is no reason to lose a run: its figures are written by then."""
         started = time.perf_counter()
         try:
-            write_report(self._folder)
+            sections = self._sections()
+        except Exception as error:  # noqa: BLE001 - whatever a workflow's or a mod's code raises
+            log.warning("report.html lacks its additional sections: %s: %s", type(error).__name__, error)
+            sections = ()
+        try:
+            write_report(self._folder, sections=sections)
         except Exception as error:  # noqa: BLE001 - whatever it is
             again = f"python -m fedkeras report {self._folder.path}"
             log.warning("no report.html: %s: %s; to try again: %s", type(error).__name__, error, again)

@@ -1,24 +1,27 @@
-"""report.html: all that a run's folder says, as one page. What is missing is said where it would stand."""
+"""report.html: all that a run's folder holds, as one page. What is missing is stated where it would stand."""
 
-import math
+from collections.abc import Sequence
 from datetime import datetime
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
 
-from fedkeras.config import Config
+from fedkeras.callbacks import Row
+from fedkeras.config import Config, Value
 from fedkeras.reports import charts, client_figures, grids
 from fedkeras.reports import timing as timing_of
 from fedkeras.reports.atomic import replace_file
-from fedkeras.reports.headline import best, best_title
-from fedkeras.reports.history import NO_METRICS, Row
+from fedkeras.reports.headline import best, best_title, figure
+from fedkeras.reports.history import NO_METRICS
 from fedkeras.reports.label_counts import LabelCounts
-from fedkeras.reports.page import render, seconds
-from fedkeras.reports.predictions import Predictions
+from fedkeras.reports.page import ReportSection, render, seconds
+from fedkeras.reports.predictions import classification
 from fedkeras.reports.run import RecordedRun, method_of, read_run
-from fedkeras.reports.run_folder import RunFolder
-from fedkeras.reports.terminal import figure
+from fedkeras.reports.run_folder import JsonTable, RunFolder
+
+Values = dict[str, object]
+"""What a template, or a line of its tables, is filled with."""
 
 MOST_CURVES = 9
 """Metrics that are drawn; a client may report any number."""
@@ -28,17 +31,20 @@ MOST_BARS = 30
 """Clients up to which each has a bar of its labels."""
 
 
-def write_report(folder: RunFolder, out: Path | None = None) -> Path:
-    """Write the run's report; returns where. Raises UserError without a history, or where the disk refuses."""
+def write_report(folder: RunFolder, out: Path | None = None, sections: Sequence[ReportSection] = ()) -> Path:
+    """Write the run's report, with these sections at its end; returns where.
+
+    Raises UserError without a history, or where the disk refuses.
+    """
     out = out or folder.report_path
-    replace_file(out, report(read_run(folder.path)).encode("utf-8", errors="replace"))
+    replace_file(out, report(read_run(folder.path), sections).encode("utf-8", errors="replace"))
     return out
 
 
-def report(run: RecordedRun) -> str:
+def report(run: RecordedRun, sections: Sequence[ReportSection] = ()) -> str:
     """The page's text."""
     return render(
-        "run",
+        RUN,
         title=run.name,
         status=run.status,
         subtitle=_subtitle(run.config, run.summary),
@@ -51,7 +57,8 @@ def report(run: RecordedRun) -> str:
         **_test(run),
         **_timing(run),
         **_failures(run),
-        **settings(run),
+        **_settings(run),
+        sections=sections,
     )
 
 
@@ -62,7 +69,7 @@ def metrics_of(rows: list[Row], first: str) -> list[str]:
     return [name for name in ("loss", first) if name in found] + others
 
 
-def _subtitle(config: dict, summary: dict) -> str:
+def _subtitle(config: JsonTable, summary: JsonTable) -> str:
     if not config:
         return ""
     clients, rounds = config.get("num-partitions", "?"), config.get("num-server-rounds", "?")
@@ -70,7 +77,7 @@ def _subtitle(config: dict, summary: dict) -> str:
     return f"{config.get('dataset', '?')}, {method_of(config)}, {clients} clients, {rounds} rounds, {model}"
 
 
-def _tiles(run: RecordedRun) -> list[dict]:
+def _tiles(run: RecordedRun) -> list[Values]:
     shown = run.headline.select(run.rows)
     last, top, metric = (shown[-1] if shown else {}), best(shown), run.metric
     rounds = max((row["round"] for row in run.rows), default=0)
@@ -95,13 +102,13 @@ def _answered(run: RecordedRun) -> str:
     return f"{failed} failure{'s' * (failed != 1)}"
 
 
-def _curves(run: RecordedRun) -> dict:
+def _curves(run: RecordedRun) -> Values:
     metrics = metrics_of(run.rows, run.metric)
     drawn = [charts.curve(run.rows, metric) for metric in metrics[:MOST_CURVES]]
     return {"curves": drawn, "curves_left": len(metrics) - len(drawn)}
 
 
-def _clients(run: RecordedRun) -> dict:
+def _clients(run: RecordedRun) -> Values:
     metric = run.metric
     table = client_figures.client_table(run.rows, run.failures, metric)
     chosen, where = client_figures.judged(run.rows, metric)
@@ -125,7 +132,7 @@ def _clients(run: RecordedRun) -> dict:
     }
 
 
-def _labels(labels: LabelCounts | None) -> dict:
+def _labels(labels: LabelCounts | None) -> Values:
     absent = (
         "Not known here: the server writes it down (partitions.json) where it has the data, which it has not without "
         "central evaluation."
@@ -141,7 +148,7 @@ def _labels(labels: LabelCounts | None) -> dict:
     return {"labels": chart, "labels_scheme": labels.scheme, "label_rows": rows, "labels_absent": ""}
 
 
-def _test(run: RecordedRun) -> dict:
+def _test(run: RecordedRun) -> Values:
     absent = "Not known here: predictions.npz is written at the end of a run with central evaluation of a classifier."
     if run.predictions is None:
         return {"confusion": None, "classes": [], "tested": 0, "confusion_absent": absent}
@@ -153,73 +160,144 @@ def _test(run: RecordedRun) -> dict:
     }
 
 
-def classification(predictions: Predictions) -> list[dict]:
-    """scikit-learn's classification_report, a row a class and then the means."""
-    from sklearn.metrics import classification_report
-
-    numbers = [*range(len(predictions.classes))]
-    table = classification_report(
-        *(predictions.labels, predictions.predicted),
-        labels=numbers,
-        target_names=[str(number) for number in numbers],  # two classes may share a name, and one be called "accuracy"
-        output_dict=True,
-        zero_division=math.nan,
-    )
-    accuracy = float(np.mean(predictions.labels == predictions.predicted))
-    rows = [(name, table[str(number)], False) for number, name in enumerate(predictions.classes)]
-    rows += [(name, table[name], True) for name in ("macro avg", "weighted avg")]
-    empty = {"name": "accuracy", "precision": "", "recall": "", "mean": True, "support": len(predictions.labels)}
-    lines = [
-        {"name": name, "mean": mean, "support": int(row["support"])}
-        | {short: _three(row[long]) for short, long in (("precision",) * 2, ("recall",) * 2, ("f1", "f1-score"))}
-        for name, row, mean in rows
-    ]
-    lines.insert(len(predictions.classes), {**empty, "f1": _three(accuracy)})
-    return lines
-
-
-def _timing(run: RecordedRun) -> dict:
+def _timing(run: RecordedRun) -> Values:
     spawn = run.config.get("spawn", 0)
     lines = timing_of.breakdown(run.timing, run.rows, spawn if isinstance(spawn, int) else 0)
     if not lines:
         return {"timing": None, "parts": [], "timing_note": ""}
     chart = charts.stacked_seconds(
-        [line["round"] for line in lines], {name: [line[name] for line in lines] for name in timing_of.PARTS}
+        [line["round"] for line in lines], {name: [line[name] for line in lines] for name in timing_of.MEANINGS}
     )
     note = "" if run.timing else "This run has no timing.csv: transfer holds waiting and aggregation as well."
     return {"timing": chart, "parts": timing_of.totals(lines, run.seconds), "timing_note": note}
 
 
-def _failures(run: RecordedRun) -> dict:
+def _failures(run: RecordedRun) -> Values:
     shown = [{"round": "", "client": "", "reason": "", **row} for row in run.failures[:MOST_FAILURES]]
     left = len(run.failures) - len(shown)
     return {"failures": shown, "failures_left": left, "failures_absent": "No client failed in a round that counted."}
 
 
-def settings(run: RecordedRun) -> dict:
+def _settings(run: RecordedRun) -> Values:
     """The run's settings, those among them that are not the defaults, and the versions it ran with."""
     default = Config().to_run_config()
-    rows = [{"name": name, "value": said(value)} for name, value in run.config.items()]
-    changed = [row for row in rows if said(default.get(row["name"])) != row["value"]]
+    rows = [{"name": name, "value": setting_text(value)} for name, value in run.config.items()]
+    changed = [row for row in rows if setting_text(default.get(row["name"])) != row["value"]]
     versions = run.summary.get("versions")
     words = [f"{name} {number}" for name, number in versions.items()] if isinstance(versions, dict) else []
     return {"settings": rows, "changed": changed, "versions": ", ".join(words)}
 
 
-def said(value: object) -> str:
-    """A setting as it would be typed."""
-    return (
-        {True: "true", False: "false", "": "unset", None: "–"}.get(value, str(value)) if _plain(value) else str(value)
-    )
+def setting_text(value: Value | None) -> str:
+    """A setting as it would be typed; a dash where there is none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "–" if value is None else "unset" if value == "" else str(value)
 
 
-def _plain(value: object) -> bool:
-    return isinstance(value, bool | str) or value is None
-
-
-def _number(value: object) -> str:
+def _number(value: float | str | None) -> str:
     return figure(value) if isinstance(value, Real) else "–"
 
 
-def _three(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
+RUN = """
+{% extends "base" %}
+{% import "pieces" as pieces %}
+{% block content %}
+<header>
+<span class="badge {{ status }}">{{ status }}</span>
+<h1>{{ title }}</h1>
+<p class="soft">{{ subtitle }}</p>
+{% if notes %}<div class="notes">{% for note in notes %}<p>{{ note }}</p>{% endfor %}</div>{% endif %}
+<div class="tiles">{% for tile in tiles %}{{ pieces.tile(tile) }}{% endfor %}</div>
+<nav><a href="#curves">Curves</a><a href="#clients">Clients</a><a href="#labels">Labels</a><a href="#test">Test set</a>
+<a href="#timing">Timing</a><a href="#failures">Failures</a><a href="#settings">Settings</a>
+{% for section in sections %}<a href="#added-{{ loop.index }}">{{ section.title }}</a>{% endfor %}</nav>
+</header>
+
+<section id="curves"><h2>Learning curves</h2>
+{% if curves %}
+<div class="grid pair">{% for chart in curves %}{{ pieces.chart(chart) }}{% endfor %}</div>
+{% if curves_left %}<p class="soft">{{ curves_left }} more metrics are in history.csv.</p>{% endif %}
+{% else %}<p class="soft">No round is finished yet.</p>{% endif %}
+</section>
+
+<section id="clients"><h2>Clients</h2>
+{% if clients %}
+<div class="grid">
+{% for chart in heat_maps %}{{ pieces.chart(chart) }}{% endfor %}
+<div class="card full"><h3>{{ metric }}, examples and time by client</h3>
+<div class="scroll"><table>
+<thead><tr><th>client</th><th>examples</th><th>tested on</th><th>rounds</th><th>failures</th>
+<th>last</th><th>lowest</th><th>highest</th><th>seconds</th></tr></thead>
+<tbody>{% for client in clients %}
+<tr><th>{{ client.client }}</th><td>{{ client.examples if client.examples is not none else "–" }}</td>
+<td>{{ client.tested if client.tested is not none else "–" }}</td><td>{{ client.rounds }}</td>
+<td>{{ client.failures or "" }}</td><td>{{ client.last|figure }}</td><td>{{ client.lowest|figure }}</td>
+<td>{{ client.highest|figure }}</td><td>{{ client.seconds|figure }}</td></tr>
+{% endfor %}</tbody></table></div>
+<small>{{ metric }} {{ clients_where }}; rounds trained in; seconds of computing, mean of a round's training.
+{% if clients_left %}{{ clients_left }} more clients are in history.csv.{% endif %}</small></div>
+</div>
+{% else %}<p class="soft">No client has answered yet.</p>{% endif %}
+</section>
+
+<section id="labels"><h2>Who holds what</h2>
+{% if labels %}<p class="soft">{{ labels_scheme }}</p><div class="grid">{{ pieces.chart(labels) }}
+<div class="card wide"><h3>Examples by label</h3><div class="scroll"><table>
+<thead><tr><th>label</th><th>all</th><th>clients</th><th>most in one</th></tr></thead>
+<tbody>{% for row in label_rows %}<tr><th>{{ row.name }}</th><td>{{ row.all }}</td><td>{{ row.holders }}</td>
+<td>{{ row.most }}</td></tr>{% endfor %}</tbody></table></div>
+<small>Examples of a label, how many clients hold any, and the most that one of them has.</small></div></div>
+{% else %}<p class="soft">{{ labels_absent }}</p>{% endif %}
+</section>
+
+<section id="test"><h2>The final model on the central test set</h2>
+{% if confusion %}<div class="grid">{{ pieces.chart(confusion) }}
+<div class="card wide"><h3>By class</h3><div class="scroll"><table>
+<thead><tr><th>class</th><th>precision</th><th>recall</th><th>F1</th><th>n</th></tr></thead>
+<tbody>{% for row in classes %}<tr {% if row.mean %}class="changed"{% endif %}><th>{{ row.name }}</th>
+<td>{{ row.precision }}</td><td>{{ row.recall }}</td><td>{{ row.f1 }}</td><td>{{ row.support }}</td></tr>
+{% endfor %}</tbody></table></div>
+<small>scikit-learn's classification_report on {{ tested }} examples; n of them are of the class.</small></div></div>
+{% else %}<p class="soft">{{ confusion_absent }}</p>{% endif %}
+</section>
+
+<section id="timing"><h2>Where the time went</h2>
+{% if timing %}<div class="grid">{{ pieces.chart(timing) }}
+<div class="card wide"><h3>All rounds together</h3><div class="scroll whole"><table>
+<thead><tr><th>part</th><th>time</th><th>share</th><th></th></tr></thead>
+<tbody>{% for part in parts %}<tr><th class="part">{{ part.name }}<small>{{ part.what }}</small></th>
+<td>{{ part.seconds|seconds }}</td>
+<td>{{ "%.1f"|format(100 * part.share) }} %</td>
+<td class="bars">
+<span class="bar" style="width: {{ "%.1f"|format(100 * part.share) }}%"></span></td></tr>
+{% endfor %}</tbody></table></div>
+{% if timing_note %}<small>{{ timing_note }}</small>{% endif %}</div></div>
+{% else %}<p class="soft">No round is finished yet.</p>{% endif %}
+</section>
+
+<section id="failures"><h2>Failures</h2>
+{% if failures %}<div class="card"><div class="scroll"><table>
+<thead><tr><th>round</th><th>client</th><th class="text">reason</th></tr></thead>
+<tbody>{% for row in failures %}<tr><td>{{ row.round }}</td><td>{{ row.client }}</td>
+<td class="text">{{ row.reason }}</td></tr>{% endfor %}</tbody></table></div>
+{% if failures_left %}<small>{{ failures_left }} more are in failures.csv.</small>{% endif %}</div>
+{% else %}<p class="soft">{{ failures_absent }}</p>{% endif %}
+</section>
+
+<section id="settings"><h2>What was run</h2>
+{% if changed %}<div class="grid"><div class="card full"><h3>Settings that are not the defaults</h3>
+<div class="scroll"><table><tbody>{% for row in changed %}<tr><th>{{ row.name }}</th>
+<td class="text">{{ row.value }}</td></tr>{% endfor %}</tbody></table></div></div></div>{% endif %}
+{% if settings %}<details><summary>all {{ settings|length }} settings</summary><div class="card"><table><tbody>
+{% for row in settings %}<tr><th>{{ row.name }}</th><td class="text">{{ row.value }}</td></tr>{% endfor %}
+</tbody></table></div></details>{% else %}<p class="soft">There is no config.json that can be read.</p>{% endif %}
+{% if versions %}<p class="soft">{{ versions }}</p>{% endif %}
+</section>
+{% for section in sections %}
+<section id="added-{{ loop.index }}"><h2>{{ section.title }}</h2>
+{{ section.html }}
+</section>
+{% endfor %}
+{% endblock %}
+"""

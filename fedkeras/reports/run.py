@@ -1,17 +1,18 @@
 """A run's folder as a report reads it: the history must be there and whole, all else may be missing or damaged."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
 from fedkeras.reports.headline import Headline, choose_headline
-from fedkeras.reports.history import FAILURES, TIMING, Row, read_rows
+from fedkeras.reports.history import FAILURES, TIMING, read_rows
 from fedkeras.reports.label_counts import LabelCounts, read_label_counts
 from fedkeras.reports.predictions import Predictions, read_predictions
-from fedkeras.reports.run_folder import RunFolder, is_held
+from fedkeras.reports.run_folder import JsonTable, RunFolder, is_held
 
 T = TypeVar("T")
 
@@ -22,19 +23,19 @@ class RecordedRun:
 
     name: str
     status: str
-    """finished, interrupted, failed; running; or unfinished, where no summary says how it ended."""
+    """finished, interrupted or failed; running; or unfinished, where there is no summary and no server."""
     rows: list[Row]
-    config: dict
-    summary: dict
-    failures: list[dict]
-    timing: list[dict]
+    config: JsonTable
+    summary: JsonTable
+    failures: list[Row]
+    timing: list[Row]
     labels: LabelCounts | None
     predictions: Predictions | None
     faults: tuple[str, ...]
 
     @property
     def headline(self) -> Headline:
-        """Which figures stand for the run; of a run without a round yet, those there would be first."""
+        """Which figures stand for the run; the training's as long as there is no round."""
         return choose_headline(self.rows) or Headline("training")
 
     @property
@@ -80,7 +81,7 @@ def read_run(path: Path) -> RecordedRun:
     )
 
 
-def read_table(path: Path) -> dict:
+def read_table(path: Path) -> JsonTable:
     """A JSON file that holds a table; empty without a file. Raises UserError if it is damaged."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
@@ -93,20 +94,20 @@ def read_table(path: Path) -> dict:
     return table
 
 
-def status_of(folder: RunFolder, summary: dict) -> str:
+def status_of(folder: RunFolder, summary: JsonTable) -> str:
     """How the run ended, in one word, or that it has not."""
     # The summary first: while its own server writes the report, the folder is held, and the run is over
     return str(summary.get("status") or ("running" if is_held(folder) else "unfinished"))
 
 
-def seconds_of(summary: dict, timing: list[dict]) -> float | None:
-    """A run's wall time in seconds; None if nothing says it."""
+def seconds_of(summary: JsonTable, timing: Sequence[Row]) -> float | None:
+    """A run's wall time in seconds; None if it is not known."""
     if isinstance(summary.get("seconds"), int | float):
         return float(summary["seconds"])
     return sum(row.get("seconds", 0.0) for row in timing) if timing else None
 
 
-def method_of(config: dict) -> str:
+def method_of(config: JsonTable) -> str:
     """The strategy, or the kind of split learning in its place."""
     split = config.get("split", "off")
     return str(config.get("strategy", "?")) if split == "off" else f"split: {split}"

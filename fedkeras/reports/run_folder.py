@@ -1,6 +1,6 @@
-"""The run folder: one folder a run, `<parent>/<YYYYmmdd-HHMMSS>-<name>/`, and where each thing lies in it.
+"""The run folder: one folder a run, `<parent>/<YYYYmmdd-HHMMSS>-<name>/`, where each thing lies in it, and its lock.
 
-One server at a time writes into a run folder.
+One server at a time writes into a run folder: it holds the folder's lock meanwhile.
 """
 
 import contextlib
@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,15 @@ from pathlib import Path
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.atomic import replace_file
+
+try:
+    import fcntl
+except ImportError:  # Windows: two servers are not kept apart
+    fcntl = None
+
+Json = bool | int | float | str | None | list["Json"] | Mapping[str, "Json"]
+JsonTable = Mapping[str, Json]
+"""What a file such as summary.json holds."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class RunFolder:
         """Write config.json in one step."""
         replace_file(self.config_path, f"{json.dumps(config.to_run_config(), indent=2)}\n".encode())
 
-    def write_summary(self, summary: dict) -> None:
+    def write_summary(self, summary: JsonTable) -> None:
         """Write summary.json in one step; NaN and infinity, which JSON does not know, become null."""
         text = json.dumps(_without_nan(summary), indent=2, allow_nan=False)
         replace_file(self.summary_path, f"{text}\n".encode())
@@ -113,7 +122,10 @@ def create_run_folder(parent: Path, name: str, config: Config) -> RunFolder:
 
 
 def _first_free(parent: Path, stem: str) -> Path:
-    """`mkdir` is the test and the claim in one, so two servers started in the same second get two folders."""
+    """The first name of stem, stem-2, ... that is free, as a new folder.
+
+    `mkdir` is the test and the claim in one, so two servers started in the same second get two folders.
+    """
     for number in itertools.count(1):
         path = parent / (stem if number == 1 else f"{stem}-{number}")
         try:
@@ -124,8 +136,8 @@ def _first_free(parent: Path, stem: str) -> Path:
     raise AssertionError("itertools.count ended")
 
 
-def _without_nan(value: object) -> object:
-    if isinstance(value, dict):
+def _without_nan(value: Json) -> Json:
+    if isinstance(value, Mapping):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
@@ -134,17 +146,11 @@ def _without_nan(value: object) -> object:
     return value
 
 
-try:
-    import fcntl
-except ImportError:  # Windows: nobody watches
-    fcntl = None
-
-
 @contextlib.contextmanager
 def held(folder: RunFolder) -> Iterator[None]:
-    """Keep others out meanwhile; the operating system lets go when the process ends, however it ends.
+    """Hold the folder's lock; the operating system frees it when the process ends, however it ends.
 
-    Raises UserError if another server is at it.
+    Raises UserError if another server holds it.
     """
     try:
         file = folder.lock_path.open("ab")
@@ -162,7 +168,7 @@ def held(folder: RunFolder) -> Iterator[None]:
 
 
 def is_held(folder: RunFolder) -> bool:
-    """True if a server is writing into the folder now. False too where the machine knows no such locks."""
+    """True if a server is writing into the folder now. False as well where the machine has no such locks."""
     try:
         with folder.lock_path.open("rb") as file:
             if fcntl is not None:

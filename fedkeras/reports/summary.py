@@ -1,26 +1,28 @@
-"""summary.json: the figures of a finished run, for people who compare runs and for scripts.
-
-What is printed when a run ends: losses and metrics by round, final and best accuracy, the time, the folder.
-"""
+"""The figures of a run that has ended: summary.json, for scripts and comparisons, and the lines that are printed."""
 
 import importlib.metadata
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from numbers import Real
 from pathlib import Path
 
+from fedkeras.callbacks import Row
 from fedkeras.config import Config
-from fedkeras.reports.headline import SOURCES, Headline, figures
+from fedkeras.reports.headline import SOURCES, Headline, figure, figures
 from fedkeras.reports.history import NO_METRICS, read_rows
-from fedkeras.reports.terminal import figure
+from fedkeras.reports.run_folder import Json, JsonTable
 
 STATUSES = ("finished", "interrupted", "failed")
 PACKAGES = ("fedkeras", "flwr", "tensorflow", "keras", "numpy")
+A_LINE = 5
+"""Rounds that are printed on a line."""
+MOST = 20
+"""Rounds that are printed of each metric; of a longer run, evenly spaced ones and the last."""
 
 
 def summarise(
-    config: Config, history: Path | Iterable[Mapping[str, object]], seconds: float, status: str, **more: object
-) -> dict[str, object]:
+    config: Config, history: Path | Iterable[Row], seconds: float, status: str, **more: float | str | None
+) -> dict[str, Json]:
     """The content of summary.json from a history (its path or its rows) and the run's wall time in seconds.
 
     `loss` and `accuracy` are the last round's of the source named in `source` (central, clients or training);
@@ -55,14 +57,11 @@ def _version(name: str) -> str | None:
         return None
 
 
-A_LINE = 5
-"""Rounds shown on a line."""
-MOST = 20
-"""Rounds shown of each metric; of a longer run, evenly spaced ones and the last."""
+def ending(summary: JsonTable, rows: Iterable[Row], folder: Path) -> list[str]:
+    """The lines to print when a run ends: losses and metrics by round, final and best accuracy, time, folder.
 
-
-def ending(summary: Mapping[str, object], rows: Iterable[Mapping[str, object]], folder: Path) -> list[str]:
-    """The lines to print, at most 80 columns wide but for the folder's path, which is the last."""
+    They are at most 80 columns wide but for the folder's path, which is the last.
+    """
     rows = list(rows)
     lines = [""]
     for source in SOURCES:
@@ -74,17 +73,17 @@ def ending(summary: Mapping[str, object], rows: Iterable[Mapping[str, object]], 
     return lines
 
 
-def _accuracy(summary: Mapping[str, object]) -> str:
+def _accuracy(summary: JsonTable) -> str:
     final, best, where = summary["accuracy"], summary["best_accuracy"], summary["best_round"]
     return f"accuracy ({summary['source']}): {final:.4f} at the end, best {best:.4f} in round {where}"
 
 
-def _metrics(rows: list[Mapping[str, object]]) -> list[str]:
+def _metrics(rows: list[Row]) -> list[str]:
     names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, Real))
     return [name for name in names if name in ("loss", "accuracy") or name not in NO_METRICS]
 
 
-def _series(rows: list[Mapping[str, object]], metric: str) -> list[str]:
+def _series(rows: list[Row], metric: str) -> list[str]:
     step = -(-len(rows) // MOST)
     shown = rows[::step] + (rows[-1:] if (len(rows) - 1) % step else [])
     cells = [f"{row['round']:>6}: {figure(row.get(metric)):<7}" for row in shown]

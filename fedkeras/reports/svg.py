@@ -17,7 +17,7 @@ WIDTH = 400
 """A chart's width in points: about a phone's, so that its letters have the page's size there."""
 
 SERIES = ("#4477aa", "#ee8866", "#44aa77", "#cc6699", "#ddbb44", "#66bbdd", "#aa4455", "#777777", "#9977cc", "#996633")
-"""Paul Tol's colours, mended to be told apart ten at a time."""
+"""Paul Tol's colours, changed where ten at a time could not be distinguished."""
 
 VARIABLES = {
     curves.INK: "--ink",

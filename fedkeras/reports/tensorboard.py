@@ -4,14 +4,20 @@ A tag is phase/metric/client: `evaluate/accuracy/server`, `train/loss/client-2`;
 gets a session a run: all settings but those of the server's machine and unset ones, and the figures of FINAL.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from numbers import Real
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fedkeras.callbacks import Row
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.headline import best, finite
 from fedkeras.reports.history import AGGREGATES
+from fedkeras.reports.run_folder import JsonTable
+
+if TYPE_CHECKING:
+    from tensorboardX.proto.summary_pb2 import Summary
 
 NO_METRIC = ("round", "client", "phase")
 FINAL = ("final/accuracy", "final/loss", "best/accuracy", "best/loss")
@@ -36,13 +42,13 @@ class TensorBoard:
         experiment, begin, self._end = hparams(settings, dict.fromkeys(FINAL, 0.0))
         self._write(experiment, begin)
 
-    def append(self, rows: Iterable[Mapping[str, object]]) -> None:
+    def append(self, rows: Iterable[Row]) -> None:
         """Write the numbers of these history rows as scalars, and flush."""
         for tag, value, step in scalars(rows):
             self._writer.add_scalar(tag, value, step)
         self._writer.flush()
 
-    def finish(self, summary: Mapping[str, object], headline_rows: Iterable[Mapping[str, object]], _: object) -> None:
+    def finish(self, summary: JsonTable, headline_rows: Iterable[Row], _paths: Iterable[Path]) -> None:
         """Write the figures of the HPARAMS tab, and that the run came to its end, if it did."""
         for tag, value in final_figures(headline_rows).items():
             self._writer.add_scalar(tag, value, int(summary["rounds"]))
@@ -54,13 +60,13 @@ class TensorBoard:
         """Close the file; nothing is written after it."""
         self._writer.close()
 
-    def _write(self, *summaries: object) -> None:
+    def _write(self, *summaries: "Summary") -> None:
         for each in summaries:
             self._writer.file_writer.add_summary(each)
         self._writer.flush()
 
 
-def scalars(rows: Iterable[Mapping[str, object]]) -> list[tuple[str, float, int]]:
+def scalars(rows: Iterable[Row]) -> list[tuple[str, float, int]]:
     """The numbers of history rows as (tag, value, round)."""
     found = []
     for row in rows:
@@ -74,7 +80,7 @@ def scalars(rows: Iterable[Mapping[str, object]]) -> list[tuple[str, float, int]
     return found
 
 
-def final_figures(headline_rows: Iterable[Mapping[str, object]]) -> dict[str, float]:
+def final_figures(headline_rows: Iterable[Row]) -> dict[str, float]:
     """The figures of FINAL that there are, from the rows that stand for the run (see headline.py)."""
     rows = list(headline_rows)
     last, top = (rows[-1] if rows else {}), best(rows)

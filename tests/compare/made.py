@@ -6,7 +6,7 @@ KINDS = {"centralised": "centralised", "local": "local", "split-shared": "split"
 
 
 def result(arm, seed, accuracy, own=None, central=None, **figures):
-    """A finished part; `own` and `central` are lists, a client each."""
+    """A finished arm run; `own` and `central` are lists, a client each."""
     by_client = [{str(cid): value for cid, value in enumerate(values or [])} for values in (own, central)]
     point = {"round": 1, "accuracy": accuracy, "loss": 0.5}
     together = KINDS.get(arm, "federated") in ("federated", "split")

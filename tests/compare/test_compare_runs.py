@@ -15,8 +15,9 @@ import pytest
 from processes import starting, until
 
 from fedkeras import data, factory
-from fedkeras.compare import baseline_worker
+from fedkeras.commands import compare as command
 from fedkeras.compare.arm_run import read_result
+from fedkeras.compare.baselines import BaselineJob
 from fedkeras.compare.children import Child
 from fedkeras.config import Config
 from fedkeras.randomness import generator
@@ -46,11 +47,17 @@ def without_seconds(part):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """One comparison that nobody disturbed: its folder, and what it printed."""
+    """One comparison that nobody disturbed: its folder, and what it printed.
+
+    One process trains at a time, so that TensorFlow is imported three times and not five. The interrupted comparison
+    below has a process a core, and the same bits.
+    """
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch, starting(folder) as start:
         patch.setenv("PYTHONPATH", "")
-        process = compare(start, folder / "out", "--dataset", "digits", *FLAGS, "--arms", ",".join(ARMS))
+        process = compare(
+            start, folder / "out", "--dataset", "digits", *FLAGS, "--processes", 1, "--arms", ",".join(ARMS)
+        )
         assert process.ended(300) == 0, process.err
         assert not process.err
         yield folder / "out", process.out
@@ -67,6 +74,11 @@ def test_all_arms_are_in_the_table_and_on_the_page(whole):
     html = (folder / "comparison.html").read_text()
     assert all(f"{float(row['accuracy']):.4f}" in html for row in rows) and "All this is one seed" in html
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
+
+
+def test_one_process_trains_all_baselines(whole):
+    """TensorFlow is not imported anew for the second of them."""
+    assert [path.name for path in (whole[0] / "parts").glob("baseline-*.err")] == ["baseline-0.err"]
 
 
 def test_the_federated_figures_are_the_runs(whole):
@@ -123,21 +135,16 @@ def test_alone_and_pooled_are_a_plain_training_of_as_many_epochs(whole):
     assert local.accuracy == pytest.approx(sum(local.central.values()) / 2) and set(local.own) == {"0", "1"}
 
 
-def test_a_finished_one_is_not_trained_again(whole):
+def test_a_finished_one_is_not_trained_again(whole, capsys):
     folder, said = whole
     stamps = {path: path.stat().st_mtime_ns for path in (folder / "parts").rglob("*") if path.is_file()}
     table = (folder / "table.csv").read_text()
-    again = subprocess.run(
-        [sys.executable, "-m", "fedkeras", "compare", "--out", folder],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "3 parts, 3 of them finished" in again.stdout and ", seed 42: accuracy" not in again.stdout
+    assert command.main(["--out", str(folder)]) == 0
+    again = capsys.readouterr().out
+    assert "3 arm runs, 3 of them finished" in again and ", seed 42: accuracy" not in again
     assert stamps == {path: path.stat().st_mtime_ns for path in (folder / "parts").rglob("*") if path.is_file()}
     assert (folder / "table.csv").read_text() == table
-    assert again.stdout.split("\n\n", 1)[1] == said.split("\n\n", 1)[1]  # the table and the paragraph
+    assert again.split("\n\n", 1)[1] == said.split("\n\n", 1)[1]  # the table and the paragraph
 
 
 @pytest.mark.slow
@@ -148,7 +155,7 @@ def test_killed_and_interrupted_it_goes_on_to_the_same_bits(whole, tmp_path, mon
     pooled = out / "parts" / "centralised-seed42" / "result.json"
     with starting(tmp_path) as start:
         killed = compare(start, out, "--dataset", "digits", *FLAGS, "--arms", arms)
-        until(pooled.exists, "the first part")
+        until(pooled.exists, "the first arm run")
         killed.popen.kill()
         killed.popen.wait()
         stamp, expected = pooled.stat().st_mtime_ns, pooled.read_bytes()
@@ -164,7 +171,7 @@ def test_killed_and_interrupted_it_goes_on_to_the_same_bits(whole, tmp_path, mon
 
         last = compare(start, out)
         assert last.ended(300) == 0, last.err
-        assert "3 parts, 2 of them finished" in last.out
+        assert "3 arm runs, 2 of them finished" in last.out
         assert (pooled.stat().st_mtime_ns, pooled.read_bytes()) == (stamp, expected)
         for arm in ARMS:
             part = f"parts/{arm}-seed42"
@@ -218,13 +225,11 @@ def trainers_of(folder):
 def test_a_process_that_trains_says_why_it_cannot_and_ends_with_its_parent(tmp_path):
     command = [sys.executable, "-m", "fedkeras.compare.baseline_worker"]
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT, "text": True}
-    config = Config(num_partitions=2, model="nothing").to_run_config()
+    job = BaselineJob(tmp_path, Config(num_partitions=2, model="nothing"), "1")
     with subprocess.Popen(command, **pipes) as unable, subprocess.Popen(command, **pipes) as idle:
-        unable.stdin.write(json.dumps({"folder": str(tmp_path), "who": "1", "config": config}) + "\n")
+        unable.stdin.write(f"{job.to_line()}\n")
         unable.stdin.flush()
         idle.stdin.close()  # as the system does when the command has been killed
         assert unable.wait(120) == 2
-        assert (
-            unable.stderr.read().startswith("client 1: ") and not baseline_worker.figures_path(tmp_path, "1").exists()
-        )
+        assert unable.stderr.read().startswith("client 1: ") and not job.is_done()
         assert idle.wait(60) == 1

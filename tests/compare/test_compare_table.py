@@ -9,7 +9,7 @@ from made import result
 
 from fedkeras.compare import table
 from fedkeras.compare.arm_run import clock, read_result
-from fedkeras.compare.comparison_state import take_stock
+from fedkeras.compare.comparison_state import read_state
 from fedkeras.compare.page import summarise, write_all
 from fedkeras.compare.settings import Settings
 from fedkeras.config import Config
@@ -34,9 +34,9 @@ def folder(tmp_path):
 
 
 def test_means_and_deviations_by_hand(folder):
-    outcome = take_stock(SETTINGS, folder)
-    assert outcome.complete and outcome.in_order() == RESULTS
-    local, fedavg = table.lines_of(outcome.in_order())
+    state = read_state(SETTINGS, folder)
+    assert state.complete and state.in_order() == RESULTS
+    local, fedavg = table.lines_of(state.in_order())
     assert (local.arm, fedavg.arm, fedavg.seeds) == ("local", "fedavg", (7, 8))
     assert local.accuracy.mean == pytest.approx(0.6)
     assert local.accuracy.deviation == pytest.approx(0.2 / 2**0.5)  # of two: half their distance, times sqrt(2)
@@ -88,7 +88,7 @@ def test_an_unfinished_one_says_so(folder):
     html_of = write_all(SETTINGS, RESULTS[:3], {"fedavg": "died of <i>boredom</i>"}, folder)
     assert html_of is None
     html = (folder / "comparison.html").read_text()
-    assert "1 of 4 parts are missing" in html and "died of &lt;i&gt;boredom" in html
+    assert "1 of 4 arm runs are missing" in html and "died of &lt;i&gt;boredom" in html
     assert summarise(SETTINGS, RESULTS[:3], {"fedavg": "x"})["status"] == "failed"
     assert summarise(SETTINGS, RESULTS[:3], {})["status"] == "interrupted"
 
@@ -110,10 +110,10 @@ def test_diverged_and_lossy_models_are_told_too(folder):
 def test_a_damaged_result_says_what_to_do(folder):
     path = folder / "parts" / "local-seed7" / "result.json"
     path.write_text("{")
-    with pytest.raises(UserError, match=r"result.json cannot be read .* remove it, and its part is trained again"):
-        take_stock(SETTINGS, folder)
+    with pytest.raises(UserError, match=r"result.json cannot be read .* remove it, and its arm run is trained again"):
+        read_state(SETTINGS, folder)
     path.unlink()
-    assert not take_stock(SETTINGS, folder).complete
+    assert not read_state(SETTINGS, folder).complete
 
 
 def test_the_clock_is_the_median_round():

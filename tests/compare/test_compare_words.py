@@ -121,7 +121,7 @@ def test_without_accuracy_the_losses_speak():
     text = said([result("fedavg", 42, None, loss=0.3)], [result("local", 42, None, loss=0.2)])
     assert text == "The model has no accuracy; local has the lowest loss on the central test set, 0.2000."
     assert "nothing can be compared" in said([result("fedavg", 42, None, loss=None)])
-    assert paragraph([]) == ["No part is finished yet."]
+    assert paragraph([]) == ["No arm run is finished yet."]
 
 
 def test_points_have_the_digits_that_matter():

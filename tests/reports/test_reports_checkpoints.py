@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import itertools
+import json
 import os
 import threading
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_all_of_it_comes_back(tmp_path: Path) -> None:
     state = {"0:m_t.é": np.asfortranarray(np.eye(3)), "flags": np.array([True, False])}
     table = {"attributes": {"a": ["dict", [[1, float("nan")]]], "text": "two\nlines \udcff"}, "not-saved": []}
     written = checkpoint(
-        12, 345, strategy_arrays=state, strategy=table, rests={"train": {}}, seconds=1.5, config={"seed": 1},
+        12, 345, strategy_arrays=state, strategy=table, failure_tracker={"train": {}}, seconds=1.5, config={"seed": 1},
         versions={"numpy": "2"},
     )  # fmt: skip
     checkpoints.write(tmp_path / "x", written)
@@ -79,6 +80,16 @@ def test_the_digest_is_what_its_line_says(tmp_path: Path) -> None:
     checkpoints.write(tmp_path / "x", checkpoint(1))
     magic, digest, rest = (tmp_path / "x").read_bytes().split(b"\n", 2)
     assert magic == b"fedkeras checkpoint 1" and digest.decode() == hashlib.sha256(rest).hexdigest()
+
+
+def test_a_file_keeps_its_names_from_version_to_version(tmp_path: Path) -> None:
+    checkpoints.write(tmp_path / "x", checkpoint(1, strategy={"a": 1}, failure_tracker={"train": {}}))
+    header = json.loads((tmp_path / "x").read_bytes().split(b"\n")[2])
+    assert list(header) == [
+        "round", "history-rows", "seconds", "versions", "config", "rests", "strategy", "arrays",
+    ]  # fmt: skip
+    assert (header["rests"], header["strategy"]) == ({"train": {}}, {"a": 1})
+    assert {entry["part"] for entry in header["arrays"]} == {"weights"}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from run_folders import make
 
 from fedkeras.commands import report as command
 from fedkeras.errors import UserError
-from fedkeras.reports import RunFolder, write_report
+from fedkeras.reports import RunFolder, section, write_report
 from fedkeras.reports.history import FAILURES
 from fedkeras.reports.report import MOST_CLIENTS, MOST_CURVES, MOST_FAILURES
 
@@ -149,6 +149,20 @@ def test_names_from_outside_are_text(tmp_path):
     assert bad in page.words["curves"] and "died of <i>boredom</i>" in page.words["failures"]
     assert not page.tags["i"] > page.text.count('<i style="background') + page.text.count("<i></i>")
     assert "<img src=x onerror=alert(1)>" in page.words[""]
+
+
+def test_what_is_added_stands_at_the_end_and_is_escaped(tmp_path):
+    rows = [["<i>noise</i>", 0.123456, 7], ["clip", None, float("nan")]]
+    added = [section("Privacy & <b>more</b>", ["epsilon < 3"], ["what", "value", "rounds"], rows), section("Empty")]
+    page = read(write_report(make(tmp_path / "run"), sections=added))
+    assert page.open == [] and [name for name in page.ids if name in SECTIONS] == SECTIONS
+    assert page.ids[-2:] == ["added-1", "added-2"] and page.links.count("#added-1") == 1
+    assert "Privacy & <b>more</b>" in page.words["added-1"] and "epsilon < 3" in page.words["added-1"]
+    assert page.tables["added-1"] == [
+        ["what", "value", "rounds"], ["<i>noise</i>", "0.1235", "7"], ["clip", "–", "–"],
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="a row of 1 cells does not fit the 2 heads"):
+        section("x", heads=["a", "b"], rows=[["1"]])
 
 
 def test_a_killed_run_has_a_report_that_says_what_is_missing(tmp_path):

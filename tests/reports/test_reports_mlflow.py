@@ -68,7 +68,7 @@ def test_a_run_is_there_with_settings_figures_and_report(folder, tmp_path):
 
 def test_a_resumed_run_goes_on_in_its_own(folder):
     with pytest.raises(KeyboardInterrupt), Recorder(folder, CONFIG, live=False) as recorder:
-        recorder.round_finished(outcome(1))
+        recorder.on_round_end(outcome(1))
         raise KeyboardInterrupt
     assert stored(folder)[1].info.status == "KILLED"
     record(folder, [outcome(2)], Config(mlflow=True, num_server_rounds=2, learning_rate=0.05))
@@ -91,13 +91,13 @@ def test_many_clients_are_not_sent_one_by_one(folder):
 def test_a_store_that_fails_is_one_warning_and_loses_nothing_it_takes_later(folder, caplog, monkeypatch):
     database = folder.path.parent / "mlflow.db"
     with Recorder(folder, CONFIG, live=False) as recorder:
-        recorder.round_finished(outcome(1))
+        recorder.on_round_end(outcome(1))
         [tracker] = recorder._trackers
         wait_for(tracker)
         content = database.read_bytes()
         database.write_bytes(b"no database" * 1000)
         for number in (2, 3):
-            recorder.round_finished(outcome(number))
+            recorder.on_round_end(outcome(number))
             wait_for(tracker)
         database.write_bytes(content)
         summary = recorder.finish()

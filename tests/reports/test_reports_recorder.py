@@ -51,7 +51,7 @@ def folder(tmp_path):
 def record(folder, outcomes, config=None, **more):
     with Recorder(folder, config or Config(num_server_rounds=3), live=False) as recorder:
         for each in outcomes:
-            recorder.round_finished(each)
+            recorder.on_round_end(each)
         return recorder.finish(**more)
 
 
@@ -150,7 +150,7 @@ def test_summary_of_a_diverged_run_has_no_nan_and_keeps_the_best_round(folder):
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "interrupted"), (UserError("no"), "failed")])
 def test_a_run_left_by_an_exception_keeps_its_rounds_and_says_so(folder, error, status, capsys):
     with pytest.raises(type(error)), Recorder(folder, Config(), live=False) as recorder:
-        recorder.round_finished(outcome(1))
+        recorder.on_round_end(outcome(1))
         raise error
     assert json.loads(folder.summary_path.read_text())["status"] == status
     assert len(read_rows(folder.history_path)) == 7
@@ -210,7 +210,7 @@ def check_hparams(values):
 
 def test_a_run_that_fails_has_no_end_in_tensorboard(folder):
     with pytest.raises(UserError), Recorder(folder, Config(tensorboard=True), live=False) as recorder:
-        recorder.round_finished(outcome(1))
+        recorder.on_round_end(outcome(1))
         raise UserError("no")
     content = b"".join(path.read_bytes() for path in folder.tensorboard_path.iterdir())
     assert b"session_start_info" in content and b"session_end_info" not in content and b"final/accuracy" in content
@@ -231,7 +231,7 @@ from test_reports_recorder import *
 folder = create_run_folder(Path(sys.argv[2]), "live", Config())
 with Recorder(folder, Config(num_server_rounds=3)) as recorder:
     for number in range(4):
-        recorder.round_finished(outcome(number))
+        recorder.on_round_end(outcome(number))
         print(f"said by somebody else {number}")
     recorder.finish()
 """

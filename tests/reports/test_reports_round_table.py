@@ -8,7 +8,7 @@ from test_reports_recorder import folder, outcome, record  # noqa: F401 - `folde
 
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports import Recorder, held, recorder, resuming, write_label_counts, write_predictions
+from fedkeras.reports import Recorder, held, recorder, resuming, section, write_label_counts, write_predictions
 from fedkeras.reports.checkpoints import Checkpoint
 from fedkeras.reports.grids import MOST_CELLS, shrink
 from fedkeras.reports.history import FAILURES, TIMING
@@ -30,13 +30,27 @@ def test_a_run_leaves_its_failures_times_and_report(folder):  # noqa: F811
 
 def test_an_interrupted_run_has_a_report_too(folder):  # noqa: F811
     with pytest.raises(KeyboardInterrupt), Recorder(folder, Config(), live=False) as each:
-        each.round_finished(outcome(1))
+        each.on_round_end(outcome(1))
         raise KeyboardInterrupt
     assert 'class="badge interrupted"' in folder.report_path.read_text()
 
 
+def test_a_report_has_what_the_workflow_adds_and_does_without_if_that_fails(folder, caplog):  # noqa: F811
+    rounds, sections = [], lambda: [section("Privacy", [f"{len(rounds)} rounds were counted"])]
+    with Recorder(folder, Config(), live=False, sections=sections) as each:
+        assert each.on_round_end(outcome(1)) is False
+        rounds.append(1)
+        each.finish()
+    assert "1 rounds were counted" in folder.report_path.read_text() and "lacks" not in caplog.text
+    with pytest.raises(KeyboardInterrupt), Recorder(folder, Config(), live=False, sections=lambda: 1 / 0):
+        raise KeyboardInterrupt
+    assert "lacks its additional sections: ZeroDivisionError" in caplog.text
+    text = folder.report_path.read_text()
+    assert 'class="badge interrupted"' in text and "rounds were counted" not in text
+
+
 def test_a_report_that_cannot_be_drawn_is_a_warning(folder, monkeypatch, caplog):  # noqa: F811
-    def fail(_folder):
+    def fail(_folder, **_more):
         raise ZeroDivisionError("by nought")
 
     monkeypatch.setattr(recorder, "write_report", fail)

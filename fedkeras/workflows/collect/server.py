@@ -22,8 +22,8 @@ from fedkeras.federation.round_result import RoundResult
 from fedkeras.provisioning.central_evaluation import measure_models, write_figures
 from fedkeras.provisioning.client_manager import ProvisionedClientManager
 from fedkeras.reports import Recorder, RunFolder
+from fedkeras.reports.headline import figure
 from fedkeras.reports.progress_table import ProgressTable
-from fedkeras.reports.terminal import figure
 from fedkeras.strategies import options_of
 from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.collect import protocol
