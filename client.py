@@ -25,6 +25,7 @@ from fedkeras.config import Config, parse_flags
 from fedkeras.errors import UserError, complain
 from fedkeras.federation import records
 from fedkeras.flower import code_digest
+from fedkeras.named_code import Permission
 from fedkeras.provisioning import client as provisioning_client
 from fedkeras.randomness import generator
 from fedkeras.reports import progress_bar
@@ -32,7 +33,6 @@ from fedkeras.runtime.client_app import answer
 from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.collect import client as collect_client
 from fedkeras.workflows.collect import training
-from fedkeras.workflows.rounds.by_epoch import train_by_epoch
 from fedkeras.workflows.rounds.local_trainer import LocalTrainer
 from fedkeras.workflows.split import client as split_handlers
 from fedkeras.workflows.split import split_client as split_resident
@@ -67,19 +67,22 @@ def initial_weights(message: Message, context: Context) -> Message:
 @answering
 def train(message: Message, context: Context) -> Message:
     """Train the global weights on this client's examples for the local epochs."""
+    import_tensorflow()
+    from fedkeras.learning.objectives import objective_of
+
     config, cid = _config(message, context), int(context.node_config["partition-id"])
     party = LocalTrainer(config, cid, context)
     learner, examples = party.model.learner, party.to_train()
     sent = message.content["config"]
     learner.set_weights(records.views(message.content["arrays"]))
-    server_round, mu = int(sent["server-round"]), float(sent.get("proximal-mu", 0.0))
+    server_round = int(sent["server-round"])
+    objective = objective_of(sent, Permission(everything=bool(context.node_config.get("trust-code", False))))
     rng, options = generator(config.seed, "train", server_round, cid), {"batch_size": config.batch_size}
     started = time.perf_counter()
-    if party.seat is None or config.local_epochs == 1 or mu:
-        outcome = learner.train(*examples, epochs=config.local_epochs, rng=rng, proximal_mu=mu, **options)
-    else:
-        shown = _epochs(config, cid, server_round)
-        outcome = train_by_epoch(learner, examples, config.local_epochs, rng=rng, say=shown, **options)
+    shown = None if party.seat is None or config.local_epochs == 1 else _epochs(config, cid, server_round)
+    outcome = learner.train(
+        *examples, epochs=config.local_epochs, rng=rng, objective=objective, on_epoch=shown, **options
+    )
     seconds = time.perf_counter() - started
     metrics = MetricRecord(factory.metrics_of(outcome, seconds))
     return _reply(message, arrays=records.record(learner.get_weights()), metrics=metrics)

@@ -89,7 +89,7 @@ def measure(config: Config, epochs: int) -> dict[str, float]:
     sent = ends.forward_eval(x[:SAMPLE])[0]
     # The server computes activations of its own examples itself, and clean ones where that serves it.
     own = ends.place(test.x[:OWN], test.y[:OWN])[0]
-    clean = np.asarray(ends.parts.models["M1"](own, training=False))
+    clean = np.asarray(ends.parts.models["head"](own, training=False))
     return {
         "accuracy": ends.outcome().accuracy,
         "correlation": float(distance_correlation(x[:256], sent[:256])),

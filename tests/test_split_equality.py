@@ -200,7 +200,7 @@ def plain_shared(config):
             ends.start(weights)
             seeds, own[cid] = drawn(config, ends, number, cid, len(placed[cid][0]))
             ends.set_seeds(seeds)
-            of_middle[cid] = seeds["M2"]
+            of_middle[cid] = seeds["body"]
 
         def forward(b):
             for cid, ends in enumerate(clients):

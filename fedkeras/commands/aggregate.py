@@ -1,6 +1,5 @@
 """`fedkeras aggregate part_*.keras --out global.keras`: combine model files that were trained apart."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,13 +178,11 @@ def _print_table(rows: list[tuple], model: "keras.Model", test: object, loss: st
 
 def _outcomes(weights: list[dict], model: "keras.Model", test: object, loss: str) -> list["TrainingResult"]:
     from fedkeras.learning import Learner
+    from fedkeras.models.file_info import as_input
 
-    x, takes = test.x, tuple(model.input_shape)[1:]
-    if takes != x.shape[1:] and None not in takes and x[0].size == math.prod(takes):
-        x = x.reshape(len(x), *takes)  # 28 x 28, 28 x 28 x 1 and 784 are the same image
     learner = Learner(model, loss=loss)
     try:
-        placed = learner.place(x, test.y)
+        placed = learner.place(as_input(learner.takes, test.x), test.y)
     except ValueError as error:
         raise UserError(f"--evaluate: the data do not fit the model: {error}") from error
     outcomes = []

@@ -45,13 +45,13 @@ def train(job: BaselineJob) -> BaselineFigures:
     history = History(job.rounds_path)
     rng = generator(config.seed, "compare", client)
     count, seconds, training, curve = int(placed[0].shape[0]), [], 0.0, []
-    learner.begin(rng)
+    learner.begin_training(rng)
     for number in range(1, config.num_server_rounds + 1):
         started = time.perf_counter()
         for _ in range(config.local_epochs):
-            trained = learner.go_on(*placed, rng.permutation(count), config.batch_size)
+            trained = learner.train_epoch(*placed, rng.permutation(count), config.batch_size)
         if number == config.num_server_rounds:
-            learner.end()
+            learner.end_training()
         between = time.perf_counter()
         tested = learner.evaluate(*test)
         ended = time.perf_counter()

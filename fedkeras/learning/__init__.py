@@ -8,12 +8,24 @@ import importlib
 from fedkeras.learning.results import TrainingResult
 from fedkeras.tensorflow_import import import_tensorflow
 
-__all__ = ["Body", "Epoch", "HeadAndTail", "Learner", "TrainingResult", "fit", "limit_threads"]
+__all__ = [
+    "Body",
+    "Epoch",
+    "HeadAndTail",
+    "Learner",
+    "Objective",
+    "Proximal",
+    "TrainingResult",
+    "fit",
+    "limit_threads",
+]
 
 _LATER = {
     "HeadAndTail": "fedkeras.learning.head_and_tail",
     "Epoch": "fedkeras.learning.early_stopping",
     "Learner": "fedkeras.learning.learner",
+    "Objective": "fedkeras.learning.objectives",
+    "Proximal": "fedkeras.learning.objectives",
     "Body": "fedkeras.learning.body",
     "fit": "fedkeras.learning.early_stopping",
     "limit_threads": "fedkeras.learning.threads",

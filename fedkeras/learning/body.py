@@ -17,7 +17,7 @@ Array = np.ndarray | tf.Tensor
 class Body(Side):
     """The server's half: M2 and its optimizer, several batches in flight at once, a replica for each client or none."""
 
-    PARTS = ("M2",)
+    PARTS = ("body",)
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Body(Side):
         optimizer_args: Mapping | None = None,
     ) -> None:
         made = optimizers.make(optimizer, learning_rate, optimizer_args)
-        self._segment = Segment(parts.models["M2"], made, gradient_of_input=True)
+        self._segment = Segment(parts.models["body"], made, gradient_of_input=True)
         super().__init__(parts, self._segment.variables)
 
     def forward(
@@ -66,7 +66,7 @@ class Body(Side):
 
     def set_seeds(self, seeds: Mapping[str, np.ndarray]) -> None:
         """Set M2's random states, as from `models.split_seeds`."""
-        self._segment.set_seeds(seeds["M2"])
+        self._segment.set_seeds(seeds["body"])
 
     def forward_eval(self, activations: Array) -> tuple[np.ndarray, float]:
         """M2 on a batch as in prediction: its output and its regularisation terms."""

@@ -68,10 +68,10 @@ def fit(
         tests = tf.gather(x, validation), tf.gather(y, validation)
     table: list[Epoch] = []
     lowest, best, kept = math.inf, 0, None
-    learner.begin(rng)
+    learner.begin_training(rng)
     for number in range(1, epochs + 1):
         started = time.perf_counter()
-        trained = learner.go_on(x, y, rng.permutation(rows), batch_size)
+        trained = learner.train_epoch(x, y, rng.permutation(rows), batch_size)
         tested = learner.evaluate(*tests) if tests else None
         table.append(_line(number, trained, tested, time.perf_counter() - started))
         on_epoch(table[-1])
@@ -84,7 +84,7 @@ def fit(
             elif number - best >= patience:
                 break
     if kept is None:
-        learner.end()
+        learner.end_training()
         return Fitted(table, len(table), len(table) < epochs)
     learner.set_weights(kept)
     return Fitted(table, best, len(table) < epochs)

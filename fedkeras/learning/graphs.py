@@ -4,35 +4,46 @@ A training is one loop over the steps of all epochs, not a loop in a loop, which
 graph depends on the number of examples, the batch size or the number of epochs, so another client needs no new graph.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
-from fedkeras.learning.optimizers import make_fresh
+from fedkeras.learning.objectives import Gradient, Gradients, Objective, batch_loss
+from fedkeras.learning.optimizers import Fresh, make_fresh
 
 Graph = Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]
+"""Takes tensors; returns the mean loss (a scalar, float64) and the value of each metric."""
 
 
 def training_graph(
-    model: keras.Model, metrics: list, fresh: list, seeds: list, x: tf.Tensor, y: tf.Tensor, proximal: bool,
+    model: keras.Model,
+    metrics: Sequence[keras.metrics.Metric],
+    fresh: Fresh,
+    seeds: Sequence[keras.Variable],
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    objective: Objective | None = None,
+    begun: Sequence[tf.Tensor] = (),
     last: bool = True,
-) -> Graph:  # fmt: skip
-    """Trace and return `train(x, y, orders, batch_size, seed_values, mu) -> (loss, metric values)` of the last epoch.
+) -> Graph:
+    """Trace and return `train(x, y, orders, batch_size, seed_values, *more)`; loss and metrics are the last epoch's.
 
     Each row of `orders` (epochs, examples) says in what order an epoch takes the examples; `seed_values` (seeds, 2) go
-    into the model's random states `seeds`; `fresh` is the optimizer's start (`build_fresh`). With `proximal`, each
-    gradient gets `mu * (w - w at the start)`; without, `mu` costs nothing. `x` and `y` say what shapes to expect.
-    Without `last`, training goes on after these epochs: averages that an optimizer keeps are not yet put in place.
+    into the model's random states `seeds`; `fresh` is the optimizer's start (`build_fresh`). `x` and `y` say what
+    shapes to expect. Without `last`, training goes on after these epochs: averages that an optimizer keeps are not yet
+    put in place. With an objective, `more` is the number of batches before these epochs and what its `begin` has
+    returned, whose shapes `begun` says; without, there is no more, and an objective costs nothing.
     """
     weights, optimizer = model.trainable_variables, model.optimizer
 
-    def train(x: Any, y: Any, orders: Any, batch_size: Any, seed_values: Any, mu: Any) -> tuple:
+    def train(
+        x: tf.Tensor, y: tf.Tensor, orders: tf.Tensor, batch_size: tf.Tensor, seed_values: tf.Tensor, *more: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         make_fresh(fresh)
         for i, seed in enumerate(seeds):
             seed.assign(seed_values[i])
-        anchors = [tf.identity(weight.value) for weight in weights] if proximal else []
         epochs, examples = tf.shape(orders)[0], tf.shape(orders)[1]
         steps = (examples + batch_size - 1) // batch_size
 
@@ -41,20 +52,16 @@ def training_graph(
             tf.cond(first == 0, lambda: _reset(metrics), lambda: tf.constant(0))
             chosen = orders[step // steps, first : first + batch_size]
             batch_x, batch_y = tf.gather(x, chosen), tf.gather(y, chosen)
-            with tf.GradientTape() as tape:
-                predicted = model(batch_x, training=True)
-                loss = model.compute_loss(batch_x, batch_y, predicted, training=True)
-                scaled = optimizer.scale_loss(loss)
-            gradients = tape.gradient(scaled, weights)
-            if proximal:
-                gradients = [
-                    None if gradient is None else tf.convert_to_tensor(gradient) + mu * (weight.value - anchor)
-                    for gradient, weight, anchor in zip(gradients, weights, anchors, strict=True)
-                ]
-            optimizer.apply_gradients(zip(gradients, weights, strict=True))
-            _update(metrics, batch_y, predicted)
+            if objective is None:
+                found = _of_the_loss(model, batch_x, batch_y)
+            else:
+                before, *values = more
+                found = objective.gradients(model, batch_x, batch_y, weights, values, before + step)
+                found = found._replace(of_weights=_scaled(found.of_weights, optimizer))
+            optimizer.apply_gradients(zip(found.of_weights, weights, strict=True))
+            _update(metrics, batch_y, found.predicted)
             total = tf.where(first == 0, tf.zeros_like(total), total)
-            return step + 1, total + _times(loss, tf.size(chosen))
+            return step + 1, total + _times(found.loss, tf.size(chosen))
 
         start = tf.constant(0), tf.constant(0.0, tf.float64)
         _, total = tf.while_loop(lambda step, _: step < epochs * steps, one_step, start, parallel_iterations=1)
@@ -63,14 +70,15 @@ def training_graph(
         return total / tf.cast(examples, tf.float64), [metric.result() for metric in metrics]
 
     orders, batch_size = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)
-    seed_values, mu = tf.TensorSpec([len(seeds), 2], tf.uint32), tf.TensorSpec([], tf.float32)
-    return _trace(train, x, y, orders, batch_size, seed_values, mu)
+    seed_values = tf.TensorSpec([len(seeds), 2], tf.uint32)
+    more = [] if objective is None else [tf.TensorSpec([], tf.int32), *(tf.TensorSpec(t.shape, t.dtype) for t in begun)]
+    return _trace(train, x, y, orders, batch_size, seed_values, *more)
 
 
-def evaluation_graph(model: keras.Model, metrics: list, x: tf.Tensor, y: tf.Tensor) -> Graph:
+def evaluation_graph(model: keras.Model, metrics: Sequence[keras.metrics.Metric], x: tf.Tensor, y: tf.Tensor) -> Graph:
     """Trace and return `evaluate(x, y, batch_size) -> (loss, metric values)`; `x` and `y` say what shapes to expect."""
 
-    def evaluate(x: Any, y: Any, batch_size: Any) -> tuple:
+    def evaluate(x: tf.Tensor, y: tf.Tensor, batch_size: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         _reset(metrics)
         examples = tf.shape(x)[0]
 
@@ -95,13 +103,30 @@ def _trace(function: Callable, x: tf.Tensor, y: tf.Tensor, *arguments: tf.Tensor
     return tf.function(function, autograph=False, jit_compile=False).get_concrete_function(*data, *arguments)
 
 
-def _reset(metrics: list) -> tf.Tensor:
+def _of_the_loss(model: keras.Model, x: tf.Tensor, y: tf.Tensor) -> Gradients:
+    """The loss's gradients, scaled as the optimizer expects them."""
+    with tf.GradientTape() as tape:
+        loss, predicted = batch_loss(model, x, y)
+        scaled = model.optimizer.scale_loss(loss)
+    return Gradients(tape.gradient(scaled, model.trainable_variables), loss, predicted)
+
+
+def _scaled(gradients: Sequence[Gradient], optimizer: keras.optimizers.Optimizer) -> list[Gradient]:
+    """An objective's gradients are true ones; an optimizer that scales losses will divide by its scale."""
+    one = tf.constant(1.0)
+    scale = optimizer.scale_loss(one)
+    if scale is one:
+        return list(gradients)
+    return [None if gradient is None else tf.convert_to_tensor(gradient) * scale for gradient in gradients]
+
+
+def _reset(metrics: Sequence[keras.metrics.Metric]) -> tf.Tensor:
     for metric in metrics:
         metric.reset_state()
     return tf.constant(0)
 
 
-def _update(metrics: list, y: tf.Tensor, predicted: tf.Tensor) -> None:
+def _update(metrics: Sequence[keras.metrics.Metric], y: tf.Tensor, predicted: tf.Tensor) -> None:
     for metric in metrics:
         metric.update_state(y, predicted)
 

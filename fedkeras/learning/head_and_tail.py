@@ -129,7 +129,7 @@ class HeadAndTail(Side):
     optimizer that cannot be split, and for names Keras does not know.
     """
 
-    PARTS = ("M1", "M3")
+    PARTS = ("head", "tail")
 
     def __init__(
         self,
@@ -149,8 +149,8 @@ class HeadAndTail(Side):
         first, last = (optimizers.make(optimizer, learning_rate, optimizer_args) for _ in "13")
         # One optimizer for both would count two steps a batch, and Adam and schedules go by the count.
         objective = (lambda x, output: nopeek * distance_correlation(x, output)) if nopeek else None
-        self._first = Segment(parts.models["M1"], first, gradient_of_input=False, objective=objective)
-        self._last = Tail(parts.models["M3"], last, loss, metrics, parts.whole)
+        self._first = Segment(parts.models["head"], first, gradient_of_input=False, objective=objective)
+        self._last = Tail(parts.models["tail"], last, loss, metrics, parts.whole)
         self._leak = keras.metrics.Mean(name="distance_correlation", dtype="float64")
         self._noise, self._nopeek, self._rng = noise, nopeek, noise_rng or np.random.default_rng()
         super().__init__(parts, [*self._first.variables, *self._last.variables, *self._leak.variables])
@@ -160,7 +160,7 @@ class HeadAndTail(Side):
 
         Raises ValueError for what does not fit.
         """
-        x, whole = targets.check_examples(x, self.parts.models["M1"].inputs[0]), self.parts.whole
+        x, whole = targets.check_examples(x, self.parts.models["head"].inputs[0]), self.parts.whole
         from_itself = not targets.ends_in_softmax(whole)
         return x, targets.prepare(x, y, tuple(whole.output_shape)[1:], self._last.loss, from_itself)
 
@@ -202,8 +202,8 @@ class HeadAndTail(Side):
 
     def set_seeds(self, seeds: Mapping[str, np.ndarray]) -> None:
         """Set the random states of M1 and M3, as from `models.split_seeds`: once a training, as Learner does."""
-        self._first.set_seeds(seeds["M1"])
-        self._last.set_seeds(seeds["M3"])
+        self._first.set_seeds(seeds["head"])
+        self._last.set_seeds(seeds["tail"])
 
     def cancel(self, key: Hashable) -> None:
         """Drop a batch whose gradient will not come."""

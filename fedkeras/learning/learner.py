@@ -5,7 +5,7 @@ What is learned from what: `XY`, the targets from the examples, or `XX`, the exa
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -15,8 +15,10 @@ from fedkeras import models
 from fedkeras.errors import UserError
 from fedkeras.learning import keras_loop, optimizers, targets
 from fedkeras.learning.graphs import Graph, evaluation_graph, training_graph
+from fedkeras.learning.objectives import Objective
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.targets import is_sparse
+from fedkeras.models.file_info import Shape, as_input
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +51,15 @@ class Learner:
         self._optimizer = optimizers.make(optimizer, learning_rate, optimizer_args)
         model.compile(optimizer=self._optimizer, loss=self.loss, metrics=self._metrics, jit_compile=False)
         self._fresh = optimizers.build_fresh(self._optimizer, model.trainable_variables)
-        self._graphs: dict[tuple, Graph] = {}
+        self._graphs: dict[Hashable, Graph] = {}
+        self._objective, self._steps, self._start = None, 0, ()  # of the training whose epochs are single ones
         if keras_loop.has_own_step(model, "train_step"):
             log.warning("%s has its own train_step: it trains by model.fit, which is slower", type(model).__name__)
+
+    @property
+    def takes(self) -> Shape | None:
+        """The shape of an example as the model takes it; None for a subclassed model, which does not say."""
+        return tuple(self.model.input_shape)[1:] or None if getattr(self.model, "inputs", None) else None
 
     def place(
         self, x: np.ndarray, y: np.ndarray | None = None, from_itself: bool = True
@@ -68,60 +76,80 @@ class Learner:
         return tf.constant(x), tf.constant(targets.prepare(x, y, tuple(output)[1:], self.loss, from_itself))
 
     def train(
-        self, x: Array, y: Array, *, epochs: int, batch_size: int, rng: np.random.Generator, proximal_mu: float = 0.0
+        self,
+        x: Array,
+        y: Array,
+        *,
+        epochs: int,
+        batch_size: int,
+        rng: np.random.Generator,
+        objective: Objective | None = None,
+        on_epoch: Callable[[int, TrainingResult], None] | None = None,
     ) -> TrainingResult:
         """Train the model from its present weights, with a fresh optimizer, and return the last epoch's means.
 
         x and y are from `place`, or arrays that are placed first. Orders and Dropout's masks are drawn from `rng`. With
-        `proximal_mu` above 0 the objective is FedProx's, `loss + mu/2 * ||w - w_start||^2` over trainable weights (T.
-        Li et al., MLSys 2020, arXiv:1812.06127); the loss returned is its first term alone, to compare with others.
-        Raises ValueError for data that does not fit, and for FedProx with a model that has its own train_step.
+        an `objective` the loss returned is still the loss alone, to compare with others. `on_epoch` is called after
+        each epoch with its number, from 1, and its means; the weights are the same to the bit with and without it.
+        Raises ValueError for data that does not fit, and for an objective with a model that has its own train_step.
         """
-        if epochs < 1 or batch_size < 1 or not proximal_mu >= 0:
-            raise ValueError(f"epochs={epochs} and batch_size={batch_size} start at 1, proximal_mu={proximal_mu} at 0")
+        if epochs < 1 or batch_size < 1:
+            raise ValueError(f"epochs={epochs} and batch_size={batch_size} start at 1")
         x, y = self._placed(x, y)
+        if on_epoch is not None or self._has_own_step(objective):
+            return self._train_by_epoch(x, y, epochs, batch_size, rng, objective, on_epoch or (lambda *_: None))
+        begun = self._begun(objective, rng)
         seed_values, orders = draw(rng, len(self._seeds), int(x.shape[0]), epochs)
-        if keras_loop.has_own_step(self.model, "train_step"):
-            if proximal_mu:
-                raise ValueError(f"FedProx's term cannot reach into {type(self.model).__name__}'s own train_step")
-            optimizers.make_fresh(self._fresh)
-            for seed, value in zip(self._seeds, seed_values, strict=True):
-                seed.assign(value)
-            return self._outcome(len(orders[0]), *keras_loop.fit(self.model, x, y, orders, batch_size))
-        key = ("train", proximal_mu > 0, *_kinds(x, y))
-        if key not in self._graphs:
-            self._graphs[key] = training_graph(
-                self.model, self._metrics, self._fresh, self._seeds, x, y, proximal=proximal_mu > 0
-            )
-        arguments = orders, np.int32(batch_size), seed_values, np.float32(proximal_mu)
-        loss, values = self._graphs[key](x, y, *map(tf.constant, arguments))
+        graph = self._training_graph(x, y, objective, begun, whole=True)
+        more = () if objective is None else (tf.constant(0), *begun)
+        loss, values = graph(x, y, *map(tf.constant, (orders, np.int32(batch_size), seed_values)), *more)
         return self._outcome(len(orders[0]), loss, self._named(values))
 
-    def begin(self, rng: np.random.Generator) -> None:
-        """Begin a training that `go_on` does epoch by epoch: a fresh optimizer, random states drawn from `rng`.
+    def begin_training(self, rng: np.random.Generator, objective: Objective | None = None) -> None:
+        """Begin a training of single epochs (`train_epoch`): a fresh optimizer, random states drawn from `rng`.
 
         With the orders drawn next from the same `rng`, `rng.permutation(examples)` for each epoch, the epochs together
-        do what `train` does, to the bit.
+        do what `train` does, to the bit. Raises ValueError as `train` does.
         """
+        self._has_own_step(objective)
+        self._objective, self._steps = objective, 0
+        self._start = self._begun(objective, rng)
         optimizers.make_fresh(self._fresh)
         values, _ = draw(rng, len(self._seeds), 0, 1)
         for seed, value in zip(self._seeds, values, strict=True):
             seed.assign(value)
 
-    def go_on(self, x: tf.Tensor, y: tf.Tensor, order: np.ndarray, batch_size: int) -> TrainingResult:
+    def train_epoch(self, x: tf.Tensor, y: tf.Tensor, order: np.ndarray, batch_size: int) -> TrainingResult:
         """One more epoch over the rows `order` of x and y, which are from `place`; other rows are not looked at."""
-        if keras_loop.has_own_step(self.model, "train_step"):
+        if self._has_own_step(None):
             return self._outcome(len(order), *keras_loop.fit(self.model, x, y, [order], batch_size))
-        key = ("go on", *_kinds(x, y))
-        if key not in self._graphs:
-            self._graphs[key] = training_graph(self.model, self._metrics, [], [], x, y, proximal=False, last=False)
-        arguments = order[None].astype(np.int32), np.int32(batch_size), np.zeros((0, 2), np.uint32), np.float32(0)
-        loss, values = self._graphs[key](x, y, *map(tf.constant, arguments))
+        graph = self._training_graph(x, y, self._objective, self._start, whole=False)
+        more = () if self._objective is None else (tf.constant(self._steps), *self._start)
+        arguments = order[None].astype(np.int32), np.int32(batch_size), np.zeros((0, 2), np.uint32)
+        loss, values = graph(x, y, *map(tf.constant, arguments), *more)
+        self._steps += -(-len(order) // batch_size)
         return self._outcome(len(order), loss, self._named(values))
 
-    def end(self) -> None:
+    def end_training(self) -> None:
         """The epochs are over: averages that the optimizer kept of the weights take their place."""
         self._optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def _train_by_epoch(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        epochs: int,
+        batch_size: int,
+        rng: np.random.Generator,
+        objective: Objective | None,
+        on_epoch: Callable[[int, TrainingResult], None],
+    ) -> TrainingResult:
+        self.begin_training(rng, objective)
+        for epoch in range(1, epochs + 1):
+            result = self.train_epoch(x, y, rng.permutation(int(x.shape[0])), batch_size)
+            on_epoch(epoch, result)
+        self.end_training()
+        return result
 
     def evaluate(self, x: Array, y: Array, *, batch_size: int = 256) -> TrainingResult:
         """Return the loss and metrics of the present weights on x and y (from `place`, or arrays)."""
@@ -141,6 +169,31 @@ class Learner:
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Set the model's weights. Raises ValueError for a missing, unknown or misshapen one."""
         models.set_weights(self.model, weights)
+
+    def _training_graph(
+        self, x: tf.Tensor, y: tf.Tensor, objective: Objective | None, begun: Sequence[tf.Tensor], whole: bool
+    ) -> Graph:
+        """The graph of a whole training, or of one epoch of it; traced the first time."""
+        own = () if objective is None else (objective.graph_key(), *((tensor.shape, tensor.dtype) for tensor in begun))
+        key = ("train" if whole else "epoch", own, *_kinds(x, y))
+        if key not in self._graphs:
+            fresh, seeds = (self._fresh, self._seeds) if whole else ([], [])
+            self._graphs[key] = training_graph(
+                self.model, self._metrics, fresh, seeds, x, y, objective=objective, begun=begun, last=whole
+            )
+        return self._graphs[key]
+
+    def _begun(self, objective: Objective | None, rng: np.random.Generator) -> Sequence[tf.Tensor]:
+        """What an objective begins with. It has random numbers of its own, so that the orders do not depend on it."""
+        return () if objective is None else objective.begin(self.model.trainable_variables, rng.spawn(1)[0])
+
+    def _has_own_step(self, objective: Objective | None) -> bool:
+        """Whether the model has its own train_step. Raises ValueError if it has, and there is an objective."""
+        own = keras_loop.has_own_step(self.model, "train_step")
+        if own and objective is not None:
+            name = type(objective).__name__
+            raise ValueError(f"the objective {name} cannot reach into {type(self.model).__name__}'s own train_step")
+        return own
 
     def _placed(self, x: Array, y: Array) -> tuple[tf.Tensor, tf.Tensor]:
         return (x, y) if tf.is_tensor(x) and tf.is_tensor(y) else self.place(x, y)
@@ -171,13 +224,14 @@ TARGETS = ("XY", "XX")
 def place_for_target(learner: Learner, x: np.ndarray, y: np.ndarray | None, target: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Check examples and targets against the model and move them to the device, as `learner.place` does.
 
-    XX: y is not looked at, and the model's output has the size of its input, in the same shape or flat. XY: whole
+    Rows of as many numbers as the model takes are put into its shape: 784 columns may be an image of 28 x 28. XX: y is
+    not looked at, and the model's output has the size of its input, in the same shape or flat. XY: whole
     numbers are classes where the loss or the number of outputs says so, and amounts for a model with one output. Raises
     UserError with what does not fit.
     """
     if target not in TARGETS:
         raise UserError(f"--target is '{target}'; allowed are: {', '.join(TARGETS)}")
-    output = tuple(learner.model.output_shape)[1:]
+    x, output = as_input(learner.takes, x), tuple(learner.model.output_shape)[1:]
     if target == "XX":
         if is_sparse(learner.loss):
             raise UserError("--target XX compares numbers, not classes: give a --loss such as mean_squared_error")

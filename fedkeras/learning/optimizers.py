@@ -1,10 +1,19 @@
 """Optimizers by name, and how to make a used one new again."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from fedkeras.config import Value
 from fedkeras.errors import UserError
+
+LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
+
+
+Fresh = list[tuple[keras.Variable, tf.Tensor | keras.Variable]]
+"""What an optimizer's variables are to hold before a training: see `build_fresh`."""
 
 
 def names() -> list[str]:
@@ -20,7 +29,7 @@ def names() -> list[str]:
 
 
 def make(
-    optimizer: "str | keras.optimizers.Optimizer", learning_rate: object, options: dict | None
+    optimizer: str | keras.optimizers.Optimizer, learning_rate: LearningRate, options: Mapping[str, Value] | None
 ) -> keras.optimizers.Optimizer:
     """Return a new optimizer: from its name in any case, or with the configuration of the one given.
 
@@ -52,9 +61,7 @@ def require_separable(optimizer: keras.optimizers.Optimizer) -> None:
         )
 
 
-def build_fresh(
-    optimizer: keras.optimizers.Optimizer, weights: list[keras.Variable]
-) -> list[tuple[keras.Variable, "tf.Tensor | keras.Variable"]]:
+def build_fresh(optimizer: keras.optimizers.Optimizer, weights: list[keras.Variable]) -> Fresh:
     """Build `optimizer` for `weights` and return, for each of its variables, what it is to hold before a training.
 
     That is its value after `build`: not always zero (Adagrad and Ftrl start at 0.1, Nadam's product at 1), and for
@@ -75,7 +82,7 @@ def build_fresh(
     return fresh
 
 
-def make_fresh(fresh: list[tuple[keras.Variable, "tf.Tensor | keras.Variable"]]) -> None:
+def make_fresh(fresh: Fresh) -> None:
     """Set an optimizer's variables to what `build_fresh` returned; in a graph or outside."""
     for slot, start in fresh:
         slot.assign(start.value if isinstance(start, keras.Variable) else start)

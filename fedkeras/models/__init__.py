@@ -5,17 +5,8 @@ Importing this package does not import Keras; using `build`, `save` or `load` do
 
 import importlib
 
-from fedkeras.models.cut_points import DEFAULT_CUTS, cut_points
-from fedkeras.models.names import BUILT_IN, DEFAULT_MODELS
-from fedkeras.models.part_weights import (
-    get_part_weights,
-    join,
-    join_weights,
-    set_part_weights,
-    split_seeds,
-    split_weights,
-)
 from fedkeras.models.weights import get_weights, random_states, set_weights
+from fedkeras.models.zoo import BUILT_IN, DEFAULT_CUTS, DEFAULT_MODELS, cut_points
 from fedkeras.tensorflow_import import import_tensorflow
 
 __all__ = [
@@ -41,6 +32,12 @@ __all__ = [
 _LATER = {
     "build": "fedkeras.models.building",
     "cut": "fedkeras.models.cutting",
+    "get_part_weights": "fedkeras.models.cutting",
+    "join": "fedkeras.models.cutting",
+    "join_weights": "fedkeras.models.cutting",
+    "set_part_weights": "fedkeras.models.cutting",
+    "split_seeds": "fedkeras.models.cutting",
+    "split_weights": "fedkeras.models.cutting",
     "load": "fedkeras.models.files",
     "save": "fedkeras.models.files",
 }

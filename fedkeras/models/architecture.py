@@ -1,7 +1,8 @@
-"""Are two models of one architecture? If not, where do they differ first?"""
+"""Whether two models are of one architecture, and if not, where they differ first."""
 
 import keras
 
+from fedkeras.models.file_info import Json
 from fedkeras.models.weights import names
 
 IGNORED = frozenset({
@@ -43,7 +44,7 @@ def difference(model: keras.Model, other: keras.Model) -> str | None:
     return None
 
 
-def _plain(config: dict) -> dict:
+def _plain(config: dict[str, Json]) -> dict[str, Json]:
     """Settings that matter, without names that Keras counts up in a process."""
     return {
         key: value.get("config", value) if isinstance(value, dict) else value
@@ -52,7 +53,7 @@ def _plain(config: dict) -> dict:
     }
 
 
-def _first(own: dict, its: dict) -> str | None:
+def _first(own: dict[str, Json], its: dict[str, Json]) -> str | None:
     for key in own.keys() & its.keys():
         left, right = (list(value) if isinstance(value, tuple) else value for value in (own[key], its[key]))
         if left != right:
@@ -66,7 +67,7 @@ def _shapes(model: keras.Model) -> str:
     return f"{[tuple(t.shape[1:]) for t in model.inputs]} to {[tuple(t.shape[1:]) for t in model.outputs]}"
 
 
-def _connections(model: keras.Model) -> list:
+def _connections(model: keras.Model) -> list[list[list[int | None]]]:
     """For each layer, the positions of those it takes its inputs from; empty for a model that does not say."""
     if not getattr(model, "inputs", None):
         return []

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 
 from fedkeras.errors import UserError
+from fedkeras.models.file_info import fits
 from fedkeras.models.files import SUFFIXES, load
-from fedkeras.models.names import BUILT_IN
 from fedkeras.models.precision import with_precision
+from fedkeras.models.zoo import BUILT_IN
 
 
 def build(
@@ -68,10 +69,7 @@ def _check_shapes(model: keras.Model, name: str, input_shape: tuple[int, ...], n
         takes, gives = (None, *input_shape), tuple(model(np.zeros((1, *input_shape), "float32"), training=False).shape)
     if isinstance(takes, list | dict) or isinstance(gives, list | dict):
         raise UserError(f"model {name} has several inputs or outputs; only one of each is supported")
-    fits = len(takes) == len(input_shape) + 1 and all(
-        own in (None, size) for own, size in zip(takes[1:], input_shape, strict=True)
-    )
-    if not fits:
+    if not fits(takes[1:], input_shape):
         raise UserError(f"model {name} takes inputs of shape {takes[1:]}; the data's is {input_shape}")
     one_number = gives[1:] == (1,) and num_classes == 2
     if gives[1:] != (num_classes,) and not one_number and gives[1:] not in (takes[1:], input_shape):

@@ -1,20 +1,25 @@
-"""What a model file's model was compiled with: loss, optimizer and metrics, as JSON, and as objects of Keras 3.
+"""What a model file's model was compiled with: loss, optimizer and metrics, as JSON and as objects of Keras 3.
 
-Files written by Keras 2 name things that Keras 3 no longer knows (`lr`, `decay`, `reduction: auto`, MeanMetricWrapper):
-they are put into today's words.
+Keras' own loader cannot be used for it: files written by Keras 2 name things that Keras 3 no longer knows (`lr`,
+`decay`, `reduction: auto`, MeanMetricWrapper). They are translated here. An object with code of its own is made only
+where that code is trusted.
 """
 
 import inspect
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import keras
 
 from fedkeras.errors import UserError
-from fedkeras.models.file_info import first_line, read_config
+from fedkeras.models.file_info import Json, first_line, read_config
 from fedkeras.models.trusted_code import foreign, is_keras
 
-Serialised = str | dict
+Serialised = str | dict[str, Json]
+"""A name, or {"class_name": ..., "config": {...}}."""
+
 ACCURACY = ("accuracy", "acc")
 
 
@@ -30,7 +35,7 @@ class TrainingConfig:
     metrics: tuple[Serialised, ...] = ()
     accuracy: bool = False
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Json]:
         """As JSON can hold it; TrainingConfig(**table) is the way back."""
         return asdict(self)
 
@@ -82,7 +87,7 @@ def make_metrics(metrics: tuple[Serialised, ...], trust_code: bool = False) -> t
     )
 
 
-def _make(description: dict, space: object, what: str, trust_code: bool) -> object:
+def _make(description: dict[str, Json], space: ModuleType, what: str, trust_code: bool) -> Any:
     """An object of a namespace of Keras' from its description, without the options that its class has no more."""
     name, config = description["class_name"], description.get("config")
     kind = next((value for key, value in vars(space).items() if key.lower() == name.lower()), None)
@@ -101,7 +106,7 @@ def _make(description: dict, space: object, what: str, trust_code: bool) -> obje
         raise UserError(f"the model file's {what} '{name}' cannot be made: {first_line(error)}") from error
 
 
-def _known_options(kind: type, config: dict) -> dict:
+def _known_options(kind: type, config: dict[str, Json]) -> dict[str, Json]:
     known: set[str] = set()
     for base in kind.__mro__[:-1]:
         known |= set(inspect.signature(base.__init__).parameters)
@@ -113,7 +118,7 @@ def _known_options(kind: type, config: dict) -> dict:
     return options
 
 
-def _only(loss: object, path: object) -> Serialised | None:
+def _only(loss: Json, path: str | Path) -> Serialised | None:
     """The loss of a model with one output, which old files keep in a list or under the output's name."""
     while isinstance(loss, list | dict) and not (isinstance(loss, dict) and "class_name" in loss):
         values = list(loss.values() if isinstance(loss, dict) else loss)
@@ -123,7 +128,7 @@ def _only(loss: object, path: object) -> Serialised | None:
     return loss
 
 
-def _flat(metrics: object) -> list:
+def _flat(metrics: Json) -> list[Serialised]:
     if isinstance(metrics, dict) and "class_name" not in metrics:
         metrics = list(metrics.values())
     if isinstance(metrics, list):

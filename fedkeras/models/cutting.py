@@ -1,14 +1,15 @@
-"""How the layers of a functional or Sequential model are connected: which calls a tensor comes from.
-
-A node is one call of one layer; Keras records them in `_keras_history` and `_inbound_nodes`, and has no public way.
-
-Cutting a Keras model in three, M1, M2 and M3.
+"""Cutting a Keras model in three for split learning, head, body and tail; and the weights of the three.
 
 For U-shaped split learning: P. Vepakomma, O. Gupta, T. Swedish, R. Raskar, "Split learning for health: Distributed deep
 learning without sharing raw patient data", 2018, arXiv:1812.00564. Any functional or Sequential model will do, branches
 included, as long as a single tensor passes each cut.
+
+The parts' weights keep the whole model's names, so that together they are the whole model's, and a checkpoint is as any
+other. How layers are connected is read from Keras' nodes (a node is one call of one layer), which it records in
+`_keras_history` and `_inbound_nodes`, and has no public way to.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +17,7 @@ import keras
 import numpy as np
 
 from fedkeras.errors import UserError
-from fedkeras.models.weights import names, random_states
+from fedkeras.models.weights import names, random_states, set_weights
 
 
 class Node(Protocol):
@@ -44,7 +45,7 @@ def ancestors(node: Node) -> dict[int, Node]:
     return found
 
 
-PARTS = ("M1", "M2", "M3")
+PARTS = ("head", "body", "tail")
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,13 @@ class Parts:
 
 
 def cut(model: keras.Model, first: str | int, second: str | int) -> Parts:
-    """Cut `model` in three: M1 ends with layer `first`, M2 ends with layer `second`, M3 is the rest.
+    """Cut `model` in three: the head ends with layer `first`, the body with layer `second`, the tail is the rest.
 
     A layer is named, or numbered as in `model.layers`, where a string of digits is a number too. Each part must have
-    weights: without any in M1 the server would see the inputs, without any in M3 the gradient sent back spells out the
-    labels, and without any in M2 there is nothing to hold. A nested model is one layer here, and is not cut. M3 keeps
-    the loss that the model was compiled with. Raises UserError with the reason where a model cannot be cut.
+    weights: without any in the head the server would see the inputs, without any in the tail the gradient sent back
+    spells out the labels, and without any in the body there is nothing to train on the server. A nested model is one
+    layer here, and is not cut. The tail keeps the loss that the model was compiled with. Raises UserError with the
+    reason where a model cannot be cut.
     """
     _check_kind(model)
     end = node_of(model.outputs[0])
@@ -76,9 +78,10 @@ def cut(model: keras.Model, first: str | int, second: str | int) -> Parts:
     nodes = [_node(model, whole, point) for point in (first, second)]
     before = [_check_crossing(whole, node) for node in nodes]
     if nodes[0] is nodes[1] or id(nodes[0]) not in before[1]:
-        raise UserError(f"--split-at: layer '{first}' must come before layer '{second}'; M1 ends with it, M2 later")
+        raise UserError(f"--split-at: layer '{first}' must come before layer '{second}'; the first ends the head, the "
+                        "second the body")  # fmt: skip
     if nodes[1] is end:
-        raise UserError(f"--split-at: layer '{second}' is the model's last: nothing is left for M3")
+        raise UserError(f"--split-at: layer '{second}' is the model's last: nothing is left for the tail")
     members = [
         before[0],
         {key: node for key, node in before[1].items() if key not in before[0]},
@@ -89,11 +92,61 @@ def cut(model: keras.Model, first: str | int, second: str | int) -> Parts:
     views = {part: keras.Model(tensors[i], tensors[i + 1], name=part) for i, part in enumerate(PARTS)}
     for part, why in zip(PARTS, _NO_WEIGHTS, strict=True):
         if not views[part].weights:
-            raise UserError(f"--split-at {first},{second}: {part} has no weights, {why}")
+            raise UserError(f"--split-at {first},{second}: the {part} has no weights, {why}")
     if model.compiled and model.loss is not None:
-        views["M3"].compile(optimizer=None, loss=model.loss)
+        views["tail"].compile(optimizer=None, loss=model.loss)
     _check_equal(model, views)
     return Parts(model, views, *_positions(model, views))
+
+
+def get_part_weights(parts: Parts, which: Sequence[str]) -> dict[str, np.ndarray]:
+    """Copies of the weights of some parts, such as ("head", "tail"), under the whole model's names."""
+    return {name: variable.numpy() for name, variable in _variables(parts, which).items()}
+
+
+def set_part_weights(parts: Parts, which: Sequence[str], weights: Mapping[str, np.ndarray]) -> None:
+    """Copy `weights` into some parts; those of the other parts may be among them, and are left alone.
+
+    Raises ValueError naming the first weight that is missing, unknown or of another shape; nothing is changed then.
+    """
+    own = _variables(parts, which)
+    for name, variable in own.items():
+        if name not in weights:
+            raise ValueError(f"weight '{name}' of the {' and the '.join(which)} is missing")
+        if np.shape(weights[name]) != tuple(variable.shape):
+            raise ValueError(f"weight '{name}' has shape {np.shape(weights[name])}; the model's is {variable.shape}")
+    if unknown := set(weights).difference(*parts.names.values()):
+        raise ValueError(f"weight '{min(unknown)}' is in no part of the model")
+    for name, variable in own.items():
+        variable.assign(weights[name])
+
+
+def split_weights(parts: Parts, weights: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Sort the whole model's weights (as from `get_weights`) by part; they keep the whole model's names."""
+    return {part: {name: weights[name] for name in own} for part, own in parts.names.items()}
+
+
+def join_weights(parts: Parts, *weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The whole model's weights, in its order, from those of its parts. Raises ValueError if one is missing."""
+    together = {name: array for some in weights for name, array in some.items()}
+    if missing := [name for name in names(parts.whole) if name not in together]:
+        raise ValueError(f"weight '{missing[0]}' of the whole model is in none of the parts")
+    return {name: together[name] for name in names(parts.whole)}
+
+
+def join(parts: Parts, *weights: Mapping[str, np.ndarray]) -> keras.Model:
+    """The whole model, with the parts' trained weights in it: those in its own variables, or `weights` of the parts.
+
+    Raises ValueError for a weight that is missing, or has another shape.
+    """
+    if weights:
+        set_weights(parts.whole, join_weights(parts, *weights))
+    return parts.whole
+
+
+def split_seeds(parts: Parts, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Sort the values (seeds, 2) of the whole model's random states by part, in each part's order."""
+    return {part: np.asarray(values, np.uint32).reshape(-1, 2)[own] for part, own in parts.seeds.items()}
 
 
 _NO_WEIGHTS = (
@@ -159,13 +212,13 @@ def _check_sharing(members: list[dict[int, Node]]) -> None:
             for thing in [layer, *getattr(layer, "variables", [])]:
                 if owner.setdefault(id(thing), part) != part:
                     raise UserError(
-                        f"--split-at: layer '{layer.name}', or a variable of it, is shared by {owner[id(thing)]} and "
-                        f"{part}, which are on different machines"
+                        f"--split-at: layer '{layer.name}', or a variable of it, is shared by the {owner[id(thing)]} "
+                        f"and the {part}, which are on different machines"
                     )
 
 
 def _check_equal(model: keras.Model, views: dict[str, keras.Model]) -> None:
-    """Compare M3(M2(M1(x))) with the model on two random examples."""
+    """Compare tail(body(head(x))) with the model on two random examples."""
     tensor, rng = model.inputs[0], np.random.default_rng(0)
     shape = [2, *(size or 32 for size in tensor.shape[1:])]
     x = (rng.normal(size=shape) if "float" in tensor.dtype else rng.integers(0, 2, shape)).astype(tensor.dtype)
@@ -179,7 +232,7 @@ def _check_equal(model: keras.Model, views: dict[str, keras.Model]) -> None:
         )
 
 
-def _positions(model: keras.Model, views: dict[str, keras.Model]) -> tuple[dict, dict]:
+def _positions(model: keras.Model, views: dict[str, keras.Model]) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
     name = {id(variable): name for variable, name in zip(model.weights, names(model), strict=True)}
     seed = {id(variable): i for i, variable in enumerate(random_states(model))}
     return (
@@ -194,3 +247,8 @@ def _has(model: keras.Model, name: str) -> bool:
 
 def _listing(model: keras.Model) -> str:
     return "there are: " + ", ".join(f"{i} {layer.name}" for i, layer in enumerate(model.layers))
+
+
+def _variables(parts: Parts, which: Sequence[str]) -> dict[str, keras.Variable]:
+    pairs = [zip(parts.names[part], parts.models[part].weights, strict=True) for part in which]
+    return {name: variable for pair in pairs for name, variable in pair}

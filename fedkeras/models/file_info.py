@@ -1,8 +1,6 @@
-"""What a model file says of itself, as JSON: nothing is built, imported or run to find out.
+"""What a model file says of itself: its configuration, and the shapes it takes and gives; and whether rows of data fit.
 
-The shapes of a model file's input and output, as far as its configuration says them: nothing is built.
-
-Do rows of data fit a model's input? Found out before anything is sent.
+All of it is read as JSON: nothing is built, imported or run to find out, and Keras is not needed.
 """
 
 import json
@@ -12,10 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import numpy as np
 
 from fedkeras.errors import UserError
 
 SUFFIXES = (".keras", ".h5")
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+"""What a configuration is made of."""
 
 
 class FileConfig(NamedTuple):
@@ -24,8 +26,8 @@ class FileConfig(NamedTuple):
     A legacy file's `training` has `optimizer_config` where a .keras file's has `optimizer`.
     """
 
-    model: dict
-    training: dict | None
+    model: dict[str, Json]
+    training: dict[str, Json] | None
 
 
 def read_config(path: str | Path) -> FileConfig:
@@ -56,13 +58,13 @@ def first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _of_keras(path: Path) -> tuple:
+def _of_keras(path: Path) -> tuple[Json, Json]:
     with zipfile.ZipFile(path) as archive:
         model = json.loads(archive.read("config.json"))
     return model, model.get("compile_config") if isinstance(model, dict) else None
 
 
-def _of_h5(path: Path) -> tuple:
+def _of_h5(path: Path) -> tuple[Json, Json]:
     with h5py.File(path) as file:
         return tuple(json.loads(file.attrs.get(name, "null")) for name in ("model_config", "training_config"))
 
@@ -90,7 +92,7 @@ def file_shapes(path: str | Path) -> Shapes:
     return Shapes(_takes(config or {}, layers), _gives(config or {}, layers))
 
 
-def _takes(config: dict, layers: list[dict]) -> Shape | None:
+def _takes(config: dict[str, Json], layers: list[dict[str, Json]]) -> Shape | None:
     inputs = [layer for layer in layers if layer.get("class_name") == "InputLayer"]
     if len(inputs) > 1:
         return None
@@ -104,7 +106,7 @@ def _takes(config: dict, layers: list[dict]) -> Shape | None:
     return _shape(config["build_input_shape"]) if config.get("build_input_shape") else None
 
 
-def _gives(config: dict, layers: list[dict]) -> Shape | None:
+def _gives(config: dict[str, Json], layers: list[dict[str, Json]]) -> Shape | None:
     named = config.get("output_layers")
     if named:
         while isinstance(named, list) and named and isinstance(named[0], list):
@@ -128,8 +130,13 @@ def _gives(config: dict, layers: list[dict]) -> Shape | None:
     return None
 
 
-def _shape(batch_shape: list) -> Shape:
+def _shape(batch_shape: list[int | None]) -> Shape:
     return tuple(None if size is None else int(size) for size in batch_shape[1:])
+
+
+def fits(takes: Shape, row: tuple[int, ...]) -> bool:
+    """Whether an example of shape `row` goes into a model that takes `takes`, as it is; None is any size."""
+    return len(takes) == len(row) and all(own in (None, size) for own, size in zip(takes, row, strict=True))
 
 
 def input_shape(takes: Shape | None, row: tuple[int, ...]) -> tuple[int, ...]:
@@ -141,8 +148,19 @@ def input_shape(takes: Shape | None, row: tuple[int, ...]) -> tuple[int, ...]:
         return row
     if None not in takes and math.prod(takes) == math.prod(row):
         return tuple(takes)
-    if len(takes) == len(row) and all(own in (None, size) for own, size in zip(takes, row, strict=True)):
+    if fits(takes, row):
         return row
     known = " x ".join("any" if size is None else str(size) for size in takes)
     held = " x ".join(map(str, row)) or "1"
     raise UserError(f"the model takes {known} numbers an example, and the data have {held}; they do not fit")
+
+
+def as_input(takes: Shape | None, x: np.ndarray) -> np.ndarray:
+    """Rows x (examples, ...) in the shape that `input_shape` gives; where they do not fit, as they are.
+
+    What does not fit is refused later, by whoever checks the examples against the model.
+    """
+    try:
+        return x.reshape(len(x), *input_shape(takes, x.shape[1:]))
+    except UserError:
+        return x

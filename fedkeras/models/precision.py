@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 
 from fedkeras.errors import UserError
+from fedkeras.models.file_info import Json
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def _output_names(model: keras.Model) -> set[str]:
     return names
 
 
-def _rewritten(config: object, precision: str, output: set[str]) -> object:
+def _rewritten(config: Json, precision: str, output: set[str]) -> Json:
     """Copy a configuration with each layer's `dtype` replaced, at any depth (nested models, wrapped layers)."""
     if isinstance(config, list | tuple):
         return type(config)(_rewritten(part, precision, output) for part in config)

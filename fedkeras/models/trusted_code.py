@@ -1,15 +1,19 @@
-"""Which code a model file would have Keras run or look for that is not Keras' own layers: found without running it.
+"""The code that a model file needs beside Keras' own, found in its configuration without running any of it.
 
-Keras' safe mode stops lambdas. This also stops classes and functions that Keras would import by the module the file
-names, layers that execute another file or a pickle, and layers that read a file of whoever loads the model.
+Such a file is loaded only by somebody who says that he trusts it (`--trust-code`). Keras' safe mode stops lambdas. This
+also stops classes and functions that Keras would import by the module the file names, layers that execute another file
+or a pickle, and layers that read a file of whoever loads the model.
 """
 
 import functools
 import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 
 import keras
 
-from fedkeras.models.file_info import read_config
+from fedkeras.models.file_info import Json, read_config
 
 RUNS_CODE = {
     "Lambda": "a Lambda layer, which is Python code",
@@ -30,20 +34,20 @@ NAMESPACES = (
 INNER_CLASSES = ("Functional", "InputLayer", "DTypePolicy", "DTypePolicyMap", "SeedGenerator", "CompileMetrics")
 
 
-def code_in(path: object) -> list[str]:
+def code_in(path: str | Path) -> list[str]:
     """What the file's model needs beside Keras, each in some words; empty if nothing. Raises UserError (unreadable)."""
     return foreign(read_config(path).model)
 
 
-def foreign(config: object) -> list[str]:
+def foreign(config: Json) -> list[str]:
     """The same for a part of a configuration, such as a loss."""
     found: dict[str, None] = {}  # as a set with an order
     todo = [config]
     while todo:  # not by recursion: whoever made the file decides how deep it is
         part = todo.pop()
         if isinstance(part, dict):
-            if (said := _said(part)) is not None:
-                found[said] = None
+            if (need := _foreign_part(part)) is not None:
+                found[need] = None
             # a model's own compile_config is another matter: it is left behind on loading
             todo += [value for key, value in part.items() if key != "compile_config"]
         elif isinstance(part, list):
@@ -51,7 +55,7 @@ def foreign(config: object) -> list[str]:
     return list(found)
 
 
-def _said(part: dict) -> str | None:
+def _foreign_part(part: Mapping[str, Json]) -> str | None:
     """What is foreign in one serialised object, None if nothing is or it is no object."""
     name, module, config = part.get("class_name"), part.get("module"), part.get("config")
     if not isinstance(name, str) or name in PLAIN:
@@ -68,7 +72,7 @@ def _said(part: dict) -> str | None:
     return f"a class of its own, {name[:60]!r}"
 
 
-def is_keras(module: object, functions: bool = False) -> bool:
+def is_keras(module: str | None, functions: bool = False) -> bool:
     """True if a module that a file names is Keras', or none is named."""
     if module is None or (functions and module == "builtins"):
         return True
@@ -89,5 +93,5 @@ def _functions() -> frozenset[str]:
     return frozenset(name for space in spaces for name, value in vars(space).items() if inspect.isfunction(value))
 
 
-def _spaces() -> list[object]:
+def _spaces() -> list[ModuleType]:
     return [functools.reduce(getattr, space.split("."), keras) for space in NAMESPACES]

@@ -1,10 +1,9 @@
-"""A model's weights as a dictionary of arrays, under names that are the same in every process.
+"""A model's weights as a dictionary of arrays, under names that are the same in every process; and its random states.
 
 Keras' automatic layer names count the layers a process has made (`conv2d_3`), so they differ between machines. A name
-here is the weight's position and its role: `000.kernel`, `001.bias`, `004.moving_mean`. What a layer needs to predict
-is in: BatchNorm's statistics are, Dropout's random state and an optimizer's slots are not.
-
-The random states of a model: what Dropout and its like draw from. They are variables of it and no weights.
+here is the weight's position and its role: `000.kernel`, `001.bias`, `004.moving_mean`. Weights are what a layer needs
+to predict: BatchNormalization's statistics are among them; an optimizer's slots are not, nor are the random states that
+Dropout and its like draw from.
 """
 
 import re

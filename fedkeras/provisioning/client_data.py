@@ -4,7 +4,6 @@ The handed-out model as a Learner, and a client's examples on the device: what i
 """
 
 import functools
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -206,7 +205,4 @@ def place(config: Config, learner: object, x: np.ndarray, y: np.ndarray | None) 
     """(x, y) on the device, in the shape that the model takes. Raises UserError for what does not fit it."""
     from fedkeras.learning.learner import place_for_target
 
-    takes = tuple(getattr(learner.model, "input_shape", ()) or ())[1:]
-    if takes and None not in takes and takes != x.shape[1:] and math.prod(takes) == math.prod(x.shape[1:]):
-        x = x.reshape(len(x), *takes)
     return place_for_target(learner, x, y, config.target)

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from fedkeras.learning import Learner
+from fedkeras.learning.objectives import Proximal
 
 
 def line():
@@ -18,7 +19,12 @@ def steps(model, epochs, mu):
     """Train y = w x on one example (2, 3) from w = 1 by SGD 0.1; the loss is (2w - 3)^2, its gradient 4 (2w - 3)."""
     learner = Learner(model, loss="mse", learning_rate=0.1)
     outcome = learner.train(
-        np.array([[2.0]]), np.array([[3.0]]), epochs=epochs, batch_size=1, rng=np.random.default_rng(0), proximal_mu=mu
+        np.array([[2.0]]),
+        np.array([[3.0]]),
+        epochs=epochs,
+        batch_size=1,
+        rng=np.random.default_rng(0),
+        objective=Proximal(mu),
     )
     return float(learner.get_weights()["000.kernel"][0, 0]), outcome.loss
 
@@ -42,7 +48,7 @@ def test_a_second_training_is_held_to_where_it_starts_and_not_to_the_first():
     x, y = np.array([[2.0]]), np.array([[3.0]])
     rng = np.random.default_rng(0)
     for _ in range(2):
-        learner.train(x, y, epochs=1, batch_size=1, rng=rng, proximal_mu=0.5)
+        learner.train(x, y, epochs=1, batch_size=1, rng=rng, objective=Proximal(0.5))
     assert learner.get_weights()["000.kernel"][0, 0] == pytest.approx(1.48)
 
 
@@ -53,7 +59,7 @@ def test_batch_norm_statistics_are_not_held():
         keras.utils.set_random_seed(2)
         model = keras.Sequential([keras.Input((3,)), layers.BatchNormalization(trainable=True), layers.Dense(2)])
         learner = Learner(model, loss="mse")
-        learner.train(x, x[:, :2], epochs=2, batch_size=4, rng=np.random.default_rng(0), proximal_mu=mu)
+        learner.train(x, x[:, :2], epochs=2, batch_size=4, rng=np.random.default_rng(0), objective=Proximal(mu))
         results.append(learner.get_weights())
     assert np.array_equal(results[0]["002.moving_mean"], results[1]["002.moving_mean"])
     assert not np.array_equal(results[0]["004.kernel"], results[1]["004.kernel"])
@@ -67,11 +73,11 @@ def test_a_sparse_gradient_and_a_frozen_layer_are_no_obstacle():
     learner = Learner(model, loss="mse")
     before = learner.get_weights()
     x = np.arange(9).reshape(3, 3) % 7
-    learner.train(x, np.ones((3, 2)), epochs=2, batch_size=2, rng=np.random.default_rng(0), proximal_mu=0.5)
+    learner.train(x, np.ones((3, 2)), epochs=2, batch_size=2, rng=np.random.default_rng(0), objective=Proximal(0.5))
     assert not np.array_equal(before["000.embeddings"], learner.get_weights()["000.embeddings"])
     assert np.array_equal(before["001.kernel"], learner.get_weights()["001.kernel"])
 
 
 def test_a_negative_mu_is_refused():
-    with pytest.raises(ValueError, match="proximal_mu=-1"):
+    with pytest.raises(ValueError, match=r"mu=-1\.0 must be 0 or more"):
         steps(line(), 1, -1.0)

@@ -148,6 +148,8 @@ def test_what_is_learned_from_what():
     assert place_for_target(learner, x, np.array([300, 7]), "XX")[1].numpy().tolist() == [[1], [2]]
     flat = Learner(keras.Sequential([keras.Input((2, 2)), layers.Flatten(), layers.Dense(4)]), loss="mse")
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    # columns of numbers are put into the shape that the model takes
+    assert place_for_target(flat, images.reshape(2, 4), None, "XX")[0].shape == (2, 2, 2)
     assert place_for_target(flat, images, None, "XX")[1].numpy().tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     for made, y, target, said in [
         (network("sgd"), None, "XX", "--target XX compares numbers"),

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from fedkeras.learning import Learner
+from fedkeras.learning.objectives import Proximal
 
 X = np.random.default_rng(0).random((7, 4), "float32")
 Y = np.array([0, 1, 2, 0, 1, 2, 0])
@@ -64,8 +65,8 @@ def test_an_own_train_step_runs_in_fit_which_is_said_once_and_equals_the_graph(c
 
 def test_fedprox_cannot_reach_into_an_own_step():
     learner = Learner(functional(OwnTraining))
-    with pytest.raises(ValueError, match="cannot reach into OwnTraining's own train_step"):
-        train(learner, learner.get_weights(), proximal_mu=0.1)
+    with pytest.raises(ValueError, match="Proximal cannot reach into OwnTraining's own train_step"):
+        train(learner, learner.get_weights(), objective=Proximal(0.1))
 
 
 def test_a_step_without_a_loss_is_told_so():

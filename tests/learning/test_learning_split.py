@@ -138,10 +138,10 @@ def test_batches_in_flight_each_have_their_own_gradient():
         sent = {key: ends.forward(x[batch], key=key)[0] for key, batch in batches.items()}
         output = {key: middle.forward(sent[key], key=("cid", key))[0] for key in batches}
         assert middle.in_flight() == [("cid", "a"), ("cid", "b")]
-        last = ends.parts.models["M3"].get_weights()
+        last = ends.parts.models["tail"].get_weights()
         back = {}
         for key in "ab":  # from the same M3, so that the order of what follows is all there is
-            ends.parts.models["M3"].set_weights(last)
+            ends.parts.models["tail"].set_weights(last)
             back[key] = ends.loss_and_gradient(output[key], y[batches[key]])[0]
         for key in order:
             ends.backward(middle.backward(back[key], ("cid", key)), key)

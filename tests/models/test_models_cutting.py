@@ -30,23 +30,23 @@ def test_every_built_in_model_has_a_default_cut_or_says_why_not(name):
     parts = models.cut(model, *models.cut_points(name))
     x = np.random.default_rng(1).random((3, *model.input_shape[1:]), "float32")
     together = x
-    for part in ("M1", "M2", "M3"):
+    for part in ("head", "body", "tail"):
         together = parts.models[part](together, training=False)
     np.testing.assert_array_equal(together, model(x, training=False))
     assert sorted(name for own in parts.names.values() for name in own) == sorted(models.get_weights(model))
     if "cnn" in name or name == "lenet":
-        assert parts.models["M2"].count_params() > 0.8 * model.count_params()
+        assert parts.models["body"].count_params() > 0.8 * model.count_params()
 
 
-def test_the_first_layer_named_ends_m1_and_the_second_ends_m2():
+def test_the_first_layer_named_ends_the_head_and_the_second_the_body():
     for points in (("d3", "d6"), ("0", "2"), (0, -2)):
         parts = models.cut(dense(3, 5, 6, 2), *points)
         inside = {part: [layer.name for layer in view.layers[1:]] for part, view in parts.models.items()}
-        assert inside == {"M1": ["d3"], "M2": ["d5", "d6"], "M3": ["d2"]}
+        assert inside == {"head": ["d3"], "body": ["d5", "d6"], "tail": ["d2"]}
         assert parts.names == {
-            "M1": ["000.kernel", "001.bias"],
-            "M2": ["002.kernel", "003.bias", "004.kernel", "005.bias"],
-            "M3": ["006.kernel", "007.bias"],
+            "head": ["000.kernel", "001.bias"],
+            "body": ["002.kernel", "003.bias", "004.kernel", "005.bias"],
+            "tail": ["006.kernel", "007.bias"],
         }
 
 
@@ -63,9 +63,9 @@ def residual():
 def test_branches_within_a_part_are_fine():
     model = residual()
     parts = models.cut(model, "one", "two")
-    assert {layer.name for layer in parts.models["M2"].layers[1:]} == {"two", "two_inner"}
+    assert {layer.name for layer in parts.models["body"].layers[1:]} == {"two", "two_inner"}
     x = np.ones((2, 4), "float32")
-    whole = parts.models["M3"](parts.models["M2"](parts.models["M1"](x)))
+    whole = parts.models["tail"](parts.models["body"](parts.models["head"](x)))
     np.testing.assert_array_equal(whole, model(x))
 
 
@@ -120,18 +120,28 @@ class Drawing(layers.Layer):
 REFUSED = {
     "skip": (residual, "one_inner", "two", "from 'start' to 'one' passes by the cut after 'one_inner'"),
     "input skips": (input_skips, "a", "b", "to 'join' passes by the cut after 'a'"),
-    "shared layer": (shared_layer, "a", "between", "layer 'twice', or a variable of it, is shared by M2 and M3"),
+    "shared layer": (
+        shared_layer,
+        "a",
+        "between",
+        "layer 'twice', or a variable of it, is shared by the body and the tail",
+    ),
     "cut at a layer used twice": (shared_layer, "twice", "between", "'twice' is used 2 times"),
-    "shared variable": (shared_variable, "one", "between", "is shared by M1 and M3"),
+    "shared variable": (shared_variable, "one", "between", "is shared by the head and the tail"),
     "unknown name": (lambda: dense(3, 5, 2), "d4", "d5", "there is no layer 'd4'; there are: 0 d3, 1 d5, 2 d2"),
     "unknown number": (lambda: dense(3, 5, 2), "0", "7", "there is no layer 7"),
     "order": (lambda: dense(3, 5, 2), "1", "0", "'1' must come before layer '0'"),
     "same": (lambda: dense(3, 5, 2), "1", "1", "must come before"),
-    "nothing left": (lambda: dense(3, 5, 2), "0", "2", "nothing is left for M3"),
-    "M1 without weights": (lambda: weightless(0), "plain", "d1", "M1 has no weights, so that the server would see"),
-    "M1 is the input": (residual, "0", "one", "M1 has no weights"),
-    "M2 without weights": (lambda: weightless(1), "d0", "plain", "M2 has no weights"),
-    "M3 without weights": (lambda: weightless(3), "d0", "d2", "M3 has no weights, .* labels"),
+    "nothing left": (lambda: dense(3, 5, 2), "0", "2", "nothing is left for the tail"),
+    "head without weights": (
+        lambda: weightless(0),
+        "plain",
+        "d1",
+        "the head has no weights, so that the server would see",
+    ),
+    "head is the input": (residual, "0", "one", "the head has no weights"),
+    "body without weights": (lambda: weightless(1), "d0", "plain", "the body has no weights"),
+    "tail without weights": (lambda: weightless(3), "d0", "d2", "the tail has no weights, .* labels"),
     "own class": (Own, "a", "b", "a class of its own .Own."),
     "not built": (unbuilt, "0", "1", "is not built"),
     "two inputs": (two_inputs, "0", "1", "2 inputs and 1 outputs"),
@@ -148,7 +158,7 @@ def test_what_cannot_be_cut_is_refused_with_the_reason(case):
 
 def test_a_nested_model_is_one_layer():
     parts = models.cut(nested(), "a", "inner")
-    assert len(parts.names["M2"]) == 2
+    assert len(parts.names["body"]) == 2
 
 
 def test_layers_that_draw_in_prediction_are_noticed():
@@ -178,10 +188,10 @@ def test_parts_joined_are_one_model_that_saves_and_loads(tmp_path):
     new = {name: rng.normal(size=array.shape).astype("f") * 0.1 for name, array in models.get_weights(model).items()}
     pieces = models.split_weights(parts, new)
     assert {part: list(own) for part, own in pieces.items()} == parts.names
-    models.set_part_weights(parts, ("M1", "M3"), pieces["M1"] | pieces["M3"])
-    models.set_part_weights(parts, ("M2",), new)  # the whole model's will do
+    models.set_part_weights(parts, ("head", "tail"), pieces["head"] | pieces["tail"])
+    models.set_part_weights(parts, ("body",), new)  # the whole model's will do
     joined = models.join(parts)
-    assert list(models.join_weights(parts, pieces["M3"], pieces["M2"], pieces["M1"])) == list(new)
+    assert list(models.join_weights(parts, pieces["tail"], pieces["body"], pieces["head"])) == list(new)
     models.save(joined, tmp_path / "model.keras")
     loaded = models.load(tmp_path / "model.keras")
     assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in built_in("femnist_cnn").layers]
@@ -189,22 +199,22 @@ def test_parts_joined_are_one_model_that_saves_and_loads(tmp_path):
     np.testing.assert_allclose(loaded(x), joined(x), rtol=1e-6)
     for name, array in models.get_weights(loaded).items():
         np.testing.assert_array_equal(array, new[name])
-    elsewhere = models.join(other, pieces["M2"], pieces["M1"], pieces["M3"])
+    elsewhere = models.join(other, pieces["body"], pieces["head"], pieces["tail"])
     np.testing.assert_array_equal(elsewhere(x), joined(x))
 
 
 def test_weights_that_do_not_fit_change_nothing():
     parts = models.cut(dense(3, 5, 2), 0, 1)
-    good = models.get_part_weights(parts, ("M1",))
+    good = models.get_part_weights(parts, ("head",))
     changed = {name: array + 1 for name, array in good.items()}
     for weights, reason in [
-        ({"000.kernel": changed["000.kernel"]}, "'001.bias' of M1 is missing"),
+        ({"000.kernel": changed["000.kernel"]}, "'001.bias' of the head is missing"),
         (changed | {"001.bias": np.zeros(9)}, "has shape"),
         (changed | {"099.kernel": np.zeros(9)}, "'099.kernel' is in no part"),
     ]:
         with pytest.raises(ValueError, match=reason):
-            models.set_part_weights(parts, ("M1",), weights)
-    for name, array in models.get_part_weights(parts, ("M1",)).items():
+            models.set_part_weights(parts, ("head",), weights)
+    for name, array in models.get_part_weights(parts, ("head",)).items():
         np.testing.assert_array_equal(array, good[name])
     with pytest.raises(ValueError, match=r"'002\.kernel' of the whole model is in none"):
         models.join(parts, good)
@@ -217,5 +227,9 @@ def test_random_states_are_sorted_by_part_and_the_models_own_loss_goes_with_the_
     parts = models.cut(model, 0, 2)
     values = np.array([[7, 0], [8, 0], [9, 0]], np.uint32)
     sorted_values = models.split_seeds(parts, values)
-    assert {part: own[:, 0].tolist() for part, own in sorted_values.items()} == {"M1": [], "M2": [7], "M3": [8, 9]}
-    assert parts.models["M3"].loss == "mean_squared_error"
+    assert {part: own[:, 0].tolist() for part, own in sorted_values.items()} == {
+        "head": [],
+        "body": [7],
+        "tail": [8, 9],
+    }
+    assert parts.models["tail"].loss == "mean_squared_error"

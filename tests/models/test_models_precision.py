@@ -7,7 +7,7 @@ from keras import layers
 
 from fedkeras import models
 from fedkeras.models import precision
-from fedkeras.models.names import BUILT_IN
+from fedkeras.models.zoo import BUILT_IN
 
 SHAPES = {"digits_cnn": (8, 8, 1), "motionsense_cnn": (32, 3), "motionsense_dense": (32, 3)}
 

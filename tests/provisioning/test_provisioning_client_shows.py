@@ -6,7 +6,6 @@ import numpy as np
 from fedkeras.learning import Learner
 from fedkeras.reports import progress_table
 from fedkeras.reports.progress_bar import ProgressBar
-from fedkeras.workflows.rounds.by_epoch import train_by_epoch
 
 
 def test_plain_lines_come_in_steps(capsys, monkeypatch):
@@ -51,9 +50,7 @@ def test_epoch_by_epoch_is_a_training_to_the_bit():
         if whole:
             outcome = learner.train(*placed, **options)
         else:
-            outcome = train_by_epoch(
-                learner, placed, say=lambda epoch, each: said.append((epoch, each.loss)), **options
-            )
+            outcome = learner.train(*placed, on_epoch=lambda epoch, each: said.append((epoch, each.loss)), **options)
         results.append((outcome, learner.get_weights()))
     (one, first), (other, second) = results
     assert one == other and [epoch for epoch, _ in said] == [1, 2, 3] and said[-1][1] == one.loss

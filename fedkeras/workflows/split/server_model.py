@@ -40,7 +40,7 @@ class SplitServer:
         self._middle = factory.make_middle(config, threads)
         self._config, self._dtype = config, config.split_dtype
         self._parts = self._middle.parts
-        self.names = frozenset(self._parts.names["M2"])
+        self.names = frozenset(self._parts.names["body"])
         self._num_seeds = len(models.random_states(self._parts.whole))
         self._seeds: dict[int, np.ndarray] = {}
         self._replicas: set[int] = set()
@@ -62,7 +62,7 @@ class SplitServer:
         from fedkeras.learning.learner import draw
 
         seeds, _ = draw(generator(self._config.seed, "train", server_round, cid), self._num_seeds, 0, 1)
-        self._seeds[cid] = models.split_seeds(self._parts, seeds)["M2"]
+        self._seeds[cid] = models.split_seeds(self._parts, seeds)["body"]
         if replica:
             self._replicas.add(cid)
 
