@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from fedkeras.checkout import PROGRAMS, look_in_working_directory, program, typed, version
+from fedkeras.checkout import look_in_working_directory, program, typed, version
 from fedkeras.errors import UserError, complain
 
 COMMANDS = {
@@ -20,7 +20,7 @@ COMMANDS = {
     "certs": "an authority of your own, and certificates for a server and its clients",
     "completion": "print a script that lets bash or zsh complete commands and flags",
 }
-"""Each but the two programs is a module of fedkeras.commands with `main(args) -> exit status`."""
+"""Each is a module of fedkeras.commands with `main(args) -> exit status`."""
 
 
 def main() -> int:
@@ -39,26 +39,12 @@ def main() -> int:
         if name not in COMMANDS:
             raise UserError(f"there is no such command; there are: {', '.join(COMMANDS)}")
         look_in_working_directory()
-        if name in PROGRAMS:
-            return run_program(name)
         return importlib.import_module(f"fedkeras.commands.{name}").main(args)
     except UserError as error:
         return complain(program(name), error)
     except KeyboardInterrupt:
         print(f"{program(name)}: interrupted", file=sys.stderr)
         return 130
-
-
-def run_program(name: str) -> int:
-    """What `python server.py` and `python client.py` do, which read sys.argv."""
-    del sys.argv[1]
-    if name == "server":
-        from fedkeras.server import command
-
-        return command()
-    from fedkeras import client
-
-    return client.leave(client.main())
 
 
 if __name__ == "__main__":
