@@ -22,7 +22,6 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m 'not slow' $(TWO_AT_ONCE)
 
 test-all: $(INSTALLED)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from flwr.app import ConfigRecord, Context, Message
 
+from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
@@ -104,8 +105,9 @@ def main() -> int:
 
     logging.basicConfig(format="client: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it says goodbye then too, so that nobody waits for it
+    look_in_working_directory()
     try:
-        flags = parse_flags(ClientConfig, None, "client.py")
+        flags = parse_flags(ClientConfig, None, program("client"))
         node_config = settings.node_config(flags.node_config, flags.data_dir)
         cids = flags.cids()
         flags.check()
@@ -128,7 +130,7 @@ def main() -> int:
             replace=flags.replace, in_thread=not flags.app,
         )  # fmt: skip
     except UserError as error:
-        status = complain("client.py", error)
+        status = complain(program("client"), error)
         with contextlib.suppress(KeyboardInterrupt):
             collect_client.local_jobs.finish(say)
         return status

@@ -15,6 +15,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedkeras import reports
+from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
 from fedkeras.flower import code_digest
@@ -105,6 +106,7 @@ def command() -> int:
     from fedkeras.runtime.spawn import clients
 
     interruption = Interruption()
+    look_in_working_directory()
     try:
         interruption.watch()
         config = interactive.from_flags()
@@ -128,9 +130,9 @@ def command() -> int:
             else:
                 train(grid, config, parent, interruption=interruption)
     except UserError as error:
-        return complain("server.py", error)
+        return complain(program("server"), error)
     except KeyboardInterrupt:
-        print("server.py: interrupted", file=sys.stderr)
+        print(f"{program('server')}: interrupted", file=sys.stderr)
         return 130
     return 0
 

@@ -8,7 +8,7 @@ from fedkeras.config import Config
 from fedkeras.data.source import Source, check_source
 from fedkeras.errors import UserError
 
-BUILT_IN = {name: f"data.{name}" for name in ("digits", "mnist", "femnist", "motionsense")}
+BUILT_IN = {name: f"fedkeras.data.{name}" for name in ("digits", "mnist", "femnist", "motionsense")}
 
 
 # A process has one configuration: a node of fifty clients opens the files once. Pixels stay on disk (memory-mapped)

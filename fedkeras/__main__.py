@@ -1,11 +1,14 @@
-"""`python -m fedkeras COMMAND`: what is not the server and not a client."""
+"""`fedkeras COMMAND`, or `python -m fedkeras COMMAND`: all there is to type, the server and the client included."""
 
 import importlib
 import sys
 
+from fedkeras.checkout import look_in_working_directory, program, typed, version
 from fedkeras.errors import UserError, complain
 
 COMMANDS = {
+    "server": "wait for clients and train with them; in a checkout also python server.py",
+    "client": "join a server and train on the data here; in a checkout also python client.py",
     "demo": "a server and three clients on this machine: the first thing to try",
     "simulate": "`flwr run` with the right surroundings: virtual clients on Ray, one flag each",
     "data": "how a data set is divided among clients: counts, table, picture",
@@ -15,27 +18,32 @@ COMMANDS = {
     "curves": "draw a run's learning curves again",
     "aggregate": "combine model files that were trained apart into one",
     "certs": "an authority of your own, and certificates for a server and its clients",
+    "completion": "print a script that lets bash or zsh complete commands and flags",
 }
+"""Each is a module of fedkeras.commands with `main(args) -> exit status`."""
 
 
 def main() -> int:
     """Run the named command and return its exit status."""
     name, args = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if name in ("-h", "--help"):
-        print("usage: python -m fedkeras COMMAND [flags]\n")
+        print(f"usage: {typed('COMMAND')} [flags]\n")
         for command, what in COMMANDS.items():
-            print(f"  {command:<9} {what}")
-        print("\n`python -m fedkeras COMMAND --help` lists a command's flags; see also server.py and client.py.")
+            print(f"  {command:<10} {what}")
+        print(f"\n`{typed('COMMAND', '--help')}` lists a command's flags; --version tells the version.")
         return 0
-    program = f"python -m fedkeras {name}"
+    if name == "--version":
+        print(f"fedkeras {version()}")
+        return 0
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no such command; there are: {', '.join(COMMANDS)}")
+        look_in_working_directory()
         return importlib.import_module(f"fedkeras.commands.{name}").main(args)
     except UserError as error:
-        return complain(program, error)
+        return complain(program(name), error)
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        print(f"{program(name)}: interrupted", file=sys.stderr)
         return 130
 
 

@@ -1,13 +1,17 @@
-"""In the repository `data/`, `strategies/`, `server.py` and `client.py` lie beside the package; here it finds them.
+"""Whether fedkeras is an installed package or lies in its repository, and what depends on that.
 
-An installed wheel holds them inside the package and needs none of this. In a checkout, and in the bundle that Flower
-makes of one, the package's path is extended by the repository's folder, and the short names are second names of the
-same modules: `import data` and `import fedkeras.data` give one module object, so a class is never there twice. A user's
-own `data.py` or `server.py` is found as ever where Python finds it before ours.
+In the repository `data/`, `strategies/`, `server.py` and `client.py` lie beside the package, where a reader looks for
+them; an installed wheel holds them inside. In a checkout, and in the bundle that Flower makes of one, the package's
+path is extended by the repository's folder, and the short names are second names of the same modules: `import data` and
+`import fedkeras.data` give one module object, so a class is never there twice. A `data.py` or `server.py` that Python
+finds before ours, or that lies in the user's working directory, is what the short name means.
 """
 
 import importlib
+import importlib.metadata
+import shlex
 import sys
+import tomllib
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -16,12 +20,48 @@ from types import ModuleType
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
-NAMES = ("data", "strategies", "server", "client")
+"""The repository, or the folder where packages are installed."""
+PROGRAMS = ("server", "client")
+NAMES = ("data", "strategies", *PROGRAMS)
 
 
 def is_checkout() -> bool:
     """True where the four lie beside the package and not in it."""
     return not (PACKAGE / "data").exists() and (ROOT / "data" / "__init__.py").is_file()
+
+
+def version() -> str:
+    """The version of this very code: that of a checkout's pyproject.toml, whatever is installed besides."""
+    if is_checkout():
+        return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    return importlib.metadata.version("fedkeras")
+
+
+def program(name: str) -> str:
+    """What a command is called before a message: `server.py` or `fedkeras server`, `python -m fedkeras data`, ..."""
+    if not is_checkout() or Path(sys.argv[0]).stem == "fedkeras":  # the command is there for an editable checkout too
+        return f"fedkeras {name}"
+    return f"{name}.py" if name in PROGRAMS else f"python -m fedkeras {name}"
+
+
+def typed(name: str, *words: object) -> str:
+    """How a user types a command with these words behind it: `python server.py --resume runs/x`."""
+    own = program(name)
+    return shlex.join([*(["python"] if own.endswith(".py") else []), *own.split(), *map(str, words)])
+
+
+def started(name: str) -> list[str]:
+    """How this process starts a program, `server` or `client`, of the same code in a process of its own."""
+    if is_checkout():
+        return [sys.executable, str(ROOT / f"{name}.py")]
+    return [sys.executable, "-P", "-m", "fedkeras", name]  # -P: not a checkout's fedkeras in the working directory
+
+
+def look_in_working_directory() -> None:
+    """Let `--model mine:make` be found where the user is; last, so that no file there stands in a library's way."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
 
 
 def make_importable() -> None:
@@ -33,19 +73,26 @@ def make_importable() -> None:
     for name in NAMES:
         module = sys.modules.get(name)
         if module is not None and _is_ours(getattr(module, "__spec__", None), name):
-            # It is being imported by its short name, and has just come to its first `import fedkeras`.
-            sys.modules[f"fedkeras.{name}"] = module
-            setattr(package, name, module)
+            _give_long_name(package, name, module)  # it is being imported, and has come to its first `import fedkeras`
+    main = sys.modules["__main__"]
+    for name in PROGRAMS:
+        if Path(getattr(main, "__file__", None) or "").resolve() == ROOT / f"{name}.py":
+            _give_long_name(package, name, main)  # `python server.py`
     sys.meta_path.insert(0, ShortNames())
 
 
+def _give_long_name(package: ModuleType, name: str, module: ModuleType) -> None:
+    sys.modules[f"fedkeras.{name}"] = module
+    setattr(package, name, module)
+
+
 class ShortNames(MetaPathFinder):
-    """Answers `import data` with fedkeras.data, if what Python would find is ours."""
+    """Answers `import data` with fedkeras.data, unless somebody else has a module of this name."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """A spec that stands for a module under another name; None for every name that is not ours."""
+        """A spec that stands for a module under another name, or the user's own; None: Python may look for itself."""
         name, dot, _ = fullname.partition(".")
         if name not in NAMES:
             return None
@@ -53,6 +100,11 @@ class ShortNames(MetaPathFinder):
             ours = name in sys.modules and sys.modules[name] is sys.modules.get(f"fedkeras.{name}")
         else:
             ours = _is_ours(PathFinder.find_spec(name), name)
+            here = str(Path.cwd())
+            if ours and (here in sys.path or "" in sys.path):  # perhaps behind ours: the user's own comes first
+                found = PathFinder.find_spec(name, [here])
+                if found is not None and found.origin is not None and not _is_ours(found, name):
+                    return found
         return ModuleSpec(fullname, SecondName(), is_package=False) if ours else None
 
 

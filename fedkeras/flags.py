@@ -47,7 +47,7 @@ class Flag:
         return setting_of(self.field).group
 
     @property
-    def hint(self) -> Any:
+    def hint(self) -> Any:  # noqa: ANN401 - a type, as typing writes it
         """Its type, bounds and marks of tyro's among it."""
         return hints_of(self.owner)[self.name]
 
@@ -77,6 +77,11 @@ def parse_flags(kind: type[T], args: Sequence[str] | None, prog: str, default: T
         known = {f"--{flag(one.name)}" for one in flags if not one.hidden}
         raise UserError(f"{_one_line(box.getvalue(), known)}; `{prog} --help` lists all flags") from None
     return _made(kind, _flat(nested), default)
+
+
+def form(kind: type) -> type:
+    """The dataclass that tyro gets in place of `kind`, with all of its flags that `--help` shows."""
+    return _form([one for one in _flags(kind, None) if not one.hidden])
 
 
 def _shows_flags(word: str) -> bool:

@@ -2,12 +2,12 @@
 
 import getpass
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedkeras.checkout import program, typed
 from fedkeras.config import PROCESS, Config, flag
 from fedkeras.errors import UserError
 from fedkeras.fields import Value, embedded, read_value, setting
@@ -35,8 +35,8 @@ def from_flags() -> Config:
     """
     args = sys.argv[1:]
     if INTERACTIVE in args and not {"-h", "--help"} & {*args}:
-        return ask(_read([word for word in args if word != INTERACTIVE], "server.py", None))
-    return resuming.from_flags(args, "server.py", _read)
+        return ask(_read([word for word in args if word != INTERACTIVE], program("server"), None))
+    return resuming.from_flags(args, program("server"), _read)
 
 
 def _read(args: Sequence[str] | None, prog: str, default: Config | None) -> Config:
@@ -134,12 +134,12 @@ def ask(defaults: Config) -> Config:
 
 def command_of(config: Config) -> str:
     """The command line that gives this configuration; the passphrase is not in it."""
-    words = ["python", "server.py"]
+    words = []
     for field in config.changed():
         value, name = getattr(config, field), flag(field)
         words += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
     before = f"{VARIABLE}=... " if VARIABLE in os.environ and not config.passphrase_file else ""
-    return before + shlex.join(words)
+    return before + typed("server", *words)
 
 
 def _put(question: Question, config: Config) -> Config:

@@ -4,7 +4,7 @@ import functools
 
 from fedkeras.callbacks import Callback
 from fedkeras.workflows.round_loop import repeat_rounds
-from fedkeras.workflows.rounds import server as rounds
+from fedkeras.workflows.rounds.server import RoundsWorkflow
 from fedkeras.workflows.run_setup import bare_run
 from fedkeras.workflows.split import server as split
 
@@ -29,7 +29,7 @@ def run_rounds(strategy, grid, clients, arrays, config, evaluate=None, callbacks
     """Federated rounds from `arrays` on; the last round's arrays. `stop()` is asked after the callbacks."""
     callbacks = [*callbacks, lambda result: stop()] if stop else callbacks
     run = run_of(grid, config, strategy, callbacks, clients=clients, evaluate_fn=evaluate, **own)
-    return repeat_rounds(run, functools.partial(rounds.one_round, rounds.RoundsWorkflow(), run), arrays, first_round)
+    return RoundsWorkflow().train(run, arrays, first_round)
 
 
 def run_split(grid, clients, arrays, config, body, evaluate=None, callbacks=(), first_round=1, **own):

@@ -15,7 +15,7 @@ from fedkeras.runtime.in_process import InProcessGrid
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = ROOT / "tests" / "apps" / "sklearn_app"
-MADE = (*other_app.OURS, "one", "two", "sklearn_app")
+MADE = ("data", "strategies", "server", "client", "one", "two", "sklearn_app")
 """Modules that the tests make, under these names."""
 DEFAULTS = {"rounds": 3, "lr": 0.1, "name": "a", "on": False, "solver.kind": "b"}
 
@@ -153,16 +153,16 @@ def test_an_app_of_the_older_kind_needs_no_main(tmp_path: Path) -> None:
     other_app.load_server_app(made(tmp_path, one=old), "")
 
 
-def test_modules_of_ours_give_way_to_the_apps_own(tmp_path: Path) -> None:
+def test_modules_of_ours_do_not_stand_in_for_the_apps_own(tmp_path: Path) -> None:
     """Flower's quickstarts have modules such as server.py and data.py; ours are already imported when theirs come."""
-    importlib.import_module("fedkeras.data.partition")
-    importlib.import_module("strategies")
-    one = f"{SERVER}import data, server as theirs\n@server.main()\ndef main(grid, context): ...\n"
+    ours = [importlib.import_module(f"fedkeras.{name}") for name in ("data", "data.partition", "server", "strategies")]
+    one = f"{SERVER}import data, server as theirs, strategies\n@server.main()\ndef main(grid, context): ...\n"
     other_app.load_server_app(made(tmp_path, one=one, data="", server=""), "")
     assert sys.modules["data"].__file__ == str(tmp_path / "data.py")
     assert sys.modules["server"].__file__ == str(tmp_path / "server.py")
-    assert "fedkeras.data.partition" not in sys.modules
-    assert sys.modules["strategies"].__file__ == str(ROOT / "strategies" / "__init__.py")  # it has none of its own
+    assert sys.modules["strategies"] is sys.modules["fedkeras.strategies"]  # it has none of its own
+    for module in ours:
+        assert sys.modules[module.__name__] is module
 
 
 def test_overrides_take_the_type_of_what_they_override() -> None:

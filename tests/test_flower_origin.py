@@ -36,7 +36,7 @@ def other_checkout(tmp_path: Path) -> Path:
 
 def digest_of(folder: Path) -> str:
     """The digest that a server in `folder` sends."""
-    script = "import server; from fedkeras.flower import code_digest as c; print(c.ROOT); print(c.digest())"
+    script = "import fedkeras.server; from fedkeras.flower import code_digest as c; print(c.ROOT); print(c.digest())"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, env={"PYTHONPATH": str(folder)}, capture_output=True, text=True
     )
@@ -63,11 +63,8 @@ def test_a_client_with_other_code_than_the_server_names_its_folder(other_checkou
 
 @pytest.mark.parametrize("name", ["client.py", "fedkeras/runtime/node.py", "data/digits.py", "strategies/krum.py"])
 @pytest.mark.parametrize("change", ["edit", "remove", "rename"])
-def test_the_digest_sees_every_change_of_what_a_client_runs(
-    other_checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: str
-) -> None:
-    monkeypatch.setattr(code_digest, "ROOT", other_checkout)
-    before = code_digest.digest.__wrapped__()
+def test_the_digest_sees_every_change_of_what_a_client_runs(other_checkout: Path, name: str, change: str) -> None:
+    before = code_digest.digest_of(other_checkout)
     path = other_checkout / name
     if change == "edit":
         path.write_bytes(path.read_bytes() + b"\n")
@@ -75,18 +72,17 @@ def test_the_digest_sees_every_change_of_what_a_client_runs(
         path.unlink()
     else:
         path.rename(path.with_stem(path.stem + "_"))
-    assert code_digest.digest.__wrapped__() != before
+    assert code_digest.digest_of(other_checkout) != before
 
 
-def test_the_digest_is_the_same_on_another_system(other_checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_is_the_same_on_another_system(other_checkout: Path) -> None:
     """Line ends may be Windows', files may be listed in another order, compiled files may lie about."""
-    monkeypatch.setattr(code_digest, "ROOT", other_checkout)
-    before = code_digest.digest.__wrapped__()
+    before = code_digest.digest_of(other_checkout)
     path = other_checkout / "client.py"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     (other_checkout / "data" / "__pycache__").mkdir()
     (other_checkout / "data" / "__pycache__" / "digits.cpython-311.pyc").write_bytes(b"compiled")
-    assert code_digest.digest.__wrapped__() == before
+    assert code_digest.digest_of(other_checkout) == before
 
 
 def test_a_server_that_sends_no_digest_is_believed() -> None:

@@ -1,4 +1,4 @@
-"""`python -m fedkeras aggregate part_*.keras --out global.keras`: combine model files that were trained apart."""
+"""`fedkeras aggregate part_*.keras --out global.keras`: combine model files that were trained apart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from fedkeras import models
 from fedkeras.atomic import check_writable
+from fedkeras.checkout import program
 from fedkeras.config import Config, options
 from fedkeras.errors import UserError, complain
 from fedkeras.fields import REQUIRED, FlagGroup, setting
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from fedkeras.learning.results import TrainingResult
 
-PROG = "python -m fedkeras aggregate"
+PROG = program("aggregate")
 
 
 RESULT = FlagGroup("result", "How the parts become one model, and where it goes.")

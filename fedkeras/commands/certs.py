@@ -1,6 +1,5 @@
-"""`python -m fedkeras certs DIR --host NAME ...`: an authority, and certificates for a server and its clients."""
+"""`fedkeras certs DIR --host NAME ...`: an authority, and certificates for a server and its clients."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from fedkeras.checkout import program, typed
 from fedkeras.commands.certs_folder import CertsFolder
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
 from fedkeras.runtime.certificates import ALWAYS, Signed, fingerprint, names_in
 from fedkeras.runtime.tls import is_loopback
 
-PROG = "python -m fedkeras certs"
+PROG = program("certs")
 MOST_DAYS = 3650
 
 Words = UseAppendAction[tuple[tuple[str, ...], ...]]
@@ -80,13 +80,9 @@ def _report(folder: CertsFolder, made: dict[str, Signed], clients: list[str]) ->
     own = ["--tls-cert", f"client-{clients[0]}.pem", "--tls-key", f"client-{clients[0]}-key.pem"] if clients else []
     server = ["--tls-cert", folder.path / "server.pem", "--tls-key", folder.path / "server-key.pem"]
     address = f"[{host}]:9080" if ":" in host else f"{host.replace('*', 'SERVER')}:9080"
-    print("\nserver: ", _command("python", "server.py", *listen, *server, *demand))
-    print("clients:", _command("python", "client.py", "--cid", "N", "--server", address, "--tls-ca", "ca.pem", *own))
+    print("\nserver: ", typed("server", *listen, *server, *demand))
+    print("clients:", typed("client", "--cid", "N", "--server", address, "--tls-ca", "ca.pem", *own))
     theirs = ", and each its own client-NAME.pem and client-NAME-key.pem" if clients else ""
     print(f"\nGive clients ca.pem{theirs}. All *-key.pem stay secret; who has ca-key.pem can pose as any server.")
     if not reached and names:
         print("The server's certificate is good on this machine only: --force --host NAME makes one for others.")
-
-
-def _command(*words: object) -> str:
-    return shlex.join(map(str, words))

@@ -1,4 +1,4 @@
-"""`python -m fedkeras compare`: is federated worth it? The same data trained pooled, alone, federated and split."""
+"""`fedkeras compare`: is federated worth it? The same data trained pooled, alone, federated and split."""
 
 import contextlib
 import dataclasses
@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedkeras import data, factory
+from fedkeras.checkout import program
 from fedkeras.compare import comparison_state, page, table, words
 from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings, check_alike, saved
@@ -22,7 +23,7 @@ from fedkeras.reports import RunFolder, held
 from fedkeras.workflows.base import workflow_of
 from fedkeras.workflows.run_setup import check_flags
 
-PROG = "python -m fedkeras compare"
+PROG = program("compare")
 WIDTH = 100
 
 

@@ -1,4 +1,4 @@
-"""`python -m fedkeras curves RUN_DIR [--out FILE.png]`: draw a run's learning curves, also while it runs."""
+"""`fedkeras curves RUN_DIR [--out FILE.png]`: draw a run's learning curves, also while it runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from fedkeras.checkout import program
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, plot_curves
 
-PROG = "python -m fedkeras curves"
+PROG = program("curves")
 
 
 @dataclass(frozen=True)

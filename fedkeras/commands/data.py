@@ -1,4 +1,4 @@
-"""`python -m fedkeras data DATASET`: where a data set comes from, and which client holds how much of what."""
+"""`fedkeras data DATASET`: where a data set comes from, and which client holds how much of what."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedkeras.atomic import check_writable
+from fedkeras.checkout import program
 from fedkeras.config import DATA, Config, fields_of
 from fedkeras.data import Description, describe
 from fedkeras.errors import UserError
@@ -17,7 +18,7 @@ from fedkeras.flags import parse_flags
 if TYPE_CHECKING:
     from rich.table import Table
 
-PROGRAM = "python -m fedkeras data"
+PROG = program("data")
 WIDE = 12  # more classes than this do not fit side by side
 MANY = 20  # of more clients only as many are listed
 
@@ -43,7 +44,7 @@ def main(args: Sequence[str]) -> int:
     args = list(args)
     if args and not args[0].startswith("-"):
         args.insert(0, "--dataset")
-    flags = parse_flags(DataFlags, args, PROGRAM)
+    flags = parse_flags(DataFlags, args, PROG)
     path = _writable(flags.plot) if flags.plot else None
     description = describe(flags.config)
     _print(description)

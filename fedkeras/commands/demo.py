@@ -1,19 +1,17 @@
-"""`python -m fedkeras demo`: four terminals in one, `python server.py` and three times `python client.py --cid N`."""
+"""`fedkeras demo`: four terminals in one, a server and three times a client with --cid N."""
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from fedkeras.checkout import program, started, typed
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.fields import embedded
 from fedkeras.flags import parse_flags
 
-ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = 3
 END_SECONDS = 20.0
 """How long a client may take to end after a server that told it to."""
@@ -32,17 +30,17 @@ class DemoFlags:
 def main(args: Sequence[str]) -> int:
     """Run the demo; `args` are passed on to server.py. Returns the server's exit status."""
     if {"-h", "--help"} & {*args}:
-        parse_flags(DemoFlags, ["--help"], "python -m fedkeras demo")
+        parse_flags(DemoFlags, ["--help"], program("demo"))
     port = _free_port()
-    server = ["server.py", "--port", str(port), *args]
-    clients = [["client.py", "--cid", str(cid), "--server", f"127.0.0.1:{port}"] for cid in range(CLIENTS)]
+    server = ("server", ["--port", str(port), *args])
+    clients = [("client", ["--cid", str(cid), "--server", f"127.0.0.1:{port}"]) for cid in range(CLIENTS)]
     processes = []
     try:
-        for command in [server, *clients]:
-            print("$ python", *command, flush=True)
+        for name, words in [server, *clients]:
+            print("$", typed(name, *words), flush=True)
             # The server's lines are the demo; of the clients only errors are shown.
-            quiet = subprocess.DEVNULL if command in clients else None
-            processes.append(subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=quiet))
+            quiet = subprocess.DEVNULL if name == "client" else None
+            processes.append(subprocess.Popen([*started(name), *words], stdout=quiet))
         listened = _has_listened_until_its_end(processes[0], port)
         status = processes[0].returncode
         if not listened:  # they would look for it for a minute, and then complain of something else

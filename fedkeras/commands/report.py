@@ -1,4 +1,4 @@
-"""`python -m fedkeras report RUN_DIR...`: a run's report, also of one that broke off, or several compared."""
+"""`fedkeras report RUN_DIR...`: a run's report, also of one that broke off, or several compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from fedkeras.checkout import program, typed
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, write_comparison, write_report
 
-PROG = "python -m fedkeras report"
+PROG = program("report")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def main(args: Sequence[str]) -> int:
         flags = parse_flags(ReportFlags, list(args), PROG)
         folders = [Path(name) for name in flags.run_dirs]
         if not folders:
-            raise UserError("name the folder of a run, or of several; `python -m fedkeras runs` lists them")
+            raise UserError(f"name the folder of a run, or of several; `{typed('runs')}` lists them")
         if flags.out and not flags.out.lower().endswith((".html", ".htm")):
             raise UserError(f"--out is '{flags.out}'; give a file that ends in .html")
         if len(folders) == 1:

@@ -1,4 +1,4 @@
-"""`python -m fedkeras runs [DIR]`: the runs there are, newest first."""
+"""`fedkeras runs [DIR]`: the runs there are, newest first."""
 
 import json
 from collections.abc import Sequence
@@ -8,12 +8,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from fedkeras.checkout import program
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
 from fedkeras.reports.headline import figure
 from fedkeras.reports.listing import ListedRun, list_runs
 
-PROG = "python -m fedkeras runs"
+PROG = program("runs")
 
 
 @dataclass(frozen=True)

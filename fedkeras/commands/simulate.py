@@ -1,4 +1,4 @@
-"""`python -m fedkeras simulate [flags of server.py]`: `flwr run .` with what it alone leaves to find out.
+"""`fedkeras simulate [flags of server.py]`: `flwr run .` with what it alone leaves to find out.
 
 That is: as many virtual clients as partitions and one CPU each (Flower's defaults are 2 and 2); the
 environment that is already installed (Flower makes a new one with uv for each run, minutes with TensorFlow); absolute
@@ -21,15 +21,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedkeras.checkout import ROOT, is_checkout, program, typed, version
 from fedkeras.commands.process_tree import end_tree
-from fedkeras.config import SECURITY, SERVER_LED, Config, fields_of, flag
+from fedkeras.config import SECURITY, SERVER_LED, Config, Value, fields_of, flag
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.fields import embedded
 from fedkeras.flags import parse_flags
 from fedkeras.reports import check_extras, live, resuming
 
-PROG = "python -m fedkeras simulate"
-ROOT = Path(__file__).resolve().parents[2]
+PROG = program("simulate")
 SAID = "server.py: "
 """How server.py begins the line in which it says what went wrong."""
 START_SECONDS = 60.0
@@ -74,7 +74,9 @@ def main(args: Sequence[str]) -> int:
     if resuming.already_finished(config):
         return 0
     if importlib.util.find_spec("ray") is None:
-        raise UserError("Ray is missing: there is none for Python 3.13 on Windows; use `python server.py --spawn 2`")
+        raise UserError(
+            f"Ray is missing: there is none for Python 3.13 on Windows; use `{typed('server', '--spawn', 2)}`"
+        )
     cpus = min(config.threads_per_client, os.cpu_count() or 1)  # Ray waits for ever for a CPU more than there is
     federation = f"num-supernodes={config.num_partitions} client-resources-num-cpus={cpus}"
     check_extras(config)
@@ -88,24 +90,53 @@ def main(args: Sequence[str]) -> int:
             superlink(home, {live.RELAY: str(relay)}) as environment,
         ):
             overrides = home / "run.toml"
-            overrides.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in _overrides(config).items()))
-            command = [_program("flwr"), "run", str(ROOT), "--stream", "--run-config", str(overrides)]
+            overrides.write_text(_toml(_overrides(config)))
+            command = [_program("flwr"), "run", str(app_folder(home)), "--stream", "--run-config", str(overrides)]
             folder = _show([*command, "--federation-config", federation], environment, Path(config.run_dir))
     return _verdict(folder)
 
 
-def _overrides(config: Config) -> dict:
+def _overrides(config: Config) -> dict[str, Value]:
     """What the server app gets: all that is no default; of a run to resume its folder, where the rest stands."""
     return {"resume": config.resume} if config.resume else changed(config)
 
 
-def changed(config: Config) -> dict:
+def changed(config: Config) -> dict[str, Value]:
     """The run configuration's keys that differ from pyproject.toml's defaults."""
     return {flag(name): getattr(config, name) for name in config.changed()}
 
 
 def _read(args: Sequence[str] | None, prog: str, default: Config | None) -> Config:
     return parse_flags(SimulateFlags, args, prog, None if default is None else SimulateFlags(default)).config
+
+
+def app_folder(home: Path) -> Path:
+    """What `flwr run` is given: the checkout; of an installed package a folder in `home` that names its two apps.
+
+    Flower's processes have the packages of this environment, so nothing but the table need be in the bundle.
+    """
+    if is_checkout():
+        return ROOT
+    tables = {
+        "project": {
+            "name": "fedkeras",
+            "version": version(),
+            "description": "fedkeras as installed",
+            "license": "Apache-2.0",
+        },
+        "tool.flwr.app": {"publisher": "fedkeras"},
+        "tool.flwr.app.components": {"serverapp": "fedkeras.server:app", "clientapp": "fedkeras.client:app"},
+        "tool.flwr.app.config": Config().to_run_config(),
+    }
+    folder = home / "fedkeras-app"
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text("".join(f"[{name}]\n{_toml(table)}\n" for name, table in tables.items()))
+    return folder
+
+
+def _toml(table: Mapping[str, Value]) -> str:
+    """Lines of a TOML table: its booleans, numbers and texts are written as JSON's are."""
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
 
 
 @contextlib.contextmanager
@@ -119,6 +150,7 @@ def superlink(home: Path, more: Mapping[str, str] | None = None) -> Iterator[dic
         **os.environ,
         **(more or {}),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),  # for Flower's tools
+        "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), _users_folder()])),
         "FLWR_HOME": str(home),
         "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(http_port),
         "FLWR_LOCAL_CONTROL_API_PORT": str(control_port),
@@ -140,6 +172,12 @@ def superlink(home: Path, more: Mapping[str, str] | None = None) -> Iterator[dic
         yield {**environment, "FEDKERAS_SUPERLINK": str(process.pid)}
     finally:
         end_tree(process, END_SECONDS)
+
+
+def _users_folder() -> str:
+    """Where `--model mine:make` is looked for, as in the other runtimes; not where another fedkeras lies, or none."""
+    here = Path.cwd()
+    return "" if (here / "fedkeras").exists() else str(here)
 
 
 def _show(command: Sequence[str], environment: dict[str, str], runs: Path) -> Path | None:

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable
 from numbers import Real
-from pathlib import Path
 
-import fedkeras
+from fedkeras.checkout import is_checkout, started
 from fedkeras.compare.arm_run import ArmResult, ArmRun, clock, macro_f1
 from fedkeras.compare.children import Child
 from fedkeras.compare.settings import flags_of, flags_to_resume
@@ -17,7 +16,6 @@ from fedkeras.reports.predictions import read_predictions
 from fedkeras.reports.run import RecordedRun, read_run
 from fedkeras.reports.run_folder import RunFolder, is_held
 
-SERVER = Path(fedkeras.__file__).resolve().parents[1] / "server.py"
 WORK = tuple(part for part in PARTS if part != "waiting")
 """Parts of a round that count: not the waiting for clients that still start."""
 LOOK_SECONDS = 0.2
@@ -82,7 +80,7 @@ def _serve(
         words = [*flags_of(run.config), f"--run-dir={run.folder}", "--name=run", *here]
     else:
         words = [f"--resume={folder.path}", *flags_to_resume(run.config), *here]
-    server = Child([str(SERVER), *words], run.folder, "server")
+    server = Child([*started("server")[1:], *words], run.folder, "server")
     try:
         while server.process.poll() is None:
             current = _run_folder(run)
@@ -95,7 +93,7 @@ def _serve(
     finally:
         server.end()
     if server.process.returncode:
-        raise RunFailed(server.last_words().removeprefix("server.py: "))
+        raise RunFailed(server.last_words().removeprefix("server.py: " if is_checkout() else "fedkeras server: "))
 
 
 def _let_finish(server: Child) -> None:

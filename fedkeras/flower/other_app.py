@@ -24,9 +24,6 @@ from fedkeras.flower.identity import SERVER_NODE_ID
 
 T = TypeVar("T", ServerApp, ClientApp)
 
-OURS = ("data", "strategies", "server", "client")
-"""Our top-level modules with names that an app may well use for its own."""
-
 
 class Found(NamedTuple):
     """Where an app is: the folder to import from, its two references, and its configuration if it has a table."""
@@ -110,7 +107,6 @@ def _load(folder: Path, reference: str, kind: type[T]) -> T:
     """Import from `folder` before all other places. Raises UserError."""
     module_name, _, attributes = reference.partition(":")
     sys.path.insert(0, str(folder))
-    _make_room(folder)
     try:
         found = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
@@ -124,16 +120,6 @@ def _load(folder: Path, reference: str, kind: type[T]) -> T:
     if not isinstance(found, kind):
         raise UserError(f"--app: {reference} is no {kind.__name__}, but of type {type(found).__name__}")
     return found
-
-
-def _make_room(folder: Path) -> None:
-    """Forget modules of ours that the app has its own of: `import data` in its code means its data.py."""
-    for name in OURS:
-        own = (folder / name).is_dir() or (folder / f"{name}.py").exists()
-        ours = getattr(sys.modules.get(name), "__file__", None)
-        if own and ours and not Path(ours).is_relative_to(folder):
-            for loaded in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
-                del sys.modules[loaded]
 
 
 def _described(error: BaseException) -> str:

@@ -87,7 +87,7 @@ def make_metrics(metrics: tuple[Serialised, ...], trust_code: bool = False) -> t
     )
 
 
-def _make(description: dict[str, Json], space: ModuleType, what: str, trust_code: bool) -> Any:
+def _make(description: dict[str, Json], space: ModuleType, what: str, trust_code: bool) -> Any:  # noqa: ANN401 - of Keras' many
     """An object of a namespace of Keras' from its description, without the options that its class has no more."""
     name, config = description["class_name"], description.get("config")
     kind = next((value for key, value in vars(space).items() if key.lower() == name.lower()), None)

@@ -4,17 +4,14 @@ import contextlib
 import logging
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
+from fedkeras.checkout import started
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 
 log = logging.getLogger("fedkeras")
-
-CLIENT = Path(__file__).resolve().parents[2] / "client.py"
 
 GRACE_SECONDS = 10.0
 """How long a client process has to end by itself, and then after SIGTERM."""
@@ -49,7 +46,7 @@ def clients(
     try:
         with _signals_later():
             for cids in partition_flags(config, shareable):
-                command = [sys.executable, str(CLIENT), *cids, *own_flags]
+                command = [*started("client"), *cids, *own_flags]
                 # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
                 quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
                 processes.append(subprocess.Popen(command, start_new_session=True, **quiet))

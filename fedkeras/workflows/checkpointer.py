@@ -58,7 +58,7 @@ class Checkpointer(Callback):
             self._checkpoints.wait()
 
     def on_round_end(self, result: FinishedRound) -> bool:
-        """Look at a round that has been recorded; one without global arrays, of a run that collects, is none to keep."""
+        """Look at a round that has been recorded; a run that collects has no global arrays, and nothing to keep."""
         assert isinstance(result, RoundResult)
         if result.arrays is None:
             return False

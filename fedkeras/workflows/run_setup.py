@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras import factory, reports
 from fedkeras.callbacks import Callback, Callbacks
+from fedkeras.checkout import typed
 from fedkeras.config import Config, Value, fields_of
 from fedkeras.errors import RunFailed
 from fedkeras.federation import registry
@@ -76,7 +77,7 @@ def open_run(
     with (
         reports.held(folder),
         logged(folder),
-        saying_how_to_go_on(folder, "server.py" if interruption else ""),
+        saying_how_to_go_on(folder, "server" if interruption else "simulate"),
     ):
         start = checkpointer.take_up(folder, config, state) if config.resume else None
         failures = checkpointer.failures_at(config, start)
@@ -166,7 +167,7 @@ def saying_how_to_go_on(folder: RunFolder, command: str) -> Iterator[None]:
         yield
     except (RunFailed, KeyboardInterrupt):
         if checkpoints.rounds_of(folder):
-            print(f"to go on: python {command or '-m fedkeras simulate'} --resume {folder.path}", flush=True)
+            print(f"to go on: {typed(command, '--resume', folder.path)}", flush=True)
         raise
 
 

@@ -26,7 +26,7 @@ from fedkeras.federation.validation import fault_of_evaluate, fault_of_size, fau
 from fedkeras.provisioning import provisioned_run
 from fedkeras.reports.history import PART_OF_PHASE
 from fedkeras.workflows.base import RunContext, Summary, Workflow
-from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, run_rounds
+from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, repeat_rounds, run_rounds
 
 log = logging.getLogger("fedkeras")
 
@@ -76,6 +76,10 @@ class RoundsWorkflow(Workflow):
     def run(self, run: RunContext) -> Summary:
         """All rounds."""
         return run_rounds(run, functools.partial(one_round, self, run))
+
+    def train(self, run: RunContext, arrays: ArrayRecord, first_round: int = 1) -> ArrayRecord:
+        """The rounds alone, from these global arrays on: the last round's. For a `bare_run`."""
+        return repeat_rounds(run, functools.partial(one_round, self, run), arrays, first_round)
 
 
 def one_round(
