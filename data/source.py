@@ -122,8 +122,9 @@ class ArraySource(Source):
         return Examples(chosen, y[which].astype(np.int32))
 
 
-def check_source(source: object, dataset: str) -> Source:
-    """Return `source` if it is one that partitions can be made of; raises UserError naming --dataset otherwise."""
+def check_source(value: object, dataset: str) -> Source:
+    """Return `value` if it is a source that partitions can be made of; raises UserError naming --dataset otherwise."""
+    source = value
     if not isinstance(source, Source):
         raise UserError(f"--dataset {dataset}: it must return a data.Source, not {type(source).__name__}")
     missing = [name for name in ("name", "classes", "input_shape", "provenance", "labels") if not hasattr(source, name)]

@@ -64,17 +64,13 @@ def test_a_breach_of_the_walls_is_seen(wheel: Path, module: str, line: str) -> N
     assert f"fedkeras.{module.removesuffix('.py').replace('/', '.')}" in ended.stdout or not line
 
 
-TWICE = {"Callback", "Run", "Statistics"}
-"""To be emptied."""
-
-
 def test_a_class_name_stands_once() -> None:
     found = defaultdict(list)
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    assert {name: places for name, places in found.items() if len(places) > 1 and name not in TWICE} == {}
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
 
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -82,11 +78,6 @@ GENERIC = {
     "Callable", "Collection", "Iterable", "Iterator", "Mapping", "Sequence",
     "dict", "frozenset", "list", "set", "tuple",
 }  # fmt: skip
-VAGUE = {
-    "client.py": 2, "data": 4, "factory.py": 7, "federation": 9, "learning": 24, "provisioning": 15, "server.py": 3,
-    "workflows": 25,
-}  # fmt: skip
-"""Annotations that say nothing, by package or file: to be emptied, and no number may grow."""
 
 
 def test_public_functions_name_real_types() -> None:
@@ -103,8 +94,7 @@ def test_public_functions_name_real_types() -> None:
                 for vague in _vague(annotation, parameter):
                     place = f"{own}:{annotation.lineno} {function.name}({parameter}): {vague}"
                     found[room].append(place)
-    too_many = {room: places for room, places in found.items() if len(places) > VAGUE.get(room, 0)}
-    assert too_many == {}
+    assert found == {}
 
 
 def _public_functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef]:
@@ -141,10 +131,6 @@ def _vague(annotation: ast.AST, parameter: str) -> Iterator[str]:
             yield from _vague(part, parameter)
 
 
-ASKING = {"server.py": 7, "client.py": 3, "fedkeras/factory.py": 2}
-"""Lines that ask for the way to train and should ask the workflow instead: to be emptied."""
-
-
 def test_the_way_to_train_is_asked_in_one_place() -> None:
     """Another way to train is a new folder of workflows/, and no `if` elsewhere."""
     own = ("fedkeras/config.py", "fedkeras/workflows/", "fedkeras/provisioning/")
@@ -154,4 +140,4 @@ def test_the_way_to_train_is_asked_in_one_place() -> None:
         name = path.relative_to(ROOT).as_posix()
         if not name.startswith(own):
             found[name] += sum(1 for line in path.read_text().splitlines() if asks.search(line))
-    assert {name: lines for name, lines in found.items() if lines > ASKING.get(name, 0)} == {}
+    assert {name: lines for name, lines in found.items() if lines} == {}

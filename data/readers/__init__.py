@@ -1,7 +1,7 @@
 """File formats: each reader turns one kind of file into arrays, and says what is wrong with it.
 
-    idx leaf femnist_hub motionsense_files        of the data sets
-    tables                                        folders of tables, as one array each
-    table_file csv_table npz_table xlsx_table     a table in a file
-    download                                      a file fetched once
+idx leaf femnist_hub motionsense_files        of the data sets
+tables                                        folders of tables, as one array each
+table_file csv_table npz_table xlsx_table     a table in a file
+download                                      a file fetched once
 """

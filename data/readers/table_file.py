@@ -96,9 +96,9 @@ def labels_of(path: Path, cells: list[str], where: Callable[[int], str]) -> np.n
     return np.array([cell.strip() for cell in cells])
 
 
-def said(cell: object) -> str:
+def said(value: object) -> str:
     """What is wrong with a cell that should be a number."""
-    text = "" if cell is None else str(cell)
+    text = "" if value is None else str(value)
     if not text.strip():
         return "the cell is empty"
     shown = text if len(text) <= 40 else f"{text[:40]}..."

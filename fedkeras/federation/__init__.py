@@ -1,22 +1,22 @@
 """What the server of every way to train needs; it knows no workflow, no mod and no strategy's page.
 
-    grids               what a grid can do: ours, Flower's, and the cohort that a strategy is shown
-    client_manager      which clients are connected, and waiting for them
-    sampling            the cohort of a round, and who is suspended after failures
-    dispatcher          messages to several clients and their replies, deadlines, scripts
-    reply_order         replies in the order of cid
-    requests            a message as a client's handlers see it
-    validation          what is wrong with a reply
-    round_result        what came of a round
-    metrics             a round's lines of history.csv
+grids               what a grid can do: ours, Flower's, and the cohort that a strategy is shown
+client_manager      which clients are connected, and waiting for them
+sampling            the cohort of a round, and who is suspended after failures
+dispatcher          messages to several clients and their replies, deadlines, scripts
+reply_order         replies in the order of cid
+requests            a message as a client's handlers see it
+validation          what is wrong with a reply
+round_result        what came of a round
+metrics             a round's lines of history.csv
 
-    registry            strategies by name
-    base_strategy       what the pages of strategies extend
-    strategy_adapter    calling a strategy that anybody may have written
-    strategy_state      its state, for a checkpoint
-    messages            what is in a round's messages
-    records             Flower's records as numpy arrays, and back
-    aggregation         the weighted mean
-    initial_weights     the first global weights, from a client
-    offline_aggregation models that were trained apart, by a strategy
+registry            strategies by name
+base_strategy       what the pages of strategies extend
+strategy_adapter    calling a strategy that anybody may have written
+strategy_state      its state, for a checkpoint
+messages            what is in a round's messages
+records             Flower's records as numpy arrays, and back
+aggregation         the weighted mean
+initial_weights     the first global weights, from a client
+offline_aggregation models that were trained apart, by a strategy
 """

@@ -6,6 +6,9 @@ from flwr.app import MetricRecord
 
 from fedkeras.reports.history import BYTES, NOT_AVERAGED
 
+RowTable = dict[str, int | float | str]
+"""A line of history.csv while it is made."""
+
 
 def column(metric: str) -> str:
     """A metric's column: dashes become underscores (Flower says `num-examples`, the column is `num_examples`)."""
@@ -14,7 +17,7 @@ def column(metric: str) -> str:
 
 def row(
     server_round: int, phase: str, client: str, metrics: Mapping[str, float], traffic: tuple[int, int] | None = None
-) -> dict:
+) -> RowTable:
     """One line of history.csv. `traffic`: bytes up and down."""
     values = {column(name): value for name, value in metrics.items()}
     if "num_examples" in values:
@@ -23,7 +26,7 @@ def row(
     return {"round": server_round, "phase": phase, "client": client, "num_examples": 0, **values, **carried}
 
 
-def add_means(rows: list[dict], server_round: int, phase: str, extra: MetricRecord | None, seconds: float) -> None:
+def add_means(rows: list[RowTable], server_round: int, phase: str, extra: MetricRecord | None, seconds: float) -> None:
     """Append the line `all`: example-weighted means over the clients' lines of this phase, if there are any.
 
     A metric that only some clients report is averaged over those. Metrics in `extra`, the strategy's own aggregate,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord
 
 from fedkeras.errors import RunFailed
+from fedkeras.federation.metrics import RowTable
 
 
 @dataclass
@@ -16,7 +17,7 @@ class RoundResult:
     num_rounds: int
     asked: int = 0
     answered: int = 0
-    rows: list[dict] = field(default_factory=list)
+    rows: list[RowTable] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
     arrays: ArrayRecord | None = None

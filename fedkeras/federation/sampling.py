@@ -23,6 +23,9 @@ from fedkeras.randomness import generator
 
 log = logging.getLogger("fedkeras")
 
+FailureTable = Mapping[str, Mapping[str, Mapping[str, int]]]
+"""{phase: {cid: {"failed": n, "until": round}}}, as a checkpoint holds it."""
+
 PHASES = (MessageType.TRAIN, MessageType.EVALUATE)
 
 
@@ -118,7 +121,7 @@ class FailureTracker:
                     reason,
                 )
 
-    def table(self) -> dict:
+    def table(self) -> FailureTable:
         """All that a resumed run must know, for JSON: {phase: {cid: {"failed": n, "until": round}}}."""
         return {
             phase: {str(cid): asdict(count) for cid, count in sorted(counts.items())}
@@ -126,7 +129,7 @@ class FailureTracker:
         }
 
     @classmethod
-    def from_table(cls, config: Config, table: Mapping) -> "FailureTracker":
+    def from_table(cls, config: Config, table: FailureTable) -> "FailureTracker":
         """What `table` gave; an empty table is nobody's failure. Raises ValueError if it is no such table."""
         tracker = cls(config)
         try:

@@ -30,7 +30,7 @@ def configure(
 
 def aggregate_train(
     strategy: Strategy, server_round: int, replies: Iterable[Message]
-) -> tuple[object, MetricRecord | None]:
+) -> tuple[ArrayRecord | None, MetricRecord | None]:
     """What should be the new global arrays (see `conform`), and the strategy's metrics.
 
     Raises the strategy's ValueError: it cannot use these replies, but perhaps those of a repeated round.

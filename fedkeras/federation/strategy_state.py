@@ -67,7 +67,7 @@ class StrategyState:
         table = {"attributes": strategy, "not-saved": list(self._other)}
         return StrategySnapshot(arrays, table | ({"mods": mods} if mods else {}))
 
-    def restore(self, arrays: Mapping[str, np.ndarray], table: Mapping) -> None:
+    def restore(self, arrays: Mapping[str, np.ndarray], table: Mapping[str, object]) -> None:
         """Make all of them what they were when this state was taken. Raises UserError if not all of it was saved."""
         if table["not-saved"]:
             name, where = type(self._holders[0][1]).__name__, table["not-saved"][0]

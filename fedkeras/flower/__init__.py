@@ -1,9 +1,9 @@
 """Flower's own ground: other Flower apps over our runtime, and our app under Flower's.
 
-    internals     what is not Flower's public face, in this one file (docs/compatibility.md)
-    identity      node ids of the server and of clients
-    client_app    a ClientApp that is sent to a simulation's workers by name
-    code_digest   whether server and clients run the same code
-    settings      another app's configuration, and which of our flags it can use
-    other_app     another app found, loaded and run
+internals     what is not Flower's public face, in this one file (docs/compatibility.md)
+identity      node ids of the server and of clients
+client_app    a ClientApp that is sent to a simulation's workers by name
+code_digest   whether server and clients run the same code
+settings      another app's configuration, and which of our flags it can use
+other_app     another app found, loaded and run
 """

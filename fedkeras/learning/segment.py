@@ -218,7 +218,11 @@ class Segment:
         self.optimizer.apply_gradients(zip(gradients, self._weights, strict=True))
 
 
-def compiled(function: Callable, *signature: tf.TensorSpec) -> Callable:
+Traced = Callable[..., list[tf.Tensor]]
+"""A function of tensors, as TensorFlow traces it."""
+
+
+def compiled(function: Traced, *signature: tf.TensorSpec) -> Traced:
     """`function` as one graph for any number of examples."""
     return tf.function(function, input_signature=signature, autograph=False, jit_compile=False)
 

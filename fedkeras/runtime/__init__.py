@@ -1,21 +1,21 @@
 """How messages travel between the server and its clients; nothing here looks inside them.
 
-    own_grid        what both ways have in common: a Flower `Grid` on the server, with a mailbox
-    mailbox         messages that wait for their replies
-    client_app      how any ClientApp is called
+own_grid        what both ways have in common: a Flower `Grid` on the server, with a mailbox
+mailbox         messages that wait for their replies
+client_app      how any ClientApp is called
 
-    grpc_grid       over gRPC: the server's end, a `Grid`
-    service sessions client_connection    its streams, the processes behind them, the messages that wait for each
-    admission budget                      who may do what before it has joined, and how much memory replies may take
-    node            over gRPC: a client process
-    client_session server_connection      its stream, lost and found again
-    wire content federation_pb2           how a message is encoded
-    channel         gRPC's options, the same at both ends
-    handshake passphrase                  who may join
-    tls tls_files tls_diagnosis certificates    what is encrypted
-    spawn           clients started on the server's machine
+grpc_grid       over gRPC: the server's end, a `Grid`
+service sessions client_connection    its streams, the processes behind them, the messages that wait for each
+admission budget                      who may do what before it has joined, and how much memory replies may take
+node            over gRPC: a client process
+client_session server_connection      its stream, lost and found again
+wire content federation_pb2           how a message is encoded
+channel         gRPC's options, the same at both ends
+handshake passphrase                  who may join
+tls tls_files tls_diagnosis certificates    what is encrypted
+spawn           clients started on the server's machine
 
-    in_process      within one process
+in_process      within one process
 """
 
 import os

@@ -15,7 +15,7 @@ from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, describe
 from fedkeras.federation import offline_aggregation
 from fedkeras.federation.dispatcher import talk
-from fedkeras.federation.metrics import add_means, row
+from fedkeras.federation.metrics import RowTable, add_means, row
 from fedkeras.federation.registry import options_of
 from fedkeras.federation.requests import Handler
 from fedkeras.federation.round_result import RoundResult
@@ -202,7 +202,7 @@ def _finish(run: RunContext, arrived: CollectedModels, missing: Mapping[int, str
     return summary
 
 
-def _rows(phase: str, figures: Mapping[str, Mapping[str, float]], seconds: float) -> list[dict]:
+def _rows(phase: str, figures: Mapping[str, Mapping[str, float]], seconds: float) -> list[RowTable]:
     """A phase's lines of history.csv, and their means: a line a model, called as its folder is."""
     rows = [row(1, phase, name, own) for name, own in figures.items()]
     add_means(rows, 1, phase, None, seconds)
@@ -252,7 +252,7 @@ def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | Non
 
 
 def table(
-    config: Config, results: Mapping[str, LocalResult], tested: Mapping[str, Mapping], aggregated: bool
+    config: Config, results: Mapping[str, LocalResult], tested: Mapping[str, Mapping[str, float]], aggregated: bool
 ) -> list[str]:
     """What was collected as lines to print: each model's own figures, and those on the server's test set.
 

@@ -29,15 +29,19 @@ def split_client(config: Config) -> SplitClient:
     return SplitClient(config)
 
 
+Placed = tuple[np.ndarray, np.ndarray]
+"""x and y, checked against the model."""
+
+
 @functools.lru_cache(maxsize=factory.KEPT_CLIENTS)
-def examples(config: Config, cid: int) -> tuple[tuple, tuple]:
-    """A client's examples (x, y) to train on, and those held out, if any."""
+def examples(config: Config, cid: int) -> tuple[Placed, Placed | None]:
+    """A client's examples to train on, and those held out, if any."""
     client, place = data.load_client(config, cid), split_client(config).head_and_tail.place
-    held_out = place(client.test.x, client.test.y) if len(client.test.x) else ()
+    held_out = place(client.test.x, client.test.y) if len(client.test.x) else None
     return place(client.train.x, client.train.y), held_out
 
 
-def held_out(config: Config, cid: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out(config: Config, cid: int) -> Placed:
     """A client's own test set. Raises UserError if it has none."""
     if not (found := examples(config, cid)[1]):
         raise UserError(f"client {cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
