@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.gate import Gate
 from benchmarks.workloads import WORK
 from fedkeras import data, models
-from fedkeras.federation.cohort import sample
+from fedkeras.federation.sampling import sample
 
 
 class Worker:

@@ -31,7 +31,7 @@ import numpy as np
 from flwr.app import Context, Message
 
 from fedkeras.config import Config
-from fedkeras.federation.dialogue import talk
+from fedkeras.federation.dispatcher import talk
 from fedkeras.federation.records import payload
 from fedkeras.federation.requests import ClientRequest
 from fedkeras.provisioning import client as provisioning_client

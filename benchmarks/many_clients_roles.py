@@ -14,20 +14,41 @@ from pathlib import Path
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 
+from fedkeras.callbacks import Callback, FinishedRound
 from fedkeras.config import Config
-from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.records import record, views
 from fedkeras.federation.validation import fault_of_train
 from fedkeras.flower.identity import node_id_of
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.node import serve
 from fedkeras.strategies.fedavg import FedAvg
-from fedkeras.workflows.rounds.server import RoundResult, run_rounds
+from fedkeras.workflows.rounds.server import RoundsWorkflow
+from fedkeras.workflows.run_setup import bare_run
 
 SHAPES = {"conv": (5, 5, 16, 32), "conv_bias": (32,), "small": (64, 62), "bias": (62,)}
 """Beside these the model has one large array, which makes it as large as it is to be."""
 
 WAIT_SECONDS = 300.0
+
+
+class Figures(Callback):
+    """What each round took; a round that not all have answered ends the benchmark."""
+
+    def __init__(self, count: int, seconds: list, phases: dict, cpu: list) -> None:
+        self.count, self.seconds, self.phases, self.cpu = count, seconds, phases, cpu
+        self.spent = time.process_time()
+
+    def on_round_end(self, result: FinishedRound) -> bool:
+        now = time.process_time()
+        self.cpu.append(now - self.spent)
+        self.spent = now
+        if result.answered != self.count:
+            raise SystemExit(f"round {result.round}: {result.answered} of {self.count} answered: {result.failures}")
+        self.seconds.append(result.seconds)
+        for row in result.rows:
+            if row["client"] == "all":
+                self.phases[row["phase"]].append(row["seconds"])
+        return False
 
 
 def server(count: int, rounds: int, megabytes: float) -> None:
@@ -39,24 +60,11 @@ def server(count: int, rounds: int, megabytes: float) -> None:
     seconds, phases, cpu = [], {"train": [], "evaluate": []}, []
     with GrpcGrid("127.0.0.1", 0, count, config.for_clients()) as grid:
         print(grid.address, flush=True)
-        nodes = ClientManager(grid, config)
         averaging = averaging_seconds(arrays, count)
-        nodes.wait()
-        before, spent = memory("VmRSS"), time.process_time()
-
-        def callback(outcome: RoundResult) -> None:
-            nonlocal spent
-            now = time.process_time()
-            cpu.append(now - spent)
-            spent = now
-            if outcome.answered != count:
-                raise SystemExit(f"round {outcome.round}: {outcome.answered} of {count} answered: {outcome.failures}")
-            seconds.append(outcome.seconds)
-            for row in outcome.rows:
-                if row["client"] == "all":
-                    phases[row["phase"]].append(row["seconds"])
-
-        run_rounds(FedAvg(), grid, nodes, arrays, config, callbacks=[callback])
+        run = bare_run(grid, config, FedAvg(), callbacks=[Figures(count, seconds, phases, cpu)])
+        run.clients.wait()
+        before = memory("VmRSS")
+        RoundsWorkflow().train(run, arrays)
         peak = memory("VmHWM")
     new = peak - before
     figures = {

@@ -96,7 +96,7 @@ def open_run(
                 reports.write_label_counts(folder.partitions_path, *counts)
             own_grid = federation_grid(grid, message_config)
             stop = interruption or Interruption()
-            callbacks = Callbacks([recorder, recorder.live_view, keeper, *mods.callbacks(), stop])
+            callbacks = Callbacks([recorder, recorder.live_view, *mods.callbacks(), keeper, stop])
             clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks)
 
             def evaluate_fn(_: int, arrays: ArrayRecord) -> Mapping[str, float] | None:
