@@ -81,6 +81,13 @@ def make_importable() -> None:
     sys.meta_path.insert(0, ShortNames())
 
 
+def forget_short_names() -> None:
+    """Let the next `import data` be decided anew, after somebody else's folder has come first on Python's path."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in NAMES and module is sys.modules.get(f"fedkeras.{name}"):
+            del sys.modules[name]
+
+
 def _give_long_name(package: ModuleType, name: str, module: ModuleType) -> None:
     sys.modules[f"fedkeras.{name}"] = module
     setattr(package, name, module)
@@ -96,16 +103,19 @@ class ShortNames(MetaPathFinder):
         name, dot, _ = fullname.partition(".")
         if name not in NAMES:
             return None
+        origin = None
         if dot:
             ours = name in sys.modules and sys.modules[name] is sys.modules.get(f"fedkeras.{name}")
         else:
-            ours = _is_ours(PathFinder.find_spec(name), name)
+            own = PathFinder.find_spec(name)
+            ours = _is_ours(own, name)
+            origin = own.origin if own is not None else None  # Flower reads an app's file before it imports it
             here = str(Path.cwd())
             if ours and (here in sys.path or "" in sys.path):  # perhaps behind ours: the user's own comes first
                 found = PathFinder.find_spec(name, [here])
                 if found is not None and found.origin is not None and not _is_ours(found, name):
                     return found
-        return ModuleSpec(fullname, SecondName(), is_package=False) if ours else None
+        return ModuleSpec(fullname, SecondName(), origin=origin, is_package=False) if ours else None
 
 
 class SecondName(Loader):

@@ -59,12 +59,17 @@ class Permission:
 
     def require(self, kind: str, name: str) -> None:
         """Raise UserError unless `name`, which came by wire, may be used as a `kind`."""
-        if self.everything or f"{kind}={name}" in self.allowed or (self.root and _lies_in(self.root, name)):
-            return
-        raise UserError(
-            f"the server names code for {kind}, {name}, which is not built in: it is used only if this client is "
-            f"started with --allow {kind}={name}, or with --trust-code"
-        )
+        if not self.allows(kind, name):
+            raise UserError(
+                f"the server names code for {kind}, {name}, which is not built in: it is used only if this client is "
+                f"started with --allow {kind}={name}, or with --trust-code"
+            )
+
+    def allows(self, kind: str, name: str) -> bool:
+        """Whether `name`, which came from outside, may be used as a `kind`."""
+        if self.everything or f"{kind}={name}" in self.allowed:
+            return True
+        return self.root is not None and _lies_in(self.root, name)
 
 
 KINDS = ("mods", "objectives", "workflows")

@@ -156,6 +156,7 @@ def test_an_app_of_the_older_kind_needs_no_main(tmp_path: Path) -> None:
 def test_modules_of_ours_do_not_stand_in_for_the_apps_own(tmp_path: Path) -> None:
     """Flower's quickstarts have modules such as server.py and data.py; ours are already imported when theirs come."""
     ours = [importlib.import_module(f"fedkeras.{name}") for name in ("data", "data.partition", "server", "strategies")]
+    assert all(importlib.import_module(name) in ours for name in ("data", "server"))  # under their short names too
     one = f"{SERVER}import data, server as theirs, strategies\n@server.main()\ndef main(grid, context): ...\n"
     other_app.load_server_app(made(tmp_path, one=one, data="", server=""), "")
     assert sys.modules["data"].__file__ == str(tmp_path / "data.py")

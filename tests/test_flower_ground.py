@@ -2,11 +2,16 @@
 
 import ast
 import importlib.metadata
+import importlib.util
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import cloudpickle
 import pytest
+
+from fedkeras import client
 
 ROOT = Path(__file__).resolve().parents[1]
 INTERNALS = "fedkeras/flower/internals.py"
@@ -97,3 +102,18 @@ def test_the_versions_it_ran_with_are_those_of_pyproject() -> None:
     assert {"flwr", "ray", "grpcio", "protobuf", "tensorflow", "keras", "numpy", "Python"} <= ran.keys()
     for name in ran.keys() & wanted.keys():
         assert wanted[name].specifier.contains(ran[name]), f"{name} {ran[name]}"
+
+
+def test_the_client_app_travels_as_its_name():
+    """Flower pickles a ClientApp by value for each of Ray's actors; a thousand messages would carry our code."""
+    assert len(cloudpickle.dumps(client.app)) < 1000
+    assert pickle.loads(cloudpickle.dumps(client.app)) is client.app
+
+
+@pytest.mark.parametrize("name", ["client", "server", "fedkeras.client", "fedkeras.server"])
+def test_flower_finds_an_apps_file_before_it_imports_it(name):
+    """It reads there whether the file assigns `app`, under a checkout's short names too."""
+    origin = importlib.util.find_spec(name).origin
+    assert origin is not None and Path(origin) == ROOT / f"{name.rpartition('.')[2]}.py"
+    assigned = [node for node in ast.parse(Path(origin).read_text()).body if isinstance(node, ast.Assign)]
+    assert "app" in {target.id for node in assigned for target in node.targets if isinstance(target, ast.Name)}

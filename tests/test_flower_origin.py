@@ -15,6 +15,7 @@ from fedkeras import client
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.grids import federation_grid
 from fedkeras.federation.initial_weights import initial_arrays
 from fedkeras.flower import code_digest
 from fedkeras.runtime.in_process import InProcessGrid
@@ -53,9 +54,9 @@ def test_a_client_with_other_code_than_the_server_names_its_folder(other_checkou
         file.write("# changed\n")
     tell = {"code-digest": digest_of(other_checkout)}
     config = Config(num_partitions=1)
-    grid = InProcessGrid(client.app, 1, config.for_clients())
+    grid = federation_grid(InProcessGrid(client.app, 1, config.for_clients()), tell)
     with pytest.raises(UserError) as failed:
-        initial_arrays(grid, config, ClientManager(grid, config), tell)
+        initial_arrays(grid, config, ClientManager(grid, config))
     assert str(failed.value).startswith("no client can give the initial weights; client 0: this client runs other code")
     assert f"it was imported from {ROOT}. " in str(failed.value)
     assert "flower-superlink" in str(failed.value)

@@ -17,11 +17,13 @@ from pathlib import Path
 import h5py
 import pytest
 
+from fedkeras import client
 from fedkeras.commands import simulate
 from fedkeras.commands.process_tree import descendants
 from fedkeras.config import Config
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.reports.history import read_rows
+from fedkeras.runtime.in_process import InProcessGrid
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW_MACHINE = 240.0
@@ -202,11 +204,6 @@ def test_plain_flwr_run_answers_a_wrong_configuration_with_a_clear_line(
 
 def test_nodes_beyond_the_partitions_are_mentioned_once(caplog: pytest.LogCaptureFixture) -> None:
     """Else somebody who started five nodes would wonder for ever why three answer."""
-
-    class FiveNodes:
-        def cids(self) -> dict[int, int]:
-            return {100 + cid: cid for cid in range(5)}
-
-    nodes = ClientManager(FiveNodes(), Config(num_partitions=3))
+    nodes = ClientManager(InProcessGrid(client.app, 5, {}), Config(num_partitions=3))
     assert [list(nodes.wait()), list(nodes.wait())] == [[0, 1, 2], [0, 1, 2]]
     assert [entry.getMessage() for entry in caplog.records] == ["cid 3, 4: idle, since --num-partitions is 3"]

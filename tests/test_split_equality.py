@@ -293,9 +293,9 @@ def forgetful(config):
     """A ClientApp whose process has other weights, optimizers and random states before every message."""
 
     def app(message, context):
-        home = split_client.resident(Config.from_run_config(config.for_clients()))
-        home.turns = ClientStates(home.ends)
-        home.ends.start({name: array + np.float32(1) for name, array in home.initial.items()})
+        home = split_client.split_client(Config.from_run_config(config.for_clients()))
+        home.states = ClientStates(home.head_and_tail)
+        home.head_and_tail.start({name: array + np.float32(1) for name, array in home.initial.items()})
         return client.app(message, context)
 
     return app

@@ -1,5 +1,7 @@
 """`fedkeras report RUN_DIR...`: a run's report, also of one that broke off, or several compared."""
 
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,10 @@ from tyro.conf import Positional, arg
 from fedkeras.checkout import program, typed
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
-from fedkeras.reports import RunFolder, write_comparison, write_report
+from fedkeras.named_code import Permission
+from fedkeras.reports import ReportSection, RunFolder, write_comparison, write_report
+from fedkeras.reports.resuming import config_of
+from fedkeras.workflows.base import BUILT_IN, workflow_name, workflow_of
 
 PROG = program("report")
 
@@ -23,6 +28,8 @@ class ReportFlags:
     """Folders of runs, such as runs/20260131-142233-digits-fedavg."""
     out: str = ""
     """The page; unset: report.html in the run's folder, or comparison.html here."""
+    allow: str = ""
+    """workflows=package.module:Class: let this way to train, which the run's folder names, add its own sections."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -35,10 +42,34 @@ def main(args: Sequence[str]) -> int:
         if flags.out and not flags.out.lower().endswith((".html", ".htm")):
             raise UserError(f"--out is '{flags.out}'; give a file that ends in .html")
         if len(folders) == 1:
-            out = write_report(RunFolder(folders[0]), Path(flags.out) if flags.out else None)
+            folder = RunFolder(folders[0])
+            sections = own_sections(folder, Permission.parse(flags.allow))
+            out = write_report(folder, Path(flags.out) if flags.out else None, sections)
         else:
             out = write_comparison(folders, Path(flags.out or "comparison.html"))
     except UserError as error:
         return complain(PROG, error)
     print(out)
     return 0
+
+
+def own_sections(folder: RunFolder, permission: Permission) -> Sequence[ReportSection]:
+    """What the run's way to train adds to its report; none, and it is said, where it may not or cannot be asked.
+
+    A run's folder may come from somebody else: code that it names is imported only if it is permitted.
+    """
+    if not folder.config_path.exists():
+        return ()  # the page itself says that there are no settings
+    try:
+        config = config_of(json.loads(folder.config_path.read_text()))
+    except (OSError, ValueError, UserError):
+        return ()  # what is wrong with the file stands in the page too; its version may be another
+    name = workflow_name(config)
+    if name not in BUILT_IN and not permission.allows("workflows", name):
+        print(f"{PROG}: without the sections of --mode {name}; --allow workflows={name} adds them", file=sys.stderr)
+        return ()
+    try:
+        return workflow_of(config).report_sections(folder)
+    except UserError as error:
+        print(f"{PROG}: without the sections of --mode {name}: {error}", file=sys.stderr)
+        return ()

@@ -17,6 +17,7 @@ from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+from fedkeras.checkout import forget_short_names
 from fedkeras.config import Value
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.flower import internals, settings
@@ -107,6 +108,7 @@ def _load(folder: Path, reference: str, kind: type[T]) -> T:
     """Import from `folder` before all other places. Raises UserError."""
     module_name, _, attributes = reference.partition(":")
     sys.path.insert(0, str(folder))
+    forget_short_names()
     try:
         found = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:

@@ -124,9 +124,14 @@ BUILT_IN: Mapping[str, str] = {
 """Name -> package.module:Class. --split and --collect-only choose theirs; the others are values of --mode."""
 
 
+def workflow_name(config: Config) -> str:
+    """A key of BUILT_IN, or a package.module:Class of the user's."""
+    return "collect-only" if config.collect_only else "split" if config.split != "off" else config.mode
+
+
 def workflow_of(config: Config, permission: Permission = EVERYTHING) -> Workflow:
     """The way to train that the configuration names. Raises UserError; see named_code for a name that came by wire."""
-    name = "collect-only" if config.collect_only else "split" if config.split != "off" else config.mode
+    name = workflow_name(config)
     if name not in BUILT_IN:
         permission.require("workflows", name)
     return find_class(name, Workflow, BUILT_IN, "mode")()

@@ -11,3 +11,11 @@ HERE = Path(__file__).resolve().parent
 def toys_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "0")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def whatever_threads():
+    """Another test may have started TensorFlow in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedkeras.learning.limit_threads", lambda n: None)
+        yield

@@ -8,6 +8,7 @@ import pytest
 from toys import Clip, Int8
 
 from fedkeras import client, server
+from fedkeras.commands import report
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.mods.chain import ModChain, make_mods
@@ -156,11 +157,18 @@ def test_an_objective_of_ones_own_is_named_in_the_train_message(run):
     assert all(np.array_equal(still[key], array) for key, array in checkpoint(twice).weights.items())
 
 
-def test_a_workflow_of_ones_own_only_evaluates(run):
+def test_a_workflow_of_ones_own_only_evaluates(run, capsys):
     folder = run(mode="toys:EvaluateOnly", num_partitions=3)
     assert folder.path.name.endswith("digits-fedavg")
     assert rows(folder) == {} and set(rows(folder, "evaluate")) == {"0", "1", "2", "all", "server"}
     assert json.loads(folder.summary_path.read_text())["status"] == "finished"
+    assert "Nothing was trained" in folder.report_path.read_text()
+
+    capsys.readouterr()  # drawn again, perhaps by somebody who got the folder: its code is asked only with permission
+    assert report.main([str(folder.path)]) == 0 and "Nothing was trained" not in folder.report_path.read_text()
+    assert "--allow workflows=toys:EvaluateOnly adds them" in capsys.readouterr().err
+    assert report.main([str(folder.path), "--allow", "workflows=toys:EvaluateOnly"]) == 0
+    assert "Nothing was trained" in folder.report_path.read_text() and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

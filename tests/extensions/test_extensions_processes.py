@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fedkeras import client, server
-from fedkeras.config import Config
 from fedkeras.reports import read_rows
 from fedkeras.reports.checkpoints import newest_checkpoint
 from fedkeras.reports.run_folder import RunFolder
@@ -17,12 +15,20 @@ ROOT = Path(__file__).resolve().parents[2]
 MODS = "toys:Objective:spec=toy_objectives|Bounded|norm=0.5; toys:Twice; toys:Int8; toys:Clip:norm=0.05"
 FLAGS = {"num-partitions": 3, "num-server-rounds": 2, "seed": 5}
 SLOW_MACHINE = 240.0
+HERE = Path(__file__).resolve().parent
+ONE_PROCESS = """
+import sys
+from pathlib import Path
+from fedkeras import client, server
+from fedkeras.config import Config
+server.in_process(Config.from_flags(sys.argv[1:], "server.py", None), client.app, Path("runs"))
+"""
 
 
 def fedkeras(folder: Path, *command: object, **flags: object) -> subprocess.Popen:
     """A command of this checkout, started in `folder`."""
     words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    own = {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT)])}
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([sys.executable, *map(str, command), *words], cwd=folder, env=own, **streams)
 
@@ -44,9 +50,10 @@ def outcome(folder: RunFolder) -> tuple[dict[str, bytes], list[dict]]:
 
 @pytest.fixture(scope="module")
 def in_process(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], list[dict]]:
-    settings = {name.replace("-", "_"): value for name, value in FLAGS.items()}
-    folder = server.in_process(Config(mods=MODS, **settings), client.app, tmp_path_factory.mktemp("in-process"))
-    return outcome(folder)
+    """In a process of its own, where TensorFlow has one thread, as in a client's."""
+    folder = tmp_path_factory.mktemp("in-process")
+    ended(fedkeras(folder, "-c", ONE_PROCESS, mods=MODS, **FLAGS))
+    return outcome(only_run(folder))
 
 
 def only_run(folder: Path) -> RunFolder:

@@ -11,6 +11,7 @@ from fedkeras.federation.messages import arrays_of, metrics_of
 from fedkeras.federation.records import record, views
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.mods.base import Mod
+from fedkeras.reports import section
 from fedkeras.workflows.rounds.server import RoundsWorkflow, evaluate_round
 
 
@@ -127,6 +128,9 @@ class EvaluateOnly(RoundsWorkflow):
     """A way to train that does not: the untrained model is tested on every client, and on the server."""
 
     name = "evaluate-only"
+
+    def report_sections(self, folder):
+        return [section("Untrained", ["Nothing was trained in this run."])]
 
     def run(self, run):
         result = RoundResult(1, 1, arrays=initial_arrays(run.grid, run.config, run.clients))

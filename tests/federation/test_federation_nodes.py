@@ -18,7 +18,7 @@ from fedkeras.runtime.in_process import InProcessGrid
 
 
 class Joining(InProcessGrid):
-    """A LocalGrid to which clients come and from which they go: one set of cids a look, the last for ever."""
+    """An InProcessGrid to which clients come and from which they go: one set of cids a look, the last for ever."""
 
     def __init__(self, *looks):
         super().__init__(ToyClients(), 100, {})

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import itertools
 import json
+import logging
 import os
 import re
 import threading
@@ -177,6 +178,7 @@ def test_a_checkpoint_is_written_beside_the_rounds_and_the_next_waits_for_it(fol
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_full_disk_is_a_warning_and_leaves_the_old_one(folder: RunFolder, monkeypatch, caplog, nth: int) -> None:
     """It is noticed when the history is forced to the disk, or the checkpoint itself."""
+    caplog.set_level(logging.WARNING)
     save_all(folder, [(1, 0.5)])
     calls = itertools.count(1)
 
@@ -203,6 +205,7 @@ def flip(path: Path) -> None:
 
 
 def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(folder: RunFolder, caplog) -> None:
+    caplog.set_level(logging.WARNING)
     save_all(folder, enumerate([0.9, 0.2, 0.3, 0.4], start=1), 3)
     flip(path_of(folder, 4))
     path_of(folder, 3).write_bytes(path_of(folder, 3).read_bytes()[:-1])
