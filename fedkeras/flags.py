@@ -11,6 +11,7 @@ import functools
 import inspect
 import io
 import itertools
+import os
 import re
 import sys
 import textwrap
@@ -70,6 +71,9 @@ def parse_flags(kind: type[T], args: Sequence[str] | None, prog: str, default: T
     try:
         with contextlib.redirect_stderr(box), contextlib.nullcontext() if shows else plain:
             nested = tyro.cli(_form(shown), prog=prog, args=words, description=inspect.getdoc(kind))
+    except BrokenPipeError:  # `--help | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
+        raise SystemExit(0) from None
     except SystemExit as stop:
         if not stop.code:
             raise

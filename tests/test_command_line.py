@@ -49,6 +49,15 @@ def test_help_documents_every_flag(tmp_path: Path, script: str, flags: list[str]
     assert list(tmp_path.iterdir()) == []
 
 
+def test_help_of_which_only_the_beginning_is_read(tmp_path: Path) -> None:
+    """`python server.py --help | head`"""
+    command = [sys.executable, str(ROOT / "server.py"), "--help"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [

@@ -1,4 +1,4 @@
-"""The weighted mean of named arrays: summed in float64, one party at a time, in the order in which they are added.
+"""The weighted mean of named arrays: summed in float64, one at a time, in the order in which they are added.
 
 Memory is one accumulator however many there are, and the same arrays in the same order give the same bits.
 """

@@ -37,7 +37,7 @@ HUGE = 1e290
 
 
 def one_line(text: str) -> str:
-    """Another party's words as one line of bounded length, without control characters."""
+    """Words from outside as one line of bounded length, without control characters."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text[: 10 * MAX_REASON]).split())
     return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 4]} ..."
 
