@@ -26,7 +26,7 @@ from fedkeras.federation.requests import ClientContext, ClientRequest, Handler
 from fedkeras.flags import parse_flags
 from fedkeras.flower import code_digest
 from fedkeras.flower.client_app import NamedClientApp
-from fedkeras.mods.chain import ModChain, make_mods
+from fedkeras.mods.chain import make_mods
 from fedkeras.named_code import Permission
 from fedkeras.provisioning import client as provisioning_client
 from fedkeras.reports import progress_bar
@@ -43,7 +43,7 @@ def answer(message: Message, context: Context) -> Message:
         code_digest.check(request.sent.get("code-digest"))
         if message.metadata.message_type == IDENTIFY:
             return identify(request)
-        return _mods(request.config.mods, request.permission, request.cid).answer(message, context, handle)
+        return make_mods(request.config.mods, request.permission).answer(message, context, handle)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this client's failure for this round
         progress_bar.shown.over(context.node_config.get("partition-id", -1))
         return error_reply(error, message)
@@ -77,12 +77,6 @@ def _workflow(config: Config, permission: Permission) -> Workflow:
 def _handlers(config: Config, permission: Permission) -> Mapping[str, Handler]:
     """What can be answered in a run: what is handed out before it, and what its workflow says."""
     return {**provisioning_client.HANDLERS, **_workflow(config, permission).handlers}
-
-
-@functools.lru_cache(maxsize=1024)
-def _mods(text: str, permission: Permission, cid: int) -> ModChain:
-    """A client's own mods: one object each for each client."""
-    return make_mods(text, permission)
 
 
 def prepare(contexts: Sequence[Context]) -> None:

@@ -34,10 +34,7 @@ class FinishedRound(Protocol):
 
 
 class Callback:
-    """Does nothing: override what is wanted. Called from the thread that runs the workflow, which it must not hold up.
-
-    A callback may be a context manager too: it is entered before the run begins and left when it is over.
-    """
+    """Does nothing: override what is wanted. Called from the workflow's own thread, which it must not hold up."""
 
     def on_run_begin(self, run: "RunContext") -> None:
         """Training is about to begin, or to go on."""
@@ -59,6 +56,9 @@ class Callback:
     def on_round_end(self, result: FinishedRound) -> bool:
         """A round is over. True: it was the last one, whatever the configuration says."""
         return False
+
+    def on_rounds_end(self) -> None:
+        """No other round follows: all are done, a callback ended the run, or one failed."""
 
     def on_run_end(self, summary: Mapping[str, object]) -> None:
         """The run has ended well; `summary` is that of summary.json."""
@@ -101,6 +101,10 @@ class Callbacks(Callback):
 
     def on_round_end(self, result: FinishedRound) -> bool:
         return any([callback.on_round_end(result) for callback in self])  # noqa: C419 - a list: all are told
+
+    def on_rounds_end(self) -> None:
+        for callback in self:
+            callback.on_rounds_end()
 
     def on_run_end(self, summary: Mapping[str, object]) -> None:
         for callback in self:

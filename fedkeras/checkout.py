@@ -59,8 +59,8 @@ def started(name: str) -> list[str]:
 
 def look_in_working_directory() -> None:
     """Let `--model mine:make` be found where the user is; last, so that no file there stands in a library's way."""
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
+    here = _working_directory()
+    if here and here not in sys.path and "" not in sys.path:
         sys.path.append(here)
 
 
@@ -79,6 +79,14 @@ def make_importable() -> None:
         if Path(getattr(main, "__file__", None) or "").resolve() == ROOT / f"{name}.py":
             _give_long_name(package, name, main)  # `python server.py`
     sys.meta_path.insert(0, ShortNames())
+
+
+def _working_directory() -> str:
+    """Empty where it has been deleted meanwhile."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return ""
 
 
 def forget_short_names() -> None:
@@ -110,8 +118,8 @@ class ShortNames(MetaPathFinder):
             own = PathFinder.find_spec(name)
             ours = _is_ours(own, name)
             origin = own.origin if own is not None else None  # Flower reads an app's file before it imports it
-            here = str(Path.cwd())
-            if ours and (here in sys.path or "" in sys.path):  # perhaps behind ours: the user's own comes first
+            here = _working_directory()
+            if here and ours and (here in sys.path or "" in sys.path):  # behind ours, perhaps: the user's comes first
                 found = PathFinder.find_spec(name, [here])
                 if found is not None and found.origin is not None and not _is_ours(found, name):
                     return found

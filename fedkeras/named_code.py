@@ -6,7 +6,6 @@ with (`--allow mods=package.module:Class`), or anything if it was started with `
 """
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from fedkeras.checkout import ROOT
+from fedkeras.checkout import ROOT, is_checkout
 from fedkeras.config import Value, options
 from fedkeras.errors import UserError
 
@@ -83,14 +82,14 @@ def permission_of(node_config: Mapping[str, Value]) -> Permission:
 
     Our client.py puts `allow` and `trust-code` there, and what runs in the server's own process says so with the
     former. Under Flower a simulation's clients are the same person's as its server; a SuperNode takes what the app's
-    own bundle holds.
+    own bundle holds (of an installed fedkeras, which is in no bundle, nothing).
     """
     if "allow" in node_config:
         return Permission.parse(str(node_config["allow"]), bool(node_config.get("trust-code")))
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         return EVERYTHING
-    return Permission(root=ROOT)
+    return Permission(root=ROOT if is_checkout() else None)
 
 
 EVERYTHING_NAMED = "*"
@@ -98,12 +97,17 @@ EVERYTHING_NAMED = "*"
 
 
 def _lies_in(root: Path, name: str) -> bool:
-    """Whether the module is found in the folder, without importing it (its packages are, as Python has it)."""
-    try:
-        spec = importlib.util.find_spec(name.partition(":")[0])
-    except (ImportError, ValueError):
-        return False
-    return spec is not None and spec.origin is not None and Path(spec.origin).resolve().is_relative_to(root)
+    """Whether there is such a module in the folder itself; nothing is imported to find out.
+
+    Every part is an identifier, so that no name leads elsewhere, or into an environment such as `.venv`.
+    """
+    parts = name.partition(":")[0].split(".")
+    place = root.joinpath(*parts)
+    return all(map(str.isidentifier, parts)) and (place.with_suffix(".py").is_file() or _is_package(place))
+
+
+def _is_package(place: Path) -> bool:
+    return (place / "__init__.py").is_file()
 
 
 def parse_spec(text: str, flag: str) -> Spec:

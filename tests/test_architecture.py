@@ -1,4 +1,4 @@
-"""The house as DESIGN.md draws it: what may import what, one meaning a class name, real types, one place that asks.
+"""The house: what may import what, one meaning a class name, real types, one place that asks.
 
 What is still otherwise stands in a list here that may only shrink.
 """

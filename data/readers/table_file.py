@@ -1,4 +1,4 @@
-"""What the three readers of tables have in common: what they return, and how cells are judged and named in errors."""
+"""What the readers of tables have in common: what they return, and how cells are judged and named in errors."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,8 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
 
 @dataclass(frozen=True)
 class TableFile:
-    """One file of rows. `blocks` begins a pass over them: arrays (n, *row_shape) of `dtype`, checked and finite.
+    """One file of rows. `blocks` begins a pass over them: arrays (n, *row_shape) of `dtype`, checked and finite;
+    it raises UserError for what is wrong with the file, never OSError, which the cache takes for its own.
 
     `names` are the header's, None where there is none. `mapped` is the whole as a memory-mapped array where the file's
     format allows. `first` is the first row as text, for messages about headers.

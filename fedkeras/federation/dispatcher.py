@@ -13,19 +13,22 @@ from collections.abc import Callable, Collection, Generator, Hashable, Iterator,
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedkeras.errors import describe
 from fedkeras.federation.grids import federation_grid
 from fedkeras.federation.records import payload
 from fedkeras.federation.validation import one_line
+from fedkeras.flower.internals import ErrorCode
 
 T = TypeVar("T")
 Tag = Hashable
 
 AHEAD = 3
 """Messages to one client that may be under way at once, if its script does not wait for the answers."""
+
+NOT_SENT = "Flower's SuperLink has refused the message to it (it may be too large for it)"
 
 UNDER_WAY = 64 << 20
 """Bytes of arrays under way to all clients above which scripts wait for an answer, whatever they would do."""
@@ -73,9 +76,10 @@ class Dispatcher:
         reply is asked for.
         """
         cid_of = {node_id: cid for cid, node_id in self._nodes.items()}
-        self._push(messages, [cid_of[message.metadata.dst_node_id] for message in messages], None)
+        refused = self._push(messages, [cid_of[message.metadata.dst_node_id] for message in messages], None)
 
         def replies() -> Iterator[Message]:
+            yield from (_not_sent(messages[index]) for index in refused)
             while self._pending:
                 arrived, late = self._receive(math.inf)
                 yield from (reply for _, reply in arrived)
@@ -88,7 +92,8 @@ class Dispatcher:
     def send(self, cids: Collection[int], action: str, tag: Tag, content: RecordDict) -> None:
         """Send the same content to some clients; those that have failed are passed over."""
         cids = [cid for cid in cids if cid not in self.failures]
-        self._push([Message(content, self._nodes[cid], action) for cid in cids], cids, tag)
+        for index in self._push([Message(content, self._nodes[cid], action) for cid in cids], cids, tag):
+            self.fail(cids[index], NOT_SENT)
 
     def take(self, cid: int, tag: Tag) -> Message | None:
         """A client's reply to its message `tag`, waited for; None if it has failed."""
@@ -135,21 +140,25 @@ class Dispatcher:
         self._abandon(list(self._pending))
         self._arrived.clear()
 
-    def _push(self, messages: Sequence[Message], cids: Sequence[int], tag: Tag) -> list[str]:
+    def _push(self, messages: Sequence[Message], cids: Sequence[int], tag: Tag) -> list[int]:
+        """Send; return the positions of the messages that the grid has refused: no answer to them will come."""
         deadline = math.inf if self._grid.patient else time.monotonic() + self._timeout
         sizes: dict[int, int] = {}
-        message_ids = list(self._grid.push_messages(messages))
+        pushed = [message_id for message_id in self._grid.push_messages(messages) if message_id]
         # A grid may push in another order than it was given; what it has pushed carries its id.
         own = {message.metadata.message_id for message in messages} - {""}
-        others = (message_id for message_id in message_ids if message_id not in own)
-        for cid, message in zip(cids, messages, strict=True):
-            message_id = message.metadata.message_id or next(others)
+        others, pushed_ids, refused = iter([each for each in pushed if each not in own]), set(pushed), []
+        for index, (cid, message) in enumerate(zip(cids, messages, strict=True)):
+            message_id = message.metadata.message_id or next(others, "")
+            if message_id not in pushed_ids:
+                refused.append(index)
+                continue
             if id(message.content) not in sizes:
                 sizes[id(message.content)] = payload(message.content)
             size = sizes[id(message.content)]
             self._pending[message_id] = Pending(cid, tag, size, deadline)
             self.down[cid] += size
-        return message_ids
+        return refused
 
     def _receive(self, seconds: float) -> tuple[list[tuple[Pending, Message]], list[Pending]]:
         """What has arrived, waiting `seconds` at most, and what is late.
@@ -175,6 +184,11 @@ class Dispatcher:
             del self._pending[message_id]
         if message_ids:
             self._grid.abandon(message_ids)
+
+
+def _not_sent(message: Message) -> Message:
+    """The answer to a message that never left."""
+    return Message(Error(ErrorCode.UNKNOWN, NOT_SENT), reply_to=message)
 
 
 @dataclass(frozen=True)
@@ -255,12 +269,15 @@ class ScriptedTalks(Generic[T]):
         """Take the replies that are there, waiting `seconds` for one, or until an answer is late; True if any came."""
         before = self.with_whom()
         heard = self._dispatcher.listen(seconds)
+        under_way: dict[int, set[Tag]] = {}
+        for sent in self._dispatcher.pending.values():
+            under_way.setdefault(sent.cid, set()).add(sent.tag)
         for cid in sorted(before):
             progress = self._scripts[cid]
             if cid in self._dispatcher.failures:
                 self._fail(cid, self._dispatcher.failures[cid])
                 continue
-            for tag in sorted(progress.tags - {each.tag for each in self._under_way(cid)}):
+            for tag in sorted(progress.tags - under_way.get(cid, set())):
                 progress.tags.discard(tag)
                 answer = self._dispatcher.take(cid, tag)
                 if answer is not None and progress.awaited == tag:
@@ -304,9 +321,6 @@ class ScriptedTalks(Generic[T]):
         progress.paused, progress.awaited = False, None
         progress.tags.clear()
         progress.script.close()
-
-    def _under_way(self, cid: int) -> list[Pending]:
-        return [sent for sent in self._dispatcher.pending.values() if sent.cid == cid]
 
     def _bytes(self) -> int:
         return sum(sent.num_bytes for sent in self._dispatcher.pending.values())

@@ -145,7 +145,8 @@ class FlowerGrid(FederationGrid):
         connected = list(self._grid.get_node_ids())
         new = [node_id for node_id in connected if node_id not in self._known]
         messages = [Message(RecordDict({"config": ConfigRecord()}), node_id, IDENTIFY) for node_id in new]
-        waiting, deadline = set(self.push_messages(messages)), time.monotonic() + min(patience, IDENTIFY_SECONDS)
+        waiting = {message_id for message_id in self.push_messages(messages) if message_id}
+        deadline = time.monotonic() + min(patience, IDENTIFY_SECONDS)
         while waiting and (left := deadline - time.monotonic()) > 0:
             for reply in self.wait_for_replies(waiting, left):
                 waiting.discard(reply.metadata.reply_to_message_id)

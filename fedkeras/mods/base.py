@@ -2,8 +2,8 @@
 
 Privacy, compression, secure aggregation, layers that stay at home: each is one subclass of `Mod` in one file. Its
 options are its constructor's (`--mods "name:norm=0.5,rounds=3"`); what it keeps in its attributes on the server goes
-into the checkpoint, as a strategy's does. On a client there is one object for each client; what must last there longer
-than the process belongs into `context.state`.
+into the checkpoint, as a strategy's does. On a client the object is made anew for each message, since the next one may
+come to another process: what must last there belongs into `context.state`.
 
 The first mod named is the outermost on both sides: it sees a message first on the client, and last before it leaves the
 server. A mod uses numpy and libraries, never TensorFlow: what changes the training itself is an objective

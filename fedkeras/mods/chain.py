@@ -9,6 +9,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
+from fedkeras.errors import describe
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.validation import one_line
 from fedkeras.flower.internals import ErrorCode
@@ -111,8 +112,9 @@ class ModExchange:
                 if reply.has_error():
                     break
                 reply = mod.decode(reply, sent)
-        except ValueError as error:
-            reason = one_line(f"sent what cannot be decoded: {error}")
+        except Exception as error:  # noqa: BLE001 - an answer that nobody thought of is its client's failure
+            why = str(error) if isinstance(error, ValueError) else describe(error)
+            reason = one_line(f"sent what cannot be decoded: {why}")
             return Message(Error(ErrorCode.UNKNOWN, reason), metadata=reply.metadata)
         return reply
 

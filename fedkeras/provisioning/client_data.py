@@ -89,7 +89,7 @@ class ProvisionedClient:
         """Rows that are trained on and rows that are held out, sorted; where a run collects, all are trained on."""
         count = len(self.x)
         wanted = 0
-        if config.mode == "federated" and config.test_fraction:
+        if config.mode != "collect" and config.test_fraction:
             wanted = min(max(round(count * config.test_fraction), 1), count - 1)
         order = np.zeros(count, np.int8)
         if self.are_classes(config):

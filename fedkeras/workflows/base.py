@@ -1,8 +1,8 @@
 """What a way to train is: a `Workflow`, which is given a `RunContext` and does the run.
 
 A workflow is a folder beside this file with the same rooms: `server` (the Workflow), `client` (what a client answers)
-and `protocol` (what they say to each other). What others must know of a way to train they ask the workflow, so that
-nobody asks the configuration which one it is.
+and, where they say more than Flower's train and evaluate, `protocol` (what that is). What others must know of a way to
+train they ask the workflow, so that nobody asks the configuration which one it is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -121,7 +121,8 @@ BUILT_IN: Mapping[str, str] = {
     "collect": "fedkeras.workflows.collect.server:CollectWorkflow",
     "collect-only": "fedkeras.workflows.collect.server:CollectOnlyWorkflow",
 }
-"""Name -> package.module:Class. --split and --collect-only choose theirs; the others are values of --mode."""
+"""Name -> package.module:Class. Values of --mode, but for those that flags of their own choose:"""
+CHOSEN_BY_FLAGS = {"split": "--split sequential, splitfed or shared", "collect-only": "--collect-only"}
 
 
 def workflow_name(config: Config) -> str:

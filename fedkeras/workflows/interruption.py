@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from types import FrameType
 
 from fedkeras.callbacks import Callback, FinishedRound
@@ -15,7 +14,7 @@ class StopRequested(KeyboardInterrupt):
 
 
 class Interruption(Callback):
-    """The handler of both signals once `watch` was called; as a callback it ends the run after the round under way.
+    """The handler of both signals once `watch` was called; as a callback of rounds it ends them after that under way.
 
     Without `watch` (in a simulation signals are Flower's) it never stops anything.
     """
@@ -44,7 +43,7 @@ class Interruption(Callback):
             raise StopRequested
         return False
 
-    def on_run_end(self, summary: Mapping[str, object]) -> None:
+    def on_rounds_end(self) -> None:
         """No round is under way."""
         self._round = 0
 

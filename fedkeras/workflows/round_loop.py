@@ -45,11 +45,14 @@ def run_rounds(run: RunContext, one_round: OneRound) -> Summary:
 
 def repeat_rounds(run: RunContext, one_round: OneRound, arrays: ArrayRecord, first_round: int) -> ArrayRecord:
     """Do the rounds from `first_round` on; return the last one's arrays. A callback may end it early."""
-    for server_round in range(first_round, run.config.num_server_rounds + 1):
-        result = _with_retries(run, one_round, arrays, server_round)
-        arrays = result.arrays
-        if run.callbacks.on_round_end(result):
-            break
+    try:
+        for server_round in range(first_round, run.config.num_server_rounds + 1):
+            result = _with_retries(run, one_round, arrays, server_round)
+            arrays = result.arrays
+            if run.callbacks.on_round_end(result):
+                break
+    finally:
+        run.callbacks.on_rounds_end()
     return arrays
 
 

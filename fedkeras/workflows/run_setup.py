@@ -16,7 +16,7 @@ from fedkeras import factory, reports
 from fedkeras.callbacks import Callback, Callbacks
 from fedkeras.checkout import typed
 from fedkeras.config import Config, Value, fields_of
-from fedkeras.errors import RunFailed
+from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation import registry
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.grids import federation_grid
@@ -29,12 +29,13 @@ from fedkeras.provisioning.server import check_flags as check_provisioning_flags
 from fedkeras.provisioning.server import open_provision
 from fedkeras.reports import RunFolder, checkpoints
 from fedkeras.workflows import checkpointer
-from fedkeras.workflows.base import Clients, EvaluateFn, RunContext, Summary, Workflow
+from fedkeras.workflows.base import CHOSEN_BY_FLAGS, Clients, EvaluateFn, RunContext, Summary, Workflow
 from fedkeras.workflows.interruption import Interruption
 
 
 def check_flags(workflow: Workflow, config: Config) -> None:
     """Raise UserError for flags that do not go together; nothing is read or built to find out."""
+    _check_mode(config)
     if config.split == "off":
         config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
     check_provisioning_flags(config)
@@ -95,12 +96,13 @@ def open_run(
             if tested and (counts := factory.label_counts(config)):
                 reports.write_label_counts(folder.partitions_path, *counts)
             own_grid = federation_grid(grid, message_config)
-            stop = interruption or Interruption()
-            callbacks = Callbacks([recorder, recorder.live_view, *mods.callbacks(), keeper, stop])
+            # Where there are no rounds, the first Ctrl-C has none to wait for.
+            stop = [interruption or Interruption()] if workflow.has_rounds else []
+            callbacks = Callbacks([recorder, recorder.live_view, *mods.callbacks(), keeper, *stop])
             clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks)
 
-            def evaluate_fn(_: int, arrays: ArrayRecord) -> Mapping[str, float] | None:
-                return central(_, views(arrays))
+            def evaluate_fn(server_round: int, arrays: ArrayRecord) -> Mapping[str, float] | None:
+                return central(server_round, views(arrays))
 
             def finish(status: str = "finished", **more: object) -> Summary:
                 summary = recorder.finish(status, model=model, **more) | {"folder": folder.path}
@@ -152,6 +154,17 @@ def bare_run(
         start=None,
         finish=lambda status="finished", **more: {"status": status, **more},
     )
+
+
+def _check_mode(config: Config) -> None:
+    """--split and --collect-only choose a workflow as --mode does: one of them, and only under its own name."""
+    if config.mode in CHOSEN_BY_FLAGS:
+        raise UserError(f"--mode is '{config.mode}', which {CHOSEN_BY_FLAGS[config.mode]} chooses; leave out --mode")
+    chosen = ["--split"] * (config.split != "off") + ["--collect-only"] * config.collect_only
+    if len(chosen) > 1:
+        raise UserError("--split and --collect-only are two ways to train: leave one of them out")
+    if chosen and config.mode not in ("federated", "collect"):
+        raise UserError(f"--mode {config.mode} and {chosen[0]} are two ways to train: leave one of them out")
 
 
 def _folder(workflow: Workflow, config: Config, parent: Path) -> RunFolder:

@@ -50,9 +50,12 @@ def test_the_strategy_goes_half_of_the_way(run) -> None:
         assert not np.array_equal(old, mean[name])
 
 
-def test_the_mod_adds_noise_and_counts_rounds(run) -> None:
+def test_the_mod_adds_noise_and_counts_updates(run) -> None:
     noisy, plain = run(mods="my_mod:Noise:scale=0.5", num_server_rounds=2), run(num_server_rounds=2)
-    assert newest_checkpoint(noisy).strategy["mods"] == [{"scale": 0.5, "rounds": 2}]
+    assert newest_checkpoint(noisy).strategy["mods"] == [{"scale": 0.5, "updates": 4}]
+    norms = [row["noise_norm"] for row in read_rows(noisy.history_path) if row["phase"] == "train"]
+    sizes = sum(array.size for array in weights(plain).values())
+    assert norms == pytest.approx([0.5 * sizes**0.5] * len(norms), rel=0.05) and len(norms) >= 4
     name = next(iter(weights(plain)))
     assert np.std(weights(noisy)[name] - weights(plain)[name]) > 0.1
 

@@ -1,6 +1,7 @@
 """Mods, a workflow and an objective from a test's own folder, in one process; what each of them does, by hand."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,11 @@ def test_a_workflow_of_ones_own_only_evaluates(run, capsys):
         ({"mods": "toys:Clip:size=1"}, "it takes: norm"),
         ({"mods": "toys:Clip", "split": "shared"}, "--mods are for federated rounds"),
         ({"mode": "rounds"}, "--mode is 'rounds'; known are federated, split, collect"),
+        ({"mode": "split"}, "--mode is 'split', which --split sequential, splitfed or shared chooses"),
+        ({"mode": "collect-only"}, "which --collect-only chooses"),
+        ({"mode": "toys:EvaluateOnly", "split": "shared"}, "toys:EvaluateOnly and --split are two ways to train"),
+        ({"mode": "toys:EvaluateOnly", "collect_only": True}, "and --collect-only are two ways to train"),
+        ({"split": "shared", "collect_only": True}, "--split and --collect-only are two ways to train"),
         ({"mode": "toys:Clip"}, "is no subclass of fedkeras.workflows.base.Workflow"),
     ],
 )
@@ -205,3 +211,11 @@ def test_a_supernode_takes_what_lies_in_the_apps_own_bundle():
     make_mods("toys:Clip", Permission(root=here))
     with pytest.raises(UserError, match="not built in"):
         make_mods("toys:Clip", Permission(root=here / "elsewhere"))
+
+
+@pytest.mark.parametrize("name", ["this.x:Y", "numpy:Y", "..toys:Clip", "/toys:Clip", "pathlib:Path"])
+def test_what_does_not_lie_in_the_bundle_is_not_even_imported(name):
+    sys.modules.pop("this", None)
+    with pytest.raises(UserError, match="not built in"):
+        make_mods(name, Permission(root=Path(__file__).resolve().parent))
+    assert "this" not in sys.modules

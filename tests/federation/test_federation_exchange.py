@@ -11,9 +11,11 @@ from hypothesis import strategies as some
 from toy_federation import Silent, ToyClients, content, flowers_own, reply
 
 from fedkeras.federation.dispatcher import Dispatcher
+from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.records import views
 from fedkeras.federation.reply_order import EarlyReplies, in_order
 from fedkeras.flower.identity import cid_of, node_id_of
+from fedkeras.flower.internals import set_message_id
 from fedkeras.runtime.in_process import InProcessGrid
 
 
@@ -133,6 +135,31 @@ def test_exchange_ends_when_the_time_is_up(wrap):
     started = time.monotonic()
     assert cids_of(exchange(wrap(grid), questions(0, 1, 2, 3), 0.2)) == [0, 1, 3]
     assert 0.2 <= time.monotonic() - started < 3
+
+
+class Refusing(CohortGrid):
+    """As Flower's SuperLink refuses what is too large: no id comes back, though the message has one already."""
+
+    def push_messages(self, messages):
+        for message in messages:
+            if cid_of(message.metadata.dst_node_id) == 2:
+                set_message_id(message, "refused")
+                yield None
+            else:
+                yield from super().push_messages([message])
+
+
+def test_a_message_that_a_grid_refuses_is_an_error_at_once():
+    ours = InProcessGrid(ToyClients(), 4, {})
+    grid = Refusing(ours, list(ours.get_node_ids()))
+    started = time.monotonic()
+    replies = {cid_of(reply.metadata.src_node_id): reply for reply in exchange(grid, questions(0, 1, 2, 3), 30)}
+    assert sorted(replies) == [0, 1, 2, 3] and [cid for cid, reply in replies.items() if reply.has_error()] == [2]
+    assert "has refused the message" in replies[2].error.reason
+    dispatcher = Dispatcher(grid, {cid: node_id_of(cid) for cid in range(4)}, 30)
+    dispatcher.send([1, 2], "query.identify", "who", RecordDict({"config": ConfigRecord()}))
+    assert set(dispatcher.failures) == {2} and dispatcher.take(1, "who") is not None
+    assert time.monotonic() - started < 5
 
 
 def test_exchange_sends_before_the_first_reply_is_asked_for():

@@ -153,6 +153,8 @@ def test_a_client_holds_out_what_it_says(tmp_path):
     train, test = client.train_and_test_rows(config)
     assert len(test) == 1000
     assert sorted([*train, *test]) == list(range(5000))
+    own = dataclasses.replace(config, mode="some.module:Workflow")  # of the user's: it may evaluate
+    assert np.array_equal(client.train_and_test_rows(own)[1], test)
     everything, nothing = client.train_and_test_rows(dataclasses.replace(config, mode="collect"))
     assert (len(everything), len(nothing)) == (5000, 0)
 

@@ -70,8 +70,14 @@ class RoundsWorkflow(Workflow):
         )
 
     def reply_limit(self, config: Config, message: Message) -> int | None:
-        """A train reply has the arrays that were sent, and a little more; an evaluation sends no arrays."""
-        return (payload(message.content) if message.metadata.message_type == MessageType.TRAIN else 0) + SPARE_BYTES
+        """A train reply has the arrays that were sent, and a little more; an evaluation sends no arrays.
+
+        Where a strategy sends none (its clients have the global ones already), what comes is not limited here.
+        """
+        if message.metadata.message_type != MessageType.TRAIN:
+            return SPARE_BYTES
+        size = payload(message.content)
+        return size + SPARE_BYTES if size else None
 
     def run(self, run: RunContext) -> Summary:
         """All rounds."""

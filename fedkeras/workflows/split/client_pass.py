@@ -1,8 +1,8 @@
 """One client's way through its part of a round of split learning: which step comes next, and what a step does.
 
-Batch b of a client takes two steps of the server: F(b), the body's forward pass, whose output is sent for the client's
-the tail and loss, and U(b), the body's update, whose gradient is sent for the client's the head. With k batches in
-flight the order is
+Batch b of a client takes two steps of the server: F(b), the body's forward pass, whose output the client's tail
+and loss wait for, and U(b), the body's update, whose gradient the client's head waits for. With k batches in flight the
+order is
 
     F(0), ..., F(k-1), then U(0), F(k), U(1), F(k+1), ...
 
