@@ -84,7 +84,7 @@ def test_one_client_over_grpc_is_the_unsplit_training(start: Starter, monkeypatc
 def in_mid_epoch(live: Path, client: Process) -> None:
     """Wait until the first round has begun and this client is at work."""
     client.said("ready")
-    until(lambda: live.exists() and '["began", 1, "train"' in live.read_text(), "round 1")
+    until(lambda: live.exists() and '["on_phase_begin", 1, "train"' in live.read_text(), "round 1")
     time.sleep(0.5)
 
 
