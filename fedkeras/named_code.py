@@ -132,15 +132,21 @@ def find_class(name: str, base: type[T], built_in: Mapping[str, str], flag: str)
     """
     path = built_in.get(name, name)
     module_name, colon, class_name = path.partition(":")
-    if not (colon and class_name):
+    if not colon:
         raise UserError(f"--{flag} is '{name}'; known are {', '.join(built_in) or 'none yet'}, or package.module:Class")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except Exception as error:  # whatever a user's module raises while it is imported
         raise UserError(f"--{flag} {name} cannot be imported: {type(error).__name__}: {error}") from error
     if not (inspect.isclass(found) and issubclass(found, base)):
-        raise UserError(f"--{flag} {name} is no subclass of {base.__module__}.{base.__name__}")
+        raise UserError(f"--{flag} {name} is no subclass of {_public_module(base)}.{base.__name__}")
     return found
+
+
+def _public_module(kind: type) -> str:
+    """Where users import it from: the package, if that shows the class, and not the file in it."""
+    package = kind.__module__.rpartition(".")[0]
+    return package if getattr(sys.modules.get(package), kind.__name__, None) is kind else kind.__module__
 
 
 def make(spec: Spec, base: type[T], built_in: Mapping[str, str], kind: str, permission: Permission = EVERYTHING) -> T:

@@ -1,6 +1,5 @@
 """Strategies by name."""
 
-import importlib
 import inspect
 from collections.abc import Mapping
 
@@ -8,6 +7,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras.config import Config, options_for_strategy
 from fedkeras.errors import UserError
+from fedkeras.named_code import find_class
 
 OURS = {
     "fedavg": "fedkeras.strategies.fedavg:FedAvg",
@@ -42,16 +42,7 @@ def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:
 
     Raises UserError if there is no such strategy, or if it does not take these options.
     """
-    path = {**OURS, **FLOWERS}.get(spec, spec)
-    if ":" not in path:
-        raise UserError(f"--strategy is '{spec}'; known are {', '.join([*OURS, *FLOWERS])}, or package.module:Class")
-    module_name, _, class_name = path.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # whatever a user's module raises while it is imported
-        raise UserError(f"--strategy {spec} cannot be imported: {type(error).__name__}: {error}") from error
-    if not (inspect.isclass(kind) and issubclass(kind, Strategy)):
-        raise UserError(f"--strategy {spec} is no subclass of flwr.serverapp.strategy.Strategy")
+    kind = find_class(spec, Strategy, {**OURS, **FLOWERS}, "strategy")
     if inspect.isabstract(kind):
         raise UserError(f"--strategy {spec} does not define {', '.join(sorted(kind.__abstractmethods__))}")
     args = args or {}
