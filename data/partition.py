@@ -1,9 +1,11 @@
 """Who holds what: the training examples of a source, or the rows of a table, divided among clients.
 
 Parts are disjoint, never empty, and a function of the source and the configuration (or of the arguments) alone, so that
-every process computes the same. Dirichlet and label-skewed parts are Flower Datasets'; the others are a few lines here,
-because its IidPartitioner and SizePartitioner cut consecutive rows (not stratified) and its natural partitioners cannot
-fill N clients evenly. Where a source has recordings, whole recordings are dealt out: windows of one overlap, and would
+every process computes the same. No scheme but `natural` cares for the order of the rows: they are permuted with the
+seed first, so a client's examples of a label are a random sample of them, and not one writer's because the file is
+sorted by writers. Dirichlet and label-skewed parts are Flower Datasets'; the others are a few lines here, because its
+IidPartitioner, SizePartitioner and ShardPartitioner cut consecutive rows and its natural partitioners cannot fill N
+clients evenly. Where a source has recordings, whole recordings are dealt out: windows of one overlap, and would
 otherwise stand in one client's training and another's test part.
 """
 
@@ -56,7 +58,8 @@ def partition(source: Source, config: Config) -> Partition:
         parts = [np.sort(np.concatenate([units[i] for i in part])) for part in _deal(labels, config)]
     if not all(len(part) for part in parts):
         raise UserError(f"--partitioner {config.partitioner} left a client without examples; lower --num-partitions")
-    scheme = _SCHEMES[config.partitioner].format(config=config)
+    shard_count = config.num_partitions * config.shards_per_client
+    scheme = _SCHEMES[config.partitioner].format(config=config, shards=shard_count)
     return Partition(parts, len(source.labels) - sum(map(len, parts)), scheme)
 
 
@@ -64,6 +67,7 @@ _SCHEMES = {
     "iid": "iid: stratified, statistically equivalent parts",
     "dirichlet": "dirichlet: label proportions drawn with alpha {config.alpha}",
     "shards": "shards: {config.labels_per_client} labels a client",
+    "mcmahan": "mcmahan: sorted by label, {config.shards_per_client} of the {shards} equal shards a client",
     "natural": "natural: whole writers or subjects, evened out by size",
     "sizes": "sizes: stratified parts in the proportions {config.sizes}",
 }
@@ -78,6 +82,8 @@ def _deal(labels: np.ndarray, config: Config) -> Parts:
         return dirichlet(labels, clients, config.alpha, seed)
     if config.partitioner == "shards":
         return shards(labels, clients, config.labels_per_client, seed)
+    if config.partitioner == "mcmahan":
+        return mcmahan(labels, clients, config.shards_per_client, seed)
     try:
         return sizes(labels, _weights(config), seed)
     except EmptyPart:
@@ -122,15 +128,16 @@ def dirichlet(labels: np.ndarray, clients: int, alpha: float, seed: int) -> Part
 
     own = _flower_seed(seed, "dirichlet")
     deal = DirichletPartitioner(clients, "label", alpha, min_partition_size=1, shuffle=False, seed=own)
-    return _flower_parts(deal, labels, clients, "dirichlet", "raise --alpha or lower --num-partitions")
+    order = generator(seed, "partition", "dirichlet rows").permutation(len(labels))
+    return _flower_parts(deal, labels, order, "dirichlet", "raise --alpha or lower --num-partitions")
 
 
 def shards(labels: np.ndarray, clients: int, labels_per_client: int, seed: int) -> Parts:
     """`labels_per_client` labels a client, each label divided evenly among those that hold it. Raises UserError.
 
-    The pathological split of McMahan et al., arXiv:1602.05629, section 3, in the form of Li et al., arXiv:2102.02079,
-    section IV (`#C=k`): client cid has label cid, counted round, and others that are drawn. With fewer clients than
-    labels some fall to nobody and are left out.
+    The label quantity skew `#C=k` of Li et al., "Federated Learning on Non-IID Data Silos", arXiv:2102.02079, section
+    IV: client cid has label cid, counted round, and others that are drawn. With fewer clients than labels some fall to
+    nobody and are left out. It is not the split of McMahan et al., see `mcmahan`.
     """
     from flwr_datasets.partitioner import PathologicalPartitioner
 
@@ -145,7 +152,30 @@ def shards(labels: np.ndarray, clients: int, labels_per_client: int, seed: int) 
         shuffle=False,
         seed=_flower_seed(seed, "shards"),
     )
-    return _flower_parts(deal, labels, clients, "shards", "lower --num-partitions or --labels-per-client")
+    order = generator(seed, "partition", "shards rows").permutation(len(labels))
+    return _flower_parts(deal, labels, order, "shards", "lower --num-partitions or --labels-per-client")
+
+
+def mcmahan(labels: np.ndarray, clients: int, shards_per_client: int, seed: int) -> Parts:
+    """The examples sorted by label and cut into equal shards, of which each client draws `shards_per_client`.
+
+    McMahan, Moore, Ramage, Hampson and Aguera y Arcas, "Communication-Efficient Learning of Deep Networks from
+    Decentralized Data", arXiv:1602.05629, section 3: MNIST in 200 shards of 300 images, two for each of 100 clients. A
+    shard that spans the border of two labels has both, so a client may hold more labels than it has shards. All clients
+    hold equally many; the remainder, fewer examples than there are shards, is drawn at random and left out. Raises
+    UserError where there are more shards than examples.
+    """
+    count = clients * shards_per_client
+    if count > len(labels):
+        raise UserError(
+            f"--partitioner mcmahan makes {count} shards of {len(labels)} examples (or recordings); lower "
+            "--num-partitions or --shards-per-client"
+        )
+    rng = generator(seed, "partition", "mcmahan")
+    shuffled = rng.permutation(len(labels))[: len(labels) // count * count]
+    by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    dealt = by_label.reshape(count, -1)[rng.permutation(count)]
+    return list(dealt.reshape(clients, -1))
 
 
 def natural(groups: np.ndarray, clients: int, seed: int, source: str) -> Parts:
@@ -195,15 +225,18 @@ def _flower_seed(seed: int, scheme: str) -> int:
     return int(generator(seed, "partition", scheme).integers(2**31))
 
 
-def _flower_parts(deal: "Partitioner", labels: np.ndarray, clients: int, scheme: str, advice: str) -> Parts:
-    """What a partitioner of Flower Datasets makes of the labels. It cannot be asked for indices: they are a column."""
+def _flower_parts(deal: "Partitioner", labels: np.ndarray, order: np.ndarray, scheme: str, advice: str) -> Parts:
+    """What a partitioner of Flower Datasets makes of the labels in this order: it cuts each label's rows as they come.
+
+    It cannot be asked for indices: they are a column.
+    """
     from datasets import Dataset
 
-    deal.dataset = Dataset.from_dict({"label": labels, "index": np.arange(len(labels))}).with_format("numpy")
+    deal.dataset = Dataset.from_dict({"label": labels[order], "index": order}).with_format("numpy")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of each of its ten tries; what counts is how they end
-            return [np.asarray(deal.load_partition(cid)["index"]) for cid in range(clients)]
+            return [np.asarray(deal.load_partition(cid)["index"]) for cid in range(deal.num_partitions)]
     except ValueError as error:
         reason = str(error).split(". ")[0]
         raise UserError(f"--partitioner {scheme} cannot give every client examples ({reason}); {advice}") from None

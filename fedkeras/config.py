@@ -75,12 +75,14 @@ class Config:
     # How the examples are divided among clients, scaled and held out
     num_partitions: Count = setting(3, DATA, ANY_APP)
     """Number of clients that hold data, cid 0 to N-1."""
-    partitioner: Literal["iid", "dirichlet", "shards", "natural", "sizes"] = setting("iid", DATA)
-    """iid: stratified parts; dirichlet: label skew; shards: k labels a client; natural: writers or subjects; sizes."""
+    partitioner: Literal["iid", "dirichlet", "shards", "mcmahan", "natural", "sizes"] = setting("iid", DATA)
+    """iid: stratified; dirichlet: label skew; shards: k labels each; mcmahan: k shards; natural: writers; sizes."""
     alpha: Positive = setting(0.5, DATA)
     """Dirichlet concentration: small is skewed, large is even."""
     labels_per_client: Count = setting(2, DATA)
     """Labels each client holds under the shards partitioner."""
+    shards_per_client: Count = setting(2, DATA)
+    """Equal shards of the examples sorted by label that each client holds under the mcmahan partitioner."""
     sizes: str = setting("", DATA)
     """Relative part sizes for the sizes partitioner, one a client, such as 4,2,1."""
     normaliser: Literal["default", "none", "scale", "minmax", "zscore"] = setting("default", DATA)

@@ -9,7 +9,7 @@ from fedkeras.config import Config
 from fedkeras.data import ArraySource, Partition, partition
 from fedkeras.errors import UserError
 
-SCHEMES = ("iid", "dirichlet", "shards", "natural", "sizes")
+SCHEMES = ("iid", "dirichlet", "shards", "mcmahan", "natural", "sizes")
 
 
 def source(labels, groups=None, recordings=None) -> ArraySource:
@@ -47,7 +47,9 @@ def test_disjoint_complete_or_reported_and_deterministic(scheme: str, world, see
     assert len(np.unique(held)) == len(held)
     assert len(held) + result.left_out == len(made_up.labels)
     assert held.min() >= 0 and held.max() < len(made_up.labels)
-    if scheme != "shards":
+    if scheme == "mcmahan":
+        assert result.left_out == len(made_up.labels) % (2 * clients)
+    elif scheme != "shards":
         assert result.left_out == 0
     again = partition(made_up, chosen)
     assert all(np.array_equal(a, b) for a, b in zip(result.parts, again.parts, strict=True))
@@ -84,6 +86,57 @@ def test_shards_hold_k_labels_and_leave_whole_labels_out(world, seed: int) -> No
     assert all(len(np.unique(made_up.labels[part])) == 2 for part in result.parts)
     taken = np.unique(made_up.labels[np.concatenate(result.parts)])
     assert result.left_out == np.sum(~np.isin(made_up.labels, taken))
+
+
+@settings(max_examples=25, deadline=None)
+@given(world=worlds(), seed=st.integers(0, 1000), k=st.integers(1, 3))
+def test_mcmahan_cuts_the_sorted_labels_into_equal_shards(world, seed: int, k: int) -> None:
+    made_up, clients = world
+    result = partition(made_up, config("mcmahan", clients, seed=seed, shards_per_client=k))
+    size = len(made_up.labels) // (clients * k)
+    assert [len(part) for part in result.parts] == [size * k] * clients
+    # Laid end to end, a label's shards touch at most the next label's: a border of two labels lies in one shard.
+    whole = sum(len(np.unique(made_up.labels[part])) for part in result.parts)
+    assert whole <= clients * k + len(made_up.classes) - 1
+
+
+def test_mcmahans_own_split_by_hand() -> None:
+    """Ten labels of 600, 200 shards of 30: no shard spans two labels, so each of 100 clients has one or two."""
+    made_up = source(np.arange(6000) % 10)
+    result = partition(made_up, config("mcmahan", 100))
+    counts = np.stack([np.bincount(made_up.labels[part], minlength=10) for part in result.parts])
+    assert set(np.unique(counts)) == {0, 30, 60} and (counts.sum(axis=1) == 60).all() and result.left_out == 0
+    assert (counts.sum(axis=0) == 600).all() and 80 <= ((counts > 0).sum(axis=1) == 2).sum() < 100
+    assert result.scheme == "mcmahan: sorted by label, 2 of the 200 equal shards a client"
+    # Seven examples, two shards of three (0 0 0, 1 1 1): the seventh is of either label, and held by nobody.
+    small = source([1, 0, 1, 0, 1, 0, 1])
+    one_each = partition(small, config("mcmahan", 2, shards_per_client=1))
+    assert sorted(np.sort(small.labels[part]).tolist() for part in one_each.parts) == [[0, 0, 0], [1, 1, 1]]
+    assert one_each.left_out == 1
+
+
+@pytest.mark.parametrize("scheme", ["iid", "dirichlet", "shards", "mcmahan", "sizes"])
+def test_a_clients_rows_of_a_label_are_a_random_sample_of_them(scheme: str) -> None:
+    """The rows are sorted by a hidden attribute, as a file by its writers; each client's mean of it is the label's."""
+    labels, hidden = np.repeat([0, 1], 2000), np.tile(np.linspace(0, 1, 2000), 2)
+    made_up = source(labels)
+    given = config(scheme, 4, labels_per_client=1) if scheme == "shards" else config(scheme, 4)
+    for part in partition(made_up, given).parts:
+        for label in (0, 1):
+            mine = hidden[part[labels[part] == label]]
+            if len(mine) > 20:  # standard error of the mean of n uniform numbers: sqrt(1 / 12 n)
+                assert abs(mine.mean() - 0.5) < 4 / np.sqrt(12 * len(mine))
+
+
+def test_whole_recordings_are_permuted_too() -> None:
+    recordings = np.repeat(np.arange(400), 5)
+    made_up = source(recordings // 200, recordings=recordings)
+    for scheme in ("dirichlet", "shards", "mcmahan"):
+        parts = partition(made_up, config(scheme, 4, labels_per_client=1)).parts
+        for part in parts:
+            assert (np.bincount(recordings[part])[np.unique(recordings[part])] == 5).all()
+            runs = np.count_nonzero(np.diff(np.unique(recordings[part])) > 1)
+            assert runs > len(part) / 5 / 4  # not one block of neighbours
 
 
 @settings(max_examples=50, deadline=None)
@@ -151,6 +204,7 @@ def test_hand_computed_deal() -> None:
         (source([0, 1] * 9), config("sizes", 3, sizes="1,2,inf"), "every size must be above 0"),
         (source([0, 1] * 9), config("sizes", 3, sizes="99,99,1"), "--sizes 99,99,1 leaves a client without"),
         (source([0, 1] * 9), config("shards", 3, labels_per_client=3), "--labels-per-client is 3, .* only 2 labels"),
+        (source([0, 1] * 9), config("mcmahan", 10), "mcmahan makes 20 shards of 18 examples.*--shards-per-client"),
         (source([0, 0, 0, 1]), config("shards", 3), "--partitioner shards cannot .*lower --num-partitions"),
         (source([0, 1] * 10), config("dirichlet", 15, alpha=0.001), "dirichlet cannot .*raise --alpha"),
     ],
