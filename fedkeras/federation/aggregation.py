@@ -1,6 +1,7 @@
 """The weighted mean of named arrays: summed in float64, one at a time, in the order in which they are added.
 
-Memory is one accumulator however many there are, and the same arrays in the same order give the same bits.
+Memory is one accumulator however many there are, and the same arrays in the same order give the same bits. What is
+computed of whole numbers (a counter, a step) is rounded to the nearest one, half to even, wherever it is computed.
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,25 @@ class Mean:
     def result(self) -> dict[str, np.ndarray]:
         """The mean in the arrays' own dtypes; to be called once, and not before anything was added."""
         sums, totals = self._sums, self._totals
-        return {name: np.divide(sums.pop(name), totals[name]).astype(self._dtypes[name]) for name in list(sums)}
+        return {name: as_dtype(np.divide(sums.pop(name), totals[name]), self._dtypes[name]) for name in list(sums)}
+
+
+def as_dtype(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`array` as `dtype`: for whole numbers and truth values rounded, half to even, where a bare cast cuts off.
+
+    A mean may be 2.9999 where all clients sent 3. What is beyond a float type's range becomes infinite, which is looked
+    for by whoever takes it; whole numbers have no infinity, so that raises ValueError, as does what is not finite.
+    """
+    if array.dtype == dtype:
+        return array
+    if dtype.kind in "iu":
+        array, limits = np.rint(array), np.iinfo(dtype)
+        if (odd := ~((array >= limits.min) & (array <= limits.max))).any():  # NaN is neither
+            raise ValueError(f"{array[odd][0]:g} is no number of type {dtype}")
+    elif dtype.kind == "b":
+        array = np.rint(array)
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
 
 
 def add_weighted(sums: np.ndarray, array: np.ndarray, weight: int) -> None:

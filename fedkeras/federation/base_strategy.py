@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fedkeras.federation.aggregation import as_dtype
 from fedkeras.federation.messages import arrays_of, contents, mean_metrics, metrics_of, to_all
 from fedkeras.federation.records import record, view
 
@@ -66,9 +67,12 @@ class AllAtOnce(BaseStrategy):
 
 
 def by_array(updates: Sequence[ArrayRecord], function: Callable[[Stack], np.ndarray]) -> dict[str, np.ndarray]:
-    """Apply `function` to each array's stack in turn, so that only one array's copies are in memory at once."""
+    """Apply `function` to each array's stack in turn, so that only one array's copies are in memory at once.
+
+    Results have the arrays' own dtypes (`as_dtype`).
+    """
     result = {}
     for name, first in updates[0].items():
         stack = np.stack([view(update[name]) for update in updates])
-        result[name] = np.asarray(function(stack)).astype(first.dtype)
+        result[name] = as_dtype(np.asarray(function(stack)), np.dtype(first.dtype))
     return result

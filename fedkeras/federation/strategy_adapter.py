@@ -9,6 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.federation.aggregation import as_dtype
 from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.records import record, view
 from fedkeras.federation.validation import fault_of_arrays, one_line
@@ -59,9 +60,9 @@ def conform(new: ArrayRecord | None, old: ArrayRecord, strategy: Strategy) -> Ar
     expected = ArrayRecord({name: old[name] for name in old if name in new})
     try:
         if new.keys() == expected.keys() and any(new[name].dtype != old[name].dtype for name in expected):
-            new = record({name: _cast(view(array), np.dtype(old[name].dtype)) for name, array in new.items()})
+            new = record({name: as_dtype(view(array), np.dtype(old[name].dtype)) for name, array in new.items()})
         fault = fault_of_arrays(new, expected or old)
-    except ValueError as error:  # bytes that are no array
+    except ValueError as error:  # bytes that are no array, or no whole numbers where there should be some
         fault = one_line(str(error))
     if fault:
         raise RunFailed(f"{type(strategy).__name__} returned arrays that cannot go on: {fault}")
@@ -94,9 +95,3 @@ def _metrics(strategy: Strategy, name: str, extra: object) -> MetricRecord | Non
         said = f"{type(extra).__name__} for its metrics, not a MetricRecord or None"
         raise RunFailed(f"{type(strategy).__name__}.{name} returned {said}")
     return extra
-
-
-def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`array` as `dtype`; a mean of whole numbers is rounded, for it may be 2.9999 where all clients sent 3."""
-    with np.errstate(over="ignore"):  # what overflows is not finite, which is looked for next
-        return (np.rint(array) if dtype.kind in "iu" else array).astype(dtype)

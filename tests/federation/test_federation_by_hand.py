@@ -6,6 +6,8 @@ from toy_federation import ToyClients, content, federate, floats, reply
 
 from fedkeras import strategies
 from fedkeras.errors import RunFailed
+from fedkeras.federation.aggregation import as_dtype
+from fedkeras.federation.offline_aggregation import combine
 from fedkeras.federation.records import record, views
 from fedkeras.strategies.fedprox import FedProx
 from fedkeras.strategies.krum import Krum, krum_scores, squared_distances
@@ -52,6 +54,44 @@ def test_the_mean_is_summed_in_float64():
     updates = [floats(w=[number]) for number in (2**24, 1, 1, 2)]
     weights, _ = combined("fedavg", replies(updates, [1] * 4))
     assert_weights(weights, w=[4194305])
+
+
+@pytest.mark.parametrize(
+    ("spec", "args", "seen", "used"),
+    [
+        # (1*7 + 2*7 + 5*8) / 8 = 7.625; (1*3 + 2*3 + 5*2) / 8 = 2.375; (1*4 + 2*6 + 5*4) / 8 = 4.5, to even
+        ("fedavg", {}, [[7, 3, 4], [7, 3, 6], [8, 2, 4]], [8, 2, 4]),
+        # (7 + 8 + 8) / 3 = 7.67; (3 + 3 + 2) / 3 = 2.67; -14 / 3 = -4.67
+        ("trimmed_mean", {"beta": 0.0}, [[7, 3, -4], [8, 3, -5], [8, 2, -5]], [8, 3, -5]),
+        ("krum", {"num_byzantine": 0, "num_selected": 3}, [[7, 3, -4], [8, 3, -5], [8, 2, -5]], [8, 3, -5]),
+        # of four, the mean of those in the middle: 2.5 and 3.5, both to even
+        ("fedmedian", {}, [[0, 0, 1], [2, 3, 1], [3, 4, 1], [9, 9, 1]], [2, 4, 1]),
+    ],
+)
+def test_whole_numbers_are_rounded_and_not_cut_off(spec, args, seen, used):
+    """A counter among the weights, (3,) int64, beside the same numbers as int8; as strategies and `aggregate` do it."""
+    updates = [{"step": np.array(row), "small": np.array(row, np.int8)} for row in seen]
+    counts = [1, 2, 5, 1][: len(updates)]
+    online, _ = combined(spec, replies(updates, counts), **args)
+    offline = combine(strategies.load(spec, args), {str(i): update for i, update in enumerate(updates)}, counts)
+    for weights in (online, offline):
+        assert {name: (array.dtype, array.tolist()) for name, array in weights.items()} == {
+            "step": (np.int64, used),
+            "small": (np.int8, used),
+        }
+
+
+def test_a_truth_value_is_what_most_examples_say():
+    """(1 + 2) / 8 say so of the first, 5 / 8 of the second."""
+    updates = [{"seen": np.array(row)} for row in ([True, False], [True, False], [False, True])]
+    weights, _ = combined("fedavg", replies(updates))
+    assert weights["seen"].tolist() == [False, True]
+
+
+def test_what_is_no_whole_number_of_the_type_is_an_error():
+    for number, words in ((np.nan, "nan is no number of type int64"), (300.0, "300 is no number of type int8")):
+        with pytest.raises(ValueError, match=words):
+            as_dtype(np.array([1.0, number]), np.dtype(words.split()[-1]))
 
 
 def test_median_of_three_ignores_examples():
