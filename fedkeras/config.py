@@ -300,17 +300,41 @@ class Config:
         return self
 
     def save(self, path: Path) -> None:
-        """Write config.json."""
+        """Write the settings as JSON."""
         path.write_text(json.dumps(self.to_run_config(), indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Config":
         """Read config.json."""
-        return cls.from_run_config(json.loads(path.read_text()))
+        return cls.from_run_config(settings_in(json.loads(path.read_text())))
 
 
 DEFAULTS: Mapping[str, Value] = {field.name: field.default for field in dataclasses.fields(Config)}
 """Field -> default."""
+
+
+RULES = "rules"
+"""The key of config.json that holds RULES_NUMBER."""
+CHOSEN = "chosen"
+"""The key of config.json for what no setting said: {what: what was chosen, and why}."""
+RULES_NUMBER = 2
+"""Counts the changes of what the same settings mean (how rows are dealt out and scaled, which loss is chosen).
+
+A run that was begun under other rules cannot be resumed. 1: versions that wrote no number.
+"""
+RULES_SINCE = "0.2.0"
+"""The version of fedkeras that made the rules of this number."""
+
+
+def settings_in(table: Mapping[str, Value]) -> dict[str, Value]:
+    """The settings in config.json, without what stands beside them."""
+    return {key: value for key, value in table.items() if key not in (RULES, CHOSEN)}
+
+
+def chosen_in(table: Mapping[str, Value]) -> dict[str, str]:
+    """What a run has chosen by itself, in config.json: {what: what was chosen, and why}."""
+    chosen = table.get(CHOSEN)
+    return {str(name): str(text) for name, text in chosen.items()} if isinstance(chosen, dict) else {}
 
 
 def fields_of(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from fedkeras.atomic import replace_file
 from fedkeras.compare.arms import DEFAULT, Arm, names_of, parse_arms
-from fedkeras.config import SECURITY, SERVER_LED, Config, fields_of, flag
+from fedkeras.config import RULES, RULES_NUMBER, SECURITY, SERVER_LED, Config, fields_of, flag
 from fedkeras.errors import UserError
 from fedkeras.fields import MAY_CHANGE, FlagGroup, Value, embedded, setting
-from fedkeras.reports.resuming import config_of
+from fedkeras.reports.resuming import check_rules, config_of
 
 FILE = "compare.json"
 MAY_DIFFER = tuple(name for name in fields_of(MAY_CHANGE) if name != "num_server_rounds")
@@ -78,7 +78,7 @@ class Settings:
     def save(self, folder: Path) -> None:
         """Write compare.json in one step."""
         table = {"arms": names_of(self.parsed_arms), "repeats": self.repeats, "processes": self.processes}
-        text = json.dumps(table | {"config": self.config.to_run_config()}, indent=2)
+        text = json.dumps(table | {"config": self.config.to_run_config(), RULES: RULES_NUMBER}, indent=2)
         replace_file(folder / FILE, f"{text}\n".encode())
 
 
@@ -86,6 +86,7 @@ def saved(folder: Path) -> Settings | None:
     """The settings of the comparison in this folder; None if there is none. Raises UserError if it is damaged."""
     try:
         table = json.loads((folder / FILE).read_text())
+        check_rules(table)
         config = config_of(table["config"])
         return Settings(table["arms"], table["repeats"], str(folder), table["processes"], config)
     except (FileNotFoundError, NotADirectoryError):

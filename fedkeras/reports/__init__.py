@@ -1,6 +1,7 @@
 """What a run leaves behind, and what is seen of it meanwhile.
 
     run_folder history checkpoints summary log      its files
+    choices                                         what no setting said and the run decided
     predictions label_counts                        for confusion matrix and label distribution
     recorder                                        the callback that writes them
     resuming                                        --resume
@@ -18,6 +19,7 @@ Knows neither TensorFlow nor Flower nor gRPC, and nothing of the way to train.
 """
 
 from fedkeras.reports.checkpoints import Checkpoint, Checkpoints
+from fedkeras.reports.choices import Choices
 from fedkeras.reports.comparison import write_comparison
 from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.history import History, read_history, read_rows
@@ -34,6 +36,7 @@ from fedkeras.reports.trackers import check_extras
 __all__ = [
     "Checkpoint",
     "Checkpoints",
+    "Choices",
     "History",
     "Recorder",
     "ReportSection",

@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from fedkeras.atomic import replace_file
+from fedkeras.config import chosen_in, settings_in
 from fedkeras.reports.charts import overlay, run_colours
 from fedkeras.reports.headline import SOURCES, Headline
 from fedkeras.reports.listing import figures_of
@@ -62,8 +63,9 @@ def _groups(runs: dict[str, RecordedRun]) -> list[Values]:
 
 
 def _differing(runs: Sequence[RecordedRun]) -> list[Values]:
-    keys = dict.fromkeys(key for run in runs for key in run.config)
-    table = {key: [setting_text(run.config.get(key)) for run in runs] for key in keys}
+    settings = [settings_in(run.config) | chosen_in(run.config) for run in runs]
+    keys = dict.fromkeys(key for table in settings for key in table)
+    table = {key: [setting_text(table.get(key)) for table in settings] for key in keys}
     return [{"name": key, "cells": cells} for key, cells in table.items() if len({*cells}) > 1]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedkeras.atomic import replace_file
 from fedkeras.callbacks import Row
-from fedkeras.config import Config, Value
+from fedkeras.config import Config, Value, chosen_in, settings_in
 from fedkeras.reports import charts, client_figures, grids
 from fedkeras.reports import timing as timing_of
 from fedkeras.reports.headline import best, best_title, figure
@@ -181,11 +181,12 @@ def _failures(run: RecordedRun) -> Values:
 def _settings(run: RecordedRun) -> Values:
     """The run's settings, those among them that are not the defaults, and the versions it ran with."""
     default = Config().to_run_config()
-    rows = [{"name": name, "value": setting_text(value)} for name, value in run.config.items()]
+    rows = [{"name": name, "value": setting_text(value)} for name, value in settings_in(run.config).items()]
+    decided = [{"name": name, "value": text} for name, text in chosen_in(run.config).items()]
     changed = [row for row in rows if setting_text(default.get(row["name"])) != row["value"]]
     versions = run.summary.get("versions")
     words = [f"{name} {number}" for name, number in versions.items()] if isinstance(versions, dict) else []
-    return {"settings": rows, "changed": changed, "versions": ", ".join(words)}
+    return {"settings": rows, "changed": changed, "chosen": decided, "versions": ", ".join(words)}
 
 
 def setting_text(value: Value | None) -> str:
@@ -288,6 +289,9 @@ RUN = """
 <section id="settings"><h2>What was run</h2>
 {% if changed %}<div class="grid"><div class="card full"><h3>Settings that are not the defaults</h3>
 <div class="scroll"><table><tbody>{% for row in changed %}<tr><th>{{ row.name }}</th>
+<td class="text">{{ row.value }}</td></tr>{% endfor %}</tbody></table></div></div></div>{% endif %}
+{% if chosen %}<div class="grid"><div class="card full"><h3>What no setting said, and the run decided</h3>
+<div class="scroll"><table><tbody>{% for row in chosen %}<tr><th>{{ row.name }}</th>
 <td class="text">{{ row.value }}</td></tr>{% endfor %}</tbody></table></div></div></div>{% endif %}
 {% if settings %}<details><summary>all {{ settings|length }} settings</summary><div class="card"><table><tbody>
 {% for row in settings %}<tr><th>{{ row.name }}</th><td class="text">{{ row.value }}</td></tr>{% endfor %}

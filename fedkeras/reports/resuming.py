@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fedkeras.config import Config, fields_of, flag
+from fedkeras.config import RULES, RULES_NUMBER, RULES_SINCE, Config, fields_of, flag, settings_in
 from fedkeras.errors import UserError
 from fedkeras.fields import MAY_CHANGE, Value
 from fedkeras.reports.checkpoints import Checkpoint, newest_checkpoint
@@ -70,7 +70,7 @@ def from_run_config(table: Mapping[str, Value]) -> Config:
 
 
 def saved_config(folder: RunFolder) -> Config:
-    """The run's config.json. Raises UserError if there is none, or none that can be read."""
+    """The run's config.json. Raises UserError if there is none, none that can be read, or one of other rules."""
     try:
         table = json.loads(folder.config_path.read_text())
         if not isinstance(table, dict):
@@ -81,6 +81,7 @@ def saved_config(folder: RunFolder) -> Config:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"--resume: {folder.config_path} cannot be read: {why}; start a new run") from error
     try:
+        check_rules(table)
         return config_of(table)
     except UserError as error:
         raise UserError(f"--resume: {folder.config_path} {_made_by(folder)}: {error}; start a new run") from error
@@ -91,9 +92,21 @@ def config_of(table: Mapping[str, Value]) -> Config:
 
     Raises UserError for a setting, or a value, that this version does not know.
     """
+    table = settings_in(table)
     if unknown := [key for key in table if key not in map(flag, fields_of())]:
         raise UserError(f"it has the setting '{unknown[0]}', which is not known here")
     return Config.from_run_config(table)
+
+
+def check_rules(table: Mapping[str, Value]) -> None:
+    """Raise UserError for what was begun when the same settings meant something else."""
+    number = table.get(RULES, 1)
+    if number != RULES_NUMBER:
+        later = isinstance(number, int) and number > RULES_NUMBER
+        raise UserError(
+            f"it was begun by a version {'after' if later else 'before'} {RULES_SINCE}, "
+            "which dealt rows out, scaled them and chose losses by other rules"
+        )
 
 
 def already_finished(config: Config) -> bool:

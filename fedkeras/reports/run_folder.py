@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedkeras.atomic import replace_file
-from fedkeras.config import Config
+from fedkeras.config import CHOSEN, RULES, RULES_NUMBER, Config
 from fedkeras.errors import UserError
 
 try:
@@ -94,8 +94,24 @@ class RunFolder:
         return self.path / "mlflow.json"
 
     def write_config(self, config: Config) -> None:
-        """Write config.json in one step."""
-        replace_file(self.config_path, f"{json.dumps(config.to_run_config(), indent=2)}\n".encode())
+        """Write config.json in one step; what stands in it beside the settings stays."""
+        beside = {key: value for key, value in self.config_table().items() if key in (RULES, CHOSEN)}
+        self._write_config_table({**config.to_run_config(), RULES: RULES_NUMBER, **beside})
+
+    def write_chosen(self, chosen: Mapping[str, str]) -> None:
+        """Write what the run has chosen into config.json, in one step. Raises UserError if the disk refuses."""
+        self._write_config_table({**self.config_table(), CHOSEN: dict(chosen)})
+
+    def config_table(self) -> JsonTable:
+        """What config.json holds: the settings, and what stands beside them; nothing where it cannot be read."""
+        try:
+            table = json.loads(self.config_path.read_text())
+        except (OSError, ValueError):  # a new folder has none; whoever resumes a run has read it before
+            return {}
+        return table if isinstance(table, dict) else {}
+
+    def _write_config_table(self, table: JsonTable) -> None:
+        replace_file(self.config_path, f"{json.dumps(table, indent=2)}\n".encode())
 
     def write_summary(self, summary: JsonTable) -> None:
         """Write summary.json in one step; NaN and infinity, which JSON does not know, become null."""

@@ -20,7 +20,7 @@ from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.sampling import FailureTracker
 from fedkeras.mods.chain import ModChain
 from fedkeras.named_code import EVERYTHING, Permission, find_class
-from fedkeras.reports import Checkpoint, ReportSection, RunFolder
+from fedkeras.reports import Checkpoint, Choices, ReportSection, RunFolder
 
 Summary = dict[str, object]
 """What summary.json holds."""
@@ -57,6 +57,8 @@ class RunContext:
     callbacks: Callbacks
     failures: FailureTracker
     """Who has failed in a row."""
+    choices: Choices
+    """What the run decides by itself is noted here."""
     start: Checkpoint | None
     """Where a resumed run goes on; None: at its beginning."""
     finish: Callable[..., Summary]

@@ -62,6 +62,7 @@ def open_run(
     check_flags(workflow, config)
     model = config.model if config.data_source or config.collect_only else factory.model_name(config)
     mods = make_mods(config.mods)
+    choices = reports.Choices()
     strategy = mods.strategy(registry.load(config.strategy, registry.options_of(config)))
     state = StrategyState(strategy, mods.mods)
     provision = open_provision(config)
@@ -80,6 +81,7 @@ def open_run(
         logged(folder),
         saying_how_to_go_on(folder, "server" if interruption else "simulate"),
     ):
+        choices.keep_in(folder)
         start = checkpointer.take_up(folder, config, state) if config.resume else None
         failures = checkpointer.failures_at(config, start)
         before = start.seconds if start else 0.0
@@ -121,6 +123,7 @@ def open_run(
                 evaluate_fn=evaluate_fn if tested else None,
                 callbacks=callbacks,
                 failures=failures,
+                choices=choices,
                 start=start,
                 finish=finish,
             )
@@ -151,6 +154,7 @@ def bare_run(
         evaluate_fn=evaluate_fn,
         callbacks=hooks,
         failures=failures or FailureTracker(config),
+        choices=reports.Choices(),
         start=None,
         finish=lambda status="finished", **more: {"status": status, **more},
     )

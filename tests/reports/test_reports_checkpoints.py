@@ -384,7 +384,7 @@ def test_a_missing_or_torn_config_is_one_line(folder: RunFolder, text: str | Non
 
 
 def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_what_is_new(folder: RunFolder) -> None:
-    table = Config(batch_size=3).to_run_config()
+    table = {**Config(batch_size=3).to_run_config(), RULES: RULES_NUMBER}
     del table["mods"]
     folder.config_path.write_text(json.dumps(table))
     assert resumed(folder) == Config(batch_size=3, resume=str(folder.path))
@@ -398,7 +398,7 @@ def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_what_is_new(fold
     ],
 )
 def test_a_run_of_another_version_is_refused_in_a_line_that_says_which(folder, setting, value, what) -> None:
-    folder.config_path.write_text(json.dumps({**Config().to_run_config(), setting: value}))
+    folder.config_path.write_text(json.dumps({**Config().to_run_config(), RULES: RULES_NUMBER, setting: value}))
     now = versions()["fedkeras"]
     with pytest.raises(UserError) as caught:
         resumed(folder)
