@@ -140,7 +140,12 @@ def say(text: str) -> None:
     print(f"client: {text}", flush=True)
 
 
-_tensorflow = threading.Thread(target=import_tensorflow, daemon=True)
+def _preload() -> None:
+    with contextlib.suppress(UserError):  # `prepare` comes to it again, and says it
+        import_tensorflow()
+
+
+_tensorflow = threading.Thread(target=_preload, daemon=True)
 
 
 def leave(status: int) -> None:

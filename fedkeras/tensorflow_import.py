@@ -1,4 +1,10 @@
-"""TensorFlow greets in six lines of C++ log that no setting turns off: they are held back while it is imported."""
+"""TensorFlow, and Keras on it, imported in one way by all processes of a run, whatever a machine's own settings are.
+
+TensorFlow greets in six lines of C++ log that no setting turns off: they are held back while it is imported. Keras
+takes its backend and its defaults from KERAS_BACKEND and from keras.json (in KERAS_HOME, or ~/.keras): two machines
+with different ones would train different models under one name. So the backend is set before Keras is imported and the
+rest after it, in this process alone; the user's file stays as it is.
+"""
 
 import contextlib
 import logging
@@ -8,8 +14,30 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+
+from fedkeras.errors import UserError
+
+log = logging.getLogger("fedkeras")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow's C++ says later; its errors are exceptions
+
+_keras_was_first = "keras" in sys.modules
+"""Somebody imported Keras before fedkeras, a notebook for instance: models of theirs may be of its settings already."""
+
+if not _keras_was_first and os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    log.warning("KERAS_BACKEND=%s is not used: fedkeras trains on TensorFlow", os.environ["KERAS_BACKEND"])
+if not _keras_was_first:
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # which goes before keras.json's
+
+KERAS_DEFAULTS: dict[str, str | float | None] = {
+    "floatx": "float32",
+    "image_data_format": "channels_last",
+    "epsilon": 1e-7,
+    "max_epochs": None,  # of KERAS_MAX_EPOCHS and KERAS_MAX_STEPS_PER_EPOCH, which cut trainings and tests short
+    "max_steps_per_epoch": None,
+}
+"""Keras' own, by the names of their functions in keras.config."""
 
 _GREETING = re.compile(rb"(WARNING: All log messages before absl|[IW]\d{4} [\d:.]+ +\d+ )")
 
@@ -18,11 +46,51 @@ _importing = threading.Lock()
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow. What else C++ writes to stderr meanwhile is passed on afterwards; Python's is never held."""
+    """Import TensorFlow, and Keras with the settings of every run. Raises UserError as `check_keras` does.
+
+    What else C++ writes to stderr meanwhile is passed on afterwards; Python's is never held.
+    """
     with _importing:
         if "tensorflow" not in sys.modules:
             with _without_greeting():
                 import tensorflow  # noqa: F401
+        try:
+            import keras
+        except ValueError as error:  # of a keras.json that Keras itself refuses
+            reason = " ".join(str(error).split())
+            raise UserError(f"Keras does not take its settings in {_keras_json()}: {reason}") from error
+        check_keras()
+        for name, value in KERAS_DEFAULTS.items():
+            if (own := getattr(keras.config, name)()) != value:
+                log.warning("Keras' setting %s=%s is not used: fedkeras takes %s (%s)", name, own, value, _keras_json())
+                getattr(keras.config, f"set_{name}")(value)
+
+
+def check_keras() -> None:
+    """Raise UserError if Keras was imported before fedkeras, with another backend or other defaults than runs have.
+
+    Imports nothing.
+    """
+    if not _keras_was_first:
+        return
+    config = sys.modules["keras"].config
+    if config.backend() != "tensorflow":
+        raise UserError(
+            f"Keras is imported already, with the backend {config.backend()}, and fedkeras trains on TensorFlow: set "
+            "KERAS_BACKEND=tensorflow before anything imports Keras (in a notebook: in os.environ, in a new kernel)"
+        )
+    for name, value in KERAS_DEFAULTS.items():
+        if (own := getattr(config, name)()) != value:
+            raise UserError(
+                f"Keras' {name} is {own}, and fedkeras takes {value}: call keras.config.set_{name}({value!r}) first, "
+                f"or set it in {_keras_json()}"
+            )
+
+
+def _keras_json() -> Path:
+    """Where Keras looks for its settings."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home).expanduser() if home else Path.home() / ".keras") / "keras.json"
 
 
 @contextlib.contextmanager

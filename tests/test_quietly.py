@@ -1,17 +1,67 @@
-"""TensorFlow is imported without its greeting, and can be heard afterwards."""
+"""TensorFlow is imported without its greeting, can be heard afterwards, and Keras on it has every run's settings."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from fedkeras import tensorflow_import
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+from fedkeras.workflows.base import workflow_of
+from fedkeras.workflows.run_setup import check_flags
 
 SCRIPT = """
 import logging
 from fedkeras.tensorflow_import import import_tensorflow
 import_tensorflow()
 logging.getLogger("tensorflow").warning("a word of TensorFlow's")
+import keras
+names = "backend", "floatx", "image_data_format", "epsilon", "max_epochs", "max_steps_per_epoch"
+print(*(getattr(keras.config, name)() for name in names))
 """
 
 
-def test_no_greeting_and_then_its_own_words() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout == ""
-    assert done.stderr == "WARNING:tensorflow:a word of TensorFlow's\n"
+def test_no_greeting_no_settings_of_this_machine_and_then_its_own_words(tmp_path: Path) -> None:
+    file = tmp_path / "keras.json"
+    own = {"backend": "jax", "floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}
+    file.write_text(json.dumps(own))
+    given = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "torch", "KERAS_MAX_EPOCHS": "1"}
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "tensorflow float32 channels_last 1e-07 None None\n"
+    warnings = [
+        f"Keras' setting {name}={value} is not used: fedkeras takes {keras_own} ({file})"
+        for name, value, keras_own in (
+            ("floatx", "float16", "float32"),
+            ("image_data_format", "channels_first", "channels_last"),
+            ("epsilon", "0.1", "1e-07"),
+            ("max_epochs", "1", "None"),
+        )
+    ]
+    assert done.stderr.splitlines() == [
+        "KERAS_BACKEND=torch is not used: fedkeras trains on TensorFlow",
+        *warnings,
+        "WARNING:tensorflow:a word of TensorFlow's",
+    ]
+    assert json.loads(file.read_text()) == own
+
+
+def test_keras_that_was_imported_before_with_other_settings_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook: its models may be made already, so nothing is set behind its back."""
+    tensorflow_import.check_keras()
+    monkeypatch.setattr(tensorflow_import, "_keras_was_first", True)
+    tensorflow_import.check_keras()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(UserError, match=r"call keras.config.set_image_data_format\('channels_last'\) first"):
+            tensorflow_import.import_tensorflow()
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(UserError, match=r"with the backend jax.* KERAS_BACKEND=tensorflow"):
+        check_flags(workflow_of(Config()), Config())

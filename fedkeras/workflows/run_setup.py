@@ -28,6 +28,7 @@ from fedkeras.provisioning import provisioned_run
 from fedkeras.provisioning.server import check_flags as check_provisioning_flags
 from fedkeras.provisioning.server import open_provision
 from fedkeras.reports import RunFolder, checkpoints
+from fedkeras.tensorflow_import import check_keras
 from fedkeras.workflows import checkpointer
 from fedkeras.workflows.base import CHOSEN_BY_FLAGS, Clients, EvaluateFn, RunContext, Summary, Workflow
 from fedkeras.workflows.interruption import Interruption
@@ -35,6 +36,7 @@ from fedkeras.workflows.interruption import Interruption
 
 def check_flags(workflow: Workflow, config: Config) -> None:
     """Raise UserError for flags that do not go together; nothing is read or built to find out."""
+    check_keras()
     _check_mode(config)
     if config.split == "off":
         config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
