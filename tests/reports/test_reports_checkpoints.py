@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from fedkeras.config import Config, fields_of
+from fedkeras.config import RULES, RULES_NUMBER, Config, fields_of
 from fedkeras.errors import UserError
 from fedkeras.reports import Checkpoint, Checkpoints, History, RunFolder, checkpoints, held, read_rows, resuming
 from fedkeras.reports.checkpoints import Damaged, newest_checkpoint, path_of, rounds_of
