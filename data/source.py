@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedkeras.errors import UserError
+from fedkeras.shapes import same_order
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class ArraySource(Source):
         for part, x, y in (("training", self._x, self.labels), ("test", self._test_x, self._test_y)):
             if len(x) != len(y):
                 raise UserError(f"{name}: {len(x)} {part} examples but {len(y)} labels; they must be as many")
-            if len(y) and np.prod(x.shape[1:], dtype=int) != np.prod(self.input_shape, dtype=int):
+            if len(y) and not same_order(x.shape[1:], self.input_shape):
                 raise UserError(f"{name}: {part} examples of shape {x.shape[1:]} do not fit {self.input_shape}")
 
     def examples(self, indices: np.ndarray) -> Examples:
@@ -151,4 +152,7 @@ def _labels(y: np.ndarray, name: str) -> np.ndarray:
     flat = np.asarray(y).reshape(-1)
     if not np.issubdtype(flat.dtype, np.integer):
         raise UserError(f"{name}: labels must be integers, not {flat.dtype}")
+    limits = np.iinfo(np.int32)
+    if len(flat) and not (limits.min <= flat.min() and flat.max() <= limits.max):
+        raise UserError(f"{name}: labels run from {flat.min()} to {flat.max()}; they must number classes from 0")
     return flat.astype(np.int32)

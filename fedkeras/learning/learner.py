@@ -1,7 +1,6 @@
 """One resident model that is trained on and tested with one client's arrays after another's."""
 
 import logging
-import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import keras
@@ -18,6 +17,7 @@ from fedkeras.learning.optimizers import LearningRate
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.targets import Loss, MetricName, is_sparse
 from fedkeras.models.file_info import Shape, as_input
+from fedkeras.shapes import same_order
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ def place_for_target(learner: Learner, x: np.ndarray, y: np.ndarray | None, targ
     if target == "XX":
         if is_sparse(learner.loss):
             raise UserError("--target XX compares numbers, not classes: give a --loss such as mean_squared_error")
-        if None not in output and math.prod(output) != math.prod(x.shape[1:]):
+        if None not in output and not same_order(output, x.shape[1:]):
             raise UserError(f"--target XX: the model gives back {output}, and an example is {tuple(x.shape[1:])}")
         y = x.reshape(len(x), *(x.shape[1:] if None in output else output))
         y = y.astype(np.float32, copy=False)

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from fedkeras.errors import UserError
+from fedkeras.shapes import same_order
 
 SUFFIXES = (".keras", ".h5")
 
@@ -140,19 +141,19 @@ def fits(takes: Shape, row: tuple[int, ...]) -> bool:
 
 
 def input_shape(takes: Shape | None, row: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in which rows go into a model that takes `takes`: 784 columns, or 28 x 28, may be an image.
+    """The shape in which rows go into a model that takes `takes`: 784 columns may be an image, and an image a row.
 
     Raises UserError where they cannot. None: the model file does not say what it takes, and rows stay as they are.
     """
-    if takes is None:
+    if takes is None or fits(takes, row):
         return row
-    if None not in takes and math.prod(takes) == math.prod(row):
+    if None not in takes and same_order(takes, row):
         return tuple(takes)
-    if fits(takes, row):
-        return row
     known = " x ".join("any" if size is None else str(size) for size in takes)
     held = " x ".join(map(str, row)) or "1"
-    raise UserError(f"the model takes {known} numbers an example, and the data have {held}; they do not fit")
+    as_many = None not in takes and math.prod(takes) == math.prod(row)
+    hint = "; as many, but in another order: transpose the data" if as_many else ""
+    raise UserError(f"the model takes {known} numbers an example, and the data have {held}; they do not fit{hint}")
 
 
 def as_input(takes: Shape | None, x: np.ndarray) -> np.ndarray:

@@ -69,11 +69,13 @@ def without(key: str) -> dict:
         (mnist_arrays() | {"x_train": np.array(["a"] * 30)[:, None]}, "x_train must be numbers"),
         (mnist_arrays() | {"x_train": np.array([None] * 30)}, "is damaged, or no .npz file of plain arrays"),
         (mnist_arrays() | {"x_test": np.zeros((10, 8, 8))}, "test examples of shape"),
+        (mnist_arrays() | {"x_test": np.zeros((10, 14, 56))}, "examples of shape (14, 56) do not fit (28, 28, 1)"),
+        (mnist_arrays() | {"y_train": np.full(30, 2**32), "y_test": np.zeros(10, int)}, "has the label 4294967296"),
     ],
 )
 def test_npz_that_does_not_fit(tmp_path: Path, arrays: dict, said: str) -> None:
     np.savez(tmp_path / "my.npz", **arrays)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=re.escape(said)):
         open_source(Config(dataset=str(tmp_path / "my.npz")))
 
 

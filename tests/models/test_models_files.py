@@ -108,6 +108,10 @@ def test_a_file_that_does_not_fit_the_data_says_both_shapes(tmp_path):
         ((4,), (5,), None),
         ((None, 3), (5, 4), None),
         ((None, 3), (3,), None),
+        ((8, 8, 3), (3, 8, 8), None),  # as many numbers, and others in each place
+        ((8, 8, 1), (1, 8, 8), (8, 8, 1)),
+        ((8, 8, 1), (4, 16), None),
+        ((12, 128), (128, 12), None),
     ],
 )
 def test_whether_rows_of_data_go_into_a_model(takes, row, shape):
