@@ -6,6 +6,7 @@
     keras_loop          models with a train_step or test_step of their own
     optimizers          optimizers by name, and new again before each training
     targets             losses, metrics, and targets in the form that a loss takes
+    sample_weights      what each example's loss is multiplied by
     results             what a training or an evaluation came to
     early_stopping      epochs with validation data, and when to end them
     cross_validation    K-fold

@@ -78,6 +78,7 @@ def cross_validate(
     min_delta: float = 0.0,
     returns: str = "best",
     on_epoch: Callable[[int, Epoch], None] = lambda fold, epoch: None,
+    sample_weight: tf.Tensor | None = None,
 ) -> CrossValidated:
     """Train and test once for each of `parts`, which are from `split`, from the model's present weights.
 
@@ -87,11 +88,13 @@ def cross_validate(
     by. Afterwards the model has the weights of the fold with the lowest held-out loss (`returns` "best"), or of one
     more training from the same start on all rows ("refit"): for as many epochs as the folds' best ones on average,
     where they stopped early, else for `epochs`. `on_epoch` is called with the fold's number (0: the refit) and the
-    epoch. Raises UserError, also where no fold comes to a finite loss.
+    epoch. `sample_weight` (all rows,) is as in `Learner.train`; held-out figures are unweighted. Raises UserError, also
+    where no fold comes to a finite loss.
     """
     if returns not in RETURNS:
         raise UserError(f"--kfold-return is '{returns}'; allowed are: {', '.join(RETURNS)}")
-    start, options = learner.get_weights(), {"epochs": epochs, "batch_size": batch_size}
+    start = learner.get_weights()
+    options = {"epochs": epochs, "batch_size": batch_size, "sample_weight": sample_weight}
     own = rng.spawn(len(parts) + 1)  # so that a fold does not depend on how long the one before it trained
     done: list[Fold] = []
     kept, best, lowest = start, 0, np.inf

@@ -51,6 +51,7 @@ def fit(
     patience: int = 0,
     min_delta: float = 0.0,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    sample_weight: tf.Tensor | None = None,
 ) -> Fitted:
     """Train the learner's model from its present weights, with a fresh optimizer, for `epochs` epochs at most.
 
@@ -58,6 +59,7 @@ def fit(
     epoch; both are indices, so that no second copy of the training data is made. With `patience` above 0, training ends
     after as many epochs without a validation loss (a training loss, without validation) lower by more than `min_delta`
     than the lowest so far, and the model gets that epoch's weights back. A loss that is not finite ends it as well.
+    `sample_weight` (all rows,) is as in `Learner.train`; what is validated is unweighted.
     Raises ValueError for numbers out of range, and for rows in both.
     """
     if epochs < 1 or batch_size < 1 or patience < 0 or not min_delta >= 0:
@@ -73,7 +75,7 @@ def fit(
     learner.begin_training(rng)
     for number in range(1, epochs + 1):
         started = time.perf_counter()
-        trained = learner.train_epoch(x, y, rng.permutation(rows), batch_size)
+        trained = learner.train_epoch(x, y, rng.permutation(rows), batch_size, sample_weight)
         tested = learner.evaluate(*tests) if tests else None
         table.append(_line(number, trained, tested, time.perf_counter() - started))
         on_epoch(table[-1])

@@ -27,14 +27,16 @@ def training_graph(
     objective: Objective | None = None,
     begun: Sequence[tf.Tensor] = (),
     last: bool = True,
+    weighted: bool = False,
 ) -> Graph:
     """Trace and return `train(x, y, orders, batch_size, seed_values, *more)`; loss and metrics are the last epoch's.
 
     Each row of `orders` (epochs, examples) says in what order an epoch takes the examples; `seed_values` (seeds, 2) go
     into the model's random states `seeds`; `fresh` is the optimizer's start (`build_fresh`). `x` and `y` say what
     shapes to expect. Without `last`, training goes on after these epochs: averages that an optimizer keeps are not yet
-    put in place. With an objective, `more` is the number of batches before these epochs and what its `begin` has
-    returned, whose shapes `begun` says; without, there is no more, and an objective costs nothing.
+    put in place. If `weighted`, the first of `more` are the examples' weights (examples,), float32. With an objective,
+    the next are the number of batches before these epochs and what its `begin` has returned, whose shapes `begun` says.
+    Without these there is no more, and they cost nothing.
     """
     weights, optimizer = model.trainable_variables, model.optimizer
 
@@ -52,11 +54,12 @@ def training_graph(
             tf.cond(first == 0, lambda: _reset(metrics), lambda: tf.constant(0))
             chosen = orders[step // steps, first : first + batch_size]
             batch_x, batch_y = tf.gather(x, chosen), tf.gather(y, chosen)
+            of_examples = {"sample_weight": tf.gather(more[0], chosen)} if weighted else {}
             if objective is None:
-                found = _of_the_loss(model, batch_x, batch_y)
+                found = _of_the_loss(model, batch_x, batch_y, **of_examples)
             else:
-                before, *values = more
-                found = objective.gradients(model, batch_x, batch_y, weights, values, before + step)
+                before, *values = more[weighted:]
+                found = objective.gradients(model, batch_x, batch_y, weights, values, before + step, **of_examples)
                 found = found._replace(of_weights=_scaled(found.of_weights, optimizer))
             optimizer.apply_gradients(zip(found.of_weights, weights, strict=True))
             _update(metrics, batch_y, found.predicted)
@@ -71,7 +74,9 @@ def training_graph(
 
     orders, batch_size = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)
     seed_values = tf.TensorSpec([len(seeds), 2], tf.uint32)
-    more = [] if objective is None else [tf.TensorSpec([], tf.int32), *(tf.TensorSpec(t.shape, t.dtype) for t in begun)]
+    more = [tf.TensorSpec([None], tf.float32)] if weighted else []
+    if objective is not None:
+        more += [tf.TensorSpec([], tf.int32), *(tf.TensorSpec(t.shape, t.dtype) for t in begun)]
     return _trace(train, x, y, orders, batch_size, seed_values, *more)
 
 
@@ -103,10 +108,10 @@ def _trace(function: Callable, x: tf.Tensor, y: tf.Tensor, *arguments: tf.Tensor
     return tf.function(function, autograph=False, jit_compile=False).get_concrete_function(*data, *arguments)
 
 
-def _of_the_loss(model: keras.Model, x: tf.Tensor, y: tf.Tensor) -> Gradients:
+def _of_the_loss(model: keras.Model, x: tf.Tensor, y: tf.Tensor, sample_weight: tf.Tensor | None = None) -> Gradients:
     """The loss's gradients, scaled as the optimizer expects them."""
     with tf.GradientTape() as tape:
-        loss, predicted = batch_loss(model, x, y)
+        loss, predicted = batch_loss(model, x, y, sample_weight)
         scaled = model.optimizer.scale_loss(loss)
     return Gradients(tape.gradient(scaled, model.trainable_variables), loss, predicted)
 

@@ -28,6 +28,7 @@ from fedkeras.learning.nopeek import distance_correlation
 from fedkeras.learning.optimizers import LearningRate, build_fresh, make_fresh, require_separable
 from fedkeras.learning.replicas import SplitHalf
 from fedkeras.learning.results import TrainingResult
+from fedkeras.learning.sample_weights import place_weights
 from fedkeras.learning.segment import Segment, compiled, spec, to_tensor
 from fedkeras.learning.targets import Loss, MetricName
 from fedkeras.models.cutting import Parts
@@ -71,10 +72,12 @@ class Tail:
         for state, value in zip(self._states, np.asarray(values, np.uint32).reshape(-1, 2), strict=True):
             state.assign(value)
 
-    def train(self, x: Array, y: Array, seeds: np.ndarray | None, penalty: float) -> tuple[tf.Tensor, float]:
+    def train(
+        self, x: Array, y: Array, seeds: np.ndarray | None, penalty: float, sample_weight: Array | None = None
+    ) -> tuple[tf.Tensor, float]:
         """Update the part on a batch; return the gradient of the mean loss with respect to x, and the loss."""
         self.set_seeds(seeds)
-        gradient, loss = self._call(self._train, x, y, penalty)
+        gradient, loss = self._call(self._train, x, y, penalty, *place_weights(sample_weight, len(y)))
         return gradient, float(loss)
 
     def test(self, x: Array, y: Array, penalty: float) -> float:
@@ -95,21 +98,24 @@ class Tail:
         """Put averaged weights in, where the optimizer keeps such."""
         self._optimizer.finalize_variable_values(self._weights)
 
-    def _call(self, function: Callable, x: Array, y: Array, penalty: float) -> tuple[tf.Tensor, tf.Tensor] | tf.Tensor:
+    def _call(
+        self, function: Callable, x: Array, y: Array, penalty: float, *weights: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor] | tf.Tensor:
         x, y = to_tensor(x, self.part.inputs[0], len(y)), tf.convert_to_tensor(y)
-        key = function.__name__, tuple(y.shape[1:]), y.dtype
+        key = function.__name__, tuple(y.shape[1:]), y.dtype, len(weights)
         if key not in self._graphs:
             targets_like = tf.TensorSpec([None, *y.shape[1:]], y.dtype)
-            self._graphs[key] = compiled(
-                function, spec(self.part.inputs[0]), targets_like, tf.TensorSpec([], "float32")
-            )
-        return self._graphs[key](x, y, tf.constant(penalty, "float32"))
+            others = [tf.TensorSpec([], "float32"), *(tf.TensorSpec([None], "float32") for _ in weights)]
+            self._graphs[key] = compiled(function, spec(self.part.inputs[0]), targets_like, *others)
+        return self._graphs[key](x, y, tf.constant(penalty, "float32"), *weights)
 
-    def _train(self, x: tf.Tensor, y: tf.Tensor, penalty: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _train(
+        self, x: tf.Tensor, y: tf.Tensor, penalty: tf.Tensor, sample_weight: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(x)
             predicted = self.part(x, training=True)
-            loss = self.part.compute_loss(None, y, predicted, training=True)
+            loss = self.part.compute_loss(None, y, predicted, sample_weight, training=True)
         gradient, *gradients = tape.gradient(loss, [x, *self._weights])
         if self._weights:
             self._optimizer.apply_gradients(zip(gradients, self._weights, strict=True))
@@ -191,14 +197,20 @@ class HeadAndTail(SplitHalf):
         return self._noisy(output), float(penalty)
 
     def loss_and_gradient(
-        self, output: Array, y: Array, seeds: np.ndarray | None = None, penalty: float = 0.0
+        self,
+        output: Array,
+        y: Array,
+        seeds: np.ndarray | None = None,
+        penalty: float = 0.0,
+        sample_weight: Array | None = None,
     ) -> tuple[np.ndarray, float]:
         """The tail, the loss, and the tail's update; return the loss's gradient with respect to `output`, and the loss.
 
         `output` is the body's; `y` is from `place`; `seeds` (states of the tail, 2). `penalty`, the regularisation
-        terms of head and body, is added to the loss that is reported, and changes no gradient.
+        terms of head and body, is added to the loss that is reported, and changes no gradient. `sample_weight`
+        (examples,) is what each example's loss is multiplied by, as in `Learner.train`.
         """
-        gradient, loss = self._tail.train(output, y, seeds, penalty)
+        gradient, loss = self._tail.train(output, y, seeds, penalty, sample_weight)
         return np.asarray(gradient), loss
 
     def backward(self, gradient: Array, key: Hashable) -> None:

@@ -16,16 +16,23 @@ def has_own_step(model: keras.Model, step: str) -> bool:
 
 
 def fit(
-    model: keras.Model, x: tf.Tensor, y: tf.Tensor, orders: np.ndarray, batch_size: int
+    model: keras.Model,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    orders: np.ndarray,
+    batch_size: int,
+    sample_weight: tf.Tensor | None = None,
 ) -> tuple[float, dict[str, float]]:
     """Train by `model.fit`, an epoch for each row of `orders`; return the last epoch's loss and metrics.
 
-    Raises ValueError if the model's step does not return its loss as "loss".
+    With `sample_weight` (examples,) the step's data are (x, y, sample_weight), as Keras hands them to it. Raises
+    ValueError if the step does not return its loss as "loss".
     """
     _build_metrics(model, x, y)
     for order in orders:
         chosen = tf.gather(x, order), tf.gather(y, order)
-        history = model.fit(*chosen, batch_size=batch_size, shuffle=False, verbose=0).history
+        own = {} if sample_weight is None else {"sample_weight": tf.gather(sample_weight, order)}
+        history = model.fit(*chosen, batch_size=batch_size, shuffle=False, verbose=0, **own).history
     return _split({name: values[-1] for name, values in history.items()})
 
 

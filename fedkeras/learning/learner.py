@@ -1,5 +1,6 @@
 """One resident model that is trained on and tested with one client's arrays after another's."""
 
+import inspect
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
@@ -15,6 +16,7 @@ from fedkeras.learning.graphs import Graph, evaluation_graph, training_graph
 from fedkeras.learning.objectives import Objective
 from fedkeras.learning.optimizers import LearningRate
 from fedkeras.learning.results import TrainingResult
+from fedkeras.learning.sample_weights import place_weights
 from fedkeras.learning.targets import Loss, MetricName, is_sparse
 from fedkeras.models.file_info import Shape, as_input
 from fedkeras.shapes import same_order
@@ -87,23 +89,28 @@ class Learner:
         rng: np.random.Generator,
         objective: Objective | None = None,
         on_epoch: Callable[[int, TrainingResult], None] | None = None,
+        sample_weight: Array | None = None,
     ) -> TrainingResult:
         """Train the model from its present weights, with a fresh optimizer, and return the last epoch's means.
 
-        x and y are from `place`, or arrays that are placed first. Orders and Dropout's masks are drawn from `rng`. With
-        an `objective` the loss returned is still the loss alone, to compare with others. `on_epoch` is called after
-        each epoch with its number, from 1, and its means; the weights are the same to the bit with and without it.
-        Raises ValueError for data that does not fit, and for an objective with a model that has its own train_step.
+        x and y are from `place`, or arrays that are placed first. `sample_weight` (examples,) is what each example's
+        loss is multiplied by, as in `fit(sample_weight=...)`: the loss is the weighted one, metrics are not. Orders and
+        Dropout's masks are drawn from `rng`. With an `objective` the loss returned is still the loss alone, to compare
+        with others. `on_epoch` is called after each epoch with its number, from 1, and its means; the weights are the
+        same to the bit with and without it. Raises ValueError for data that does not fit, and for an objective with a
+        model that has its own train_step.
         """
         if epochs < 1 or batch_size < 1:
             raise ValueError(f"epochs={epochs} and batch_size={batch_size} start at 1")
         x, y = self._placed(x, y)
         if on_epoch is not None or self._has_own_step(objective):
-            return self._train_by_epoch(x, y, epochs, batch_size, rng, objective, on_epoch or (lambda *_: None))
+            shown = on_epoch or (lambda *_: None)
+            return self._train_by_epoch(x, y, epochs, batch_size, rng, objective, shown, sample_weight)
         begun = self._begun(objective, rng)
         seed_values, orders = draw(rng, len(self._seeds), int(x.shape[0]), epochs)
-        graph = self._training_graph(x, y, objective, begun, whole=True)
-        more = () if objective is None else (tf.constant(0), *begun)
+        weighted = place_weights(sample_weight, int(x.shape[0]))
+        graph = self._training_graph(x, y, objective, begun, bool(weighted), whole=True)
+        more = weighted if objective is None else (*weighted, tf.constant(0), *begun)
         loss, values = graph(x, y, *map(tf.constant, (orders, np.int32(batch_size), seed_values)), *more)
         return self._outcome(len(orders[0]), loss, self._named(values))
 
@@ -121,12 +128,18 @@ class Learner:
         for seed, value in zip(self._seeds, values, strict=True):
             seed.assign(value)
 
-    def train_epoch(self, x: tf.Tensor, y: tf.Tensor, order: np.ndarray, batch_size: int) -> TrainingResult:
-        """One more epoch over the rows `order` of x and y, which are from `place`; other rows are not looked at."""
+    def train_epoch(
+        self, x: tf.Tensor, y: tf.Tensor, order: np.ndarray, batch_size: int, sample_weight: Array | None = None
+    ) -> TrainingResult:
+        """One more epoch over the rows `order` of x and y, which are from `place`; other rows are not looked at.
+
+        `sample_weight` (examples,) as in `train`, of all rows.
+        """
+        weighted = place_weights(sample_weight, int(x.shape[0]))
         if self._has_own_step(None):
-            return self._outcome(len(order), *keras_loop.fit(self.model, x, y, [order], batch_size))
-        graph = self._training_graph(x, y, self._objective, self._start, whole=False)
-        more = () if self._objective is None else (tf.constant(self._steps), *self._start)
+            return self._outcome(len(order), *keras_loop.fit(self.model, x, y, [order], batch_size, *weighted))
+        graph = self._training_graph(x, y, self._objective, self._start, bool(weighted), whole=False)
+        more = weighted if self._objective is None else (*weighted, tf.constant(self._steps), *self._start)
         arguments = order[None].astype(np.int32), np.int32(batch_size), np.zeros((0, 2), np.uint32)
         loss, values = graph(x, y, *map(tf.constant, arguments), *more)
         self._steps += -(-len(order) // batch_size)
@@ -145,10 +158,11 @@ class Learner:
         rng: np.random.Generator,
         objective: Objective | None,
         on_epoch: Callable[[int, TrainingResult], None],
+        sample_weight: Array | None,
     ) -> TrainingResult:
         self.begin_training(rng, objective)
         for epoch in range(1, epochs + 1):
-            result = self.train_epoch(x, y, rng.permutation(int(x.shape[0])), batch_size)
+            result = self.train_epoch(x, y, rng.permutation(int(x.shape[0])), batch_size, sample_weight)
             on_epoch(epoch, result)
         self.end_training()
         return result
@@ -173,16 +187,23 @@ class Learner:
         models.set_weights(self.model, weights)
 
     def _training_graph(
-        self, x: tf.Tensor, y: tf.Tensor, objective: Objective | None, begun: Sequence[tf.Tensor], whole: bool
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        objective: Objective | None,
+        begun: Sequence[tf.Tensor],
+        weighted: bool,
+        whole: bool,
     ) -> Graph:
         """The graph of a whole training, or of one epoch of it; traced the first time."""
         own = () if objective is None else (objective.graph_key(), *((tensor.shape, tensor.dtype) for tensor in begun))
-        key = ("train" if whole else "epoch", own, *_kinds(x, y))
+        key = ("train" if whole else "epoch", own, weighted, *_kinds(x, y))
         if key not in self._graphs:
+            if weighted and objective is not None:
+                _require_weights(objective)
             fresh, seeds = (self._fresh, self._seeds) if whole else ([], [])
-            self._graphs[key] = training_graph(
-                self.model, self._metrics, fresh, seeds, x, y, objective=objective, begun=begun, last=whole
-            )
+            kind = {"objective": objective, "begun": begun, "last": whole, "weighted": weighted}
+            self._graphs[key] = training_graph(self.model, self._metrics, fresh, seeds, x, y, **kind)
         return self._graphs[key]
 
     def _begun(self, objective: Objective | None, rng: np.random.Generator) -> Sequence[tf.Tensor]:
@@ -213,6 +234,16 @@ def draw(rng: np.random.Generator, seeds: int, examples: int, epochs: int) -> tu
     seed_values = np.zeros((seeds, 2), np.uint32)
     seed_values[:, 0] = rng.integers(1, 2**31, seeds)
     return seed_values, np.stack([rng.permutation(examples) for _ in range(epochs)]).astype(np.int32)
+
+
+def _require_weights(objective: Objective) -> None:
+    """Raise UserError for an objective whose `gradients` takes no `sample_weight`."""
+    taken = inspect.signature(objective.gradients).parameters
+    if "sample_weight" not in taken and all(each.kind is not each.VAR_KEYWORD for each in taken.values()):
+        raise UserError(
+            f"the examples have weights, and the objective {type(objective).__name__} takes none: give its `gradients` "
+            "the argument `sample_weight`, or train without weights"
+        )
 
 
 def _kinds(x: tf.Tensor, y: tf.Tensor) -> tuple[Hashable, ...]:

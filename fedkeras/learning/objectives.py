@@ -81,15 +81,18 @@ class Objective:
         weights: Sequence[keras.Variable],
         begun: Sequence[tf.Tensor],
         step: tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
     ) -> Gradients:
         """The gradients of a batch x, y (examples, ...), with respect to `weights`, the model's trainable ones.
 
         `step` counts the batches since `begin`, from 0 (a scalar, int32), and goes on from epoch to epoch. This method
         is traced, and not called for each batch: what it draws must be drawn by TensorFlow. Its gradients are those
-        the optimizer is to have, whether or not that one scales losses.
+        the optimizer is to have, whether or not that one scales losses. `sample_weight` (examples,) is what each
+        example's loss is multiplied by; it is passed only where examples have weights, so that an objective that does
+        not take it is refused there and not ignored.
         """
         with tf.GradientTape() as tape:
-            loss, predicted = batch_loss(model, x, y)
+            loss, predicted = batch_loss(model, x, y, sample_weight)
             term = self.term(model, x, y, predicted, weights, begun)
             minimised = loss if term is None else loss + tf.cast(term, loss.dtype)
         return Gradients(tape.gradient(minimised, list(weights)), loss, predicted)
@@ -124,9 +127,10 @@ class Proximal(Objective):
         weights: Sequence[keras.Variable],
         begun: Sequence[tf.Tensor],
         step: tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
     ) -> Gradients:
         """The loss's gradients, each with the term's written out: a tape would only find the same with more work."""
-        of_loss = super().gradients(model, x, y, weights, begun, step)
+        of_loss = super().gradients(model, x, y, weights, begun, step, sample_weight)
         mu, *anchors = begun
         of_both = [
             None if gradient is None else tf.convert_to_tensor(gradient) + mu * (weight.value - anchor)
@@ -135,13 +139,17 @@ class Proximal(Objective):
         return of_loss._replace(of_weights=of_both)
 
 
-def batch_loss(model: keras.Model, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def batch_loss(
+    model: keras.Model, x: tf.Tensor, y: tf.Tensor, sample_weight: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The loss of a batch in training (a scalar: the mean over examples, and regularisation), and the model's output.
 
-    Called within a tape, and once a step: layers such as Dropout and BatchNormalization change state by it.
+    With `sample_weight` (examples,) each example's loss is multiplied by its weight, and the sum is still divided by
+    the number of examples, as `fit(sample_weight=...)` does. Called within a tape, and once a step: layers such as
+    Dropout and BatchNormalization change state by it.
     """
     predicted = model(x, training=True)
-    return model.compute_loss(x, y, predicted, training=True), predicted
+    return model.compute_loss(x, y, predicted, sample_weight, training=True), predicted
 
 
 def objective_of(config: Mapping[str, Value], permission: Permission) -> Objective | None:

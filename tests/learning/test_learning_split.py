@@ -49,11 +49,11 @@ def weights_of(ends, middle):
     return models.join_weights(ends.parts, ends.get_weights(), middle.get_weights())
 
 
-def one_batch(ends, middle, x, y, again=False, key="batch"):
+def one_batch(ends, middle, x, y, again=False, key="batch", sample_weight=None):
     seeds, of_middle = ends.seeds(), middle.seeds()
     activations, penalty = ends.forward(x, key=None if again else key)
     output, more = middle.forward(activations, key=None if again else key)
-    gradient, loss = ends.loss_and_gradient(output, y, penalty=penalty + more)
+    gradient, loss = ends.loss_and_gradient(output, y, penalty=penalty + more, sample_weight=sample_weight)
     if again:
         ends.backward_again(x, middle.backward_again(activations, gradient, of_middle), seeds)
     else:
@@ -61,7 +61,7 @@ def one_batch(ends, middle, x, y, again=False, key="batch"):
     return loss
 
 
-def train(ends, middle, rng, epochs=1, batch_size=5, again=False, x=X, y=Y):
+def train(ends, middle, rng, epochs=1, batch_size=5, again=False, x=X, y=Y, weights=None):
     values, orders = draw(rng, len(models.random_states(ends.parts.whole)), len(x), epochs)
     seeds = models.split_seeds(ends.parts, values)
     ends.start()
@@ -73,7 +73,9 @@ def train(ends, middle, rng, epochs=1, batch_size=5, again=False, x=X, y=Y):
         ends.outcome()
         for first in range(0, len(x), batch_size):
             chosen = order[first : first + batch_size]
-            one_batch(ends, middle, x[chosen], y[chosen], again)
+            one_batch(
+                ends, middle, x[chosen], y[chosen], again, sample_weight=None if weights is None else weights[chosen]
+            )
     ends.finalize()
     middle.finalize()
     return ends.outcome()
@@ -109,6 +111,16 @@ def test_the_parts_train_as_the_whole_with_tapes_and_without(optimizer, options)
         assert split.loss == pytest.approx(outcome.loss, rel=1e-5)
         assert split.accuracy == pytest.approx(outcome.accuracy, rel=1e-6)
     assert np.abs(start["000.kernel"] - learner.get_weights()["000.kernel"]).max() > 0.01
+
+
+def test_weights_of_examples_are_the_tails_business():
+    learner, weights = Learner(awkward(), **ADAM), np.linspace(0, 3, 23).astype("float32")
+    ends, middle = halves(**ADAM)
+    outcome = learner.train(X, Y, epochs=1, batch_size=5, rng=np.random.default_rng(9), sample_weight=weights)
+    split = train(ends, middle, np.random.default_rng(9), weights=weights)
+    same(learner.get_weights(), weights_of(ends, middle))
+    assert split.loss == pytest.approx(outcome.loss, rel=1e-5)
+    assert split.loss != pytest.approx(train(*halves(**ADAM), np.random.default_rng(9)).loss, rel=1e-2)
 
 
 def test_evaluation_is_as_of_the_whole_and_changes_nothing():
