@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from fedkeras.data.cache import rows_in_a_block, slices
-from fedkeras.data.readers.table_file import TableFile, check_finite
+from fedkeras.data.labels import EXACT
+from fedkeras.data.readers.table_file import TableFile, check_finite, labels_of
 from fedkeras.errors import UserError
 
 MAPPED = ("uint8", "float32", "float64", "int32", "int64")
@@ -37,6 +38,8 @@ def open_npz(path: Path, targets: bool) -> TableFile:
     if mapped is not None and (str(mapped.dtype) not in MAPPED or not mapped.flags.c_contiguous):
         mapped = None
     row_shape = () if targets and shape[1:] == (1,) else shape[1:]
+    if targets and row_shape == ():
+        return _one_column(path, member.filename, shape, fortran, dtype)
     kept = np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
     def blocks() -> Iterator[np.ndarray]:
@@ -51,6 +54,25 @@ def open_npz(path: Path, targets: bool) -> TableFile:
 
     whole = None if mapped is None else mapped.reshape(len(mapped), *row_shape)
     return TableFile(path, row_shape, kept, blocks, mapped=whole)
+
+
+def _one_column(path: Path, name: str, shape: tuple, fortran: bool, dtype: np.dtype) -> TableFile:
+    """Targets of one column, read whole, as those of a text file are: 1, 1.0, true and "1" are the same label."""
+    try:
+        array = np.concatenate(list(_read(path, name, shape, fortran, dtype))).reshape(-1)
+    except _DAMAGED as error:
+        raise UserError(f"{path} is damaged ({error})") from None
+    if dtype.kind == "U":
+        array = labels_of(path, array.tolist(), lambda i: f"row {i} (counted from 0)")
+    elif dtype.kind == "f":
+        check_finite(path, array, 0, lambda row, _: f"row {row} (counted from 0)")
+        if (array == np.rint(array)).all() and (np.abs(array) < EXACT).all():
+            array = array.astype(np.int64)
+    elif dtype == np.uint64 and array.max() >= 2**63:
+        raise UserError(f"{path} has the label {array.max()}; labels are whole numbers below 2^63, or words")
+    else:
+        array = array.astype(np.int64)
+    return TableFile(path, (), array.dtype, lambda: iter([array]))
 
 
 def _choose(path: Path, archive: zipfile.ZipFile, letter: str) -> zipfile.ZipInfo:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkeras.data.labels import EXACT, same_text
 from fedkeras.errors import UserError
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none"})
@@ -62,7 +63,7 @@ def looks_like_header(cells: Sequence[str], below: Sequence[str] = (), decimal: 
 
 def check_names(path: Path, names: Sequence[str]) -> tuple[str, ...]:
     """The header's names; raises UserError if one is empty, as that of an index which pandas wrote."""
-    stripped = tuple(name.strip() for name in names)
+    stripped = tuple(same_text(name) for name in names)
     if "" in stripped:
         where = stripped.index("") + 1
         raise UserError(
@@ -72,21 +73,25 @@ def check_names(path: Path, names: Sequence[str]) -> tuple[str, ...]:
     return stripped
 
 
-def labels_of(path: Path, cells: list[str], where: Callable[[int], str]) -> np.ndarray:
+def labels_of(path: Path, cells: Sequence[str], where: Callable[[int], str]) -> np.ndarray:
     """One column of targets, (n,): int64 if all are whole numbers, float64 if all are numbers, else text.
 
-    `where` names a row for messages. Raises UserError for an empty cell, and for numbers and words mixed.
+    1, 1.0 and true are the same. `where` names a row for messages. Raises UserError for an empty cell, and for numbers
+    and words mixed.
     """
+    cells = [same_text(cell) for cell in cells]
     values = [number(cell) for cell in cells]
     words = [i for i, value in enumerate(values) if value is None]
     if not words:
         for i, value in enumerate(values):
             if not math.isfinite(value):
                 raise UserError(f"{path}, {where(i)}: {said(cells[i])}")
-        array = np.array(values, np.float64)
-        return array.astype(np.int64) if (array == np.rint(array)).all() and (abs(array) < 2**53).all() else array
+        whole = [_whole(cell, value) for cell, value in zip(cells, values, strict=True)]
+        if None not in whole and all(-(2**63) <= value < 2**63 for value in whole):
+            return np.array(whole, np.int64)
+        return np.array(values, np.float64)
     for i, (cell, value) in enumerate(zip(cells, values, strict=True)):
-        if not cell.strip():
+        if not cell:
             raise UserError(f"{path}, {where(i)}: {said(cell)}")
         if value is not None and not math.isnan(value):  # a class may be called "none"
             odd = next(j for j in words if j != i)
@@ -94,7 +99,14 @@ def labels_of(path: Path, cells: list[str], where: Callable[[int], str]) -> np.n
                 f"{path}, {where(odd)}: '{cells[odd]}' stands among numbers such as '{cell}'; "
                 "labels are all numbers or all words"
             )
-    return np.array([cell.strip() for cell in cells])
+    return np.array(cells)
+
+
+def _whole(cell: str, value: float) -> int | None:
+    """The whole number that a cell says, all its digits; None for another, and for a float that has not the digits."""
+    if cell.lstrip("+-").isdecimal():
+        return int(cell)
+    return int(value) if value.is_integer() and abs(value) < EXACT else None
 
 
 def said(value: object) -> str:

@@ -22,7 +22,7 @@ from fedkeras.data.readers.xlsx_table import open_xlsx
 from fedkeras.errors import UserError
 
 READERS = {".npz": open_npz, ".csv": open_csv, ".xlsx": open_xlsx}
-FORMAT = 1
+FORMAT = 2
 """To be raised when the same files come out as another array, so that the cache is made anew."""
 
 

@@ -142,6 +142,8 @@ class ProvisionedClient:
             if self.preprocessing.labels:
                 y = self.preprocessing.labels.encode(y)
             elif "sparse" in self.loss(config) and y.dtype.kind == "f" and (y == np.rint(y)).all():
+                if np.abs(y).max() >= 2**31:
+                    raise UserError(f"the label {y.flat[np.abs(y).argmax()]:.0f} numbers no class: they begin at 0")
                 y = y.astype(np.int32)
         normaliser = self.preprocessing.of_fold(fold).normaliser
         return normaliser.apply(x).astype(np.float32, copy=False), y

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import ClientRefused
 from fedkeras.provisioning.protocol import arrays_of_answer, value_of
 from fedkeras.provisioning.shards import Tables
+
+log = logging.getLogger("fedkeras")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +134,10 @@ def agree(config: Config, descriptions: Mapping[int, DataDescription], outputs: 
             raise UserError("the targets of some clients are classes, and those of others numbers")
         merged = labels.merge(*found, outputs=outputs) if found else None
         if merged and outputs and len(merged) > max(outputs, 2):
-            raise UserError(f"there are {len(merged)} classes, and the model has {outputs} outputs")
+            known = labels.shown(merged.names)
+            raise UserError(f"there are {len(merged)} classes ({known}), and the model has {outputs} outputs")
+        for alike in labels.lookalikes(merged.names if merged else ()):
+            log.warning("labels that look alike are classes of their own: %s", ", ".join(map(repr, alike)))
         if name != "none" and not parts:
             raise ValueError("no client sent statistics of its data")
         total = functools.reduce(statistics.merge, parts) if parts else None

@@ -4,10 +4,12 @@ A passphrase comes from a file, the environment, or the person at the terminal; 
 would show.
 """
 
+import codecs
 import getpass
 import logging
 import os
 import sys
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,9 @@ SHORT = 12
 def read_passphrase(path: str) -> str | None:
     """The passphrase from `--passphrase-file`, else from the environment; None if there is neither.
 
-    The end of the file's line does not belong to it. Raises UserError if the file cannot be read or is empty.
+    The file is UTF-8, or UTF-16 as Windows writes it; a letter counts as one
+    however it is composed; the end of the line, and spaces around the passphrase, do not belong to it. Raises UserError
+    if the file cannot be read or is empty.
     """
     if not path:
         return _checked(os.environ[VARIABLE], VARIABLE) if VARIABLE in os.environ else None
@@ -33,7 +37,8 @@ def read_passphrase(path: str) -> str | None:
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
             open_to_others = os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077
-        text = content.decode()
+        utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"--passphrase-file {path} is no text in UTF-8") from None
     except OSError as error:
@@ -42,7 +47,7 @@ def read_passphrase(path: str) -> str | None:
         raise UserError(f"--passphrase-file {path} is longer than {MAX_BYTES} bytes; is it the right file?")
     if open_to_others:
         log.warning("others on this machine can read %s: `chmod 600 %s`", path, path)
-    return _checked(text.rstrip("\r\n"), path)
+    return _checked(text, path)
 
 
 def ask_passphrase(server: str) -> str | None:
@@ -50,15 +55,23 @@ def ask_passphrase(server: str) -> str | None:
     if not (sys.stdin and sys.stdin.isatty()):
         return None
     try:
-        return getpass.getpass(f"passphrase for {server}: ") or None
+        return _same(getpass.getpass(f"passphrase for {server}: ")) or None
     except EOFError:
         return None
 
 
+def _same(text: str) -> str:
+    """One passphrase for all ways to write its letters down, and without spaces around it (`echo` leaves one)."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
 def _checked(text: str, where: str) -> str:
-    if not text.strip():
+    text = _same(text)
+    if not text:
         raise UserError(f"the passphrase in {where} is empty")
-    if "\n" in text:
+    if "\0" in text:
+        raise UserError(f"{where} is no text in UTF-8: UTF-16 needs its mark at the beginning of the file")
+    if len(text.splitlines()) > 1:
         raise UserError(f"{where} has more than one line; a passphrase is one")
     if len(text) < SHORT:
         log.warning("the passphrase in %s is short: 12 characters or more are hard to guess", where)

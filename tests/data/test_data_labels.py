@@ -44,15 +44,33 @@ def test_what_does_not_fit() -> None:
         shared.encode(np.array(["dog", "emu"]))
     with pytest.raises(UserError, match="labels such as '3' are not among"):
         shared.encode(np.array([3]))
-    with pytest.raises(UserError, match="some labels are words, such as 'cat', and others whole numbers"):
-        labels.merge(shared, labels.fit(np.array([1])))
+    with pytest.raises(UserError, match=r"some labels are words \(cat, dog\), and others whole numbers \(1, 7\)"):
+        labels.merge(shared, labels.fit(np.array([7, 1])))
     with pytest.raises(UserError, match="one-hot rows have 3 columns, and there are 2 classes"):
         shared.encode(np.eye(3))
     with pytest.raises(UserError, match="are numbers and no classes"):
         labels.fit(np.array([0.5]))
-    for bad in ({}, {"classes": []}, {"classes": ["b", "a"]}, {"classes": [1, "a"]}, {"classes": [1.5]}):
-        with pytest.raises(ValueError, match="classes must be"):
-            labels.from_dict(bad)
+    with pytest.raises(UserError, match=r"label 1e\+16 is a floating-point number that stands for several"):
+        labels.Labels((1, 2)).encode(np.array([1.0, 1e16]))
+    for bad in (None, [], ["b", "a"], [1, "a"], [1.5], ["cat "], ["e\u0301"], [2**63]):
+        with pytest.raises(ValueError, match=r"classes .*must "):
+            labels.from_dict({} if bad is None else {"classes": bad})
+
+
+def test_numbers_beyond_2_to_the_53_are_labels_of_their_own():
+    ids = [2**53, 2**53 + 1, 2**62 + 1]
+    for dtype in (np.int64, np.uint64):
+        found = labels.fit(np.array(ids, dtype))
+        assert found.names == tuple(ids) and labels.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+        assert found.encode(np.array(ids[::-1], dtype)).tolist() == [2, 1, 0]
+    with pytest.raises(UserError, match="is too large"):
+        labels.fit(np.array([2**63], np.uint64))
+
+
+def test_a_message_names_the_classes_and_not_all_of_many():
+    assert labels.shown(["a", 3]) == "a, 3"
+    assert labels.shown(range(40)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (40 in all)"
+    assert labels.lookalikes(("Cat", "cat", "dog", "big  dog", "big dog")) == [("Cat", "cat"), ("big  dog", "big dog")]
 
 
 def owners(parts: dict[int, np.ndarray], count: int) -> np.ndarray:

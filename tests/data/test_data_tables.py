@@ -106,6 +106,44 @@ def test_targets(tmp_path: Path, content: str, expected: list, dtype: np.dtype) 
     assert y.tolist() == expected and y.dtype == dtype
 
 
+def label_files(folder: Path) -> None:
+    """The same labels as every kind of file may have them: the files are put one below the other."""
+    text(folder / "1.csv", "kind\n1\n0\n1.0\nTrue\n")
+    npz(folder / "2.npz", y=np.array([1, 0, 1, 1], np.float32))
+    npz(folder / "3.npz", y=np.array([["1"], ["0"], ["1.0 "], ["true"]]))
+    npz(folder / "4.npz", y=np.array([True, False, True, True]))
+    sheet(folder / "5.xlsx", ["kind"], [1], [0.0], ["1"], [True])
+
+
+def test_labels_are_the_same_in_every_kind_of_file(tmp_path: Path) -> None:
+    label_files(tmp_path / "all")
+    y = read_table(tmp_path / "all", targets=True)
+    assert y.tolist() == [1, 0, 1, 1] * 5 and y.dtype == np.int64
+    for path in (tmp_path / "all").iterdir():  # and of a client that has that file alone
+        alone = tmp_path / path.stem
+        alone.mkdir()
+        path.rename(alone / path.name)
+        y = read_table(alone, targets=True)
+        assert y.tolist() == [1, 0, 1, 1] and y.dtype == np.int64
+    text(tmp_path / "words" / "a.csv", "caf\u00e9\ncafe\u0301 \ntea\n".replace("caf", "kind\ncaf", 1))
+    npz(tmp_path / "words" / "b.npz", y=np.array(["tea ", "cafe\u0301"]))
+    assert read_table(tmp_path / "words", targets=True).tolist() == ["caf\u00e9"] * 2 + ["tea", "tea", "caf\u00e9"]
+
+
+def test_labels_beyond_2_to_the_53(tmp_path: Path) -> None:
+    ids = [2**53, 2**53 + 1, 2**63 - 1]
+    text(tmp_path / "text" / "y.csv", "id\n" + "".join(f"{number}\n" for number in ids))
+    npz(tmp_path / "npz" / "y.npz", y=np.array(ids, np.uint64))
+    for name in ("text", "npz"):
+        y = read_table(tmp_path / name, targets=True)
+        assert y.tolist() == ids and y.dtype == np.int64
+    text(tmp_path / "text" / "y.csv", "amount\n9007199254740993.0\n1\n")  # two whole numbers, as far as a float tells
+    assert read_table(tmp_path / "text", targets=True).dtype.kind == "f"
+    npz(tmp_path / "npz" / "y.npz", y=np.array([2**63], np.uint64))
+    with pytest.raises(UserError, match="has the label 9223372036854775808"):
+        read_table(tmp_path / "npz", targets=True)
+
+
 def test_thousands_of_columns_in_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedkeras.data.readers.csv_table.CELLS", 9000)
     table = np.random.default_rng(0).normal(size=(10, 3000))
