@@ -23,12 +23,11 @@ log = logging.getLogger("fedkeras")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow's C++ says later; its errors are exceptions
 
 _keras_was_first = "keras" in sys.modules
-"""Somebody imported Keras before fedkeras, a notebook for instance: models of theirs may be of its settings already."""
+"""Somebody imported Keras before fedkeras, a notebook for instance, and with it its backend."""
 
 if not _keras_was_first and os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
     log.warning("KERAS_BACKEND=%s is not used: fedkeras trains on TensorFlow", os.environ["KERAS_BACKEND"])
-if not _keras_was_first:
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # which goes before keras.json's
+os.environ["KERAS_BACKEND"] = "tensorflow"  # which goes before keras.json's, here and in processes that this one starts
 
 KERAS_DEFAULTS: dict[str, str | float | None] = {
     "floatx": "float32",
@@ -59,6 +58,8 @@ def import_tensorflow() -> None:
         except ValueError as error:  # of a keras.json that Keras itself refuses
             reason = " ".join(str(error).split())
             raise UserError(f"Keras does not take its settings in {_keras_json()}: {reason}") from error
+        except ImportError as error:  # something imported it before us, and was left half-way with another backend
+            raise UserError(f"Keras cannot be imported ({error}): {_SET_BACKEND}") from error
         check_keras()
         for name, value in KERAS_DEFAULTS.items():
             if (own := getattr(keras.config, name)()) != value:
@@ -67,24 +68,19 @@ def import_tensorflow() -> None:
 
 
 def check_keras() -> None:
-    """Raise UserError if Keras was imported before fedkeras, with another backend or other defaults than runs have.
+    """Raise UserError if Keras was imported before fedkeras with another backend, which cannot be changed any more.
 
     Imports nothing.
     """
-    if not _keras_was_first:
-        return
-    config = sys.modules["keras"].config
-    if config.backend() != "tensorflow":
+    if _keras_was_first and (backend := sys.modules["keras"].config.backend()) != "tensorflow":
         raise UserError(
-            f"Keras is imported already, with the backend {config.backend()}, and fedkeras trains on TensorFlow: set "
-            "KERAS_BACKEND=tensorflow before anything imports Keras (in a notebook: in os.environ, in a new kernel)"
+            f"Keras is imported already, with the backend {backend}, and fedkeras trains on TensorFlow: {_SET_BACKEND}"
         )
-    for name, value in KERAS_DEFAULTS.items():
-        if (own := getattr(config, name)()) != value:
-            raise UserError(
-                f"Keras' {name} is {own}, and fedkeras takes {value}: call keras.config.set_{name}({value!r}) first, "
-                f"or set it in {_keras_json()}"
-            )
+
+
+_SET_BACKEND = (
+    "set KERAS_BACKEND=tensorflow before anything imports Keras (in a notebook: in os.environ, in a new kernel)"
+)
 
 
 def _keras_json() -> Path:

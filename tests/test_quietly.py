@@ -51,17 +51,17 @@ def test_no_greeting_no_settings_of_this_machine_and_then_its_own_words(tmp_path
     assert json.loads(file.read_text()) == own
 
 
-def test_keras_that_was_imported_before_with_other_settings_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a notebook: its models may be made already, so nothing is set behind its back."""
-    tensorflow_import.check_keras()
+def test_keras_that_was_imported_before_with_another_backend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorflow_import, "_keras_was_first", True)
     tensorflow_import.check_keras()
-    keras.config.set_image_data_format("channels_first")
-    try:
-        with pytest.raises(UserError, match=r"call keras.config.set_image_data_format\('channels_last'\) first"):
-            tensorflow_import.import_tensorflow()
-    finally:
-        keras.config.set_image_data_format("channels_last")
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
-    with pytest.raises(UserError, match=r"with the backend jax.* KERAS_BACKEND=tensorflow"):
-        check_flags(workflow_of(Config()), Config())
+    for check in (tensorflow_import.import_tensorflow, lambda: check_flags(workflow_of(Config()), Config())):
+        with pytest.raises(UserError, match=r"with the backend jax.* KERAS_BACKEND=tensorflow"):
+            check()
+
+
+def test_what_was_set_in_a_notebook_is_set_to_the_runs_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    keras.config.set_image_data_format("channels_first")
+    tensorflow_import.import_tensorflow()
+    assert keras.config.image_data_format() == "channels_last"
+    assert "Keras' setting image_data_format=channels_first is not used" in caplog.text

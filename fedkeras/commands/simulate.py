@@ -156,6 +156,7 @@ def superlink(home: Path, more: Mapping[str, str] | None = None) -> Iterator[dic
         "FLWR_LOCAL_CONTROL_API_PORT": str(control_port),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "KERAS_BACKEND": "tensorflow",  # here already: Flower and Ray come to import Keras before the app does
         "PYTHONWARNINGS": "ignore",
     }
     command = [_program("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
