@@ -208,11 +208,11 @@ class Config:
     folds: Annotated[int, Bounds(low=2)] = setting(5, SERVER_LED, workflows=("collect",))
     """kfold: number of folds."""
     kfold_return: Literal["best", "refit"] = setting("best", SERVER_LED, workflows=("collect",))
-    """kfold: the model of the best fold, or one trained again on all rows."""
+    """kfold: the model of the fold with the lowest held-out loss, or one trained again on all rows."""
     validation: Annotated[float, Bounds(low=0.0, high=0.9)] = setting(0.0, SERVER_LED, workflows=("collect",))
-    """collect, fit: share of a client's examples that each epoch is tested on."""
+    """collect: share of what is trained on that each epoch is tested on instead; unset: 0.2 in kfold with patience."""
     patience: CountOrZero = setting(0, SERVER_LED, workflows=("collect",))
-    """collect: epochs without a better validation loss after which training stops; 0: never."""
+    """collect: epochs without a better validation loss (else training loss) after which training stops; 0: never."""
     collect_only: bool = setting(False, SERVER_LED)
     """Train nothing: gather what clients started with --deliver still hold."""
 

@@ -21,7 +21,7 @@ def client_rows(rows: Iterable[Row], phase: str) -> list[Row]:
 
 def judged(rows: list[Row], metric: str) -> tuple[list[Row], str]:
     """The clients' rows by which they are judged, and their origin: evaluation, or training if there is none."""
-    for phase, where in (("evaluate", "the client's own test set"), ("train", "the client's training")):
+    for phase, where in (("evaluate", "what the client held out"), ("train", "the client's training")):
         chosen = [row for row in client_rows(rows, phase) if isinstance(row.get(metric), Real)]
         if chosen:
             return chosen, where

@@ -15,7 +15,7 @@ from fedkeras.reports.report import Values, metrics_of, setting_text
 from fedkeras.reports.run import RecordedRun, read_run
 from fedkeras.reports.svg import css
 
-GROUPS = {"central": "On the central test set", "clients": "Mean over the clients' own test sets"}
+GROUPS = {"central": "On the central test set", "clients": "Mean over clients, on what each held out"}
 LAST = {"training": "Mean over the clients, in training"}
 MOST_METRICS = 6
 

@@ -26,7 +26,7 @@ INK, GRID = "#333333", "#e3e3e3"
 STYLES = {
     # Okabe and Ito's colours, which colour-blind readers can distinguish
     "central": ("central test set", {"color": "#0072B2", "linewidth": 2.2, "zorder": 4}),
-    "clients": ("mean over clients, own test sets", {"color": "#D55E00", "linewidth": 1.8, "zorder": 3}),
+    "clients": ("mean over clients, what each held out", {"color": "#D55E00", "linewidth": 1.8, "zorder": 3}),
     "training": ("mean over clients, in training", {"color": "#009E73", "linewidth": 1.4, "zorder": 2, "ls": "--"}),
 }
 EACH = {"color": "#D55E00", "linewidth": 0.7, "alpha": 0.4, "zorder": 1}

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from fedkeras.errors import UserError
-from fedkeras.learning import Learner
+from fedkeras.learning import Learner, cross_validation
 from fedkeras.learning.cross_validation import cross_validate, split
 
 
@@ -67,8 +67,10 @@ def test_by_hand():
         half = (33 - y[held, 0]) / 3 / 2  # from w = 0 in every fold half the way: none goes on where another ended
         losses.append((half - y[held, 0]) ** 2)
         assert fold.outcome.loss == pytest.approx(losses[-1], rel=1e-5)
-        assert fold.fitted.epochs[0].val_loss == pytest.approx(losses[-1], rel=1e-5)
-    assert result.mean["loss"] == pytest.approx(np.mean(losses)) and result.std["loss"] == pytest.approx(np.std(losses))
+        assert fold.fitted.epochs[0].val_loss is None  # what a fold holds out is tested once, when all is over
+    mean = sum(losses) / 4
+    assert result.mean["loss"] == pytest.approx(mean)
+    assert result.std["loss"] == pytest.approx((sum((loss - mean) ** 2 for loss in losses) / 3) ** 0.5)  # the sample's
     # half the mean of the others is nearest to 6: (0 + 12 + 15) / 3 / 2
     assert result.folds[result.best - 1].held_out.tolist() == [1]
     assert weight(learner) == pytest.approx(4.5) and result.refitted is None
@@ -87,6 +89,46 @@ def test_refit_after_early_stopping_takes_the_folds_mean_of_best_epochs():
     assert len(result.refitted.epochs) == 1
     _, _, plain = run("refit", epochs=6)
     assert len(plain.refitted.epochs) == 6
+
+
+def test_early_stopping_goes_by_a_part_of_the_training_rows_in_proportion_to_the_classes(monkeypatch):
+    seen, real = [], cross_validation.fit
+    monkeypatch.setattr(cross_validation, "fit", lambda *a, **own: seen.append(own) or real(*a, **own))
+    learner, classes = line(), np.repeat([0, 1], [30, 20])
+    placed = learner.place(np.ones((50, 1)), classes[:, None].astype("float32"))
+    for options, counts in (({"patience": 1}, [5, 3]), ({"patience": 1, "validation": 0.5}, [12, 8])):
+        seen.clear()
+        parts = split(50, 5, np.random.default_rng(0), classes)
+        settings = {"epochs": 2, "batch_size": 50, "rng": np.random.default_rng(0), "classes": classes, **options}
+        result = cross_validate(learner, lambda fold: placed, parts, **settings)
+        for own, (rows, held_out), fold in zip(seen, parts, result.folds, strict=True):
+            np.testing.assert_array_equal(np.sort(np.concatenate([own["rows"], own["validation"]])), rows)
+            assert not np.intersect1d(own["validation"], held_out).size
+            assert np.bincount(classes[own["validation"]]).tolist() == counts
+            assert fold.fitted.epochs[0].val_loss is not None
+        assert len({own["validation"].tobytes() for own in seen}) == 5
+
+
+def test_labels_of_noise_are_guessed_no_better_than_by_chance():
+    """240 held-out rows whose labels nothing says: within three of a coin's deviations. (0.7 where they chose.)"""
+    keras.utils.set_random_seed(0)
+    learner = Learner(
+        keras.Sequential([keras.Input((4,)), layers.Dense(2, activation="softmax")]),
+        optimizer="adam",
+        learning_rate=2.0,  # which jumps about, so that there is much to choose from
+    )
+    start, right, rows = learner.get_weights(), 0, 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        x, y = rng.normal(size=(40, 4)).astype("float32"), rng.permutation(np.repeat([0, 1], 20))
+        placed = learner.place(x, y)
+        learner.set_weights(start)
+        options = {"epochs": 8, "batch_size": 8, "rng": rng, "patience": 8, "classes": y}
+        result = cross_validate(learner, lambda fold, placed=placed: placed, split(40, 8, rng, y), **options)
+        right += sum(round(fold.outcome.accuracy * len(fold.held_out)) for fold in result.folds)
+        rows += sum(len(fold.held_out) for fold in result.folds)
+    assert rows == 240
+    assert abs(right / rows - 0.5) < 3 * (0.25 / rows) ** 0.5
 
 
 def test_accuracy_is_averaged_and_a_fold_does_not_depend_on_another():

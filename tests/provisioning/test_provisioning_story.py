@@ -84,7 +84,9 @@ def test_the_folder_holds_models_logs_fold_tables_and_statistics(story):
         lines = table(own / "folds.csv")
         assert [line["fold"] for line in lines] == ["1", "2", "3", "4", "5", "mean", "std"]
         losses = [float(line["loss"]) for line in lines]
-        assert losses[5] == pytest.approx(np.mean(losses[:5])) and losses[6] == pytest.approx(np.std(losses[:5]))
+        assert losses[5] == pytest.approx(np.mean(losses[:5])) and losses[6] == pytest.approx(
+            np.std(losses[:5], ddof=1)
+        )
         assert {int(line["held_out"]) for line in lines[:5]} == {15 if cid else 30}
         epochs = table(own / "epochs.csv")
         assert [line["fold"] for line in epochs] == [str(fold) for fold in range(1, 6) for _ in range(EPOCHS)]

@@ -31,7 +31,7 @@ def svg(tmp_path, **how):
 
 def test_up_to_ten_clients_have_a_line_each(tmp_path):
     text = svg(tmp_path, clients=10)
-    for label in ("each client", "central test set", "mean over clients, own test sets", ">loss<", ">round<"):
+    for label in ("each client", "central test set", "mean over clients, what each held out", ">loss<", ">round<"):
         assert label in text
     assert "accuracy (share of examples)" in text and "lowest to highest" not in text
     assert text.count("stroke-opacity: 0.4; stroke-width: 0.7") == 2 * 10 + 1, "ten lines a panel and the legend's"

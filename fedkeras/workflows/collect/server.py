@@ -36,8 +36,8 @@ LOOK_SECONDS = 0.1
 TALK_SECONDS = 600.0
 """Seconds for one answer, each of which is a small matter for the client."""
 
-OWN = ("loss", "accuracy", "val-loss", "val-accuracy")
-"""Figures of a client's own training that are shown."""
+OWN = ("loss", "accuracy", "val-loss", "val-accuracy", "cv-loss", "cv-accuracy")
+"""Figures of a client's own training that are shown: of the rows trained on; of validation rows; of k-fold's folds."""
 
 
 class CollectWorkflow(Workflow):
@@ -177,8 +177,9 @@ def _finish(run: RunContext, arrived: CollectedModels, missing: Mapping[int, str
     asked = config.num_partitions
     result = RoundResult(1, 1, asked=asked, answered=asked - len(missing), failures=dict(missing), seconds=seconds)
     result.rows += _rows("train", {name: _figures(each, "") for name, each in results.items()}, seconds)
-    validated = {name: _figures(each, "val-") for name, each in results.items() if "val-loss" in each.figures}
-    result.rows += _rows("evaluate", validated, seconds)
+    prefixes = {name: "cv-" if "cv-loss" in each.figures else "val-" for name, each in results.items()}
+    own = {name: each for name, each in results.items() if f"{prefixes[name]}loss" in each.figures}
+    result.rows += _rows("evaluate", {name: _figures(each, prefixes[name]) for name, each in own.items()}, seconds)
     places = {name: arrived.folder / name for name in results}
     parts = {places[name] / "model.keras": int(each.figures["num-examples"]) for name, each in results.items()}
     tested = measure_models(run.central, places)
@@ -192,7 +193,8 @@ def _finish(run: RunContext, arrived: CollectedModels, missing: Mapping[int, str
     run.callbacks.on_round_end(result)
     for line in table(config, results, tested, aggregated=num_weights is not None):
         print(line, flush=True)
-    summary = run.finish("failed" if missing else "finished", num_weights=num_weights)
+    more = {"clients_figures": meaning} if (meaning := meaning_of_figures(config, results)) else {}
+    summary = run.finish("failed" if missing else "finished", num_weights=num_weights, **more)
     if missing:
         cid, reason = next(iter(missing.items()))
         raise RunFailed(
@@ -269,7 +271,23 @@ def table(
         count = str(sum(int(result.figures["num-examples"]) for result in results.values()))
         lines.append(_cells("aggregate", count, *("-" for _ in own), *_of(tested, "aggregate", central)))
         lines.append(f"aggregate: {config.strategy} of {len(results)} models, weighted by examples; in model.keras")
+    if meaning := meaning_of_figures(config, results):
+        lines.append(meaning)
     return ["", *lines]
+
+
+def meaning_of_figures(config: Config, results: Mapping[str, LocalResult]) -> str:
+    """What the clients' val- and cv- figures are of, in a sentence; "" where there are none."""
+    names = {name for result in results.values() for name in result.figures}
+    if "cv-loss" in names:
+        model = "; a client's model is that of the fold with the lowest such loss, and that choice flatters the fold"
+        return "cv: mean over the folds, each tested once on the rows it held out" + model * (
+            config.kfold_return == "best"
+        )
+    if "val-loss" in names:
+        chosen = " by which the best epoch was chosen (--patience), so these figures flatter it and are no test"
+        return "val: on the validation rows" + (chosen if config.patience else ", after the last epoch")
+    return ""
 
 
 def _of(tested: Mapping[str, Mapping], name: str, central: list[str]) -> list[str]:

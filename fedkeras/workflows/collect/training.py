@@ -104,10 +104,8 @@ class _Training:
         """Train once, with early stopping by a part that is held back; the figures are those of the best epoch."""
         from fedkeras.learning.early_stopping import fit, hold_back
 
-        config, client, examples, classes = self._config, self._client, self._examples(0), None
-        if config.data_source != "keras" and client.are_classes(config):
-            classes = client.preprocessing.labels.encode(np.asarray(client.y))
-        rows, validation = hold_back(len(examples[0]), config.validation, self._rng, classes)
+        config, examples = self._config, self._examples(0)
+        rows, validation = hold_back(len(examples[0]), config.validation, self._rng, self._classes())
         fitted = fit(
             self._learner, *examples, epochs=config.local_epochs, batch_size=config.batch_size, rng=self._rng,
             rows=rows, validation=validation, patience=config.patience,
@@ -116,6 +114,13 @@ class _Training:
         best = fitted.epochs[fitted.best - 1]
         figures = {"loss": best.loss, "accuracy": best.accuracy}
         return _measured(figures | {"val-loss": best.val_loss, "val-accuracy": best.val_accuracy})
+
+    def _classes(self) -> np.ndarray | None:
+        """What rows are held back in proportion to: the number of each one's class; None where there are none."""
+        config, client = self._config, self._client
+        if config.data_source == "keras" or not client.are_classes(config):
+            return None
+        return client.preprocessing.labels.encode(np.asarray(client.y))
 
     def cross_validate(self, folder: Path) -> tuple[Figures, int]:
         """Train by k-fold and leave folds.csv in `folder`.
@@ -133,7 +138,8 @@ class _Training:
             parts = client.folds(config)
         done = cross_validate(
             self._learner, self._examples, parts, epochs=config.local_epochs, batch_size=config.batch_size,
-            rng=self._rng, patience=config.patience, returns=config.kfold_return, on_epoch=self._on_epoch,
+            rng=self._rng, validation=config.validation, classes=self._classes(), patience=config.patience,
+            returns=config.kfold_return, on_epoch=self._on_epoch,
         )  # fmt: skip
         table = []
         for fold in done.folds:
@@ -142,12 +148,15 @@ class _Training:
             table.append({**about, "best_epoch": fold.fitted.best, **own})
         table += [{"fold": "mean", **done.mean}, {"fold": "std", **done.std}]
         _write_csv(folder / "folds.csv", table)
-        whose = "of it" if done.refitted is None else "trained again on all rows"
-        self.log.write(f"the best fold is {done.best}; the model is {whose}")
+        whose = "its" if done.refitted is None else "trained again on all rows"
+        self.log.write(
+            f"fold {done.best} has the lowest loss on the rows it held out, and the model is {whose}; that loss was "
+            "chosen among the folds', so what to expect of new rows is their mean"
+        )
         last = done.refitted or done.folds[done.best - 1].fitted
         epoch = last.epochs[last.best - 1]
         figures = {"loss": epoch.loss, "accuracy": epoch.accuracy}
-        figures |= {f"val-{name}": value for name, value in done.mean.items()}
+        figures |= {f"cv-{name}": value for name, value in done.mean.items()}
         return _measured(figures), done.best if done.refitted is None else 0
 
     def _on_epoch(self, fold: int, epoch: "Epoch") -> None:
