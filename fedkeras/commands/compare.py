@@ -14,6 +14,7 @@ from pathlib import Path
 from fedkeras import data, factory
 from fedkeras.checkout import program
 from fedkeras.compare import comparison_state, page, table, words
+from fedkeras.compare.differences import paired_differences
 from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings, check_alike, saved
 from fedkeras.errors import RunFailed, UserError, complain
@@ -131,9 +132,9 @@ def _write(settings: Settings, state: comparison_state.ComparisonState, folder: 
 
 def _show(state: comparison_state.ComparisonState) -> None:
     results = state.in_order()
-    print()
-    for line in table.text(table.lines_of(results)):
-        print(line)
+    for lines in (table.text(table.lines_of(results)), table.differences_text(paired_differences(results))):
+        if lines:
+            print("", *lines, sep="\n")
     print()
     print(textwrap.fill(" ".join(words.paragraph(results)), WIDTH))
 

@@ -8,5 +8,6 @@ baseline_worker     such a process: the only module here that trains
 federated           the others, trained by `server.py --spawn`
 children            processes and their output
 progress            what is printed meanwhile
+differences         which arm is better, judged by pairs: intervals that hold together
 table words pictures page    the results, presented
 """

@@ -56,7 +56,8 @@ class ArmResult:
     accuracy of each client's model on the central test set, and empty elsewhere; `own` is the accuracy on each client's
     held-out examples of the model that the arm gives this client; both by cid. `curve` has a point a round. `seconds`:
     the median round's time on the clock, times the rounds; `training_seconds`: what the clients computed in training,
-    all together. `bytes_up` and `bytes_down`: arrays sent to and by the server, over all rounds.
+    all together. `bytes_up` and `bytes_down`: arrays sent to and by the server, over all rounds. `test_examples`: how
+    many the central test set has.
     """
 
     arm: str
@@ -72,6 +73,7 @@ class ArmResult:
     own: dict[str, float] = field(default_factory=dict)
     central: dict[str, float] = field(default_factory=dict)
     curve: list[CurvePoint] = field(default_factory=list)
+    test_examples: int | None = None
 
     def write(self, folder: Path) -> None:
         """Write result.json in one step. Raises UserError if the disk refuses."""

@@ -75,6 +75,7 @@ def train(job: BaselineJob) -> BaselineFigures:
         own={cid: accuracy for cid, accuracy in own.items() if accuracy is not None},
         seconds=clock(seconds),
         training_seconds=training,
+        test_examples=tested.num_examples,
     )
 
 

@@ -74,6 +74,7 @@ class BaselineFigures:
     own: dict[str, float]
     seconds: float
     training_seconds: float
+    test_examples: int | None = None
 
     def write(self, path: Path) -> None:
         """Write the file in one step. Raises UserError if the disk refuses."""
@@ -191,6 +192,7 @@ def result_of(run: ArmRun, processes: int) -> ArmResult:
         own={cid: value for figures in found.values() for cid, value in figures.own.items()},
         central=central if is_local else {},
         curve=[_point(points, is_local) for points in zip(*(one.curve for one in found.values()), strict=True)],
+        test_examples=next(iter(found.values())).test_examples,
     )
 
 

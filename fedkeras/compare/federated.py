@@ -65,6 +65,7 @@ def result_of(run: ArmRun, folder: RunFolder) -> ArmResult:
             for row in central
             if row["round"] > 0
         ],
+        test_examples=last.get("num_examples"),
     )
 
 

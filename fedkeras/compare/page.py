@@ -9,6 +9,7 @@ from pathlib import Path
 from fedkeras.atomic import replace_file
 from fedkeras.compare import pictures, table, words
 from fedkeras.compare.arm_run import ArmResult
+from fedkeras.compare.differences import metric_of, paired_differences
 from fedkeras.compare.settings import Settings
 from fedkeras.config import Config
 from fedkeras.reports.page import render
@@ -37,6 +38,15 @@ PAGE = """
 {% endfor %}</tbody></table></div>
 <small>{{ table_note }}</small></div></section>
 
+{% if differences %}<section><h2>Differences</h2>
+<div class="grid pair">{% for chart in differences %}{{ pieces.chart(chart) }}{% endfor %}
+<div class="card"><div class="scroll whole"><table>
+<thead><tr>{% for head in difference_heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in difference_rows %}<tr><th class="part">{{ row[0] }}</th>
+{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div></div></div>
+<p class="soft">{{ differences_note }}</p></section>{% endif %}
+
 <section><h2>Learning curves</h2>{{ pieces.legend(legend) }}
 <div class="grid pair">{% for chart in curves %}{{ pieces.chart(chart) }}{% endfor %}</div>
 <p class="soft">{{ curves_note }}</p></section>
@@ -62,8 +72,11 @@ METHOD = (
     "arm trains on the central test set, or on what a client holds out.",
     "Of local there is one model a client: accuracy, macro F1 and loss are means over clients. Own test sets: each "
     "client's held-out examples, tested with the model that the arm gives this client.",
-    "A difference of two arms counts as more than the spread when it has the same sign with every seed and its mean "
-    "is larger than the standard deviation over seeds of either: a rule of thumb, no test of significance.",
+    "Two arms are compared by their differences with the same seed: mean, and 95 % interval by Student's t from the "
+    "sample deviation of the differences, which is taken to be one example of the test set at least. Each way to train "
+    "together is compared with each baseline and with each other one, and all these intervals hold together with 95 %, "
+    "by Bonferroni's inequality. They are about other seeds, with these data and this test set: not about other data. "
+    "Who adds seeds until a difference shows finds one by chance more often than that.",
     "Seconds are the rounds' time on the clock, once everything runs: the median round, with training, exchange and "
     "evaluation, times the number of rounds; starting processes, reading data and compiling are not in it. Federated "
     "and split arms and local share the processes; centralised uses one, with as many threads as a client. Of local it "
@@ -78,14 +91,18 @@ def write_all(settings: Settings, results: Sequence[ArmResult], failures: Mappin
     replace_file(folder / "table.csv", table.table_csv(results).encode())
     summary = summarise(settings, results, failures)
     replace_file(folder / "summary.json", f"{json.dumps(summary, indent=1)}\n".encode())
+    found = paired_differences(results)
     for name, painters in {"curves": pictures.curves(results), "clients": pictures.clients(results)}.items():
         if painters:
             replace_file(folder / f"{name}.png", pictures.png(painters, results))
+    if painters := pictures.differences(results, found):
+        drawn = pictures.png(painters, results, pictures.height_of(found) + 20, legend=False)
+        replace_file(folder / "differences.png", drawn)
     replace_file(folder / "comparison.html", page(settings, results, failures, folder.name).encode())
 
 
 def summarise(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str, str]) -> JsonTable:
-    """summary.json: the table and the sentences for a script; means and deviations over seeds."""
+    """summary.json: table, differences and sentences for a script; means and deviations over seeds."""
     finished = len(results) == len(settings.parsed_arms) * settings.repeats
     return {
         "status": "finished" if finished else "failed" if failures else "interrupted",
@@ -94,6 +111,9 @@ def summarise(settings: Settings, results: Sequence[ArmResult], failures: Mappin
         "rounds": settings.config.num_server_rounds,
         "repeats": settings.repeats,
         "arms": [dataclasses.asdict(line) for line in table.lines_of(results)],
+        "differences": [
+            dataclasses.asdict(one) | {"mean": one.mean, "shown": one.shown} for one in paired_differences(results)
+        ],
         "words": words.paragraph(results),
         "failures": dict(failures),
         "versions": versions(),
@@ -103,6 +123,7 @@ def summarise(settings: Settings, results: Sequence[ArmResult], failures: Mappin
 def page(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str, str], title: str) -> str:
     """The page's text."""
     config, lines, legend = settings.config, table.lines_of(results), pictures.legend(results)
+    found = paired_differences(results)
     notes = [f"{arm} failed: {reason}" for arm, reason in failures.items()]
     missing = len(settings.parsed_arms) * settings.repeats - len(results)
     if missing:
@@ -114,7 +135,6 @@ def page(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str
         notes.append(f"{share}: they see so much fewer epochs than centralised and local do.")
     default = Config().to_run_config()
     changed = [(name, setting_text(value)) for name, value in config.to_run_config().items() if value != default[name]]
-    found = versions()
     return render(
         PAGE,
         title=title,
@@ -125,6 +145,11 @@ def page(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str
         heads=table.HEADS,
         rows=[{"cells": table.cells_of(line), "colour": legend[line.arm][0]} for line in lines],
         table_note=_note(settings),
+        differences=pictures.charts_of(pictures.differences(results, found), pictures.height_of(found)),
+        difference_heads=table.difference_heads(metric_of(results)),
+        difference_rows=[table.difference_cells(one) for one in found],
+        differences_note="A dot a seed; a diamond is their mean, filled where the 95 % interval excludes zero. All "
+        "intervals hold together.",
         legend=legend,
         curves=pictures.charts_of(pictures.curves(results)),
         curves_note="Means over seeds; a band reaches from the lowest to the highest, of local over clients too.",
@@ -133,7 +158,7 @@ def page(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str
         "model on the central test set.",
         method=METHOD,
         settings=[("arms", settings.arms), ("repeats", settings.repeats), *changed],
-        versions=", ".join(f"{name} {number}" for name, number in found.items()),
+        versions=", ".join(f"{name} {number}" for name, number in versions().items()),
         made=f"Made by fedkeras, {datetime.now():%Y-%m-%d %H:%M}, from the results beside this page.",
     )
 

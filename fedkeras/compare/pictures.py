@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fedkeras.compare.arm_run import ArmResult, CurvePoint
+from fedkeras.compare.differences import PairedDifference
 from fedkeras.reports.charts import Chart, run_colours
 from fedkeras.reports.curves import GRID, INK, marker
 from fedkeras.reports.svg import css, draw
@@ -18,6 +19,14 @@ MOST_BARS = 12
 BAND = {"linewidth": 0, "alpha": 0.16, "zorder": 1}
 CENTRAL = "Each client's model alone, on the central test set"
 OWN = "On each client's own held-out examples"
+PNG_HEIGHT = 302
+LETTERS = 30
+ROW = 34
+"""Points of height that a difference takes: its name, and below it its interval."""
+DIFFERENCES = {
+    "accuracy": ("Differences in accuracy, same seed by same seed", "points that the first arm is above the second"),
+    "loss": ("Differences in loss, same seed by same seed", "loss that the first arm is below the second"),
+}
 
 Paint = Callable[["Axes"], None]
 
@@ -44,13 +53,29 @@ def clients(results: Sequence[ArmResult]) -> dict[str, Paint]:
     return made
 
 
-def charts_of(painters: dict[str, Paint]) -> list[Chart]:
-    """For the page."""
-    return [Chart(title, draw(paint, title)) for title, paint in painters.items()]
+def differences(results: Sequence[ArmResult], found: Sequence[PairedDifference]) -> dict[str, Paint]:
+    """{title: painter} of the intervals; empty where there is none."""
+    shown = [one for one in found if one.low is not None]
+    if not shown:
+        return {}
+    title, unit = DIFFERENCES[shown[0].metric]
+    return {title: lambda axes: _paint_differences(axes, results, shown, unit)}
 
 
-def png(painters: dict[str, Paint], results: Sequence[ArmResult]) -> bytes:
-    """All of them side by side, with one legend."""
+def height_of(found: Sequence[PairedDifference]) -> float:
+    """The picture's height in points."""
+    return 60 + ROW * sum(one.low is not None for one in found)
+
+
+def charts_of(painters: dict[str, Paint], height: float = 250) -> list[Chart]:
+    """For the page; `height` in points."""
+    return [Chart(title, draw(paint, title, height)) for title, paint in painters.items()]
+
+
+def png(
+    painters: dict[str, Paint], results: Sequence[ArmResult], height: float = PNG_HEIGHT, legend: bool = True
+) -> bytes:
+    """All of them side by side, with one legend; `height` in points."""
     # Figure without pyplot: no global state and no display
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -58,13 +83,14 @@ def png(painters: dict[str, Paint], results: Sequence[ArmResult]) -> bytes:
 
     style = {"font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#999999"}
     with rc_context(style | {"text.parse_math": False}):
-        figure = Figure(figsize=(5.4 * len(painters), 4.2), dpi=150, layout="constrained")
+        figure = Figure(figsize=(5.4 * len(painters), height / 72), dpi=150, layout="constrained")
         panels = figure.subplots(1, len(painters), squeeze=False)[0]
         for axes, (title, paint) in zip(panels, painters.items(), strict=True):
             paint(axes)
             axes.set_title(title, fontsize=10.5, loc="left")
-        handles = [Patch(color=colour, label=arm) for arm, colour in colours_of(results).items()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
+        if legend:
+            handles = [Patch(color=colour, label=arm) for arm, colour in colours_of(results).items()]
+            figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False)
         out = io.BytesIO()
         figure.savefig(out, format="png")
     return out.getvalue()
@@ -92,6 +118,38 @@ def _paint_curves(axes: "Axes", results: Sequence[ArmResult], metric: str) -> No
             axes.fill_between(rounds, lows, highs, color=colour, **BAND)
     axes.set_xlabel("round")
     _finish(axes)
+
+
+def _paint_differences(
+    axes: "Axes", results: Sequence[ArmResult], found: Sequence[PairedDifference], unit: str
+) -> None:
+    """A row a difference: a dot a seed, the mean with its interval; filled where it excludes zero."""
+    colours, scale = colours_of(results), 100 if found[0].metric == "accuracy" else 1
+    for place, one in enumerate(found):
+        colour = colours[one.arm]
+        axes.plot([scale * one.low, scale * one.high], [place, place], color=colour, linewidth=2, zorder=2)
+        for end in (one.low, one.high):
+            axes.plot([scale * end] * 2, [place - 0.12, place + 0.12], color=colour, linewidth=2, zorder=2)
+        dots = [scale * value for value in one.values]
+        axes.plot(dots, [place] * len(dots), "o", color=INK, markersize=3, alpha=0.55, zorder=4, linewidth=0)
+        face = colour if one.shown else "none"
+        axes.plot(scale * one.mean, place, "D", color=colour, markerfacecolor=face, markersize=7, zorder=3)
+        axes.plot([0, 0], [place - 0.24, place + 0.24], color=INK, linewidth=1, zorder=1)
+        # Above the interval and not beside it: on a telephone names would take the axis' place
+        title, start = f"{_end_of(one.arm)} \N{MINUS SIGN} {_end_of(one.other)}", (0, place - 0.36)
+        beside = {"xycoords": axes.get_yaxis_transform(), "xytext": (3, 0), "textcoords": "offset points"}
+        axes.annotate(title, start, va="center", fontsize=10, **beside)
+    axes.set_ylim(len(found) - 0.6, -0.7)
+    axes.set_yticks([])
+    axes.set_xlabel(unit)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _end_of(arm: str) -> str:
+    """Of a long name its end, where the class stands: two of them fit into a line."""
+    return arm if len(arm) <= LETTERS else f"…{arm[1 - LETTERS :]}"
 
 
 def _paint_clients(axes: "Axes", results: Sequence[ArmResult], what: str) -> None:

@@ -42,7 +42,7 @@ class Settings:
     arms: str = setting(DEFAULT, COMPARISON)
     """What to train, comma-separated: centralised, local, any --strategy, split-sequential, -splitfed, -shared."""
     repeats: int = setting(1, COMPARISON)
-    """Seeds: --seed, and the following ones; the spread over them is in the table from two on."""
+    """Seeds: --seed, and the following ones. One judges nothing, two or three show large differences only."""
     out: str = setting("", COMPARISON)
     """The comparison's folder; unset: runs/<time>-compare-<dataset>. The same again goes on where it stopped."""
     processes: int = setting(0, COMPARISON)

@@ -1,4 +1,4 @@
-"""The comparison's table: a line an arm, from the results of its seeds; and table.csv, a row an arm run."""
+"""The comparison's tables: a line an arm, with means over seeds; a line a difference; table.csv, a row an arm run."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fedkeras.compare.arm_run import ArmResult
+from fedkeras.compare.differences import PairedDifference
 
 COLUMNS = (
     "arm", "kind", "seed", "accuracy", "macro_f1", "loss", "seconds", "training_seconds", "bytes_up", "bytes_down",
@@ -124,11 +125,42 @@ def mean_text(one: Figure | None) -> str:
 def text(lines: Sequence[TableLine]) -> list[str]:
     """The table as aligned lines."""
     rows = [HEADS, *map(cells_of, lines)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = _widths(rows)
     central, own = sum(widths[1:4]) + 4, sum(widths[4:7]) + 4
     top = f"{'':<{widths[0]}}  {'central test set':^{central}}  {'own test sets, by client':^{own}}"
-    body = [
+    return [top.rstrip(), *_aligned(rows)]
+
+
+def difference_heads(metric: str) -> tuple[str, ...]:
+    """Of the table of differences."""
+    return ("difference", "accuracy, points" if metric == "accuracy" else "lower loss by", "95 % interval", "pairs")
+
+
+def difference_cells(found: PairedDifference) -> tuple[str, ...]:
+    """A line of it; a dash where there is no interval."""
+    mean, *ends = found.texts()
+    return (name_of(found), mean, f"{ends[0]} to {ends[1]}" if ends else "-", str(len(found.seeds)))
+
+
+def name_of(found: PairedDifference) -> str:
+    """`fedavg - local`, with a true minus: names have hyphens."""
+    return f"{found.arm} \N{MINUS SIGN} {found.other}"
+
+
+def differences_text(differences: Sequence[PairedDifference]) -> list[str]:
+    """The differences as aligned lines; none where no interval can be given."""
+    if all(one.low is None for one in differences):
+        return []
+    return _aligned([difference_heads(differences[0].metric), *map(difference_cells, differences)])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = _widths(rows)
+    return [
         "  ".join([f"{row[0]:<{widths[0]}}", *(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    return [top.rstrip(), *body]
+
+
+def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,49 +1,41 @@
 """A comparison in sentences. Each follows from the results alone, and is left out where they do not support it.
 
-Two arms are compared seed by seed: with the same seed they have the same partitions and initial weights. So only seeds
-that every arm has finished are looked at: where a comparison stopped half-way, means over other seeds would contradict
-the differences. A difference counts as seen when it has the same sign with every seed and its mean is larger than both
-arms' standard deviations over seeds. That is a rule of thumb for a handful of seeds, no test of significance.
+Which arm is better is said by the paired differences and no further than their intervals go (see differences.py).
+Means, counts and costs are what was measured, and are called that. Where not every arm has every seed, a difference is
+over the seeds that both arms have, and means are over those that all have: others would contradict the differences.
 """
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fedkeras.compare.arm_run import ArmResult
-from fedkeras.compare.table import lines_of, mean_and_deviation, spread
+from fedkeras.compare.arms import SOLO
+from fedkeras.compare.differences import PairedDifference, figures_of, metric_of, paired_differences
+from fedkeras.compare.table import lines_of, spread
 
-TRAINED_TOGETHER = ("federated", "split")
 Arms = dict[str, dict[int, ArmResult]]
-
-
-@dataclass(frozen=True)
-class Gap:
-    """How much higher the first arm's accuracy is, as a share; over so many seeds."""
-
-    mean: float
-    spread: float | None
-    seeds: int
-    same_sign: bool
-
-    @property
-    def seen(self) -> bool | None:
-        """Whether the difference counts as seen; None: with one seed nobody knows."""
-        return None if self.spread is None else self.same_sign and abs(self.mean) > self.spread
+FEW = 3
+"""Seeds up to which an interval is several times as wide as the differences vary."""
 
 
 def paragraph(results: Sequence[ArmResult]) -> list[str]:
     """The sentences, the answer first."""
     if not results:
         return ["No arm run is finished yet."]
+    metric, figures = metric_of(results), figures_of(results)
     every: Arms = {}
     for result in results:
-        every.setdefault(result.arm, {})[result.seed] = result
+        if result.seed in figures[result.arm]:
+            every.setdefault(result.arm, {})[result.seed] = result
+    if not every:
+        return ["There is neither an accuracy nor a finite loss of any arm run: nothing can be compared."]
+    left_out = _left_out(results, metric)
     seeds = shared_seeds(every)
     if not seeds:
-        return ["No seed is finished in every arm yet, so nothing is compared."]
+        return [*left_out, "No seed is finished in every arm yet, so nothing is compared."]
     arms = {arm: {seed: group[seed] for seed in seeds} for arm, group in every.items()}
-    return _on_which(every, seeds) + _compared(arms)
+    found = paired_differences(results)
+    return left_out + _on_which(every, seeds) + _compared(arms, figures, metric, found) + _caution(every, found)
 
 
 def shared_seeds(arms: Arms) -> list[int]:
@@ -51,107 +43,98 @@ def shared_seeds(arms: Arms) -> list[int]:
     return sorted(set.intersection(*(set(group) for group in arms.values())))
 
 
+def relation(found: PairedDifference) -> str:
+    """What the interval says of two arms, and no more; the better one first where one is shown to be."""
+    if found.mean < 0 and (found.shown or found.low is None):
+        return relation(found.mirrored())
+    one, other, count = found.arm, found.other, len(found.seeds)
+    mean, *ends = found.texts()
+    if found.identical:
+        each = f"with seed {found.seeds[0]}" if count == 1 else f"with each of {count} seeds"
+        return f"{one} and {other} have the same {found.metric} {each}"
+    points = found.metric == "accuracy"
+    ahead = f"{one} is {mean} points above {other}" if points else f"{one}'s loss is {mean} below {other}'s"
+    if count == 1:
+        return f"{ahead} with seed {found.seeds[0]} (one pair, which is not judged)"
+    if found.low is None:
+        return f"{ahead} with each of {count} seeds alike, so that there is no deviation to judge it by"
+    between = f"95 % interval {ends[0]} to {ends[1]}"
+    if not found.shown:
+        unit = "points" if points else "in loss"
+        return f"no difference between {one} and {other} is shown (mean {mean} {unit}, {between}, {count} pairs)"
+    better = f"{mean} points better than {other}" if points else f"better than {other} by {mean} in loss"
+    return f"{one} is {better} ({between}, {count} pairs)"
+
+
+def _left_out(results: Sequence[ArmResult], metric: str) -> list[str]:
+    figures = figures_of(results)
+    without = [f"{one.arm} with seed {one.seed}" for one in results if one.seed not in figures[one.arm]]
+    if not without:
+        return []
+    return [f"Left out, as {metric} is no number there: {', '.join(without)}. No difference counts what diverged."]
+
+
 def _on_which(every: Arms, seeds: Sequence[int]) -> list[str]:
     """A sentence where an arm has more seeds: the table's figures are of all of them, and may be in another order."""
     if all(len(group) == len(seeds) for group in every.values()):
         return []
     named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    return [f"Compared on {named}, which every arm has finished; the table's means are over all finished seeds."]
+    return [
+        f"Not every arm has every seed: means below are of {named}, which all have, those of the table of all; a "
+        "difference is over the seeds that both arms have."
+    ]
 
 
-def _compared(arms: Arms) -> list[str]:
-    if any(result.accuracy is None for group in arms.values() for result in group.values()):
-        return _by_loss(arms)
-    together = [arm for arm in arms if _kind(arms, arm) in TRAINED_TOGETHER]
-    best_together = max(together, key=lambda arm: _accuracy(arms, arm), default=None)
+def _compared(
+    arms: Arms, figures: dict[str, dict[int, float]], metric: str, found: Sequence[PairedDifference]
+) -> list[str]:
+    means = {arm: statistics.fmean(figures[arm][seed] for seed in group) for arm, group in arms.items()}
+    ranked = sorted(arms, key=lambda arm: means[arm], reverse=metric == "accuracy")
+    together = [arm for arm in ranked if _kind(arms, arm) not in SOLO]
     local = next((arm for arm in arms if _kind(arms, arm) == "local"), None)
     pooled = next((arm for arm in arms if _kind(arms, arm) == "centralised"), None)
-    sentences = []
-    if best_together and local:
-        sentences += [_answer(arms, best_together, local)]
-    sentences += [_best(arms)]
-    if pooled:
-        sentences += [_of_centralised(arms, together, pooled)]
-    if local:
-        sentences += [_weakest_alone(arms, local)]
-    sentences += _own(arms, best_together, local)
-    sentences += _cost(arms, together, pooled)
-    return [sentence for sentence in sentences if sentence] + _caution(arms)
-
-
-def gap(arms: Arms, one: str, other: str) -> Gap | None:
-    """Over the seeds that both have; None if they share none."""
-    seeds = sorted(arms[one].keys() & arms[other].keys())
-    if not seeds:
-        return None
-    pairs = [(arms[one][seed].accuracy, arms[other][seed].accuracy) for seed in seeds]
-    differences = [left - right for left, right in pairs]
-    deviations = [mean_and_deviation(column).deviation for column in zip(*pairs, strict=True)]
-    same = all(value > 0 for value in differences) or all(value < 0 for value in differences)
-    return Gap(statistics.fmean(differences), None if None in deviations else max(deviations), len(seeds), same)
-
-
-def points(share: float) -> str:
-    """Percentage points, without a sign: 12.3, 0.83."""
-    value = abs(100 * share)
-    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def _answer(arms: Arms, together: str, local: str) -> str:
-    found = gap(arms, together, local)
-    if found is None:
-        return ""
-    if found.seen is False:
-        return (
-            f"On the central test set these numbers do not tell {together} from training alone: the difference of "
-            f"{points(found.mean)} points is within the spread over {found.seeds} seeds ({points(found.spread)})."
-        )
-    where = "On examples such as the central test set's"
-    if found.mean > 0:
-        yes = "training together is worth it by these numbers" if found.seen else "training together won with this seed"
-        return (
-            f"{where} {yes}: {together} is {points(found.mean)} points above a client's training alone{_beyond(found)}."
-        )
-    no = "training together is not worth it by these numbers" if found.seen else "training alone won with this seed"
-    if found.mean == 0:
-        no = "training alone was as good with this seed"
-    return f"{where} {no}: {together} is {points(found.mean)} points below a client's training alone{_beyond(found)}."
-
-
-def _best(arms: Arms) -> str:
-    ranked = _ranked(arms)
-    best = f"{ranked[0]} has the highest accuracy on the central test set, {_accuracy(arms, ranked[0]):.4f}"
+    best = together[0] if together else None
+    related = {frozenset((one.arm, one.other)): relation(one) for one in found}
+    sentences = [] if metric == "accuracy" else ["The model has no accuracy, so losses are compared."]
+    if best and local:
+        sentences += [_sentence("Together against alone", related.get(frozenset((best, local))))]
+    first, mean = ranked[0], f"{means[ranked[0]]:.4f}"
     if len(ranked) == 1:
-        return f"{ranked[0]} reaches {_accuracy(arms, ranked[0]):.4f} on the central test set."
-    found = gap(arms, ranked[0], ranked[1])
-    if found is None:
-        return f"{best}."
-    if found.mean == 0:
-        return f"{best}, and {ranked[1]} the same."
-    return f"{best}, {points(found.mean)} points above {ranked[1]}{_beyond(found)}{_within(found)}."
+        sentences += [f"{first} reaches a mean {metric} of {mean} on the central test set."]
+    else:
+        sentences += [f"{_highest(first, metric)} on the central test set, {mean}."]
+    if len(together) > 1:
+        of_these = f"Of the arms trained together {_highest(together[0], metric)}"
+        of_these = "The first two" if together == ranked else of_these
+        sentences += [_sentence(of_these, related.get(frozenset(together[:2])))]
+    if best and pooled:
+        against = "Against pooled data"
+        if metric == "accuracy" and means[pooled]:
+            against = f"{best} reaches {100 * means[best] / means[pooled]:.1f} % of the centralised accuracy"
+        sentences += [_sentence(against, related.get(frozenset((best, pooled))))]
+    if local and pooled and not best:
+        sentences += [_sentence("Pooled data against clients alone", related.get(frozenset((local, pooled))))]
+    if metric == "accuracy":
+        if local:
+            sentences += [_weakest_alone(arms, local)]
+        sentences += _own(arms, best, local)
+    sentences += _cost(arms, [arm for arm in arms if arm in together], pooled)
+    return [sentence for sentence in sentences if sentence]
 
 
-def _of_centralised(arms: Arms, together: Sequence[str], pooled: str) -> str:
-    shares = []
-    for arm in together:
-        found = gap(arms, arm, pooled)
-        if found is None or not _accuracy(arms, pooled):
-            continue
-        share = 100 * _accuracy(arms, arm) / _accuracy(arms, pooled)
-        where = "below" if found.mean < 0 else "above"
-        within = ", within the spread over seeds" if found.seen is False else ""
-        shares.append(f"{arm} reaches {share:.1f} % ({points(found.mean)} points {where}{within})")
-    return f"Of the centralised accuracy {', '.join(shares)}." if shares else ""
+def _sentence(start: str, said: str | None) -> str:
+    return f"{start}: {said}." if said else ""
+
+
+def _highest(arm: str, metric: str) -> str:
+    return f"{arm} has the {'highest' if metric == 'accuracy' else 'lowest'} mean {metric}"
 
 
 def _weakest_alone(arms: Arms, local: str) -> str:
     lows = [spread(result.central)[0] for result in arms[local].values() if result.central]
     if not lows:
         return ""
-    return (
-        f"On the central test set a client that trains alone gets {_accuracy(arms, local):.4f} on average, and the "
-        f"weakest client's own model {statistics.fmean(lows):.4f}."
-    )
+    return f"The weakest of the clients' own models has {statistics.fmean(lows):.4f} on the central test set."
 
 
 def _own(arms: Arms, together: str | None, local: str | None) -> list[str]:
@@ -172,9 +155,8 @@ def _own(arms: Arms, together: str | None, local: str | None) -> list[str]:
         ]
         better, worse = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
         cases = "clients" if len(arms[together]) == 1 else "cases (clients and seeds)"
-        alone = ": for examples such as their own, clients do better alone" if worse > better else ""
-        counted = f"better than training alone in {better} of {len(pairs)} {cases}, worse in {worse}"
-        sentences += [f"There {together} is {counted}{alone}."]
+        counted = f"ahead of the client's own in {better} of {len(pairs)} {cases}, behind in {worse}"
+        sentences += [f"There {together}'s model is {counted}; these are counts, and judge nothing."]
     return sentences
 
 
@@ -187,41 +169,19 @@ def _cost(arms: Arms, together: Sequence[str], pooled: str | None) -> list[str]:
     return sentences + ([f"The rounds took: {', '.join(took)}."] if together else [])
 
 
-def _caution(arms: Arms) -> list[str]:
-    seeds = min(map(len, arms.values()))
-    if seeds == 1:
-        return ["All this is one seed, and nobody can say how much of it is chance: --repeats 3 shows."]
-    return ["Two seeds show the spread only roughly."] if seeds == 2 else []
-
-
-def _by_loss(arms: Arms) -> list[str]:
-    losses = {arm: mean_and_deviation(one.loss for one in group.values()) for arm, group in arms.items()}
-    known = {arm: loss.mean for arm, loss in losses.items() if loss is not None}
-    if not known:
-        return ["There is neither an accuracy nor a finite loss of every arm run: nothing can be compared."]
-    low = min(known, key=known.get)
-    return [f"The model has no accuracy; {low} has the lowest loss on the central test set, {known[low]:.4f}."]
-
-
-def _beyond(found: Gap) -> str:
-    if not found.seen:
-        return ""
-    return f", more than the spread over {found.seeds} seeds ({points(found.spread)})"
-
-
-def _within(found: Gap) -> str:
-    if found.seen is not False:
-        return ""
-    return f", within the spread over {found.seeds} seeds ({points(found.spread)}), so not told apart"
-
-
-def _ranked(arms: Arms) -> list[str]:
-    """The highest accuracy first."""
-    return sorted(arms, key=lambda arm: -_accuracy(arms, arm))
-
-
-def _accuracy(arms: Arms, arm: str) -> float:
-    return statistics.fmean(one.accuracy for one in arms[arm].values())
+def _caution(every: Arms, found: Sequence[PairedDifference]) -> list[str]:
+    if max(map(len, every.values())) == 1:
+        return ["All this is one seed, and nobody can say how much of it is chance: --repeats 5 shows."]
+    judged = [one for one in found if one.low is not None]
+    sentences = []
+    if len(judged) > 1:
+        every_one = "Both" if len(judged) == 2 else f"All {len(judged)}"
+        sentences += [f"{every_one} intervals hold together with 95 %: each is wider for their number."]
+    if any(not one.shown for one in judged):
+        few = min(len(one.seeds) for one in judged)
+        only = f", and {few} seeds show large ones only" if few <= FEW else ""
+        sentences += [f"A difference that is not shown may be there all the same{only}."]
+    return sentences
 
 
 def _kind(arms: Arms, arm: str) -> str:

@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from fedkeras.atomic import replace_file
+from fedkeras.checkout import typed
 from fedkeras.config import chosen_in, settings_in
 from fedkeras.reports.charts import overlay, run_colours
 from fedkeras.reports.headline import SOURCES, Headline
@@ -42,7 +43,8 @@ def comparison(runs: Sequence[RecordedRun]) -> str:
             for name, run in zip(names, runs, strict=True)
         ],
         figures_note=f"{differing}Loss and accuracy are the last round's; best is the highest accuracy of a round. "
-        "Of a model without accuracy, the round is that of the lowest loss.",
+        "Of a model without accuracy, the round is that of the lowest loss. A run is one seed, so that no difference "
+        f"here is told from chance: `{typed('compare', '--repeats', 5)}` does that.",
         groups=_groups(dict(zip(names, runs, strict=True))),
         legend={name: (colour, 1.0) for name, colour in colours.items()},
         settings=_differing(runs),

@@ -29,6 +29,7 @@ def test_a_page_holds_the_runs_figures_curves_and_what_differs(tmp_path, capsys)
     assert rows["strategy"] == ["fedavg", "fedprox", "fedavg"] and rows["num-server-rounds"] == ["3", "2", "3"]
     assert "seed" not in rows, "what is the same in all is left out"
     assert "do not compare" not in page.words[""]
+    assert "A run is one seed, so that no difference here is told from chance" in page.words[""]
 
 
 def test_runs_judged_on_different_test_sets_are_not_to_be_compared(tmp_path):
