@@ -1,7 +1,7 @@
 """Where examples come from, how they are divided among clients and scaled: one file per source.
 
     source         what a source is; ArraySource, one of arrays
-    digits mnist femnist motionsense npz keras_sets    the sources there are
+    digits mnist femnist motionsense synthetic npz keras_sets    the sources there are
     writers        images by writer, each once
     catalogue      from --dataset to a source
     partition      who holds what
@@ -15,7 +15,7 @@
 Importing it is cheap; pandas and Flower Datasets are loaded when a source or partitioner needs them.
 """
 
-from fedkeras.data.catalogue import open_source
+from fedkeras.data.catalogue import built_in_name, open_source
 from fedkeras.data.clients import Description, describe, load_client, load_test
 from fedkeras.data.partition import Partition, partition
 from fedkeras.data.source import ArraySource, ClientExamples, Examples, Source
@@ -27,6 +27,7 @@ __all__ = [
     "Examples",
     "Partition",
     "Source",
+    "built_in_name",
     "describe",
     "load_client",
     "load_test",

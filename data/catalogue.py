@@ -8,7 +8,7 @@ from fedkeras.config import Config
 from fedkeras.data.source import Source, check_source
 from fedkeras.errors import UserError
 
-BUILT_IN = {name: f"fedkeras.data.{name}" for name in ("digits", "mnist", "femnist", "motionsense")}
+BUILT_IN = {name: f"fedkeras.data.{name}" for name in ("digits", "mnist", "femnist", "motionsense", "synthetic")}
 
 
 # A process has one configuration: a node of fifty clients opens the files once. Pixels stay on disk (memory-mapped)
@@ -21,9 +21,9 @@ def open_source(config: Config) -> Source:
     Raises UserError for an unknown name, missing files, or files that are not what they should be.
     """
     name = config.dataset
-    if name in BUILT_IN:
+    if built_in := built_in_name(name):
         # by name and not at the top: digits must not pay for pandas
-        source = importlib.import_module(BUILT_IN[name]).load(config)
+        source = importlib.import_module(BUILT_IN[built_in]).load(config)
     elif name.endswith(".npz"):
         source = importlib.import_module("fedkeras.data.npz").load(config)
     elif name.startswith("keras:"):
@@ -35,6 +35,12 @@ def open_source(config: Config) -> Source:
             f"--dataset is '{name}'; give {', '.join(BUILT_IN)}, a path to an .npz file, or package.module:function"
         )
     return check_source(source, name)
+
+
+def built_in_name(dataset: str) -> str:
+    """The built-in source that is meant, without options: `synthetic` of `synthetic:alpha=1`; none: an empty word."""
+    name = dataset.partition(":")[0] if dataset.startswith("synthetic:") else dataset
+    return name if name in BUILT_IN else ""
 
 
 def _named_function(name: str) -> Callable[[Config], Source]:

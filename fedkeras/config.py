@@ -58,7 +58,7 @@ class Config:
 
     # What is learned, from which data set, and in which way
     dataset: str = setting("digits", LEARNING)
-    """digits, mnist, femnist, motionsense, or your own source as package.module:function."""
+    """digits, mnist, femnist, motionsense, synthetic, or your own source as package.module:function."""
     data_dir: str = setting("", DATA, SERVER_ONLY, MAY_CHANGE, ANY_APP, ABSOLUTE)
     """Where the files are on this machine; unset: ./dataset for data-source, else downloaded where it can be."""
     model: str = setting("", LEARNING, ABSOLUTE)

@@ -31,7 +31,7 @@ KEPT_CLIENTS = 256
 
 def model_name(config: Config) -> str:
     """The configured model, or the data set's default. Raises UserError if that has none."""
-    name = config.model or models.DEFAULT_MODELS.get(config.dataset, "")
+    name = config.model or models.DEFAULT_MODELS.get(data.built_in_name(config.dataset), "")
     if not name:
         raise UserError(f"--dataset {config.dataset} has no default model; name one with --model")
     return name

@@ -10,6 +10,9 @@ from fedkeras.federation.records import of_kind
 NUM_EXAMPLES = "num-examples"
 """The metric that every reply has: how many examples it is about, not how many batches."""
 
+LOCAL_EPOCHS = "local-epochs"
+"""Key of a train message's configuration: this client is to do so many epochs, and not as many as the run's setting."""
+
 
 def to_all(
     grid: Grid, message_type: str, server_round: int, arrays: ArrayRecord, config: ConfigRecord

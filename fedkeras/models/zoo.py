@@ -135,6 +135,16 @@ def mlp(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
     return _perceptron(input_shape, num_classes, hidden=(200,))
 
 
+@built_in(default_for="synthetic", uncut="has one layer with weights; split learning needs three")
+def logistic_regression(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
+    """Multinomial logistic regression: one dense layer with softmax, 7,850 weights for 28x28x1 and ten classes.
+
+    The convex model of T. Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, arXiv:1812.06127,
+    and of D. Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018, arXiv:1803.01498.
+    """
+    return _perceptron(input_shape, num_classes, hidden=())
+
+
 def _perceptron(input_shape: tuple[int, ...], num_classes: int, hidden: tuple[int, ...]) -> "keras.Model":
     from keras import Input, Sequential, layers
 

@@ -3,5 +3,7 @@
     --mods "clip:norm=0.5; mine:MyMod:rate=2"
 
 `base` has the class to extend, `chain` calls several in their order; a mod of ours is a file here and a line in
-`chain.BUILT_IN`.
+`chain.BUILT_IN`:
+
+    stragglers    clients that manage fewer epochs: their partial work counts, or they are dropped
 """

@@ -16,7 +16,7 @@ from fedkeras.flower.internals import ErrorCode
 from fedkeras.mods.base import CallNext, Exchange, Mod
 from fedkeras.named_code import EVERYTHING, Permission, make, parse_specs
 
-BUILT_IN: Mapping[str, str] = {}
+BUILT_IN: Mapping[str, str] = {"stragglers": "fedkeras.mods.stragglers:Stragglers"}
 """Name -> package.module:Class."""
 
 
@@ -87,7 +87,8 @@ class ModExchange:
         self.sent: dict[int, Message] = {}
 
     def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
-        """Send now; yield the replies as they come, decoded."""
+        """Send now; yield the replies as they come, decoded. A mod may answer for a client that it does not ask."""
+        self.sent.update({message.metadata.dst_node_id: message for message in messages})
         inner: Exchange = _Wire(self)
         for mod in reversed(self._mods):
             inner = _Layer(mod, inner)

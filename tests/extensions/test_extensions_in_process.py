@@ -147,6 +147,14 @@ def test_a_mod_with_a_callback_ends_the_run_early(run):
     assert checkpoint(folder).round == 2
 
 
+def test_a_message_may_ask_for_fewer_epochs_and_not_for_more(run):
+    fewer, once = run(mods="toys:Epochs:number=1", local_epochs=3), run(local_epochs=1)
+    for name, array in checkpoint(once).weights.items():
+        np.testing.assert_array_equal(checkpoint(fewer).weights[name], array)
+    with pytest.raises(RunFailed, match="asks for 4 epochs; --local-epochs is 3"):
+        run(mods="toys:Epochs:number=4", local_epochs=3)
+
+
 def test_an_objective_of_ones_own_is_named_in_the_train_message(run):
     """With gradients of norm 0 the weights stay what they were."""
     start = run(mods="toys:Objective:spec=toy_objectives|Bounded|norm=0.0")

@@ -138,3 +138,15 @@ class EvaluateOnly(RoundsWorkflow):
         evaluate_round(self, run, result)
         run.callbacks.on_round_end(result.end())
         return run.finish(num_weights=sum(array.size for array in views(result.arrays).values()))
+
+
+class Epochs(Mod):
+    """Asks every client for another number of epochs than the run's."""
+
+    def __init__(self, number: int = 1) -> None:
+        self.number = number
+
+    def encode(self, message):
+        if message.metadata.message_type == MessageType.TRAIN:
+            message.content["config"]["local-epochs"] = self.number
+        return message

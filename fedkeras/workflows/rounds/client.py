@@ -9,6 +9,7 @@ from flwr.app import Message, MessageType, MetricRecord
 from fedkeras import factory
 from fedkeras.federation import records
 from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
+from fedkeras.federation.messages import LOCAL_EPOCHS
 from fedkeras.federation.requests import ClientContext, ClientRequest
 from fedkeras.randomness import generator
 from fedkeras.reports import progress_bar
@@ -37,7 +38,7 @@ def train(request: ClientRequest) -> Message:
     result = learner.train(
         x,
         y,
-        epochs=config.local_epochs,
+        epochs=_epochs(request),
         batch_size=config.batch_size,
         rng=generator(config.seed, "train", server_round, request.cid),
         objective=objective_of(request.sent, request.permission),
@@ -47,9 +48,20 @@ def train(request: ClientRequest) -> Message:
     return request.reply(arrays=records.record(learner.get_weights()), metrics=metrics)
 
 
+def _epochs(request: ClientRequest) -> int:
+    """The run's local epochs, or fewer if the message says so. Raises ValueError for any other number."""
+    most = request.config.local_epochs
+    epochs = request.sent.get(LOCAL_EPOCHS, most)
+    if type(epochs) is not int or not 1 <= epochs <= most:
+        raise ValueError(
+            f"the train message asks for {epochs!r} epochs; --local-epochs is {most}, and fewer may be asked"
+        )
+    return epochs
+
+
 def _show(request: ClientRequest, server_round: int, epoch: int, result: "TrainingResult") -> None:
     """A finished epoch of a round on this client's terminal."""
-    rounds, epochs = request.config.num_server_rounds, request.config.local_epochs
+    rounds, epochs = request.config.num_server_rounds, _epochs(request)
     state = f"round {server_round}/{rounds}, epoch {epoch}/{epochs}"
     progress_bar.shown.trained(request.cid, state, epoch, epochs, f"loss {result.loss:.4g}")
     if epoch == epochs:
