@@ -23,6 +23,7 @@ from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
 from fedkeras.federation.grids import IDENTIFY
 from fedkeras.federation.requests import ClientContext, ClientRequest, Handler
+from fedkeras.federation.validation import one_line
 from fedkeras.flags import parse_flags
 from fedkeras.flower import code_digest
 from fedkeras.flower.client_app import NamedClientApp
@@ -119,7 +120,7 @@ def main() -> int:
         access = Access(
             read_passphrase(flags.passphrase_file), flags.tls_cert, flags.tls_key, flags.tls_ca, flags.insecure
         )
-        serve(
+        note = serve(
             served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
             replace=flags.replace, in_thread=not flags.app,
         )  # fmt: skip
@@ -131,7 +132,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("client: interrupted", file=sys.stderr)
         return 130
-    say("the run is finished")
+    say(f"the run is finished{f'; {one_line(note)}' if note else ''}")
     return 0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedkeras.config import Config
 from fedkeras.data.source import ArraySource
-from fedkeras.errors import UserError
+from fedkeras.errors import UserError, reason_of
 
 SETS = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}
 """Classes by name."""
@@ -24,8 +24,9 @@ def load(config: Config) -> ArraySource:
         # By name: this package does without TensorFlow, unless somebody asks for Keras' own sets.
         (x, y), (x_test, y_test) = importlib.import_module(f"keras.datasets.{name}").load_data()
     except Exception as error:  # whatever Keras and its download raise
-        text = " ".join(str(error).split())[:200]
-        raise UserError(f"--dataset {config.dataset}: Keras cannot load or download it ({text})") from error
+        raise UserError(
+            f"--dataset {config.dataset}: Keras cannot load or download it ({reason_of(error)[:200]})"
+        ) from error
     shape = x.shape[1:] if x.ndim == 4 else (*x.shape[1:], 1)
     return ArraySource(
         name,

@@ -16,7 +16,7 @@ from fedkeras.errors import RunFailed
 from fedkeras.federation.records import of_kind
 from fedkeras.federation.validation import one_line
 from fedkeras.flower.internals import Run, is_simulation
-from fedkeras.runtime.own_grid import OwnGrid
+from fedkeras.runtime.own_grid import Ending, OwnGrid
 
 IDENTIFY = f"{MessageType.QUERY}.identify"
 """Message type that a ClientApp answers with its `partition-id`; Flower tells a server random node ids only."""
@@ -105,6 +105,10 @@ class FederationGrid(GridView):
         """
         return self._own.cids()
 
+    def set_endings(self, endings: Mapping[int, Ending]) -> None:
+        """The run has ended well; by cid, how for the clients that had no part in it."""
+        self._own.set_endings(endings)
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages, each with the run's message_config in it."""
         messages = list(messages)
@@ -167,6 +171,9 @@ class FlowerGrid(FederationGrid):
 
     def abandon(self, message_ids: Iterable[str]) -> None:
         """Flower's grids know no such thing: a late reply stays where it is."""
+
+    def set_endings(self, endings: Mapping[int, Ending]) -> None:
+        """Flower's nodes are told nothing at the end."""
 
     def _push(self, messages: Sequence[Message]) -> Iterable[str]:
         return self._grid.push_messages(messages)

@@ -8,7 +8,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
-from fedkeras.errors import RunFailed, UserError
+from fedkeras.errors import RunFailed, UserError, reason_of
 from fedkeras.federation.aggregation import as_dtype
 from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.records import record, view
@@ -78,7 +78,7 @@ def _call(strategy: Strategy, name: str, *args: object, then: Callable | None = 
     except (UserError, *passing):
         raise
     except Exception as error:
-        said = one_line(f"{type(error).__name__}: {error}")
+        said = one_line(f"{type(error).__name__}: {reason_of(error)}")
         raise RunFailed(f"{type(strategy).__name__}.{name} failed: {said} ({_place(error, strategy)})") from error
 
 

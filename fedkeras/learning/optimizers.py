@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from fedkeras.config import Value
-from fedkeras.errors import UserError
+from fedkeras.errors import UserError, reason_of
 
 LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
 
@@ -43,7 +43,7 @@ def make(
     try:
         return kind(learning_rate=learning_rate, **(options or {}))
     except (TypeError, ValueError) as error:
-        raise UserError(f"--optimizer-args for {kind.__name__}: {' '.join(str(error).split())}") from error
+        raise UserError(f"--optimizer-args for {kind.__name__}: {reason_of(error)}") from error
 
 
 def require_separable(optimizer: keras.optimizers.Optimizer) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from fedkeras.errors import UserError
+from fedkeras.errors import UserError, reason_of
 from fedkeras.models.file_info import fits
 from fedkeras.models.files import SUFFIXES, load
 from fedkeras.models.precision import with_precision
@@ -52,7 +52,7 @@ def _call(target: str, title: str, input_shape: tuple[int, ...], num_classes: in
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"{title} cannot be made for input_shape={input_shape} and num_classes={num_classes}: "
-                f"{' '.join(str(error).split())[:200]}"
+                f"{reason_of(error)[:200]}"
             ) from error
         if not isinstance(model, keras.Model):
             raise UserError(f"{title} returned {type(model).__name__}, not a keras.Model")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from fedkeras.errors import UserError
+from fedkeras.errors import UserError, sentences_of
 from fedkeras.shapes import same_order
 
 SUFFIXES = (".keras", ".h5")
@@ -56,7 +56,7 @@ def check_suffix(path: Path) -> None:
 
 def first_line(error: Exception) -> str:
     """An exception's first line that says something."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return sentences_of(error)[0]
 
 
 def _of_keras(path: Path) -> tuple[Json, Json]:

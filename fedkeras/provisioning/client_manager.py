@@ -55,6 +55,7 @@ class ProvisionedClientManager:
         self._grid, self._config, self._provision = grid, config, provision
         self._folder, self.progress = folder, progress
         self._connected = ClientManager(grid, config, callbacks)
+        self._callbacks = callbacks or Callback()
         self._offers = ScriptedTalks(grid, math.inf)  # who is busy answers later; the grid answers for who is gone
         self._ready: set[int] = set()
         self._failures: dict[int, str] = {}
@@ -179,6 +180,7 @@ class ProvisionedClientManager:
             left_out = f"; its {len(shard)} examples are left out" if shard else ""
             if self._failures.get(cid) != reason:
                 log.warning("client %d does not take part: %s%s", cid, reason, left_out)
+                self._callbacks.on_client_failure(cid, reason)
             self._failures[cid] = reason
 
     def _ready_of(self, nodes: Mapping[int, int], needed: int) -> dict[int, int]:

@@ -67,6 +67,8 @@ class ClientSession:
         tls.require_encryption_for_passphrase(host, access)
         self._credentials = tls.channel_credentials(access)
         self._lock = threading.Lock()
+        self.end_note = ""
+        """What the server had to say to this process when the run had ended well."""
         self._session = b""
         self._held: dict[str, None] = {}
         self._replies: dict[str, wire.Outgoing] = {}
@@ -95,6 +97,7 @@ class ClientSession:
                 raise item
             if isinstance(item, Goodbye):
                 if item.finished:
+                    self.end_note = item.reason
                     return None
                 raise RunFailed(
                     f"the server {'ended the run' if item.over else 'sent this client away'}: {item.reason}"

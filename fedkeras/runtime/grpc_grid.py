@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 
 import grpc
@@ -24,7 +24,7 @@ from fedkeras.runtime.client_app import Settings
 from fedkeras.runtime.content import WireError, encode_content
 from fedkeras.runtime.federation_pb2 import Goodbye, Header
 from fedkeras.runtime.handshake import Authenticator
-from fedkeras.runtime.own_grid import OwnGrid
+from fedkeras.runtime.own_grid import Ending, OwnGrid
 from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.service import Service
 from fedkeras.runtime.sessions import Sessions
@@ -79,6 +79,7 @@ class GrpcGrid(OwnGrid):
         self._thread = threading.Thread(target=self._loop.run_forever, name="fedkeras-grpc", daemon=True)
         self._server: grpc.aio.Server | None = None
         self._failure = ""
+        self._endings: dict[int, Ending] = {}
 
     @property
     def address(self) -> str:
@@ -125,6 +126,10 @@ class GrpcGrid(OwnGrid):
     def fail(self, reason: str) -> None:
         """Let the run fail with this reason the next time it looks who is connected."""
         self._failure = reason
+
+    def set_endings(self, endings: Mapping[int, Ending]) -> None:
+        """Each client process is told of its own when it is sent away."""
+        self._endings = dict(endings)
 
     def abandon(self, message_ids: Iterable[str]) -> None:
         """Give these messages up; clients that have not begun them need not."""
@@ -180,8 +185,8 @@ class GrpcGrid(OwnGrid):
         self._server = server
 
     async def _stop(self) -> None:
-        self._service.goodbye = self._goodbye
-        self._sessions.dismiss(self._goodbye)
+        self._service.goodbye_to = self._goodbye_to
+        self._sessions.dismiss(self._goodbye_to)
         deadline = self._loop.time() + AWAY_SECONDS
         while len(self._sessions) and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
@@ -189,6 +194,17 @@ class GrpcGrid(OwnGrid):
         # The streams' handlers have ended, gRPC's own tasks around them perhaps not: closing the loop would complain.
         if left := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(left, timeout=1.0)
+
+    def _goodbye_to(self, cids: Sequence[int]) -> Goodbye:
+        """The last word to the process that serves these clients: that it had no part in the run, if that is so."""
+        endings = {cid: self._endings[cid] for cid in cids if cid in self._endings}
+        failed = {cid: ending.reason for cid, ending in endings.items() if ending.failed}
+        if not self._goodbye.finished or not (failed or len(endings) == len(cids) > 0):
+            return self._goodbye
+        if not failed:
+            return Goodbye(over=True, finished=True, reason=next(iter(endings.values())).reason)
+        whom = [f"client {cid} ({reason})" for cid, reason in failed.items()]
+        return Goodbye(over=True, reason=f"it is finished, without {', '.join(whom[:3])}{' ...' * (len(whom) > 3)}")
 
     def _send(self, cid: int, message_id: str, outgoing: wire.Outgoing) -> None:
         if self._mailbox.expected(message_id) and (why_not := self._sessions.put(cid, message_id, outgoing)):

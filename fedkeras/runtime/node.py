@@ -36,8 +36,10 @@ def serve(
     access: Access = Access(),  # noqa: B008 - frozen
     replace: bool = False,
     in_thread: bool = False,
-) -> None:
-    """Serve the partitions `cids` at the server `host:port`; return when the run is finished.
+) -> str:
+    """Serve the partitions `cids` at the server `host:port`; return when the run is finished, with the server's word.
+
+    That is empty, or says that this process was not asked.
 
     Without `cids` the server gives this process one that is free.
 
@@ -50,7 +52,7 @@ def serve(
     run in the caller's thread.
 
     Raises UserError if the server refuses this client or cannot be reached, RunFailed if the run ends otherwise than
-    well.
+    well, or well but without this client.
     """
     session = ClientSession(server, cids, shared, access, replace, max_wait, report)
     try:
@@ -62,6 +64,7 @@ def serve(
             _answer_all(app, session, contexts, node_config)
 
         _wait_for(work) if in_thread else work()
+        return session.end_note
     except KeyboardInterrupt:
         session.leave("it was interrupted")
         raise

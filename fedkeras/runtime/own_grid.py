@@ -2,7 +2,8 @@
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -15,13 +16,22 @@ NO_TIMEOUT = 365.0 * 24 * 3600
 """Seconds that stand for no time-out; threading refuses infinity."""
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a run that ended well ended for a client that had no part in it: it `failed`, or nobody asked it; why."""
+
+    failed: bool
+    reason: str
+
+
 class OwnGrid(Grid):
     """A Grid of our own runtimes. Beyond Flower's interface it
 
     - waits for replies instead of polling for them: `wait_for_replies`;
     - gives messages up, so that a client that has not begun them need not: `abandon`;
     - knows which node is which client without sending a message: `cids`;
-    - declares how its clients run: `patient`, `keeps_processes`.
+    - declares how its clients run: `patient`, `keeps_processes`;
+    - tells clients at the end what became of them: `set_endings`.
     """
 
     patient: bool = False
@@ -49,6 +59,9 @@ class OwnGrid(Grid):
     def abandon(self, message_ids: Iterable[str]) -> None:
         """Give these messages up: replies that still come are dropped and logged."""
         self._mailbox.abandon(message_ids)
+
+    def set_endings(self, endings: Mapping[int, Ending]) -> None:
+        """The run has ended well; by cid, how for the clients that had no part in it. Here nobody waits to be told."""
 
     def set_run(self, run: Run) -> None:
         """Set the run's description."""

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 
@@ -74,8 +74,8 @@ class Service:
         self._budget, self._writing = Budget(UNDER_WAY_BYTES), Slots(WRITING, SLOW_READER_SECONDS)
         self._shareable = shareable
         self._last_warned: dict[str, float] = {}
-        self.goodbye: Goodbye | None = None
-        """Once the run is over: the answer to every client that still comes."""
+        self.goodbye_to: Callable[[Sequence[int]], Goodbye] | None = None
+        """Once the run is over: the answer to every client that still comes, by its cids."""
 
     async def join(self, _: AsyncIterator[wire.Parsed], context: grpc.aio.ServicerContext) -> None:
         """Serve one client process, from its Hello to the end of its stream: gRPC's handler."""
@@ -116,9 +116,9 @@ class Service:
 
     def _check(self, hello: Hello) -> None:
         """Raise AdmissionRefused if a client that knows the passphrase may not join all the same."""
-        if self.goodbye is not None:
+        if self.goodbye_to is not None:
             refusal = AdmissionRefused("the run is over")
-            refusal.goodbye = self.goodbye
+            refusal.goodbye = self.goodbye_to(hello.cids)
             self._sessions.forget_session(hello.session)
             raise refusal
         if outside := [cid for cid in hello.cids if cid >= self._num_partitions]:

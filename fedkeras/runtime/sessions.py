@@ -9,7 +9,7 @@ message, so it does not matter which of them computes it. Everything here runs i
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from fedkeras.runtime.client_connection import ClientConnection, MessageQueue, Session, cids_text
 from fedkeras.runtime.federation_pb2 import Goodbye, Hello
@@ -127,11 +127,11 @@ class Sessions:
             self._hand_over(session, reason)
         session.expiry = asyncio.get_running_loop().call_later(self._grace, self._leave, session, reason)
 
-    def dismiss(self, goodbye: Goodbye) -> None:
-        """Send everyone away, whatever was still waiting for them."""
+    def dismiss(self, goodbye_to: Callable[[Sequence[int]], Goodbye]) -> None:
+        """Send everyone away, whatever was still waiting for them; `goodbye_to(cids)` is the last word to a process."""
         for session in self._by_name.values():
             if session.connection:
-                session.connection.close(goodbye)
+                session.connection.close(goodbye_to(session.cids))
 
     def _resume(self, session: Session, hello: Hello, peer: str) -> ClientConnection:
         if session.connection:  # the old connection is dead, and this is how the server learns of it

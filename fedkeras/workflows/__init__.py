@@ -6,6 +6,7 @@
     local_trainer       a client's model and examples: shared by rounds and collect
     checkpointer        the callback that keeps what a run needs to go on
     interruption        the callback of Ctrl-C and SIGTERM
+    participation       the callback that tells clients which had no part in the run
 
     rounds              federated rounds: clients train the whole model, a strategy combines what comes back
     split               U-shaped split learning

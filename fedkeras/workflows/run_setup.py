@@ -32,6 +32,7 @@ from fedkeras.tensorflow_import import check_keras
 from fedkeras.workflows import checkpointer
 from fedkeras.workflows.base import CHOSEN_BY_FLAGS, Clients, EvaluateFn, RunContext, Summary, Workflow
 from fedkeras.workflows.interruption import Interruption
+from fedkeras.workflows.participation import Participation
 
 
 def check_flags(workflow: Workflow, config: Config) -> None:
@@ -102,7 +103,8 @@ def open_run(
             own_grid = federation_grid(grid, message_config)
             # Where there are no rounds, the first Ctrl-C has none to wait for.
             stop = [interruption or Interruption()] if workflow.has_rounds else []
-            callbacks = Callbacks([recorder, recorder.live_view, *mods.callbacks(), keeper, *stop])
+            part = Participation(own_grid, config.num_partitions)
+            callbacks = Callbacks([recorder, recorder.live_view, part, *mods.callbacks(), keeper, *stop])
             clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks)
 
             def evaluate_fn(server_round: int, arrays: ArrayRecord) -> Mapping[str, float] | None:

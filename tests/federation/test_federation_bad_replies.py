@@ -144,7 +144,7 @@ BAD = {
     "a million examples": (with_metrics(**{"num-examples": [1] * 10**6}), "says it has [1, 1, 1"),
     "a huge array name": (lambda: content({**GOOD, "x" * 10**6: W}), "other arrays than it was given: xxx"),
     "a long story": (lambda: raises("word " * 10**5), "ZeroDivisionError: word word"),
-    "a coloured story": (lambda: raises("\x1b[31mred\u202e"), "ZeroDivisionError: [31mred"),
+    "a coloured story": (lambda: raises("\x1b[31mred\u202e"), "ZeroDivisionError: red"),
     "two array records": (two_array_records, "sent 2 array records, not one"),
     "two metric records": (two_metric_records, "sent 2 metric records, not one"),
     "no metrics": (lambda: RecordDict({"arrays": record(GOOD)}), "sent 0 metric records"),

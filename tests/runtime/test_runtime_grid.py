@@ -18,6 +18,7 @@ from fedkeras.flower.identity import cid_of, node_id_of
 from fedkeras.runtime import wire
 from fedkeras.runtime.federation_pb2 import Frame, Header, Hello, Proof
 from fedkeras.runtime.grpc_grid import GrpcGrid
+from fedkeras.runtime.own_grid import Ending
 
 ENDS_SOON = 15.0
 """Seconds a client has to end by itself; it takes well under one on an idle machine."""
@@ -355,3 +356,14 @@ def test_ipv6_addresses_stand_in_brackets(start: Starter) -> None:
         client = start.toy(grid.address, 0)
         until(lambda: grid.cids(), "the client")
     assert client.ended(ENDS_SOON) == 0
+
+
+def test_a_client_without_a_part_is_told_and_ends_with_status_3(toy, grid: GrpcGrid) -> None:
+    worked, failed, idle = toy(0), toy(1), toy(2)
+    grid.set_endings({1: Ending(True, "no good answer in 2 attempts"), 2: Ending(False, "it was not asked")})
+    grid.stop()
+    assert [process.ended(ENDS_SOON) for process in (worked, failed, idle)] == [0, 3, 0]
+    assert (
+        failed.err == "toy: the server ended the run: it is finished, without client 1 (no good answer in 2 attempts)\n"
+    )
+    assert "it was not asked" in idle.out and "not asked" not in worked.out

@@ -123,7 +123,7 @@ def main() -> int:
     if flags.version:
         client_session.version = lambda _: flags.version
     try:
-        node.serve(
+        note = node.serve(
             app,
             flags.server,
             flags.cids,
@@ -136,6 +136,7 @@ def main() -> int:
         )
     except UserError as error:
         return complain("toy", error)
+    say(f"finished; {note}")
     return 0
 
 
