@@ -10,7 +10,7 @@ def bad(stage: Stage) -> Verdict:
     stage.serve("--rest-after", 0)
     stage.others(0, 1)
     cids = range(2, stage.partitions)
-    verdict = stage.verdict(0.0, stage.join(",".join(map(str, cids)), "--how", "bad"), cids=(0, 1))
+    verdict = stage.verdict(0.0, stage.join(",".join(map(str, cids)), "--how", "bad"), cids=(0, 1), last=3)
     log = (stage.run_folder / "run.log").read_text()
     for cid, how in zip(cids, BAD_REPLIES, strict=True):
         if verdict.survived and f"client {cid}" not in log:

@@ -122,10 +122,15 @@ class Stage:
         self.reach(min(self.rounds, self.done() + 1))
         return time.monotonic() - since
 
-    def verdict(self, seconds: float, *clients: Process, equal: bool = True, cids: tuple[int, ...] = cids) -> Verdict:
-        """Wait for the end; survived if all ended well, with the weights of an undisturbed run of `cids` if `equal`."""
+    def verdict(
+        self, seconds: float, *clients: Process, equal: bool = True, cids: tuple[int, ...] = cids, last: int = 0
+    ) -> Verdict:
+        """Wait for the end; survived if all ended well, with the weights of an undisturbed run of `cids` if `equal`.
+
+        `last` is the status with which `clients` should end: 3 if they had no part in the run.
+        """
         statuses = [process.ended(PATIENCE) for process in (self.server, *self.processes, *clients)]
-        if any(statuses):
+        if statuses != [0] * (1 + len(self.processes)) + [last] * len(clients):
             said = "; ".join(process.err.strip()[-300:] for process in (self.server, *clients))
             return Verdict(False, seconds, f"ended with {statuses}: {said}")
         if self.done() != self.rounds:
