@@ -10,6 +10,7 @@ from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed
 from fedkeras.federation.grids import federation_grid
+from fedkeras.reports.progress_table import ProgressTable
 
 log = logging.getLogger("fedkeras")
 
@@ -20,18 +21,23 @@ SIMULATION_SECONDS = 20.0
 
 
 class ClientManager:
-    """The connected clients; `callback` is told who they are while they are waited for."""
+    """The connected clients; `callback` is told who they are while they are waited for.
+
+    `progress` is for what a way to train wants to show of each client.
+    """
 
     def __init__(self, grid: Grid, config: Config, callback: Callback | None = None) -> None:
         self._grid, self._config, self._callback = federation_grid(grid), config, callback or Callback()
         self._needed = config.min_available_nodes or config.num_partitions
+        self.progress = ProgressTable()
         self._idle: set[int] = set()
         self._news = True
 
-    def wait(self) -> dict[int, int]:
+    def wait(self, wanted: Collection[int] = ()) -> dict[int, int]:
         """Wait until enough clients are connected; return {cid: node id}, ascending in cid.
 
-        With min-available-nodes 0 all clients are waited for once; afterwards the run goes on with whoever is left.
+        Whoever is connected can take part here, so there is nothing more to wait for in who is `wanted`. With
+        min-available-nodes 0 all clients are waited for once; afterwards the run goes on with whoever is left.
         Raises RunFailed, naming who is missing, after `node-timeout` seconds.
         """
         started = reported = time.monotonic()

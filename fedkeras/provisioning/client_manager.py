@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from flwr.serverapp import Grid
 
@@ -62,7 +62,7 @@ class ProvisionedClientManager:
         self._first = True
         self.preprocessing: Preprocessing | None = Preprocessing.load(folder.path) if config.resume else None
 
-    def wait(self, wanted: Iterable[int] = ()) -> dict[int, int]:
+    def wait(self, wanted: Collection[int] = ()) -> dict[int, int]:
         """{cid: node id} of clients that can begin, ascending in cid. Raises RunFailed.
 
         After the first time, who is connected and busy is not waited for, unless fewer than a round needs are left, or
@@ -74,9 +74,9 @@ class ProvisionedClientManager:
         with self.progress:
             return self._wait_first()
 
-    def offer_again(self, cids: Iterable[int]) -> None:
+    def offer_again(self, failed: Collection[int]) -> None:
         """Offer these clients again what they may lack: until they have answered, they are not ready."""
-        self._ready -= set(cids)
+        self._ready -= set(failed)
 
     def _wait_first(self) -> dict[int, int]:
         failures: dict[int, str] = {}

@@ -5,7 +5,7 @@ and, where they say more than Flower's train and evaluate, `protocol` (what that
 train they ask the workflow, so that nobody asks the configuration which one it is.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from fedkeras.federation.sampling import FailureTracker
 from fedkeras.mods.chain import ModChain
 from fedkeras.named_code import EVERYTHING, Permission, find_class
 from fedkeras.reports import Checkpoint, Choices, ReportSection, RunFolder
+from fedkeras.reports.progress_table import ProgressTable
 
 Summary = dict[str, object]
 """What summary.json holds."""
@@ -32,10 +33,16 @@ EvaluateFn = Callable[[int, ArrayRecord], Mapping[str, float] | None]
 class Clients(Protocol):
     """Who is connected: federation.client_manager, or provisioning's, whose clients are given what they lack first."""
 
-    def wait(self) -> dict[int, int]:
-        """{cid: node id} of the clients that can take part, ascending in cid, when enough are connected."""
+    progress: ProgressTable
+    """What each client does now; shown while it is used as a context manager."""
 
-    def offer_again(self, failed: Sequence[int]) -> None:
+    def wait(self, wanted: Collection[int] = ()) -> dict[int, int]:
+        """{cid: node id} of the clients that can take part, ascending in cid, when enough are connected.
+
+        Who is connected and busy is not waited for, unless it is among `wanted`. Raises RunFailed.
+        """
+
+    def offer_again(self, failed: Collection[int]) -> None:
         """These clients failed: what they may lack is offered again before they take part."""
 
 

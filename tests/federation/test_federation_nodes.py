@@ -1,5 +1,6 @@
 """Waiting for clients: who is missing is said, nobody waits for ever, and Flower's nodes are asked who they are."""
 
+import inspect
 import re
 import time
 
@@ -14,7 +15,10 @@ from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.initial_weights import initial_arrays
 from fedkeras.federation.records import views
 from fedkeras.flower.identity import node_id_of
+from fedkeras.provisioning.client_manager import ProvisionedClientManager
+from fedkeras.reports.progress_table import ProgressTable
 from fedkeras.runtime.in_process import InProcessGrid
+from fedkeras.workflows.base import Clients
 
 
 class Joining(InProcessGrid):
@@ -27,6 +31,19 @@ class Joining(InProcessGrid):
     def cids(self):
         now = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         return {node_id_of(cid): cid for cid in sorted(now, reverse=True)}
+
+
+@pytest.mark.parametrize("kind", [ClientManager, ProvisionedClientManager])
+@pytest.mark.parametrize("method", ["wait", "offer_again"])
+def test_a_run_is_given_clients_with_what_their_type_promises(kind, method):
+    promised, own = (inspect.signature(getattr(one, method)) for one in (Clients, kind))
+    assert own == promised
+
+
+def test_a_way_to_train_may_show_what_any_clients_do():
+    clients = ClientManager(Joining({0, 1, 2}), configure())
+    assert set(Clients.__annotations__) == {"progress"} and isinstance(clients.progress, ProgressTable)
+    assert list(clients.wait(wanted=[1])) == [0, 1, 2]
 
 
 def test_all_clients_are_waited_for_and_given_in_the_order_of_cid():
