@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedkeras.__main__ import COMMANDS
+from fedkeras.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -14,9 +14,9 @@ import pytest
 from pseudo_terminal import Terminal
 
 from fedkeras import interactive
-from fedkeras.__main__ import COMMANDS
 from fedkeras.checkout import program
 from fedkeras.client_config import ClientConfig
+from fedkeras.commands import COMMANDS
 from fedkeras.config import Config, fields_of, flag
 from fedkeras.errors import UserError
 from fedkeras.fields import OPTIONS, REQUIRED, Count, FlagGroup, embedded, setting, setting_of

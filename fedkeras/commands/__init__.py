@@ -10,3 +10,63 @@ certs certs_folder      an authority of one's own, and certificates
 completion              for a shell
 process_tree            what a command has started, ended with it
 """
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """What it does, for `fedkeras --help`, and the dataclass of its flags, package.module:Class, for completion."""
+
+    what: str
+    flags: str
+
+
+COMMANDS = {
+    "server": Command(
+        "wait for clients and train with them; in a checkout also python server.py",
+        "fedkeras.interactive:ServerFlags",
+    ),
+    "client": Command(
+        "join a server and train on the data here; in a checkout also python client.py",
+        "fedkeras.client_config:ClientConfig",
+    ),
+    "demo": Command(
+        "a server and three clients on this machine: the first thing to try",
+        "fedkeras.commands.demo:DemoFlags",
+    ),
+    "simulate": Command(
+        "`flwr run` with the right surroundings: virtual clients on Ray, one flag each",
+        "fedkeras.commands.simulate:SimulateFlags",
+    ),
+    "data": Command(
+        "how a data set is divided among clients: counts, table, picture",
+        "fedkeras.commands.data:DataFlags",
+    ),
+    "runs": Command(
+        "list the runs there are: status, data set, strategy, rounds, best, seconds",
+        "fedkeras.commands.runs:RunsFlags",
+    ),
+    "compare": Command(
+        "is federated worth it? the same training pooled, alone, federated and split, in one table",
+        "fedkeras.compare.settings:Settings",
+    ),
+    "report": Command(
+        "a run's report as one HTML page, or several runs side by side",
+        "fedkeras.commands.report:ReportFlags",
+    ),
+    "curves": Command("draw a run's learning curves again", "fedkeras.commands.curves:CurvesFlags"),
+    "aggregate": Command(
+        "combine model files that were trained apart into one",
+        "fedkeras.commands.aggregate:AggregateFlags",
+    ),
+    "certs": Command(
+        "an authority of your own, and certificates for a server and its clients",
+        "fedkeras.commands.certs:CertsFlags",
+    ),
+    "completion": Command(
+        "print a script that lets bash or zsh complete commands and flags",
+        "fedkeras.commands.completion:CompletionFlags",
+    ),
+}
+"""By the names of their modules. Nothing is imported here: what one command needs is not loaded for another."""

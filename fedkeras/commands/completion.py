@@ -8,23 +8,8 @@ from typing import Annotated, Literal, Union
 import tyro
 
 from fedkeras.checkout import program
+from fedkeras.commands import COMMANDS
 from fedkeras.flags import form, parse_flags
-
-FLAGS = {
-    "server": "fedkeras.interactive:ServerFlags",
-    "client": "fedkeras.client_config:ClientConfig",
-    "demo": "fedkeras.commands.demo:DemoFlags",
-    "simulate": "fedkeras.commands.simulate:SimulateFlags",
-    "data": "fedkeras.commands.data:DataFlags",
-    "runs": "fedkeras.commands.runs:RunsFlags",
-    "compare": "fedkeras.compare.settings:Settings",
-    "report": "fedkeras.commands.report:ReportFlags",
-    "curves": "fedkeras.commands.curves:CurvesFlags",
-    "aggregate": "fedkeras.commands.aggregate:AggregateFlags",
-    "certs": "fedkeras.commands.certs:CertsFlags",
-    "completion": "fedkeras.commands.completion:CompletionFlags",
-}
-"""The dataclass of each command's flags. By name: what one command needs is not imported for another."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +23,7 @@ class CompletionFlags:
 def main(args: Sequence[str]) -> int:
     """Print the script; returns 0."""
     flags = parse_flags(CompletionFlags, list(args), program("completion"))
-    commands = [Annotated[form(_flags_of(name)), tyro.conf.subcommand(name, prefix_name=False)] for name in FLAGS]
+    commands = [Annotated[form(flags_of(name)), tyro.conf.subcommand(name, prefix_name=False)] for name in COMMANDS]
     try:
         # tyro prints the script of a union's subcommands, and leaves by SystemExit
         tyro.cli(Union[tuple(commands)], prog="fedkeras", args=["--tyro-print-completion", flags.shell])  # noqa: UP007
@@ -47,6 +32,7 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-def _flags_of(name: str) -> type:
-    module, _, kind = FLAGS[name].partition(":")
+def flags_of(name: str) -> type:
+    """The dataclass of a command's flags."""
+    module, _, kind = COMMANDS[name].flags.partition(":")
     return getattr(importlib.import_module(module), kind)
