@@ -64,7 +64,7 @@ class Config:
     model: str = setting("", LEARNING, ABSOLUTE)
     """A built-in name, a .keras or .h5 file, or package.module:function; unset: the data set's default model."""
     loss: str = setting("", LEARNING)
-    """Any Keras loss by name; unset: the model's own (sparse_categorical_crossentropy for classifiers)."""
+    """A Keras loss, or NAME:from_logits=true; unset: the model's own, else what its last layer and targets need."""
     precision: Literal["float32", "mixed_bfloat16"] = setting("float32", LEARNING)
     """What the layers compute in; weights are float32 either way."""
     mode: str = setting("federated", LEARNING)

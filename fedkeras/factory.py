@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import keras
 
     from fedkeras.learning import Body, HeadAndTail, Learner, TrainingResult
+    from fedkeras.learning.losses import Targets
     from fedkeras.models.cutting import Parts
 
 log = logging.getLogger("fedkeras")
@@ -60,7 +61,8 @@ def make_learner(config: Config, threads: int) -> "Learner":
     from fedkeras.learning import Learner, limit_threads
 
     limit_threads(threads)
-    return Learner(build_model(config), **_optimizer(config), loss=config.loss)
+    model = build_model(config)
+    return Learner(model, **_optimizer(config), loss=config.loss, learns=_learns(config, model))
 
 
 def make_head_and_tail(config: Config, threads: int) -> "HeadAndTail":
@@ -70,7 +72,9 @@ def make_head_and_tail(config: Config, threads: int) -> "HeadAndTail":
 
     limit_threads(threads)
     protection = {"noise": config.split_noise, "nopeek": config.split_nopeek}
-    return HeadAndTail(_parts(config), **_optimizer(config), loss=config.loss, **protection)
+    parts = _parts(config)
+    learns = _learns(config, parts.whole)
+    return HeadAndTail(parts, **_optimizer(config), loss=config.loss, learns=learns, **protection)
 
 
 def make_body(config: Config, threads: int) -> "Body":
@@ -85,6 +89,21 @@ def make_body(config: Config, threads: int) -> "Body":
 def _parts(config: Config) -> "Parts":
     points = models.cut_points(model_name(config), config.split_at)
     return models.cut(build_model(config), *points)
+
+
+def _learns(config: Config, model: "keras.Model") -> "Targets":
+    """What a model of a data set's is to learn: classes, unless its output has the shape of its input.
+
+    Where it has, and there are as many classes as numbers in it, the loss decides, when there are examples.
+    """
+    from fedkeras.models.output import output_of
+
+    if not config.uses_catalogue:
+        return ""
+    source, gives = data.open_source(config), output_of(model).shape
+    if gives != tuple(source.input_shape) or gives == (1,):
+        return "classes"
+    return "" if gives == (len(source.classes),) else "itself"
 
 
 class OptimizerOptions(TypedDict):

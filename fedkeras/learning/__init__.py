@@ -5,7 +5,8 @@
     objectives          what is minimised, and how its gradients are had: the proximal term, and anybody's own
     keras_loop          models with a train_step or test_step of their own
     optimizers          optimizers by name, and new again before each training
-    targets             losses, metrics, and targets in the form that a loss takes
+    losses              which loss suits a model and what it is to learn
+    targets             metrics, and targets in the form that a loss takes
     sample_weights      what each example's loss is multiplied by
     results             what a training or an evaluation came to
     early_stopping      epochs with validation data, and when to end them

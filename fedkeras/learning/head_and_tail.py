@@ -23,15 +23,17 @@ import tensorflow as tf
 
 from fedkeras import models
 from fedkeras.config import Value
-from fedkeras.learning import optimizers, targets
+from fedkeras.learning import losses, optimizers, targets
+from fedkeras.learning.losses import Loss, Targets
 from fedkeras.learning.nopeek import distance_correlation
 from fedkeras.learning.optimizers import LearningRate, build_fresh, make_fresh, require_separable
 from fedkeras.learning.replicas import SplitHalf
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.sample_weights import place_weights
 from fedkeras.learning.segment import Segment, compiled, spec, to_tensor
-from fedkeras.learning.targets import Loss, MetricName
+from fedkeras.learning.targets import MetricName
 from fedkeras.models.cutting import Parts
+from fedkeras.models.output import SOFTMAX, output_of
 
 Array = np.ndarray | tf.Tensor
 
@@ -46,13 +48,16 @@ class Tail:
         loss: Loss,
         metrics: Sequence[MetricName],
         whole: keras.Model,
+        learns: Targets,
     ) -> None:
         require_separable(optimizer)
         self.part, self._optimizer = part, optimizer
-        self.loss = targets.choose_loss(part, loss)
+        output = output_of(whole)
+        self.chosen = losses.choose(loss, part.loss if part.compiled else None, output, learns)
+        self.loss = self.chosen.loss
         self._states = models.random_states(part)
         self._weights = part.trainable_variables
-        self._own = targets.choose_metrics(part, self.loss, metrics, whole)
+        self._own = targets.choose_metrics(self.loss, output, metrics, learns, tuple(whole.input_shape)[1:])
         self._counts = keras.metrics.Mean(name="loss", dtype="float64")  # so that many examples are as exact as few
         part.compile(optimizer=None, loss=self.loss, jit_compile=False)
         self._fresh = build_fresh(optimizer, self._weights)
@@ -162,6 +167,7 @@ class HeadAndTail(SplitHalf):
         noise: float = 0.0,
         nopeek: float = 0.0,
         noise_rng: np.random.Generator | None = None,
+        learns: Targets = "",
     ) -> None:
         if not (noise >= 0 and nopeek >= 0):
             raise ValueError(f"noise={noise} and nopeek={nopeek} start at 0")
@@ -169,8 +175,9 @@ class HeadAndTail(SplitHalf):
         # One optimizer for both would count two steps a batch, and Adam and schedules go by the count.
         term = (lambda x, output: nopeek * distance_correlation(x, output)) if nopeek else None
         self._head = Segment(parts.models["head"], of_head, gradient_of_input=False, term=term)
-        self._tail = Tail(parts.models["tail"], of_tail, loss, metrics, parts.whole)
+        self._tail = Tail(parts.models["tail"], of_tail, loss, metrics, parts.whole, learns)
         self._leak = keras.metrics.Mean(name="distance_correlation", dtype="float64")
+        self._learns = learns
         self._noise, self._nopeek, self._rng = noise, nopeek, noise_rng or np.random.default_rng()
         super().__init__(parts, [*self._head.variables, *self._tail.variables, *self._leak.variables])
 
@@ -180,8 +187,10 @@ class HeadAndTail(SplitHalf):
         Raises ValueError for what does not fit.
         """
         x, whole = targets.check_examples(x, self.parts.models["head"].inputs[0]), self.parts.whole
-        from_itself = not targets.ends_in_softmax(whole)
-        return x, targets.prepare(x, y, tuple(whole.output_shape)[1:], self._tail.loss, from_itself)
+        from_itself = self._learns in ("", "itself") and output_of(whole).kind != SOFTMAX
+        y = targets.prepare(x, y, tuple(whole.output_shape)[1:], self._tail.loss, from_itself)
+        losses.check_targets(self._tail.chosen, y)
+        return x, y
 
     def forward(
         self, x: Array, seeds: np.ndarray | None = None, key: Hashable | None = None

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 
-def has_own_step(model: keras.Model, step: str) -> bool:
-    """True if `model`'s class replaces Keras' own `step`, which is "train_step" or "test_step"."""
-    return getattr(type(model), step) is not getattr(keras.Model, step)
+def has_own(model: keras.Model, method: str) -> bool:
+    """True if `model`'s class replaces Keras' own `method`: "train_step", "test_step" or "compute_loss"."""
+    return getattr(type(model), method) is not getattr(keras.Model, method)
 
 
 def fit(

@@ -11,14 +11,16 @@ import tensorflow as tf
 from fedkeras import models
 from fedkeras.config import Value
 from fedkeras.errors import UserError
-from fedkeras.learning import keras_loop, optimizers, targets
+from fedkeras.learning import keras_loop, losses, optimizers, targets
 from fedkeras.learning.graphs import Graph, evaluation_graph, training_graph
+from fedkeras.learning.losses import ChosenLoss, Loss, Targets, is_sparse, name_of
 from fedkeras.learning.objectives import Objective
 from fedkeras.learning.optimizers import LearningRate
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.sample_weights import place_weights
-from fedkeras.learning.targets import Loss, MetricName, is_sparse
+from fedkeras.learning.targets import MetricName
 from fedkeras.models.file_info import Shape, as_input
+from fedkeras.models.output import SOFTMAX, output_of
 from fedkeras.shapes import same_order
 
 log = logging.getLogger(__name__)
@@ -34,8 +36,9 @@ class Learner:
 
     `model` has one input and one output. `optimizer` is a name of Keras', with `learning_rate` (a number or a schedule)
     and `optimizer_args`, or an optimizer whose configuration is taken. `loss` is a name or an object; unset, it is the
-    model's own, or sparse_categorical_crossentropy. `metrics` are names or objects of Keras', beside accuracy.
-    The model is compiled with all of these. Raises UserError for a name or option Keras does not know.
+    model's own, or what suits its last layer and what it `learns` (`losses.choose`); `chosen` is the loss and what was
+    decided about it. `metrics` are names or objects of Keras', beside accuracy. The model is compiled with all of
+    these. Raises UserError for a name or option Keras does not know, and for a loss that does not suit the model.
     """
 
     def __init__(
@@ -47,17 +50,20 @@ class Learner:
         optimizer_args: Mapping[str, Value] | None = None,
         loss: Loss = "",
         metrics: Sequence[MetricName] = (),
+        learns: Targets = "",
     ) -> None:
         self.model = model
-        self.loss = targets.choose_loss(model, loss)
-        self._metrics = targets.choose_metrics(model, self.loss, metrics)
+        self._output, self._learns = output_of(model), learns
+        self.chosen = self._choose(loss)
+        self.loss = self.chosen.loss
+        self._metrics = targets.choose_metrics(self.loss, self._output, metrics, learns, self.takes)
         self._seeds = models.random_states(model)
         self._optimizer = optimizers.make(optimizer, learning_rate, optimizer_args)
         model.compile(optimizer=self._optimizer, loss=self.loss, metrics=self._metrics, jit_compile=False)
         self._fresh = optimizers.build_fresh(self._optimizer, model.trainable_variables)
         self._graphs: dict[Hashable, Graph] = {}
         self._objective, self._steps, self._start = None, 0, ()  # of the training whose epochs are single ones
-        if keras_loop.has_own_step(model, "train_step"):
+        if keras_loop.has_own(model, "train_step"):
             log.warning("%s has its own train_step: it trains by model.fit, which is slower", type(model).__name__)
 
     @property
@@ -75,9 +81,11 @@ class Learner:
         """
         inputs = getattr(self.model, "inputs", None)  # a subclassed model has none
         x = targets.check_examples(x, inputs[0] if inputs else None)
-        from_itself = from_itself and not targets.ends_in_softmax(self.model)
+        from_itself = from_itself and self._output.kind != SOFTMAX and self._learns in ("", "itself")
         output = self.model.output_shape if inputs else self.model(x[:1], training=False).shape
-        return tf.constant(x), tf.constant(targets.prepare(x, y, tuple(output)[1:], self.loss, from_itself))
+        y = targets.prepare(x, y, tuple(output)[1:], self.loss, from_itself)
+        losses.check_targets(self.chosen, y)
+        return tf.constant(x), tf.constant(y)
 
     def train(
         self,
@@ -170,7 +178,7 @@ class Learner:
     def evaluate(self, x: Array, y: Array, *, batch_size: int = 256) -> TrainingResult:
         """Return the loss and metrics of the present weights on x and y (from `place`, or arrays)."""
         x, y = self._placed(x, y)
-        if keras_loop.has_own_step(self.model, "test_step"):
+        if keras_loop.has_own(self.model, "test_step"):
             return self._outcome(int(x.shape[0]), *keras_loop.evaluate(self.model, x, y, batch_size))
         key = ("evaluate", *_kinds(x, y))
         if key not in self._graphs:
@@ -185,6 +193,12 @@ class Learner:
     def set_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Set the model's weights. Raises ValueError for a missing, unknown or misshapen one."""
         models.set_weights(self.model, weights)
+
+    def _choose(self, loss: Loss) -> ChosenLoss:
+        own = self.model.loss if self.model.compiled else None
+        if any(keras_loop.has_own(self.model, method) for method in ("train_step", "compute_loss")):
+            return ChosenLoss((losses.named(loss) if isinstance(loss, str) else loss) if loss else own or losses.SPARSE)
+        return losses.choose(loss, own, self._output, self._learns)
 
     def _training_graph(
         self,
@@ -212,7 +226,7 @@ class Learner:
 
     def _has_own_step(self, objective: Objective | None) -> bool:
         """Whether the model has its own train_step. Raises ValueError if it has, and there is an objective."""
-        own = keras_loop.has_own_step(self.model, "train_step")
+        own = keras_loop.has_own(self.model, "train_step")
         if own and objective is not None:
             name = type(objective).__name__
             raise ValueError(f"the objective {name} cannot reach into {type(self.model).__name__}'s own train_step")
@@ -271,14 +285,14 @@ def place_for_target(learner: Learner, x: np.ndarray, y: np.ndarray | None, targ
         y = y.astype(np.float32, copy=False)
     elif y is None:
         raise UserError("--target XY needs targets, and there are none; an autoencoder is trained with --target XX")
-    elif y.ndim == 1 and output == (1,) and not is_sparse(learner.loss) and not _two_classes(learner.loss, y):
+    elif (
+        y.ndim == 1
+        and output == (1,)
+        and not is_sparse(learner.loss)
+        and not (name_of(learner.loss).startswith("binary") and y.dtype.kind in "biu")
+    ):
         y = y.astype(np.float32)[:, None]  # amounts: whole numbers would be taken for classes
     try:
         return learner.place(x, y, from_itself=target == "XX")
     except ValueError as error:
         raise UserError(f"the data do not fit the model: {error}") from error
-
-
-def _two_classes(loss: Loss, y: np.ndarray) -> bool:
-    name = loss if isinstance(loss, str) else getattr(loss, "name", "") or getattr(loss, "__name__", "")
-    return name.startswith("binary") and y.dtype.kind in "biu"

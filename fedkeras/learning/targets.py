@@ -1,4 +1,4 @@
-"""What a model is to learn: loss, metrics, and targets in the form that the loss takes; and the classes it predicts."""
+"""What a model is to learn: metrics, and targets in the form that the loss takes; and the classes it predicts."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,65 +8,56 @@ import numpy as np
 import tensorflow as tf
 
 from fedkeras.errors import UserError
+from fedkeras.learning.losses import Loss, Targets, is_sparse, name_of, threshold
+from fedkeras.models.file_info import Shape
+from fedkeras.models.output import SOFTMAX, Output, output_of
 
-Loss = str | keras.losses.Loss | Callable[..., tf.Tensor]
-"""A Keras loss by name, an object or a function; "" is unset."""
-
-MetricName = str | keras.metrics.Metric
-"""A metric of Keras' by name, or an object."""
-
-SPARSE = "sparse_categorical_crossentropy"
-
-
-def choose_loss(model: keras.Model, loss: Loss) -> Loss:
-    """Return `loss` if given; else the loss the model was compiled with; else the one for a classifier.
-
-    Raises UserError for a name Keras does not know.
-    """
-    if not loss:
-        own = model.loss if model.compiled else None
-        return own if own is not None else SPARSE
-    try:
-        return keras.losses.get(loss) and loss
-    except ValueError as error:
-        raise UserError(f"--loss is '{loss}', which is not a loss of Keras, such as {SPARSE}") from error
-
-
-def is_sparse(loss: Loss) -> bool:
-    """True if `loss` compares with class numbers and not with vectors."""
-    return _name(loss).startswith("sparse")
-
-
-def ends_in_softmax(model: keras.Model) -> bool:
-    """True if the last layer says how likely each class is."""
-    return bool(model.layers) and getattr(model.layers[-1], "activation", None) is keras.activations.softmax
-
-
-def threshold(loss: Loss | None) -> float:
-    """Above which single output a model says class 1: a half, or 0 where outputs are logits or margins."""
-    return 0.0 if getattr(loss, "from_logits", False) or "hinge" in _name(loss) else 0.5
+MetricName = str | keras.metrics.Metric | Callable[..., tf.Tensor]
+"""A metric of Keras' by name, an object, or a function of (targets, outputs)."""
 
 
 def choose_metrics(
-    model: keras.Model, loss: Loss, others: Sequence[MetricName], whole: keras.Model | None = None
+    loss: Loss, output: Output, others: Sequence[MetricName], targets: Targets = "", takes: Shape | None = None
 ) -> list[keras.metrics.Metric]:
     """Accuracy, where the model tells classes apart, and `others` by name. Raises UserError for an unknown name.
 
-    `whole`: the model whose last part `model` is. One whose output has the size of its input compares amounts under a
-    binary loss, as an autoencoder of grey pixels does, and has no accuracy.
+    `takes` is the shape of an example. Where it is not known what is learned, a model whose output has the size of its
+    input compares amounts under a binary loss, as an autoencoder of grey pixels does, and has no accuracy.
     """
-    accuracy: list[keras.metrics.Metric] = []
-    if is_sparse(loss):
-        accuracy = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-    elif _name(loss).startswith("binary"):
-        if not _of_one_size(whole or model):
-            accuracy = [_binary_accuracy(threshold(loss))]
-    elif ends_in_softmax(model) or _name(loss).startswith("categorical"):
-        accuracy = [keras.metrics.CategoricalAccuracy(name="accuracy")]
+    accuracy = _accuracy(loss, output, targets, takes)
     try:
-        return accuracy + [keras.metrics.get(other) for other in others]
+        return ([accuracy] if accuracy else []) + [_metric(other) for other in others]
     except ValueError as error:
         raise UserError(f"not all of these are metrics of Keras: {', '.join(map(str, others))}") from error
+
+
+def _accuracy(loss: Loss, output: Output, targets: Targets, takes: Shape | None) -> keras.metrics.Metric | None:
+    if targets == "itself":
+        return None
+    if is_sparse(loss):
+        return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    of_classes, above = targets in ("classes", "integers"), threshold(loss, output)
+    if output.units == 1 or (name_of(loss).startswith("binary") and not of_classes):
+        binary = of_classes or name_of(loss).startswith("binary")
+        if not binary or above is None or (not of_classes and takes is not None and _of_one_size(output.shape, takes)):
+            return None
+        return _binary_accuracy(above)
+    if of_classes or output.kind == SOFTMAX or name_of(loss).startswith("categorical"):
+        return keras.metrics.CategoricalAccuracy(name="accuracy")
+    return None
+
+
+def _binary_accuracy(above: float) -> keras.metrics.Metric:
+    """Keras' BinaryAccuracy takes no threshold of 0, which logits need."""
+    if above == 0.5:
+        return keras.metrics.BinaryAccuracy(name="accuracy")
+    return keras.metrics.MeanMetricWrapper(keras.metrics.binary_accuracy, name="accuracy", threshold=above)
+
+
+def _metric(metric: MetricName) -> keras.metrics.Metric:
+    """An object of its own: a metric that two models share would count the examples of both."""
+    found = keras.metrics.get(metric)
+    return found if isinstance(found, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(found)
 
 
 def check_examples(x: np.ndarray, takes: keras.KerasTensor | None) -> np.ndarray:
@@ -88,7 +79,7 @@ def prepare(
     """Return the targets of examples `x` with labels `y`, in the form that `loss` takes.
 
     `output` is the shape of the model's output for one example.
-    - A loss over class numbers takes labels, checked against the number of outputs.
+    - A loss over class numbers takes labels, checked against the number of outputs; one-hot rows become labels.
     - A model whose output has the shape of its input, an autoencoder, learns `x` in place of None; and in place of
       labels too, unless the loss is a categorical one, the output is a single number, or `from_itself` is False, as
       it should be for a model that ends in a softmax.
@@ -105,8 +96,12 @@ def prepare(
         return x.astype("float32", copy=False)
     if len(x) != len(y):
         raise ValueError(f"there are {len(x)} examples and {len(y)} labels")
+    if y.ndim == 2 and y.shape[1] == 1 and len(output) == 1 and output != (1,):
+        y = y[:, 0]  # a column of labels
     if is_sparse(loss):
-        return _labels(y, output[-1]).astype("int32")
+        return _class_numbers(y, output).astype("int32")
+    if y.ndim == 1 and name_of(loss).startswith("categorical") and _are_whole(y):
+        y = y.astype("int64")
     if y.shape[1:] == output or (y.ndim == 1 and output == (1,) and not np.issubdtype(y.dtype, np.integer)):
         return y.reshape(len(y), *output).astype("float32", copy=False)
     if y.ndim == 1 and len(output) == 1:
@@ -115,30 +110,39 @@ def prepare(
     raise ValueError(f"targets have shape {y.shape[1:]}; the model's output has {output}")
 
 
+def _class_numbers(y: np.ndarray, output: tuple[int, ...]) -> np.ndarray:
+    """Labels, a number for each row of outputs."""
+    if y.shape[1:] == output and output:
+        if not (((y == 0) | (y == 1)).all() and (y.sum(axis=-1) == 1).all()):
+            raise ValueError(
+                "targets have a number for each output, and not one class a row; a sparse loss compares with class "
+                "numbers: --loss categorical_crossentropy or binary_crossentropy compares with such rows"
+            )
+        return y.argmax(axis=-1)
+    if y.shape[1:] not in (output[:-1], (*output[:-1], 1)):
+        raise ValueError(f"labels have shape {y.shape[1:]}; the model's output has {output}")
+    return _labels(y.astype("int64") if _are_whole(y) else y, output[-1])
+
+
+def _are_whole(y: np.ndarray) -> bool:
+    """Whether these are labels in a float's clothes."""
+    return y.dtype.kind == "f" and bool((y == np.rint(y)).all())
+
+
 def _are_labels(y: np.ndarray) -> bool:
     return y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
 
 
 def _tells_classes_apart(output: tuple[int, ...], loss: Loss) -> bool:
     """Whether labels mean classes although the output has the input's shape: four features and four classes, say."""
-    return output == (1,) or _name(loss).startswith("categorical")
+    return output == (1,) or name_of(loss).startswith("categorical")
 
 
-def _of_one_size(model: keras.Model) -> bool:
+def _of_one_size(gives: Shape, takes: Shape) -> bool:
     """True if an example's input and output have as many numbers, and more than one."""
-    if not getattr(model, "inputs", None):  # a subclassed model does not say
-        return False
-    sizes = [shape[1:] for shape in (model.input_shape, model.output_shape)]
-    if any(None in shape for shape in sizes):
-        return sizes[0] == sizes[1]
-    return math.prod(sizes[0]) == math.prod(sizes[1]) > 1
-
-
-def _binary_accuracy(above: float) -> keras.metrics.Metric:
-    """Keras' BinaryAccuracy takes no threshold of 0, which logits need."""
-    if above == 0.5:
-        return keras.metrics.BinaryAccuracy(name="accuracy")
-    return keras.metrics.MeanMetricWrapper(keras.metrics.binary_accuracy, name="accuracy", threshold=above)
+    if None in gives or None in takes:
+        return tuple(gives) == tuple(takes)
+    return math.prod(gives) == math.prod(takes) > 1
 
 
 def _labels(y: np.ndarray, classes: int) -> np.ndarray:
@@ -147,12 +151,6 @@ def _labels(y: np.ndarray, classes: int) -> np.ndarray:
     if y.min() < 0 or y.max() >= classes:
         raise ValueError(f"labels must lie in 0 to {classes - 1}; these lie in {y.min()} to {y.max()}")
     return y
-
-
-def _name(loss: Loss | None) -> str:
-    """`SparseCategoricalCrossentropy()` and "sparse_categorical_crossentropy" are one."""
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    return name.replace("_", "").lower()
 
 
 def predicted_classes(model: keras.Model, x: tf.Tensor, labels: np.ndarray, classes: int) -> np.ndarray | None:
@@ -167,5 +165,6 @@ def predicted_classes(model: keras.Model, x: tf.Tensor, labels: np.ndarray, clas
     if values.shape == (len(labels), classes):
         return values.argmax(axis=1)
     if values.shape == (len(labels), 1) and classes == 2:
-        return (values[:, 0] > threshold(model.loss if model.compiled else None)).astype(np.int64)
+        above = threshold(model.loss if model.compiled else None, output_of(model))
+        return None if above is None else (values[:, 0] > above).astype(np.int64)
     return None

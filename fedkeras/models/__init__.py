@@ -6,6 +6,7 @@
     file_info       what a model file says of itself, and whether rows of data fit
     trusted_code    the code that a model file needs beside Keras' own
     compile_config  what a model file's model was compiled with
+    output          what the numbers are that a model gives: probabilities, or any numbers
     weights         arrays by name, and random states
     cutting         head, body and tail of a model, for split learning
     precision       mixed precision

@@ -3,11 +3,12 @@
 A model sees them as clients see their rows: scaled by the same normaliser, classes by the same numbers.
 """
 
+import contextlib
 import csv
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from fedkeras.config import Config
 from fedkeras.data.readers.tables import check_same_columns, read_xy
 from fedkeras.errors import UserError, describe
 from fedkeras.factory import CentralEvaluation, metrics_of
-from fedkeras.provisioning.client_data import ProvisionedClient, make_learner, place
+from fedkeras.provisioning.client_data import ProvisionedClient, learns, make_learner, place
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.shards import Tables
 from fedkeras.reports import RunFolder
@@ -60,7 +61,7 @@ class TableEvaluation(CentralEvaluation):
 
     def measure(self, weights: Mapping[str, np.ndarray], preprocessing: Preprocessing) -> dict[str, float] | None:
         """The same by another preprocessing: a model of one fold has its own normaliser."""
-        if not self.begin():
+        if not self.begin(preprocessing):
             return None
         self._set_preprocessing(preprocessing)
         started = time.perf_counter()
@@ -74,7 +75,7 @@ class TableEvaluation(CentralEvaluation):
         Of a run that was killed after its last round, this is the first use of the model.
         """
         preprocessing = Preprocessing.load(self._folder.path) if self._learner is None else None
-        if preprocessing is not None and self._config.central_evaluation and self.begin():
+        if preprocessing is not None and self._config.central_evaluation and self.begin(preprocessing):
             self._set_preprocessing(preprocessing)
         if self._learner is None or self._test_client.preprocessing.labels is None:
             return None
@@ -85,12 +86,13 @@ class TableEvaluation(CentralEvaluation):
         found = predicted_classes(self._learner.model, self._test[0], self._labels, len(names))
         return None if found is None else (self._labels, found, names)
 
-    def begin(self) -> bool:
-        """Build the model; False if its file is not to be loaded."""
+    def begin(self, preprocessing: Preprocessing | None) -> bool:
+        """Build the model for what is learned under `preprocessing`; False if its file is not to be loaded."""
         if self._learner is None and not self._refused:
             own = dataclasses.replace(self._config, threads_per_client=self._threads)
             try:
-                self._learner = make_learner(own, self._test_client.model, trust_code=False)
+                learned = learns(self._config, preprocessing)
+                self._learner = make_learner(own, self._test_client.model, False, learned)
             except UserError as error:
                 self._refused = True
                 log.warning("the test set is not used: %s", error)
@@ -113,7 +115,7 @@ def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> d
     """
     figures = {}
     # `begin` before any model is loaded: it says how many threads TensorFlow gets
-    tests = isinstance(central, TableEvaluation) and central.begin()
+    tests = isinstance(central, TableEvaluation) and central.begin(_any_preprocessing(folders.values()))
     for name, folder in folders.items() if tests else ():
         try:
             preprocessing = Preprocessing.load(folder)
@@ -127,6 +129,15 @@ def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> d
         if metrics is not None:
             figures[name] = {key: value for key, value in metrics.items() if key != "seconds"}
     return figures
+
+
+def _any_preprocessing(folders: Iterable[Path]) -> Preprocessing | None:
+    """The first that can be read: of one run's models all have the same labels."""
+    for folder in folders:
+        with contextlib.suppress(UserError):
+            if (found := Preprocessing.load(folder)) is not None:
+                return found
+    return None
 
 
 def write_figures(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from fedkeras.learning import Learner
+    from fedkeras.learning.losses import Targets
 
     Placed = tuple[tf.Tensor, tf.Tensor]
 
@@ -69,20 +70,22 @@ class ProvisionedClient:
         return input_shape(file_shapes(self.model).takes, self.x.shape[1:])
 
     def loss(self, config: Config) -> str:
-        """Its name: a flag's, or the model file's; "" for neither."""
-        from fedkeras.models.compile_config import training_config  # Keras: not before the server is found
+        """Its name: a flag's, or the model file's, as `losses.name_of` has it; "" for neither."""
+        import_tensorflow()  # not before the server is found
+        from fedkeras.learning.losses import name_of
+        from fedkeras.models.compile_config import training_config
 
-        own = config.loss or training_config(self.model).loss or ""
+        own = config.loss.partition(":")[0] or training_config(self.model).loss or ""
         if isinstance(own, dict):
             own = own["config"] if own.get("class_name") == "function" else own.get("class_name")
-        return str(own).lower().replace("_", "")
+        return name_of(str(own)) if own else ""
 
     def are_classes(self, config: Config) -> bool:
         """True if the targets are classes: by what they are, and for whole numbers by the loss."""
         if config.target == "XX" or self.y is None:
             return False
         kind, loss = labels.kind_of(self.y), self.loss(config)
-        return kind in ("words", "one-hot") or (kind == "integers" and (not loss or "crossentropy" in loss))
+        return kind in ("words", "one-hot") or (kind == "integers" and (loss in ("", "ce") or "crossentropy" in loss))
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few clients
     def train_and_test_rows(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +169,21 @@ FILES_OWN = ("default", "compiled")
 """Values of --optimizer that leave the choice to the model file; the second insists on it."""
 
 
-def make_learner(config: Config, path: Path, trust_code: bool) -> "Learner":
+def learns(config: Config, preprocessing: Preprocessing | None) -> "Targets":
+    """What the clients' models are to learn, once they have agreed on their labels."""
+    if config.target == "XX":
+        return "itself"
+    if config.uses_catalogue:
+        return "classes"
+    if preprocessing is None:
+        return ""
+    if preprocessing.labels is None:
+        return "numbers"
+    names = preprocessing.labels.names
+    return "classes" if isinstance(names[0], str) or tuple(names) == (0, 1) else "integers"
+
+
+def make_learner(config: Config, path: Path, trust_code: bool, learns: "Targets") -> "Learner":
     """The model file at `path` as a Learner. Loss, optimizer and metrics are the file's, unless flags say otherwise.
 
     A learning rate other than the flag's default overrides the file's. Raises UserError.
@@ -178,7 +195,6 @@ def make_learner(config: Config, path: Path, trust_code: bool) -> "Learner":
 
     limit_threads(config.threads_per_client)
     own = training_config(path)
-    loss = config.loss or ("mean_squared_error" if config.target == "XX" and own.loss is None else "")
     optimizer = config.optimizer
     if optimizer in FILES_OWN:
         made = make_optimizer(own.optimizer, trust_code)
@@ -192,8 +208,9 @@ def make_learner(config: Config, path: Path, trust_code: bool) -> "Learner":
         optimizer=optimizer,
         learning_rate=config.learning_rate,
         optimizer_args=options(config.optimizer_args, "optimizer-args"),
-        loss=loss,
+        loss=config.loss,
         metrics=make_metrics(own.metrics, trust_code),
+        learns=learns,
     )
 
 

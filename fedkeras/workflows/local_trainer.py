@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from fedkeras.learning import Learner
+    from fedkeras.learning.losses import Targets
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class LocalTrainer:
         """The configured model, or the one the server handed out."""
         if self.provisioned is None:
             return _model(self.config)
-        return _model(self.config, self.provisioned.model, self._trusts_code)
+        return _model_of(self.config, self.provisioned, self._trusts_code)
 
     @property
     def shows_epochs(self) -> bool:
@@ -66,12 +67,16 @@ class LocalTrainer:
         return _test_examples(self.config, self.cid, self.provisioned, self._trusts_code)
 
 
+def _model_of(config: Config, client: ProvisionedClient, trust_code: bool) -> LocalModel:
+    return _model(config, client.model, trust_code, client_data.learns(config, client.preprocessing))
+
+
 @functools.lru_cache(maxsize=1)
-def _model(config: Config, file: Path | None = None, trust_code: bool = False) -> LocalModel:
+def _model(config: Config, file: Path | None = None, trust_code: bool = False, learns: "Targets" = "") -> LocalModel:
     if file is None:
         learner = factory.make_learner(config, config.threads_per_client)
     else:
-        learner = client_data.make_learner(config, file, trust_code)
+        learner = client_data.make_learner(config, file, trust_code, learns)
     return LocalModel(learner, learner.get_weights())
 
 
@@ -86,7 +91,7 @@ def _training_examples(
     config: Config, cid: int, client: ProvisionedClient | None, trust_code: bool
 ) -> "tuple[tf.Tensor, tf.Tensor]":
     if client is not None:
-        return client_data.training_examples(config, client, _model(config, client.model, trust_code).learner)
+        return client_data.training_examples(config, client, _model_of(config, client, trust_code).learner)
     examples = _examples(config, cid).train
     return _model(config).learner.place(examples.x, examples.y)
 
@@ -96,7 +101,7 @@ def _test_examples(
     config: Config, cid: int, client: ProvisionedClient | None, trust_code: bool
 ) -> "tuple[tf.Tensor, tf.Tensor]":
     if client is not None:
-        return client_data.test_examples(config, client, _model(config, client.model, trust_code).learner)
+        return client_data.test_examples(config, client, _model_of(config, client, trust_code).learner)
     examples = _examples(config, cid).test
     if not len(examples.x):
         raise UserError(f"client {cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")

@@ -30,7 +30,7 @@ def test_the_largest_output_is_the_class():
     ("loss", "activation", "expected"),
     [
         ("binary_crossentropy", "sigmoid", [0, 1, 1]),
-        ("binary_crossentropy", None, [0, 0, 1]),  # probabilities that an earlier layer has made
+        ("binary_crossentropy", None, [0, 1, 1]),  # logits, whatever the name alone means to Keras
         (keras.losses.BinaryCrossentropy(from_logits=True), None, [0, 1, 1]),
         ("hinge", None, [0, 1, 1]),
         ("mse", None, [0, 0, 1]),
