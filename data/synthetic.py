@@ -3,9 +3,13 @@
 T. Li, A. K. Sahu, M. Zaheer, M. Sanjabi, A. Talwalkar, V. Smith, "Federated Optimization in Heterogeneous Networks",
 MLSys 2020, arXiv:1812.06127, section 5.1 and appendix C.1. Device k has the rule y = argmax(W_k x + b_k), where each
 entry of W_k and b_k is drawn from N(u_k, 1) and u_k from N(0, alpha); its x is drawn from N(v_k, S), S diagonal with
-S_jj = j^-1.2, each entry of v_k from N(B_k, 1) and B_k from N(0, beta). So alpha says how much the devices' rules
-differ, beta how much their inputs do; as in the authors' code both are standard deviations. `iid`: one rule for all,
-inputs around 0. Devices hold 50 examples and more, by a log-normal law with a long tail.
+S_jj = j^-1.2, each entry of v_k from N(B_k, 1) and B_k from N(0, beta); as in the authors' code alpha and beta are
+standard deviations. `iid`: one rule for all, inputs around 0. Devices hold 50 examples and more, by a log-normal law
+with a long tail.
+
+The paper says that alpha governs how much the devices' rules differ. By its own formulas it does not: u_k is added to
+all ten columns of W_k and entries of b_k, so to all ten scores of an x alike, and the largest stays the largest. Rules
+differ as much under alpha = 0; what grows from (0, 0) to (1, 1) is how far apart the inputs lie. A test shows it.
 """
 
 import numpy as np

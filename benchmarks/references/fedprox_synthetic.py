@@ -95,6 +95,7 @@ def reference() -> Reference:
         title="FedProx on synthetic devices (Li et al., MLSys 2020)",
         source="arXiv:1812.06127, figures 1 and 2 and their companions in the appendix: curves, no numbers",
         differs=(
+            "alpha changes no label, by the paper's formulas (see data/synthetic.py): the sets differ in beta alone",
             "the devices are another draw of the same law; initial weights are Glorot's",
             "stragglers draw 1 to 20 epochs as in the paper's text; the authors' code draws 1 to 19",
         ),

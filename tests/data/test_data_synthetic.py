@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedkeras.config import Config
-from fedkeras.data import describe, load_client, open_source
+from fedkeras.data import describe, load_client, open_source, synthetic
 from fedkeras.errors import UserError
 
 
@@ -67,6 +67,14 @@ def test_one_rule_fits_all_devices_only_where_they_are_alike():
     assert foreign_accuracy("iid=true") > 0.6
     assert foreign_accuracy("alpha=0,beta=0") < 0.35
     assert foreign_accuracy("alpha=1,beta=1") < 0.35
+
+
+def test_alpha_changes_no_label():
+    """It moves all ten scores of an example alike, by the paper's formulas; (0,0) and (1,1) differ in beta alone."""
+    made = [synthetic._skewed(np.random.default_rng(3), np.array([200, 300]), alpha, 1.0) for alpha in (0.0, 5.0)]
+    for (x, y), (same_x, same_y) in zip(*made, strict=True):
+        np.testing.assert_array_equal(x, same_x)
+        np.testing.assert_array_equal(y, same_y)
 
 
 def test_natural_parts_are_the_devices():
