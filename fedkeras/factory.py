@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -137,6 +137,13 @@ def label_counts(config: Config) -> tuple[str, Sequence[str], dict[int, np.ndarr
     return description.partition.scheme, description.source.classes, dict(enumerate(description.counts))
 
 
+class WeightNames(NamedTuple):
+    """What a model's weights are called, all and those that are trained, in the model's order."""
+
+    names: tuple[str, ...]
+    trainable: tuple[str, ...]
+
+
 class CentralEvaluation:
     """Tests global weights on the central test set. The model and the data are loaded when they are first needed.
 
@@ -182,6 +189,22 @@ class CentralEvaluation:
         names = data.open_source(self._config).classes
         found = predicted_classes(self._learner.model, self._test[0], self._labels, len(names))
         return None if found is None else (self._labels, found, names)
+
+    def weight_names(self) -> WeightNames | None:
+        """What the configured model's weights are called; None where it cannot be built here."""
+        try:
+            model = self._model()
+        except (UserError, ValueError) as error:
+            log.info("the server's own model does not say which weights are trained: %s", error)
+            return None
+        return None if model is None else WeightNames(tuple(models.names(model)), tuple(models.trainable_names(model)))
+
+    def _model(self) -> "keras.Model | None":
+        """The model that tests, or that would. Raises UserError."""
+        if self._learner is None and self._examples is None:
+            return build_model(self._config)  # nothing is tested
+        self._prepare()
+        return self._learner.model
 
     def save(self, weights: Mapping[str, np.ndarray], path: Path) -> None:
         """Write the model with these weights as a .keras file.

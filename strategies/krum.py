@@ -1,12 +1,19 @@
 """Krum and multi-Krum.
 
 Blanchard, El Mhamdi, Guerraoui, Stainer: Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent,
-NeurIPS 2017, https://arxiv.org/abs/1703.02757, sections 4 and 5, on weights instead of gradients.
+NeurIPS 2017, https://arxiv.org/abs/1703.02757, sections 4 and 5, on updates w_k - w instead of gradients.
 
 The score of a client is the sum of the squared distances to its K - f - 2 nearest others, where K clients answered and
 f may be Byzantine. Krum takes the weights of the client with the lowest score; multi-Krum the plain mean of the m
 lowest. Of equal scores the lower cid wins. The paper's guarantee needs K > 2f + 2.
+
+Distances are taken over the trainable arrays: BatchNormalization's statistics are no gradient's work, and are so much
+larger than a round's updates that they would decide alone, and a liar with honest statistics be the one in the middle.
+(The difference of two updates is that of the two weights, so w need not be known.) Of the chosen clients all arrays are
+taken.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 from flwr.app import ArrayRecord
@@ -21,12 +28,25 @@ class Krum(AllAtOnce):
     Raises ValueError in a round that was answered by fewer than num_byzantine + 3 clients.
     """
 
+    takes_all = True
+
     def __init__(self, num_byzantine: int = 1, num_selected: int = 1) -> None:
         if type(num_byzantine) is not int or num_byzantine < 0:
             raise ValueError(f"num_byzantine must be a whole number, 0 or more, not {num_byzantine}")
         if type(num_selected) is not int or num_selected < 1:
             raise ValueError(f"num_selected must be a whole number, 1 or more, not {num_selected}")
         self.num_byzantine, self.num_selected = num_byzantine, num_selected
+
+    def check(self, clients: int) -> Iterable[str]:
+        """The paper's condition, and below it the least that there are scores of. Raises ValueError."""
+        f = self.num_byzantine
+        if clients < f + 3:
+            raise ValueError(f"krum with num_byzantine={f} needs at least {f + 3} clients a round, and {clients} train")
+        if clients <= 2 * f + 2:
+            yield (
+                f"krum with num_byzantine={f} withstands {f} liars of {2 * f + 3} clients or more, and {clients} train "
+                f"in a round; {clients} clients are enough for num_byzantine={max(0, (clients - 3) // 2)}"
+            )
 
     def combine(self, updates: list[ArrayRecord]) -> dict[str, np.ndarray]:
         """The mean of the selected clients' arrays, in float64."""
@@ -35,16 +55,16 @@ class Krum(AllAtOnce):
                 f"krum with num_byzantine={self.num_byzantine} needs at least {self.num_byzantine + 3} answers "
                 f"a round, and there are {len(updates)}"
             )
-        scores = krum_scores(squared_distances(updates), self.num_byzantine)
+        scores = krum_scores(squared_distances(updates, self.trainable or tuple(updates[0])), self.num_byzantine)
         selected = sorted(np.argsort(scores, kind="stable")[: self.num_selected])
         chosen = [updates[index] for index in selected]
         return by_array(chosen, lambda stack: stack.mean(axis=0, dtype=np.float64))
 
 
-def squared_distances(updates: list[ArrayRecord]) -> np.ndarray:
-    """Squared Euclidean distances between all pairs of updates, shape (K, K), summed array by array in float64."""
+def squared_distances(updates: list[ArrayRecord], names: Iterable[str]) -> np.ndarray:
+    """Squared Euclidean distances over the arrays `names` between all pairs of updates, shape (K, K), in float64."""
     distances = np.zeros((len(updates), len(updates)))
-    for name in updates[0]:
+    for name in names:
         flat = [view(update[name]).ravel() for update in updates]
         for i, left in enumerate(flat):
             for j in range(i):

@@ -35,5 +35,5 @@ def run_rounds(strategy, grid, clients, arrays, config, evaluate=None, callbacks
 def run_split(grid, clients, arrays, config, body, evaluate=None, callbacks=(), first_round=1, **own):
     """Split learning with this body on the server; the last round's arrays."""
     run = run_of(grid, config, None, callbacks, clients=clients, evaluate_fn=evaluate, **own)
-    one_round = functools.partial(split.one_round, run, body, *split.message_config_of(run))
+    one_round = functools.partial(split.one_round, body, *split.message_config_of(run))
     return repeat_rounds(run, one_round, arrays, first_round)

@@ -77,7 +77,7 @@ def aggregate(flags: AggregateFlags) -> None:
     test = _test_set(flags) if flags.evaluate else None
     import_tensorflow()
     model, parts = _load(paths, flags.trust_code, to_test=bool(flags.evaluate))
-    new = combine(strategy, parts, counts)
+    new = combine(strategy, parts, counts, models.trainable_names(model))
     models.set_weights(model, new)
     _compile_as(model, paths[0], flags.trust_code)
     models.save(model, out)

@@ -14,6 +14,7 @@ registry            strategies by name
 base_strategy       what the pages of strategies extend
 strategy_adapter    calling a strategy that anybody may have written
 strategy_state      its state, for a checkpoint
+trainable           which arrays are trained; the others are kept from a strategy and averaged
 messages            what is in a round's messages
 records             Flower's records as numpy arrays, and back
 aggregation         the weighted mean

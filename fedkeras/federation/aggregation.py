@@ -4,7 +4,7 @@ Memory is one accumulator however many there are, and the same arrays in the sam
 computed of whole numbers (a counter, a step) is rounded to the nearest one, half to even, wherever it is computed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -36,8 +36,15 @@ class Mean:
 
     def result(self) -> dict[str, np.ndarray]:
         """The mean in the arrays' own dtypes; to be called once, and not before anything was added."""
-        sums, totals = self._sums, self._totals
-        return {name: as_dtype(np.divide(sums.pop(name), totals[name]), self._dtypes[name]) for name in list(sums)}
+        return {name: as_dtype(array, self._dtypes[name]) for name, array in self._means()}
+
+    def exact(self) -> dict[str, np.ndarray]:
+        """The same as float64, whatever the arrays' own dtypes: for what is computed further."""
+        return dict(self._means())
+
+    def _means(self) -> Iterator[tuple[str, np.ndarray]]:
+        for name in list(self._sums):  # an array's sums go before the next one's mean is made
+            yield name, np.divide(self._sums.pop(name), self._totals[name])
 
 
 def as_dtype(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -11,9 +11,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fedkeras.federation.aggregation import as_dtype
-from fedkeras.federation.messages import arrays_of, contents, mean_metrics, metrics_of, to_all
-from fedkeras.federation.records import record, view
+from fedkeras.federation.aggregation import Mean, as_dtype
+from fedkeras.federation.messages import arrays_of, contents, mean_metrics, metrics_of, num_examples, to_all
+from fedkeras.federation.records import record, view, views
 
 Stack = np.ndarray
 """One array of all clients, shape (clients, *shape)."""
@@ -27,6 +27,21 @@ class BaseStrategy(Strategy):
 
     streams = False
     """True: replies may be handed over while others are still under way, for nothing is remembered between rounds."""
+    takes_all = False
+    """True: the rule is for all arrays. Else the strategy is shown the trainable ones alone, when it configures and
+    when it aggregates; the others (BatchNormalization's statistics, counters, frozen layers) are averaged as in FedAvg.
+    """
+    moves_global_model = False
+    """True: it moves the global model of the round before, so that it cannot combine models that were trained apart."""
+    trainable: tuple[str, ...] | None = None
+    """The names of the trainable arrays, set before the first round; None: nobody has said."""
+
+    def check(self, clients: int) -> Iterable[str]:
+        """What should be known before the first round, which asks `clients` clients to train: a warning a sentence.
+
+        Raise ValueError for what cannot go well with so many.
+        """
+        return ()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -64,6 +79,18 @@ class AllAtOnce(BaseStrategy):
             return None, None
         metrics = mean_metrics([metrics_of(content) for content in received])
         return record(self.combine([arrays_of(content) for content in received])), metrics
+
+
+def mean_of(replies: Iterable[Message]) -> tuple[dict[str, np.ndarray], MetricRecord | None]:
+    """The example-weighted means of the replies' arrays, in float64, and of their metrics; ({}, None) without a reply.
+
+    One reply is in memory at a time, if they come so.
+    """
+    mean, metrics = Mean(), []
+    for content in contents(replies):
+        metrics.append(metrics_of(content))
+        mean.add(views(arrays_of(content)), num_examples(content))
+    return mean.exact(), mean_metrics(metrics)
 
 
 def by_array(updates: Sequence[ArrayRecord], function: Callable[[Stack], np.ndarray]) -> dict[str, np.ndarray]:

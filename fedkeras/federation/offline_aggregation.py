@@ -10,13 +10,13 @@ from fedkeras.errors import UserError
 from fedkeras.federation import registry
 from fedkeras.federation.messages import NUM_EXAMPLES
 from fedkeras.federation.records import record, views
-from fedkeras.federation.strategy_adapter import aggregate_train, conform
+from fedkeras.federation.strategy_adapter import aggregate_train, conform, kept_from, tell
+from fedkeras.federation.trainable import trainable_of
 from fedkeras.federation.validation import fault_of_train
 from fedkeras.flower.identity import SERVER_NODE_ID, act_as, node_id_of
 
 Weights = Mapping[str, np.ndarray]
 
-NEEDS_A_ROUND = ("fedavgm", "fedadam", "fedyogi", "fedadagrad")
 NOTES = {
     "fedprox": "FedProx: offline, the aggregate is FedAvg's. Its proximal term, mu/2 * ||w - w_global||^2, belongs to "
     "the training of each part, and would have needed the global weights from which all parts started.",
@@ -30,7 +30,7 @@ NOTES = {
 def check_strategy(spec: str, args: Mapping[str, object]) -> Strategy:
     """The strategy named `spec`. Raises UserError for one that moves a global model, of which there is none here."""
     strategy = registry.load(spec, args)
-    if spec in NEEDS_A_ROUND or hasattr(strategy, "current_arrays"):
+    if getattr(strategy, "moves_global_model", False) or hasattr(strategy, "current_arrays"):  # Flower's
         raise UserError(
             f"--strategy {spec} moves the current global model towards the parts' mean, with a memory of earlier "
             "rounds; offline there is neither: take fedavg, fedmedian, trimmed_mean or krum"
@@ -38,8 +38,15 @@ def check_strategy(spec: str, args: Mapping[str, object]) -> Strategy:
     return strategy
 
 
-def combine(strategy: Strategy, parts: Mapping[str, Weights], num_examples: Sequence[int]) -> dict[str, np.ndarray]:
+def combine(
+    strategy: Strategy,
+    parts: Mapping[str, Weights],
+    num_examples: Sequence[int],
+    trainable: Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
     """The strategy's aggregate of `parts` (by file name) with the weights of the same names, shapes and dtypes.
+
+    `trainable` are the names of the weights that are trained: the others are averaged, unless the strategy takes all.
 
     Raises UserError naming the file whose weights cannot be used, or with the strategy's own reason.
     """
@@ -53,7 +60,9 @@ def combine(strategy: Strategy, parts: Mapping[str, Weights], num_examples: Sequ
         if fault := fault_of_train(replies[-1], like):
             raise UserError(f"{name}: {fault}")
     try:
-        new, _ = aggregate_train(strategy, 1, replies)
+        names = trainable_of(like, trainable)
+        tell(strategy, names)
+        new, _ = aggregate_train(strategy, 1, replies, kept_from(strategy, like, names))
     except ValueError as error:
         raise UserError(str(error)) from error
     return views(conform(new, like, strategy))

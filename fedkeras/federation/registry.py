@@ -9,19 +9,18 @@ from fedkeras.config import Config, options_for_strategy
 from fedkeras.errors import UserError
 from fedkeras.named_code import find_class
 
-OURS = {
+BUILT_IN = {
     "fedavg": "fedkeras.strategies.fedavg:FedAvg",
     "fedmedian": "fedkeras.strategies.fedmedian:FedMedian",
     "fedprox": "fedkeras.strategies.fedprox:FedProx",
     "trimmed_mean": "fedkeras.strategies.trimmed_mean:TrimmedMean",
     "krum": "fedkeras.strategies.krum:Krum",
+    "fedavgm": "fedkeras.strategies.fedavgm:FedAvgM",
+    "fedadam": "fedkeras.strategies.fedopt:FedAdam",
+    "fedyogi": "fedkeras.strategies.fedopt:FedYogi",
+    "fedadagrad": "fedkeras.strategies.fedopt:FedAdagrad",
 }
-FLOWERS = {
-    "fedavgm": "flwr.serverapp.strategy:FedAvgM",
-    "fedadam": "flwr.serverapp.strategy:FedAdam",
-    "fedyogi": "flwr.serverapp.strategy:FedYogi",
-    "fedadagrad": "flwr.serverapp.strategy:FedAdagrad",
-}
+"""Name -> package.module:Class."""
 TAKE_ALL = {
     "fraction_train": 1.0,
     "fraction_evaluate": 1.0,
@@ -38,11 +37,11 @@ def options_of(config: Config) -> dict[str, object]:
 
 
 def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:
-    """Make the strategy named `spec`, a name of the tables above or `package.module:Class`, with its options `args`.
+    """Make the strategy named `spec`, a name of the table above or `package.module:Class`, with its options `args`.
 
     Raises UserError if there is no such strategy, or if it does not take these options.
     """
-    kind = find_class(spec, Strategy, {**OURS, **FLOWERS}, "strategy")
+    kind = find_class(spec, Strategy, BUILT_IN, "strategy")
     if inspect.isabstract(kind):
         raise UserError(f"--strategy {spec} does not define {', '.join(sorted(kind.__abstractmethods__))}")
     args = args or {}

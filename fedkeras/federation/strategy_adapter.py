@@ -2,44 +2,123 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import (
+    Bulyan,
+    DifferentialPrivacyClientSideAdaptiveClipping,
+    DifferentialPrivacyClientSideFixedClipping,
+    DifferentialPrivacyServerSideAdaptiveClipping,
+    DifferentialPrivacyServerSideFixedClipping,
+    FedMedian,
+    FedTrimmedAvg,
+    Krum,
+    MultiKrum,
+    Strategy,
+)
 
 from fedkeras.errors import RunFailed, UserError, reason_of
 from fedkeras.federation.aggregation import as_dtype
 from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.records import record, view
+from fedkeras.federation.trainable import Shown, Trainable, complete, withheld
 from fedkeras.federation.validation import fault_of_arrays, one_line
+
+TAKE_ALL = (
+    FedMedian,
+    FedTrimmedAvg,
+    DifferentialPrivacyClientSideAdaptiveClipping,
+    DifferentialPrivacyClientSideFixedClipping,
+    DifferentialPrivacyServerSideAdaptiveClipping,
+    DifferentialPrivacyServerSideFixedClipping,
+)
+"""Flower's strategies whose rule is for all arrays: a plain mean beside it would let a liar, or a secret, through."""
+
+
+def nested(strategy: Strategy) -> Iterator[Strategy]:
+    """The strategy, and those that it surrounds: its attributes, and theirs."""
+    yield strategy
+    for value in list(getattr(strategy, "__dict__", {}).values()):
+        if isinstance(value, Strategy) and value is not strategy:
+            yield from nested(value)
+
+
+def kept_from(strategy: Strategy, arrays: ArrayRecord, trainable: Trainable) -> Set[str]:
+    """Names of the arrays that the strategy is not shown: those not trainable, unless it, or one in it, takes all."""
+    if any(getattr(each, "takes_all", False) or isinstance(each, TAKE_ALL) for each in nested(strategy)):
+        return set()
+    return withheld(arrays, trainable)
+
+
+def tell(strategy: Strategy, trainable: Trainable) -> None:
+    """Tell the strategy, and those in it, which arrays are trainable, if they have a place for it."""
+    for each in nested(strategy):
+        if hasattr(each, "trainable"):
+            each.trainable = trainable
+
+
+def check(strategy: Strategy, clients: int) -> list[str]:
+    """Warnings, a sentence each, before a run whose rounds ask `clients` clients to train.
+
+    Raises UserError for what cannot go well.
+    """
+    warnings = []
+    for each in nested(strategy):
+        if isinstance(each, Krum | MultiKrum | Bulyan):
+            warnings.append(
+                f"Flower's {type(each).__name__} chooses by the trainable arrays, and the others are averaged over all "
+                "clients, liars too; --strategy krum averages those of the clients that it has chosen"
+            )
+        if hasattr(each, "check"):
+            try:
+                warnings += _call(each, "check", clients, then=list, passing=(ValueError,))
+            except ValueError as error:
+                raise UserError(f"--strategy-args: {error}") from error
+    return warnings
 
 
 def configure(
-    strategy: Strategy, phase: str, server_round: int, arrays: ArrayRecord, grid: CohortGrid
+    strategy: Strategy,
+    phase: str,
+    server_round: int,
+    arrays: ArrayRecord,
+    grid: CohortGrid,
+    kept: Set[str] = frozenset(),
 ) -> list[Message]:
-    """The messages of `configure_train` or `configure_evaluate`; at most one to each node of the cohort."""
+    """The messages of `configure_train` or `configure_evaluate`; at most one to each node of the cohort.
+
+    The strategy is not shown the arrays in `kept`, which are put into its messages.
+    """
     name = f"configure_{phase}"
-    messages = _call(strategy, name, server_round, arrays, ConfigRecord(), grid, then=list)
+    shown = ArrayRecord({key: arrays[key] for key in arrays if key not in kept}) if kept else arrays
+    messages = _call(strategy, name, server_round, shown, ConfigRecord(), grid, then=list)
     if not all(isinstance(message, Message) for message in messages):
         raise RunFailed(f"{type(strategy).__name__}.{name} returned something else than messages")
     addressed = [message.metadata.dst_node_id for message in messages]
     if len(set(addressed)) < len(addressed) or not set(addressed) <= set(grid.get_node_ids()):
         raise RunFailed(f"{type(strategy).__name__}.{name} must address nodes of the grid it is given, each once")
-    return messages
+    return complete(messages, arrays, kept) if kept else messages
 
 
 def aggregate_train(
-    strategy: Strategy, server_round: int, replies: Iterable[Message]
+    strategy: Strategy, server_round: int, replies: Iterable[Message], kept: Set[str] = frozenset()
 ) -> tuple[ArrayRecord | None, MetricRecord | None]:
     """What should be the new global arrays (see `conform`), and the strategy's metrics.
 
-    Raises the strategy's ValueError: it cannot use these replies, but perhaps those of a repeated round.
+    The strategy is not shown the arrays in `kept`: those of the result are FedAvg's, over all replies. Raises the
+    strategy's ValueError: it cannot use these replies, but perhaps those of a repeated round.
     """
-    result = _call(strategy, "aggregate_train", server_round, replies, passing=(ValueError,))
+    shown = Shown(replies, kept) if kept else None
+    given = replies if shown is None else list(shown) if isinstance(replies, Sequence) else shown
+    result = _call(strategy, "aggregate_train", server_round, given, passing=(ValueError,))
     if not (isinstance(result, tuple) and len(result) == 2):
         raise RunFailed(f"{type(strategy).__name__}.aggregate_train must return (arrays, metrics)")
-    return result[0], _metrics(strategy, "aggregate_train", result[1])
+    arrays, metrics = result
+    if shown is not None and isinstance(arrays, ArrayRecord):
+        arrays = ArrayRecord({**shown.mean(), **arrays})
+    return arrays, _metrics(strategy, "aggregate_train", metrics)
 
 
 def aggregate_evaluate(strategy: Strategy, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:

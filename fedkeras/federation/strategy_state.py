@@ -25,6 +25,10 @@ CODE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type, logging
 """What a strategy calls, and no state of its own."""
 
 
+TOLD = ("trainable",)
+"""Attributes that the run sets before its first round, and keeps at a place of its own: no state."""
+
+
 class Stateful:
     """Anything beside a strategy whose attributes go into the checkpoint: a mod."""
 
@@ -93,7 +97,8 @@ class _NoPlainValue(Exception):
 
 def _attributes(strategy: Holder) -> dict[str, object]:
     slots = [name for kind in type(strategy).__mro__ for name in _names(getattr(kind, "__slots__", ()))]
-    return {name: getattr(strategy, name) for name in slots if hasattr(strategy, name)} | vars(strategy)
+    found = {name: getattr(strategy, name) for name in slots if hasattr(strategy, name)} | vars(strategy)
+    return {name: value for name, value in found.items() if name not in TOLD}
 
 
 def _names(slots: str | Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ Importing this package does not import Keras; using what makes, reads or cuts a 
 
 import importlib
 
-from fedkeras.models.weights import get_weights, random_states, set_weights
+from fedkeras.models.weights import get_weights, names, random_states, set_weights, trainable_names
 from fedkeras.models.zoo import BUILT_IN, DEFAULT_CUTS, DEFAULT_MODELS, cut_points
 from fedkeras.tensorflow_import import import_tensorflow
 
@@ -33,12 +33,14 @@ __all__ = [
     "join",
     "join_weights",
     "load",
+    "names",
     "random_states",
     "save",
     "set_part_weights",
     "set_weights",
     "split_seeds",
     "split_weights",
+    "trainable_names",
 ]
 
 _LATER = {

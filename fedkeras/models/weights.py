@@ -45,6 +45,12 @@ def names(model: "keras.Model") -> list[str]:
     return [f"{i:03d}.{re.sub(r'_[0-9]+$', '', variable.name)}" for i, variable in enumerate(model.weights)]
 
 
+def trainable_names(model: "keras.Model") -> list[str]:
+    """The names of the weights that training changes, in the model's order: no frozen layer's, and no statistics."""
+    trained = {id(variable) for variable in model.trainable_variables}
+    return [name for name, variable in zip(names(model), model.weights, strict=True) if id(variable) in trained]
+
+
 def random_states(model: "keras.Model") -> list["keras.Variable"]:
     """The states (2,) uint32 of the model's seed generators, in its own order: a seed, and a count of draws."""
     weights = {id(variable) for variable in model.weights}

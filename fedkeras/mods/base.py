@@ -37,6 +37,11 @@ class Mod(Stateful):
     shows_clients = True
     """False: no figure of a single client is kept or shown, neither in history.csv nor in a live view."""
 
+    trainable: tuple[str, ...] | None = None
+    """On the server, from `on_run_begin` on: the names of the trainable arrays; the others are BatchNormalization's
+    statistics, counters, frozen layers. A client's half learns them if `encode` puts them into its messages. A wrapper
+    that `strategy` returns is shown the trainable arrays alone, unless it says `takes_all = True`."""
+
     def check(self, config: Config) -> None:
         """Raise UserError, in one line, for what this mod cannot be combined with. Called before a run begins."""
 

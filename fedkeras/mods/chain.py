@@ -36,6 +36,11 @@ class ModChain:
         for mod in self.mods:
             mod.check(config)
 
+    def tell(self, trainable: tuple[str, ...]) -> None:
+        """Tell all of them, on the server, which arrays are trainable."""
+        for mod in self.mods:
+            mod.trainable = trainable
+
     def answer(self, message: Message, context: Context, handler: CallNext) -> Message:
         """On the client: the handler's answer with all mods around it."""
         for mod in reversed(self.mods):

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from fedkeras.provisioning.client_data import ProvisionedClient, learns, make_le
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.shards import Tables
 from fedkeras.reports import RunFolder
+
+if TYPE_CHECKING:
+    import keras
 
 log = logging.getLogger("fedkeras")
 
@@ -97,6 +101,9 @@ class TableEvaluation(CentralEvaluation):
                 self._refused = True
                 log.warning("the test set is not used: %s", error)
         return not self._refused
+
+    def _model(self) -> "keras.Model | None":
+        return self._learner.model if self.begin() else None
 
     def _set_preprocessing(self, preprocessing: Preprocessing) -> None:
         """Place the test set as this preprocessing has it."""

@@ -46,6 +46,8 @@ class Checkpoint:
     strategy_arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     strategy: JsonTable = field(default_factory=dict)
     """What the strategy's attributes are made of, see fedkeras/federation/strategy_state.py."""
+    trainable: tuple[str, ...] | None = None
+    """Which of the weights are trained, by name; None: nobody had said."""
     failure_tracker: JsonTable = field(default_factory=dict)
     """Which clients have failed in a row, see fedkeras/federation/sampling.py."""
     history_rows: int = 0
@@ -72,6 +74,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "config": checkpoint.config,
         "rests": checkpoint.failure_tracker,  # the name that the file has had from the first version on
         "strategy": checkpoint.strategy,
+        "trainable": None if checkpoint.trainable is None else list(checkpoint.trainable),
         "arrays": [
             {"part": part, "name": name, "dtype": array.dtype.str, "shape": list(array.shape)}
             for part, name, array in named
@@ -110,6 +113,7 @@ def read(path: Path) -> Checkpoint:
         weights=parts["weights"],
         strategy_arrays=parts["strategy"],
         strategy=header["strategy"],
+        trainable=None if header.get("trainable") is None else tuple(header["trainable"]),
         failure_tracker=header["rests"],
         history_rows=header["history-rows"],
         seconds=header["seconds"],

@@ -240,6 +240,9 @@ class RoundTable:
 FAILURES = RoundTable({"round": int, "client": str, "reason": str})
 """failures.csv: who failed in which round, and why."""
 
+WARNINGS = RoundTable({"round": int, "about": str, "warning": str})
+"""warnings.csv: what is wrong with the run's results; round 0 is before the first one."""
+
 PARTS = ("waiting", "training", "aggregation", "evaluation")
 """Parts of a round's wall time on the server; `training` is from the first message sent to the last answer."""
 PART_OF_PHASE = {"train": "training", "evaluate": "evaluation"}

@@ -10,7 +10,7 @@ from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.headline import choose_headline
-from fedkeras.reports.history import FAILURES, TIMING, History, read_rows
+from fedkeras.reports.history import FAILURES, TIMING, WARNINGS, History, read_rows
 from fedkeras.reports.report import ReportSection, write_report
 from fedkeras.reports.run_folder import Json, JsonTable, RunFolder
 from fedkeras.reports.summary import ending, summarise
@@ -51,6 +51,7 @@ class Recorder(Callback):
         self._trackers = trackers_of(folder, config)
         self._history = History(folder.history_path)
         self._terminal = Terminal(config.num_server_rounds, config.num_partitions, live)
+        self._warned = {str(row["about"]) for row in WARNINGS.read(folder.warnings_path)}
         self._before = before
         self._started = time.perf_counter()
         self._finished = False
@@ -102,13 +103,26 @@ class Recorder(Callback):
         self._terminal.print_round(result)
         return False
 
-    def finish(self, status: str = "finished", **more: float | str | None) -> dict[str, Json]:
+    def warn(self, server_round: int, about: str, text: str) -> None:
+        """Say what is wrong with the run's results, once for each `about`, a word or two.
+
+        It goes to the terminal, the log, the report and summary.json. Round 0 is before the first one.
+        """
+        if about in self._warned:
+            return
+        self._warned.add(about)
+        log.warning("%s", text)
+        WARNINGS.append(self._folder.warnings_path, [{"round": server_round, "about": about, "warning": text}])
+
+    def finish(self, status: str = "finished", **more: Json) -> dict[str, Json]:
         """Write summary.json, curves.png and report.html, print the end of the run, and return the summary.
 
         `status` is finished, interrupted or failed; `more` goes into the summary (num_weights, ...).
         """
         self._finished = True
         rows = read_rows(self._folder.history_path)
+        if warnings := WARNINGS.read(self._folder.warnings_path):
+            more["warnings"] = [str(row.get("warning", "")) for row in warnings]
         summary = summarise(self._config, rows, self.seconds, status, **more)
         self._folder.write_summary(summary)  # before the picture: figures first, should anything break
         self._terminal.close()

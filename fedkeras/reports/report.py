@@ -48,7 +48,7 @@ def report(run: RecordedRun, sections: Sequence[ReportSection] = ()) -> str:
         title=run.name,
         status=run.status,
         subtitle=_subtitle(run.config, run.summary),
-        notes=run.faults,
+        notes=(*run.warnings, *run.faults),
         tiles=_tiles(run),
         made=f"Made by fedkeras, {datetime.now():%Y-%m-%d %H:%M}, from the files beside this page.",
         **_curves(run),

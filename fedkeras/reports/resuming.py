@@ -17,7 +17,7 @@ from fedkeras.config import RULES, RULES_NUMBER, RULES_SINCE, Config, fields_of,
 from fedkeras.errors import UserError
 from fedkeras.fields import MAY_CHANGE, Value
 from fedkeras.reports.checkpoints import Checkpoint, newest_checkpoint
-from fedkeras.reports.history import FAILURES, TIMING, count_rows, cut_rows
+from fedkeras.reports.history import FAILURES, TIMING, WARNINGS, count_rows, cut_rows
 from fedkeras.reports.run_folder import RunFolder, held
 from fedkeras.reports.summary import versions
 
@@ -156,7 +156,8 @@ def go_back(folder: RunFolder, config: Config, checkpoint: Checkpoint | None) ->
     """
     folder.write_config(dataclasses.replace(config, resume=""))
     cut_rows(folder.history_path, checkpoint.history_rows if checkpoint else 0)
-    for table, path in ((FAILURES, folder.failures_path), (TIMING, folder.timing_path)):
+    tables = (FAILURES, folder.failures_path), (TIMING, folder.timing_path), (WARNINGS, folder.warnings_path)
+    for table, path in tables:
         table.cut(path, checkpoint.round if checkpoint else 0)
     for path in (folder.summary_path, folder.predictions_path):
         path.unlink(missing_ok=True)  # they describe an end that is none any more

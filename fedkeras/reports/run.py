@@ -9,7 +9,7 @@ from typing import TypeVar
 from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
 from fedkeras.reports.headline import Headline, choose_headline
-from fedkeras.reports.history import FAILURES, TIMING, read_rows
+from fedkeras.reports.history import FAILURES, TIMING, WARNINGS, read_rows
 from fedkeras.reports.label_counts import LabelCounts, read_label_counts
 from fedkeras.reports.predictions import Predictions, read_predictions
 from fedkeras.reports.run_folder import JsonTable, RunFolder, is_held
@@ -32,6 +32,8 @@ class RecordedRun:
     labels: LabelCounts | None
     predictions: Predictions | None
     faults: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    """What the run said is wrong with its results."""
 
     @property
     def headline(self) -> Headline:
@@ -77,6 +79,7 @@ def read_run(path: Path) -> RecordedRun:
         timing=tried(lambda: TIMING.read(folder.timing_path), []),
         labels=tried(lambda: read_label_counts(folder.partitions_path), None),
         predictions=tried(lambda: read_predictions(folder.predictions_path), None),
+        warnings=tuple(str(row.get("warning", "")) for row in tried(lambda: WARNINGS.read(folder.warnings_path), [])),
         faults=tuple(faults),
     )
 

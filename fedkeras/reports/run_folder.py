@@ -66,6 +66,10 @@ class RunFolder:
         return self.path / "failures.csv"
 
     @property
+    def warnings_path(self) -> Path:
+        return self.path / "warnings.csv"
+
+    @property
     def timing_path(self) -> Path:
         return self.path / "timing.csv"
 

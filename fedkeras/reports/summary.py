@@ -21,7 +21,7 @@ MOST = 20
 
 
 def summarise(
-    config: Config, history: Path | Iterable[Row], seconds: float, status: str, **more: float | str | None
+    config: Config, history: Path | Iterable[Row], seconds: float, status: str, **more: Json
 ) -> dict[str, Json]:
     """The content of summary.json from a history (its path or its rows) and the run's wall time in seconds.
 

@@ -5,6 +5,7 @@ and, where they say more than Flower's train and evaluate, `protocol` (what that
 train they ask the workflow, so that nobody asks the configuration which one it is.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,9 +16,11 @@ from flwr.serverapp.strategy import Strategy
 from fedkeras.callbacks import Callbacks
 from fedkeras.config import Config
 from fedkeras.factory import CentralEvaluation
+from fedkeras.federation import strategy_adapter
 from fedkeras.federation.grids import FederationGrid
 from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.sampling import FailureTracker
+from fedkeras.federation.trainable import Trainable
 from fedkeras.mods.chain import ModChain
 from fedkeras.named_code import EVERYTHING, Permission, find_class
 from fedkeras.reports import Checkpoint, Choices, ReportSection, RunFolder
@@ -70,6 +73,14 @@ class RunContext:
     """Where a resumed run goes on; None: at its beginning."""
     finish: Callable[..., Summary]
     """`finish(status="finished", **more)` writes summary.json with `more` in it, tells the callbacks and returns it."""
+    trainable: Trainable | None = None
+    """The names of the arrays that are trained, in the arrays' order; None: it is not known yet."""
+
+    def knowing(self, trainable: Trainable) -> "RunContext":
+        """The run when it is known which arrays are trained; strategy and mods are told."""
+        strategy_adapter.tell(self.strategy, trainable)
+        self.mods.tell(trainable)
+        return dataclasses.replace(self, trainable=trainable)
 
 
 class Workflow:

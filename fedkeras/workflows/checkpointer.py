@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from fedkeras.callbacks import Callback, FinishedRound
 from fedkeras.config import Config
@@ -13,6 +14,9 @@ from fedkeras.federation.strategy_state import StrategyState
 from fedkeras.reports import Checkpoint, Checkpoints, Recorder, RunFolder, read_rows, resuming
 from fedkeras.reports.summary import versions
 from fedkeras.workflows.interruption import StopRequested
+
+if TYPE_CHECKING:
+    from fedkeras.workflows.base import RunContext
 
 
 def take_up(folder: RunFolder, config: Config, state: StrategyState) -> Checkpoint | None:
@@ -44,6 +48,7 @@ class Checkpointer(Callback):
         self._config, self._state, self._failures, self._recorder = config, state, failures, recorder
         self._checkpoints = Checkpoints(folder, config.keep_checkpoints, read_rows(folder.history_path))
         self._settings, self._versions = config.to_run_config() | {"resume": ""}, versions()
+        self._trainable: tuple[str, ...] | None = None
         self._last: RoundResult | None = None
         self._kept: RoundResult | None = None
 
@@ -56,6 +61,10 @@ class Checkpointer(Callback):
                 self._keep_last()
         finally:
             self._checkpoints.wait()
+
+    def on_run_begin(self, run: "RunContext") -> None:
+        """Which arrays are trained is known by now."""
+        self._trainable = run.trainable
 
     def on_round_end(self, result: FinishedRound) -> bool:
         """Look at a round that has been recorded; a run that collects has no global arrays, and nothing to keep."""
@@ -85,6 +94,7 @@ class Checkpointer(Callback):
             weights=views(result.arrays),
             strategy_arrays=state.arrays,
             strategy=state.table,
+            trainable=self._trainable,
             failure_tracker=self._failures.table(),
             history_rows=self._recorder.history_rows,
             seconds=self._recorder.seconds,

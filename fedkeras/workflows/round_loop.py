@@ -2,25 +2,27 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, MessageType, MetricRecord
 
 from fedkeras.callbacks import Row
+from fedkeras.factory import WeightNames
 from fedkeras.federation import records
 from fedkeras.federation.dispatcher import Dispatcher
-from fedkeras.federation.initial_weights import initial_arrays
+from fedkeras.federation.initial_weights import initial_weights
 from fedkeras.federation.metrics import add_means, row
 from fedkeras.federation.round_result import RoundResult, TooFewReplies
+from fedkeras.federation.trainable import Trainable, trainable_of
 from fedkeras.reports import write_predictions
 from fedkeras.reports.history import BYTES, KEYS
 from fedkeras.workflows.base import RunContext, Summary
 
 log = logging.getLogger("fedkeras")
 
-OneRound = Callable[[ArrayRecord, int, Set[int] | None], RoundResult]
-"""(arrays, round, who failed in its earlier attempts) -> what came of it; raises TooFewReplies."""
+OneRound = Callable[[RunContext, ArrayRecord, int, Set[int] | None], RoundResult]
+"""(run, arrays, round, who failed in its earlier attempts) -> what came of it; raises TooFewReplies."""
 
 
 def run_rounds(run: RunContext, one_round: OneRound) -> Summary:
@@ -29,9 +31,14 @@ def run_rounds(run: RunContext, one_round: OneRound) -> Summary:
     Raises RunFailed if clients stay away, or if a round fails `config.max_retries` + 1 times.
     """
     if run.start is None:
-        arrays, done = initial_arrays(run.grid, run.config, run.clients), 0
+        own = _own_model(run)  # beside the clients' joining
+        arrays, claimed = initial_weights(run.grid, run.config, run.clients)
+        trainable, done = _trainable(arrays, own, claimed), 0
     else:
         arrays, done = records.record(run.start.weights), run.start.round
+        trainable = trainable_of(arrays, run.start.trainable)
+    run = run.knowing(trainable)
+    log.info("%d of %d arrays are trainable", len(trainable), len(arrays))
     if done < run.config.num_server_rounds:
         run.clients.wait()  # here and not in the round: who interrupts while nobody is connected need not wait for it
     run.callbacks.on_run_begin(run)
@@ -41,6 +48,28 @@ def run_rounds(run: RunContext, one_round: OneRound) -> Summary:
     if predictions := run.central.predictions(weights):
         write_predictions(run.folder.predictions_path, *predictions)
     return run.finish(num_weights=sum(array.size for array in weights.values()))
+
+
+def _own_model(run: RunContext) -> WeightNames | None:
+    """What the server's own model says of its weights; None where it has none to test, or to hand out.
+
+    A server that does neither needs no TensorFlow before its end, and goes by what a client says.
+    """
+    if run.evaluate_fn is None and not run.config.data_source:
+        return None
+    return run.central.weight_names()
+
+
+def _trainable(arrays: ArrayRecord, own: WeightNames | None, claimed: Sequence[str] | None) -> Trainable:
+    """Which arrays are trained: the server's own model knows; else the client that has sent them says it."""
+    if own is not None and own.names == tuple(arrays):
+        return trainable_of(arrays, own.trainable)
+    if claimed is None:
+        log.warning(
+            "the client that sent the initial weights did not say which of them are trained: all that are no whole "
+            "numbers count as trained"
+        )
+    return trainable_of(arrays, claimed)
 
 
 def repeat_rounds(run: RunContext, one_round: OneRound, arrays: ArrayRecord, first_round: int) -> ArrayRecord:
@@ -126,7 +155,7 @@ def _with_retries(run: RunContext, one_round: OneRound, arrays: ArrayRecord, ser
     failed, retries_left = None, run.config.max_retries
     while True:
         try:
-            return one_round(arrays, server_round, failed)
+            return one_round(run, arrays, server_round, failed)
         except TooFewReplies as error:
             if not retries_left:
                 raise

@@ -17,12 +17,13 @@ from fedkeras.callbacks import Callback, Callbacks
 from fedkeras.checkout import typed
 from fedkeras.config import Config, Value, fields_of
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.federation import registry
+from fedkeras.federation import registry, strategy_adapter
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.grids import federation_grid
 from fedkeras.federation.records import views
-from fedkeras.federation.sampling import FailureTracker
+from fedkeras.federation.sampling import FailureTracker, cohort_size
 from fedkeras.federation.strategy_state import StrategyState
+from fedkeras.federation.trainable import Trainable
 from fedkeras.mods.chain import ModChain, make_mods
 from fedkeras.provisioning import provisioned_run
 from fedkeras.provisioning.server import check_flags as check_provisioning_flags
@@ -67,6 +68,7 @@ def open_run(
     mods = make_mods(config.mods)
     choices = reports.Choices()
     strategy = mods.strategy(registry.load(config.strategy, registry.options_of(config)))
+    warnings = strategy_adapter.check(strategy, cohort_size(config.num_partitions, config.fraction_train))
     state = StrategyState(strategy, mods.mods)
     provision = open_provision(config)
     threads = threads or workflow.server_threads(config)
@@ -100,6 +102,8 @@ def open_run(
         ):
             if tested and (counts := factory.label_counts(config)):
                 reports.write_label_counts(folder.partitions_path, *counts)
+            for number, warning in enumerate(warnings):
+                recorder.warn(0, f"strategy {number}", warning)
             own_grid = federation_grid(grid, message_config)
             # Where there are no rounds, the first Ctrl-C has none to wait for.
             stop = [interruption or Interruption()] if workflow.has_rounds else []
@@ -143,11 +147,12 @@ def bare_run(
     callbacks: Iterable[Callback] = (),
     evaluate_fn: EvaluateFn | None = None,
     failures: FailureTracker | None = None,
+    trainable: Trainable | None = None,
     message_config: Mapping[str, Value] | None = None,
 ) -> RunContext:
     """A run that leaves nothing behind: no folder, no checkpoint, no report. For benchmarks, tests and experiments."""
     own_grid, hooks, mods = federation_grid(grid, message_config), Callbacks(callbacks), mods or ModChain()
-    return RunContext(
+    run = RunContext(
         config=config,
         grid=own_grid,
         clients=clients or ClientManager(own_grid, config, hooks),
@@ -162,6 +167,7 @@ def bare_run(
         start=None,
         finish=lambda status="finished", **more: {"status": status, **more},
     )
+    return run if trainable is None else run.knowing(trainable)
 
 
 def _check_mode(config: Config) -> None:

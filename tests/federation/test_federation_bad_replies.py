@@ -166,7 +166,7 @@ def run_with_a_bad_client_1(spec, bad):
         return federate(strategies.load(spec), ToyClients(train), START)
 
 
-@pytest.mark.parametrize("spec", ["fedavg", "fedadam"])
+@pytest.mark.parametrize("spec", ["fedavg", "flwr.serverapp.strategy:FedAdam"])
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_reply_is_that_clients_failure(name, spec):
     """Ours, and a strategy of Flower's, which would give up the whole round. The mean is (1*0 + 3*2) / 4."""
@@ -264,11 +264,11 @@ def test_a_bad_evaluate_reply_is_a_failure_and_the_others_are_averaged():
     assert (mean["num_examples"], mean["loss"]) == (4, 1.5)
 
 
-FLOWERS = ["fedavgm", "fedadam", "fedyogi", "fedadagrad", "flwr.serverapp.strategy:FedMedian"]
+FLOWERS = [f"flwr.serverapp.strategy:{name}" for name in ("FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedMedian")]
 
 
 @pytest.mark.parametrize("odd", [0, 2])
-@pytest.mark.parametrize("spec", ["fedavg", "fedmedian", *FLOWERS])
+@pytest.mark.parametrize("spec", ["fedavg", "fedmedian", "fedadam", *FLOWERS])
 class TestOddButHarmless:
     """A client with one more metric or other record names is no liar, and no reason to fail the others or the round."""
 
@@ -277,7 +277,7 @@ class TestOddButHarmless:
             weights = floats(w=[[4] * 3] * 2, b=[4, 4])
             return answer(weights) if cid == odd else content(weights, 1, loss=1.0)
 
-        args = {"server_momentum": 0.9} if spec == "fedavgm" else {}  # without it Flower's is plain FedAvg
+        args = {"server_momentum": 0.9} if spec.endswith("FedAvgM") else {}  # without it Flower's is plain FedAvg
         final, [outcome] = federate(strategies.load(spec, args), ToyClients(train), START)
         assert outcome.failures == {}
         assert outcome.answered == 3

@@ -152,7 +152,7 @@ POINTS = [floats(x=[x], y=[[y]]) for x, y in ((0, 0), (3, 4), (0, 1), (1, 0), (1
 
 def test_krum_scores_by_hand():
     """With f = 1 a score is the sum over the K - f - 2 = 2 nearest."""
-    distances = squared_distances([record(point) for point in POINTS])
+    distances = squared_distances([record(point) for point in POINTS], ["x", "y"])
     assert distances.tolist() == [
         [0, 25, 1, 1, 10000],
         [25, 0, 18, 20, 9425],
@@ -192,43 +192,6 @@ def test_krum_with_too_few_answers_fails_the_run_and_says_how_many_it_needs():
 def test_krum_refuses_impossible_counts(args):
     with pytest.raises(ValueError, match="must be a whole number"):
         Krum(**args)
-
-
-# Flower's server optimizers start from 4, and the mean of the clients is (1*8 + 3*16) / 4 = 14, so delta is 10.
-# Reddi et al. 2021, algorithm 2, with eta 0.1, tau 0.001 and moments that begin at zero.
-
-
-def mean_is_14(cid, server_round, weights, config):
-    return content(floats(w=[[8], [16]][cid]), [1, 3][cid], loss=1.0)
-
-
-def first_round(spec, **args):
-    final, _ = federate(strategies.load(spec, args), ToyClients(mean_is_14), floats(w=[4]), num_partitions=2)
-    assert final["w"].dtype == np.float32
-    return float(final["w"][0])
-
-
-def test_fedadagrad_first_round():
-    """v = delta^2 = 100: 4 + 0.1 * 10 / (10 + 0.001)."""
-    assert first_round("fedadagrad", eta=0.1, tau=0.001) == pytest.approx(4.09999, abs=1e-6)
-
-
-def test_fedyogi_first_round():
-    """m = 0.1 * 10, v = 0 - 0.01 * 100 * sign(0 - 100) = 1: 4 + 0.1 * 1 / (1 + 0.001)."""
-    assert first_round("fedyogi", eta=0.1, tau=0.001, beta_1=0.9, beta_2=0.99) == pytest.approx(4.0999001, abs=1e-6)
-
-
-def test_fedadam_first_round():
-    """m = 1 and v = 0.01 * 100 = 1 as in Yogi; Flower also corrects the bias, in round 1 as if it were the second:
-    sqrt(1 - 0.99^2) / (1 - 0.9^2) = 0.14106736 / 0.19 = 0.7424598 times the paper's step of 0.0999001."""
-    assert first_round("fedadam", eta=0.1, tau=0.001, beta_1=0.9, beta_2=0.99) == pytest.approx(4.0741718, abs=1e-6)
-
-
-def test_fedavgm_two_rounds():
-    """v = 4 - 14 = -10, w = 4 + 0.5 * 10 = 9; then v = 0.9 * -10 + (9 - 14) = -14, w = 9 + 0.5 * 14 = 16."""
-    strategy = strategies.load("fedavgm", {"server_learning_rate": 0.5, "server_momentum": 0.9})
-    _, outcomes = federate(strategy, ToyClients(mean_is_14), floats(w=[4]), num_partitions=2, num_server_rounds=2)
-    assert [views(outcome.arrays)["w"].tolist() for outcome in outcomes] == [[9.0], [16.0]]
 
 
 # FedProx: the server's only part is to tell the clients mu.
@@ -285,7 +248,7 @@ def test_evaluation_is_weighted_by_examples():
 
 @pytest.mark.parametrize("spec", ["fedavg", "fedmedian", "trimmed_mean", "fedavgm", "fedadam", "fedyogi", "fedadagrad"])
 def test_shapes_and_dtypes_survive_a_round(spec):
-    """Scalars, empty arrays, Fortran order, and a count that all clients have as 3: Flower makes it 2.9999."""
+    """Scalars, empty arrays, Fortran order, and a count that all clients have as 3, which a mean may make 2.9999."""
     start = {
         "scalar": np.array(2.5, np.float32),
         "empty": np.zeros((0, 3), np.float32),
@@ -300,6 +263,5 @@ def test_shapes_and_dtypes_survive_a_round(spec):
     assert list(final) == list(start)
     for name, array in start.items():
         assert (final[name].shape, final[name].dtype) == (array.shape, array.dtype)
-        # Flower averages in float32, and a server optimizer makes eta / tau = 100 times as much of the rounding.
-        np.testing.assert_allclose(final[name], array, rtol=1e-4)
+        np.testing.assert_allclose(final[name], array, rtol=1e-6)
     assert final["count"].tolist() == [3, 3]

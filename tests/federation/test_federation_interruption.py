@@ -44,7 +44,7 @@ def rounds(interruption, one_round, *others):
 def test_once_lets_the_round_finish_and_twice_does_not_wait(interruption, capsys):
     done = []
 
-    def one_round(arrays, server_round, failed):
+    def one_round(run, arrays, server_round, failed):
         if server_round == 2:
             interrupt()
         done.append(server_round)
@@ -58,7 +58,7 @@ def test_once_lets_the_round_finish_and_twice_does_not_wait(interruption, capsys
 
 
 def test_after_a_failed_round_none_is_under_way(interruption):
-    def one_round(arrays, server_round, failed):
+    def one_round(run, arrays, server_round, failed):
         raise RunFailed("nobody answers")
 
     with pytest.raises(RunFailed):
@@ -71,7 +71,7 @@ def test_after_a_callback_has_ended_the_run_none_is_under_way(interruption):
     ends = SimpleNamespace(
         on_run_begin=lambda run: None, on_rounds_end=lambda: None, on_round_end=lambda result: result.round == 1
     )
-    rounds(interruption, lambda arrays, server_round, failed: RoundResult(server_round, 3), ends)
+    rounds(interruption, lambda run, arrays, server_round, failed: RoundResult(server_round, 3), ends)
     with pytest.raises(KeyboardInterrupt):
         interrupt()
 

@@ -118,7 +118,7 @@ def test_central_evaluation_runs_while_the_clients_evaluate():
     assert seen == ["train"] * 3 + ["evaluate"] * 3
 
 
-@pytest.mark.parametrize("spec", ["fedavg", "fedadam"])
+@pytest.mark.parametrize("spec", ["fedavg", "flwr.serverapp.strategy:FedAdam"])
 def test_evaluation_fraction_zero_asks_nobody(spec):
     clients = ToyClients()
     _, [outcome] = federate(strategies.load(spec), clients, START, fraction_evaluate=0.0)
@@ -215,10 +215,9 @@ def test_after_max_retries_the_run_fails_and_names_the_reasons(max_retries):
 @pytest.mark.parametrize("name", ["fedadam", "fedyogi", "fedadagrad", "fedavgm"])
 def test_a_stateful_strategy_sees_nothing_of_a_repeated_round(name):
     """Its moments, and so the weights after two rounds, are those of a run in which nothing failed."""
-    args = {"server_momentum": 0.9} if name == "fedavgm" else {}
-    undisturbed, _ = federate(strategies.load(name, args), failing(0, []), START, num_server_rounds=2)
+    undisturbed, _ = federate(strategies.load(name), failing(0, []), START, num_server_rounds=2)
     repeated, _ = federate(
-        strategies.load(name, args), failing(2, [1]), START, num_server_rounds=2, min_results=3, max_retries=2
+        strategies.load(name), failing(2, [1]), START, num_server_rounds=2, min_results=3, max_retries=2
     )
     assert repeated["w"].tobytes() == undisturbed["w"].tobytes()
 
@@ -393,7 +392,8 @@ def test_an_unknown_strategy_is_one_line_that_names_the_flag(spec, words):
         ("trimmed_mean", {"beta": "much"}, "(trimmed_mean takes: beta)"),
         ("krum", {"num_byzantine": 0.5}, "num_byzantine must be a whole number"),
         ("fedprox", {"proximal_mu": -1}, "proximal_mu must be 0 or more"),
-        ("fedadam", {"momentum": 0.9}, "eta_l, beta_1, beta_2, tau"),
+        ("fedadam", {"momentum": 0.9}, "(fedadam takes: eta, tau, beta_1, beta_2)"),
+        ("flwr.serverapp.strategy:FedAdam", {"momentum": 0.9}, "eta_l, beta_1, beta_2, tau"),
     ],
 )
 def test_wrong_options_are_one_line_that_names_the_flag(spec, args, words):
@@ -405,7 +405,7 @@ def test_wrong_options_are_one_line_that_names_the_flag(spec, args, words):
 
 
 def test_flowers_strategies_take_all_they_see():
-    strategy = strategies.load("fedadam", {"eta": 0.5})
+    strategy = strategies.load("flwr.serverapp.strategy:FedAdam", {"eta": 0.5})
     assert (strategy.fraction_train, strategy.min_train_nodes, strategy.min_available_nodes) == (1.0, 1, 1)
     assert strategy.eta == 0.5
 

@@ -245,7 +245,8 @@ def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | Non
             if (found := difference(first, model)) is not None:
                 raise UserError(f"{path} is of another architecture: {found}")
             weights[str(path)] = models.get_weights(model)
-        models.set_weights(first, offline_aggregation.combine(strategy, weights, list(parts.values())))
+        trainable = models.trainable_names(first)
+        models.set_weights(first, offline_aggregation.combine(strategy, weights, list(parts.values()), trainable))
         models.save(first, out)
     except Exception as error:  # noqa: BLE001 - whatever a client's file makes of Keras, the models have been collected
         log.warning("there is no aggregate of the collected models: %s", describe(error))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Message, MessageType, MetricRecord
 
-from fedkeras import factory
+from fedkeras import factory, models
 from fedkeras.federation import records
-from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
+from fedkeras.federation.initial_weights import INITIAL_WEIGHTS, content_of
 from fedkeras.federation.messages import LOCAL_EPOCHS
 from fedkeras.federation.requests import ClientContext, ClientRequest
 from fedkeras.randomness import generator
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 def initial_weights(request: ClientRequest) -> Message:
-    """The untrained model's weights, from the seed; so the server needs no TensorFlow to begin."""
-    return request.reply(arrays=records.record(LocalTrainer(request).model.initial))
+    """The untrained model's weights, from the seed, and which are trained: the server needs no TensorFlow to begin."""
+    model = LocalTrainer(request).model
+    return request.reply_with(content_of(records.record(model.initial), models.trainable_names(model.learner.model)))
 
 
 def train(request: ClientRequest) -> Message:

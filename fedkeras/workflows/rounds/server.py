@@ -22,6 +22,7 @@ from fedkeras.federation.reply_order import in_order
 from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.round_result import RoundResult, TooFewReplies, require
 from fedkeras.federation.sampling import cohort_size
+from fedkeras.federation.trainable import trainable_of
 from fedkeras.federation.validation import fault_of_evaluate, fault_of_size, fault_of_train, with_common_records
 from fedkeras.provisioning import provisioned_run
 from fedkeras.reports.history import PART_OF_PHASE
@@ -81,11 +82,11 @@ class RoundsWorkflow(Workflow):
 
     def run(self, run: RunContext) -> Summary:
         """All rounds."""
-        return run_rounds(run, functools.partial(one_round, self, run))
+        return run_rounds(run, functools.partial(one_round, self))
 
     def train(self, run: RunContext, arrays: ArrayRecord, first_round: int = 1) -> ArrayRecord:
         """The rounds alone, from these global arrays on: the last round's. For a `bare_run`."""
-        return repeat_rounds(run, functools.partial(one_round, self, run), arrays, first_round)
+        return repeat_rounds(run, functools.partial(one_round, self), arrays, first_round)
 
 
 def one_round(
@@ -97,6 +98,7 @@ def one_round(
     """
     strategy, config = run.strategy, run.config
     result = RoundResult(server_round, config.num_server_rounds)
+    kept = _kept(run, arrays)
     phase = open_phase(run, result, MessageType.TRAIN, failed)
     replies = good_replies(workflow, phase, arrays, lambda reply, sent: fault_of_train(reply, _arrays_in(sent, arrays)))
     if not getattr(strategy, "streams", False):
@@ -104,7 +106,7 @@ def one_round(
         replies = with_common_records(list(replies), arrays)
         _require(phase)
     try:
-        new_arrays, strategy_metrics = strategy_adapter.aggregate_train(strategy, server_round, replies)
+        new_arrays, strategy_metrics = strategy_adapter.aggregate_train(strategy, server_round, replies, kept)
     except ValueError as error:
         _take_all(replies)
         raise TooFewReplies(f"round {server_round} cannot be aggregated: {error}", result) from error
@@ -144,7 +146,7 @@ def good_replies(
     run, result = phase.run, phase.result
     cid_of = {node_id: cid for cid, node_id in phase.cohort.items()}
     shown = CohortGrid(run.grid, phase.cohort.values())
-    messages = strategy_adapter.configure(run.strategy, phase.name, result.round, arrays, shown)
+    messages = strategy_adapter.configure(run.strategy, phase.name, result.round, arrays, shown, _kept(run, arrays))
     messages = sorted(messages, key=lambda message: cid_of[message.metadata.dst_node_id])
     expected = [cid_of[message.metadata.dst_node_id] for message in messages]
     exchange = run.mods.over(phase.dispatcher)
@@ -182,6 +184,12 @@ def good_replies(
         phase.note(answered, missing)
 
     return committed()
+
+
+def _kept(run: RunContext, arrays: ArrayRecord) -> Set[str]:
+    """The arrays that the run's strategy is not shown."""
+    trainable = trainable_of(arrays, None) if run.trainable is None else run.trainable
+    return strategy_adapter.kept_from(run.strategy, arrays, trainable)
 
 
 def _arrays_in(sent: Message, otherwise: ArrayRecord) -> ArrayRecord:

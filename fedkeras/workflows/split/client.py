@@ -12,7 +12,7 @@ from flwr.app import Message, MetricRecord, RecordDict
 
 from fedkeras import factory
 from fedkeras.config import Config
-from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
+from fedkeras.federation.initial_weights import INITIAL_WEIGHTS, content_of
 from fedkeras.federation.records import record, views
 from fedkeras.federation.requests import ClientRequest
 from fedkeras.workflows.split import protocol
@@ -171,8 +171,9 @@ def answer(
 
 
 def initial_weights(request: ClientRequest) -> Message:
-    """The untrained whole model's weights, from the seed; so the server can begin with them."""
-    return request.reply(arrays=record(split_client(request.config).initial))
+    """The untrained whole model's weights, from the seed, and which are trained; so the server can begin with them."""
+    client = split_client(request.config)
+    return request.reply_with(content_of(record(client.initial), client.trainable))
 
 
 HANDLERS = {INITIAL_WEIGHTS: initial_weights} | {f"query.{step.__name__}": StepHandler(step) for step in STEPS}

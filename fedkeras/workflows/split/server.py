@@ -105,7 +105,7 @@ class SplitWorkflow(Workflow):
     def run(self, run: RunContext) -> Summary:
         """All rounds."""
         assert self._body is not None  # prepare_server came before
-        return run_rounds(run, functools.partial(one_round, run, self._body, *message_config_of(run)))
+        return run_rounds(run, functools.partial(one_round, self._body, *message_config_of(run)))
 
 
 def message_config_of(run: RunContext) -> tuple[dict[str, Value], int]:
@@ -119,10 +119,10 @@ def message_config_of(run: RunContext) -> tuple[dict[str, Value], int]:
 
 
 def one_round(
-    run: RunContext,
     body: BodyServer,
     message_config: Mapping[str, Value],
     in_flight: int,
+    run: RunContext,
     arrays: ArrayRecord,
     server_round: int,
     failed: Set[int] | None,
