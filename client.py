@@ -110,6 +110,7 @@ def main() -> int:
             served, ready = other_app.load_client_app(flags.app), lambda contexts: None
         else:
             served, ready = app, (lambda contexts: None) if flags.deliver else prepare
+            node_config |= {"decimal": flags.decimal, "thousands": flags.thousands}
             node_config |= {"trust-code": flags.trust_code, "allow": flags.allow, "deliver": flags.deliver}
             # TensorFlow takes seconds to import: begin now, while the server is looked for.
             if not flags.deliver:

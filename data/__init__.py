@@ -7,6 +7,7 @@
     partition      who holds what
     hold_out       which of its own examples a client tests on
     normalise statistics labels    scaling, the statistics for it, class numbers
+    columns        columns that belong together by name
     clients        what a process loads: a client's part, the test set, all counts
     cache          parsed files, kept
     plot           the label distribution as a picture

@@ -66,23 +66,31 @@ def cached(name: str, key: str, build: Callable[[], Arrays]) -> Arrays:
     return _read(entry) or arrays
 
 
-def cached_rows(name: str, key: str, blocks: Callable[[], Iterator[np.ndarray]]) -> np.ndarray | None:
+def cached_rows(
+    name: str, key: str, blocks: Callable[[], Iterator[np.ndarray]], counts: Callable[[], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray] | None:
     """One array of any size, from the cache if it holds it, else written block after block: never whole in memory.
 
-    `blocks` begins a new pass over the rows, arrays (n, ...); its errors pass through, and must be no OSErrors. The
-    array is read-only and memory-mapped. None where the cache cannot be written, which one warning says.
+    `blocks` begins a new pass over the rows, arrays (n, ...); its errors pass through, and must be no OSErrors. What
+    `counts` returns after it is kept beside, and returned too. The array is read-only and memory-mapped. None where the
+    cache cannot be written, which one warning says.
     """
+
+    def fill(new: Path) -> None:
+        write_rows(new / "rows.npy", blocks())
+        np.save(new / "counts.npy", counts(), allow_pickle=False)
+
     entry = folder() / f"{name}-{key}"
     with _lock(entry, name) if not entry.is_dir() else contextlib.nullcontext():
         if (arrays := _read(entry)) is None:
             log.warning("%s: reading the original files, once; the next start takes them from %s", name, entry)
             try:
-                _appear(entry, lambda new: write_rows(new / "rows.npy", blocks()))
+                _appear(entry, fill)
             except OSError as error:
                 _warn_once(entry.parent, error)
                 return None
             arrays = _read(entry)
-    return arrays["rows"] if arrays else None
+    return (arrays["rows"], arrays["counts"]) if arrays else None
 
 
 def _read(entry: Path) -> Arrays | None:

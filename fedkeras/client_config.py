@@ -1,6 +1,7 @@
 """The flags of client.py: who a node is, where the server is, and what is the node's own."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fedkeras.errors import UserError
 from fedkeras.fields import FlagGroup, setting
@@ -32,6 +33,10 @@ class ClientConfig:
 
     data_dir: str = setting("", OWN_DATA)
     """Where the data set's files are on this machine; the server says which data set."""
+    decimal: Literal["", ".", ","] = setting("", OWN_DATA)
+    """The decimal mark in text files of data-dir's X and Y; unset: found from all their lines, or asked for."""
+    thousands: Literal["", ".", ",", "'", "_", "space"] = setting("", OWN_DATA)
+    """What stands between thousands in these files; unset: nothing does."""
     deliver: bool = setting(False, OWN_DATA)
     """Train nothing: hand over what this machine has trained and no server has confirmed (server.py --collect-only)."""
 
@@ -84,6 +89,8 @@ class ClientConfig:
             raise UserError(f"--server is '{self.server}'; give HOST:PORT, such as 127.0.0.1:9080")
         if not 0 <= self.max_wait < float("inf"):
             raise UserError(f"--max-wait must be a number of seconds, at least 0, not {self.max_wait}")
+        if self.decimal and self.decimal == self.thousands:
+            raise UserError(f"--decimal and --thousands are both '{self.decimal}': they are two marks")
         _ = self.permission
         if self.node_config and not self.app:
             raise UserError("--node-config is for another Flower app; name it with --app")

@@ -203,6 +203,12 @@ class Config:
     """Learn Y from X, or X from itself (autoencoders)."""
     share: str = setting("", SERVER_LED, workflows=("server-led",))
     """data-source server: who gets how much, as CID=WEIGHT, such as 0=2,1=1; a client not named counts 1."""
+    decimal: Literal["", ".", ","] = setting("", SERVER_LED, SERVER_ONLY, workflows=("server-led",))
+    """The decimal mark in this machine's text files; unset: found from all their lines, or asked for."""
+    thousands: Literal["", ".", ",", "'", "_", "space"] = setting(
+        "", SERVER_LED, SERVER_ONLY, workflows=("server-led",)
+    )
+    """What stands between thousands in this machine's text files; unset: nothing does."""
     method: Literal["fit", "kfold"] = setting("fit", SERVER_LED, workflows=("server-led", "collect"))
     """collect: how a client trains: once, or once a fold."""
     folds: Annotated[int, Bounds(low=2)] = setting(5, SERVER_LED, workflows=("collect",))

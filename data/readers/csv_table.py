@@ -1,124 +1,182 @@
 """A table in a .csv file: UTF-8 with or without a mark, commas, semicolons or tabs, with or without a header.
 
-With semicolons or tabs a decimal comma is understood. In a table of numbers the first line is a header if there is a
-word in it; in one column of words, if its word does not come again.
+One decimal mark is used in a file, and all of its lines decide which (`decimal_mark`). In a table of numbers the first
+line is a header if there is a word in it, or if it is 0, 1, 2, ..., pandas' names for columns that have none; in one
+column of words, if its word does not come again.
 """
 
 import csv
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedkeras.data.readers.table_file import TableFile, check_names, labels_of, looks_like_header, number, said
+from fedkeras.data.readers.csv_layout import Layout, count_lines, layout_of
+from fedkeras.data.readers.numerals import Marks, Numerals
+from fedkeras.data.readers.table_file import (
+    Note,
+    RowNumbers,
+    TableFile,
+    check_names,
+    labels_of,
+    row_numbers,
+    said,
+    without_row_numbers,
+)
 from fedkeras.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CELLS = 1 << 20
 """Cells parsed at once: pandas holds them several times over."""
 
 
-def open_csv(path: Path, targets: bool) -> TableFile:
-    """The file's table: numbers (n, columns); a single column of targets is (n,), numbers or text. Raises UserError."""
-    sample = _first_lines(path)
-    separator = next((mark for mark in "\t;" if len(_cells(sample[0], mark)) > 1), ",")
-    decimal = "," if separator != "," and any("," in line for line in sample) else "."
-    first = _cells(sample[0], separator)
-    if targets and len(first) == 1:
-        return _one_column(path, decimal)
-    below = _cells(sample[1], separator) if len(sample) > 1 else []
-    header = looks_like_header(first, below, decimal)
-    names = check_names(path, first) if header else None
-    if header and len(sample) < 2:
+def open_csv(path: Path, targets: bool, marks: Marks, header: bool | None = None) -> TableFile:
+    """The file's table: numbers (n, columns); a single column of targets is (n,), numbers or text.
+
+    `header` says whether the first line is one, where that is known from elsewhere. Raises UserError.
+    """
+    layout = layout_of(path, marks, header)
+    index = row_numbers(layout.first) if layout.header else 0
+    columns = len(layout.first) - index
+    if targets and columns == 1:
+        return _one_column(path, layout, index)
+    if layout.header and not layout.below:
         raise UserError(f"{path} has a header and no rows")
+    names = check_names(path, layout.first[index:], 1 + index) if layout.header else None
 
     def blocks() -> Iterator[np.ndarray]:
-        return _numbers(path, separator, decimal, len(first), names)
+        found = _numbers(path, layout)
+        return without_row_numbers(path, found, index) if index else found
 
-    return TableFile(path, (len(first),), np.dtype(np.float64), blocks, names, first=", ".join(first)[:60])
+    return TableFile(
+        path,
+        (columns,),
+        np.dtype(np.float64),
+        blocks,
+        lambda: count_lines(path) - layout.before - layout.header,
+        names,
+        first=", ".join(layout.first)[:60],
+        header=layout.header,
+        doubtful=layout.doubtful,
+        notes=_notes(layout, index, numbers=True),
+    )
 
 
-def _first_lines(path: Path) -> list[str]:
+def _notes(layout: Layout, index: int, numbers: bool) -> tuple[Note, ...]:
+    notes = [RowNumbers.NOTE] if index else []
+    if layout.doubtful:
+        notes.append(Note("header", "a first line of 0, 1, 2, ... is taken for the header, as pandas writes it"))
+    if not numbers:
+        return tuple(notes)
+    if layout.numerals.decimal == "," and not layout.told:
+        notes.append(Note("decimal mark", "a comma, found over all lines"))
+    if layout.may_be_grouped and layout.numerals == Numerals():
+        cell = layout.may_be_grouped.cell
+        notes.append(Note("decimal mark", f"a point, so {cell} is below a thousand; for thousands say --thousands ."))
+    if layout.one_hot_pairs:
+        notes.append(Note("columns", "lines of 0,1 and 1,0 are two columns, a class each"))
+    if layout.zero_led:
+        cell = layout.zero_led.cell
+        notes.append(Note("leading zeros", f"{cell} is read as the number {int(cell)}"))
+    return tuple(notes)
+
+
+def _one_column(path: Path, layout: Layout, index: int) -> TableFile:
+    """Targets of one column, read whole: numbers, or words as they stand. `index`: row numbers stand before them."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [line.rstrip("\r\n") for _, line in zip(range(20), file, strict=False)]
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not text in UTF-8; in Excel, save it as 'CSV UTF-8'") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    while lines and not lines[-1].strip(" ,;\t"):
-        lines.pop()
-    if not lines:
-        raise UserError(f"{path} is empty")
-    if "\0" in lines[0]:
-        raise UserError(f"{path} is no text, but its name ends in .csv")
-    return lines
-
-
-def _cells(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [""])
-
-
-def _one_column(path: Path, decimal: str) -> TableFile:
-    """Targets of one column, read whole: numbers, or words as they stand."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            rows = [(reader.line_num, row) for row in reader]
+            reader = csv.reader(file, delimiter=layout.separator, skipinitialspace=True)
+            rows = [(reader.line_num, row) for row in reader][layout.before :]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
     while rows and not "".join(rows[-1][1]).strip():
         rows.pop()
     for line, row in rows:
-        if len(row) > 1:
-            raise UserError(f"{path}, line {line} has {len(row)} columns; the first line has 1")
-    cells = [row[0] if row else "" for _, row in rows]
-    words = [number(cell) is None for cell in cells]
-    header = words[0] and (not any(words[1:]) or cells[0] not in cells[1:])
+        if len(row) > 1 + index:
+            more = _if_one_number(",".join(row), layout)
+            raise UserError(f"{path}, line {line} has {len(row)} columns; the first line has {1 + index}{more}")
+    cells = [layout.first[index], *(row[index] if len(row) > index else "" for _, row in rows[1:])]
+    if layout.doubtful or index or not layout.header:
+        header = layout.header
+    else:
+        words = [layout.numerals.number(cell) is None for cell in cells]
+        header = words[0] and (not any(words[1:]) or cells[0] not in cells[1:])
     if header and len(cells) == 1:
         raise UserError(f"{path} has a header and no rows")
-    body, lines = cells[header:], [line for line, _ in rows][header:]
-    array = labels_of(path, body, lambda i: f"line {lines[i]}")
-    names = (cells[0].strip(),) if header else None
-    return TableFile(path, (), array.dtype, lambda: iter([array]), names, first=cells[0][:60])
+    lines = [line for line, _ in rows][header:]
+    if index:
+        counted = [[layout.numerals.number(cell) for cell in row[:index]] for _, row in rows[1:]]
+        RowNumbers(path).check(np.array(counted, np.float64))  # None becomes NaN
+    array = labels_of(path, cells[header:], lambda i: f"line {lines[i]}", layout.numerals)
+    return TableFile(
+        path,
+        (),
+        array.dtype,
+        lambda: iter([array]),
+        lambda: len(array),
+        check_names(path, cells[:1]) if header else None,
+        first=cells[0][:60],
+        header=header,
+        doubtful=layout.doubtful,
+        notes=_notes(layout, index, array.dtype.kind != "U"),
+    )
 
 
-def _numbers(path: Path, separator: str, decimal: str, columns: int, names: tuple | None) -> Iterator[np.ndarray]:
+def _if_one_number(text: str, layout: Layout) -> str:
+    """What to do where a line is longer than the first because it is one number with a comma in it."""
+    if layout.separator == "," and re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", text):
+        return f" (if {text} is one number: --thousands , or --decimal ,)"
+    return f" (if {text} is one number: --decimal ,)" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+
+
+def _numbers(path: Path, layout: Layout) -> Iterator[np.ndarray]:
     """Blocks (n, columns) of float64. Raises UserError naming line and column of what is no number."""
     import pandas as pd
 
+    columns, numerals = len(layout.first), layout.numerals
     options = {
-        "sep": separator,
-        "decimal": decimal,
+        "sep": layout.separator,
+        "decimal": numerals.decimal,
         "header": None,
-        "skiprows": 0 if names is None else 1,
+        "skiprows": layout.before + layout.header,
         "encoding": "utf-8-sig",
         "skipinitialspace": True,
         "skip_blank_lines": False,  # so that lines can be counted
         "low_memory": False,
         "chunksize": max(1, CELLS // columns),
     }
-    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):  # since then it is what pandas does, and no option
+    if numerals.thousands:  # pandas would take the mark wherever it stands
+        options |= {"dtype": str, "decimal": "."}
+    elif tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):  # since then it is what pandas does, and no option
         options["float_precision"] = "round_trip"  # what Python would read, to the last digit
-    line, blank = 1 if names is None else 2, 0
+    line, blank = 1 + layout.before + layout.header, 0
     try:
         with pd.read_csv(path, **options) as reader:
             for frame in reader:
                 if frame.shape[1] != columns:
-                    raise UserError(f"{path}, line {line} has {frame.shape[1]} columns; the first line has {columns}")
+                    more = _if_one_number(",".join(layout.below), layout) if columns == 1 else ""
+                    raise UserError(
+                        f"{path}, line {line} has {frame.shape[1]} columns; the first line has {columns}{more}"
+                    )
                 rows = frame.index[frame.notna().any(axis=1).to_numpy()]
                 used = int(rows[-1] - frame.index[0]) + 1 if len(rows) else 0
                 if used and blank:
                     raise UserError(f"{path}, line {line - blank}: the line is empty")
                 blank = len(frame) - used if used else blank + len(frame)  # empty lines at the end are none
                 if used:
-                    yield _checked(path, frame.iloc[:used], line, decimal, names)
+                    yield _checked(path, frame.iloc[:used], line, layout)
                 line += len(frame)
         if blank > _empty_lines_below(path):  # then they say that they are missing
             raise UserError(f"{path}, line {line - blank}: all values are missing")
     except pd.errors.ParserError as error:
         found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
         what = f", line {found[2]} has {found[3]} columns; the first has {found[1]}" if found else f": {error}"
+        what += _if_one_number(",".join(layout.below), layout) if columns == 1 else ""
         raise UserError(f"{path}{what}") from None
     except (UnicodeDecodeError, pd.errors.EmptyDataError, OSError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
@@ -131,20 +189,36 @@ def _empty_lines_below(path: Path) -> int:
     return next((i for i, line in enumerate(reversed(lines)) if line.strip(b' ,;\t"')), len(lines))
 
 
-def _checked(path: Path, frame: object, line: int, decimal: str, names: tuple | None) -> np.ndarray:
-    try:
+def _checked(path: Path, frame: "pd.DataFrame", line: int, layout: Layout) -> np.ndarray:
+    if all(
+        dtype.kind in "biuf" for dtype in frame.dtypes
+    ):  # text is never left to numpy: it reads 1_000, and other digits
         block = np.ascontiguousarray(frame.to_numpy(np.float64))
         if np.isfinite(block).all():
             return block
-    except (ValueError, TypeError):
-        block = None
-    for row in range(len(frame)):
-        for column in range(frame.shape[1]):
-            cell = frame.iat[row, column]
-            text = "" if isinstance(cell, float) and np.isnan(cell) else str(cell)
-            value = number(text, decimal)
-            if value is None or not np.isfinite(value):
-                title = f" ('{names[column]}')" if names else ""
-                raise UserError(f"{path}, line {line + row}, column {column + 1}{title}: {said(text)}")
-    # numbers among which pandas would not choose a type, such as true and 1 in one column
-    return np.array([[number(str(cell), decimal) for cell in row] for row in frame.itertuples(index=False)])
+    # numbers among which pandas would not choose a type, such as true and 1 in one column; or what is no number
+    columns = [_column(frame[name], layout.numerals) for name in frame.columns]
+    block = np.column_stack(columns)
+    if not np.isfinite(block).all():
+        row, column = (int(index) for index in np.argwhere(~np.isfinite(block))[0])
+        cell = frame.iat[row, column]
+        text = "" if isinstance(cell, float) and np.isnan(cell) else str(cell)
+        title = f" ('{layout.first[column].strip()}')" if layout.header else ""
+        more = ""
+        if row == 0 and layout.header and line == 2 and not any(map(_is_number, frame.iloc[0])):
+            more = "; a second line of header is none"
+        raise UserError(f"{path}, line {line + row}, column {column + 1}{title}: {said(text)}{more}")
+    return block
+
+
+def _column(cells: "pd.Series", numerals: Numerals) -> np.ndarray:
+    """One column as float64, NaN for what is no number."""
+    if cells.dtype.kind in "biuf":
+        return cells.to_numpy(np.float64)
+    read = functools.cache(numerals.number)
+    found = (float(cell) if isinstance(cell, (int, float)) else read(str(cell)) for cell in cells)
+    return np.array([np.nan if value is None else value for value in found])
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, (int, float)) or Numerals().number(str(cell)) is not None

@@ -12,26 +12,34 @@ import numpy as np
 
 from fedkeras.data.cache import rows_in_a_block, slices
 from fedkeras.data.labels import EXACT
-from fedkeras.data.readers.table_file import TableFile, check_finite, labels_of
+from fedkeras.data.readers.file_kind import check_kind
+from fedkeras.data.readers.numerals import Marks
+from fedkeras.data.readers.table_file import TableFile, check_finite, check_names, labels_of
 from fedkeras.errors import UserError
 
 MAPPED = ("uint8", "float32", "float64", "int32", "int64")
 """What can be used as it is in the file; other numbers are converted once."""
 
+COLUMNS = ("columns", "feature_names")
+"""Names of an array of text beside the table: the names of its columns."""
+
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, NotImplementedError, RuntimeError)
 
 
-def open_npz(path: Path, targets: bool) -> TableFile:
+def open_npz(path: Path, targets: bool, marks: Marks, header: bool | None = None) -> TableFile:
     """The array of the file: the only one, else the one called `x` or `x_train` (for targets: `y` or `y_train`).
 
-    X is numbers (n, ...); targets are numbers (n,) or (n, ...), or text (n,). Raises UserError.
+    X is numbers (n, ...); targets are numbers (n,) or (n, ...), or text (n,). A text array called `columns` beside it
+    names its columns. `marks` and `header` are for text files. Raises UserError.
     """
+    check_kind(path, "zip")
     try:
         with zipfile.ZipFile(path) as archive:
             member = _choose(path, archive, "y" if targets else "x")
             with archive.open(member) as stream:
                 shape, fortran, dtype = _npy_header(stream)
             mapped = _mapped(path, member) if member.compress_type == zipfile.ZIP_STORED else None
+        names = _names(path, shape)
     except _DAMAGED as error:
         raise UserError(f"{path} is damaged, or no .npz file of plain arrays ({error})") from None
     _check(path, shape, dtype, targets)
@@ -53,7 +61,7 @@ def open_npz(path: Path, targets: bool) -> TableFile:
             raise UserError(f"{path} is damaged ({error})") from None
 
     whole = None if mapped is None else mapped.reshape(len(mapped), *row_shape)
-    return TableFile(path, row_shape, kept, blocks, mapped=whole)
+    return TableFile(path, row_shape, kept, blocks, lambda: shape[0], names, mapped=whole)
 
 
 def _one_column(path: Path, name: str, shape: tuple, fortran: bool, dtype: np.dtype) -> TableFile:
@@ -72,11 +80,12 @@ def _one_column(path: Path, name: str, shape: tuple, fortran: bool, dtype: np.dt
         raise UserError(f"{path} has the label {array.max()}; labels are whole numbers below 2^63, or words")
     else:
         array = array.astype(np.int64)
-    return TableFile(path, (), array.dtype, lambda: iter([array]))
+    return TableFile(path, (), array.dtype, lambda: iter([array]), lambda: len(array))
 
 
 def _choose(path: Path, archive: zipfile.ZipFile, letter: str) -> zipfile.ZipInfo:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    members = {name: info for name, info in members.items() if name not in COLUMNS} or members
     if len(members) == 1:
         return next(iter(members.values()))
     for wanted in (letter, f"{letter}_train"):
@@ -85,6 +94,18 @@ def _choose(path: Path, archive: zipfile.ZipFile, letter: str) -> zipfile.ZipInf
                 return info
     held = ", ".join(members) or "nothing"
     raise UserError(f"{path} holds {held}; it must hold one array, or one called '{letter}' or '{letter}_train'")
+
+
+def _names(path: Path, shape: tuple[int, ...]) -> tuple[str, ...] | None:
+    """The names in the array that is called `columns`. Raises UserError where they are not one a column."""
+    with np.load(path, allow_pickle=False) as file:
+        name = next((name for name in COLUMNS if name in file.files), None)
+        if name is None or len(file.files) < 2:
+            return None
+        names = file[name]
+    if names.dtype.kind != "U" or names.shape != shape[1:]:
+        raise UserError(f"{path}: '{name}' must name {' x '.join(map(str, shape[1:]))} columns, and has {names.shape}")
+    return check_names(path, names.tolist())
 
 
 def _check(path: Path, shape: tuple[int, ...], dtype: np.dtype, targets: bool) -> None:

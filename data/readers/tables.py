@@ -4,73 +4,93 @@
     dataset/Y    targets: labels (integers or words), one-hot rows, or numbers to predict
 
 The files of a folder are concatenated in the order of their names, in which numbers count as numbers (part_2 comes
-before part_10). Rows of X and Y belong together by position. A folder with one uncompressed .npz file is memory-mapped
-where it lies; anything else is converted once into the cache (`fedkeras.data.cache`) and memory-mapped from there.
+before part_10); columns go by their names, in the order of the first file that has names. Rows of X and Y belong
+together by position. A folder with one uncompressed .npz file is memory-mapped where it lies; anything else is
+converted once into the cache (`fedkeras.data.cache`) and memory-mapped from there.
 """
 
+import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fedkeras.data.cache import cached_rows, fingerprint, narrowed, rows_in_a_block
+from fedkeras.data.columns import differing, order_of
 from fedkeras.data.readers.csv_table import open_csv
 from fedkeras.data.readers.npz_table import open_npz
-from fedkeras.data.readers.table_file import TableFile
+from fedkeras.data.readers.numerals import Marks
+from fedkeras.data.readers.table_file import Note, TableFile
 from fedkeras.data.readers.xlsx_table import open_xlsx
 from fedkeras.errors import UserError
 
 READERS = {".npz": open_npz, ".csv": open_csv, ".xlsx": open_xlsx}
-FORMAT = 2
+FORMAT = 3
 """To be raised when the same files come out as another array, so that the cache is made anew."""
 
 
-def read_xy(folder_x: str | Path, folder_y: str | Path | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Examples and their targets, read-only; without `folder_y` there are none (an autoencoder needs none).
+A_ROW = Note("header", "a first line of 0, 1, 2, ... is a row and no header: with it X and Y have as many rows")
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of a folder's files, (n, ...), read-only. `names` are those of its columns, None where no file has any.
+
+    `notes` say what was decided about its files, by name ("decimal mark"), to be said once.
+    """
+
+    rows: np.ndarray
+    names: tuple[str, ...] | None
+    notes: Mapping[str, str]
+
+
+def read_xy(
+    folder_x: str | Path, folder_y: str | Path | None = None, marks: Marks = Marks()  # noqa: B008 - it is frozen
+) -> tuple[Table, Table | None]:  # fmt: skip
+    """Examples and their targets; without `folder_y` there are none (an autoencoder needs none).
 
     x is uint8, float32 or float64 (a single .npz also int32, int64); float64 only where float32 would lose digits:
-    normalise first, then convert. y is integers or text (n,), or numbers (n,) or (n, ...). Raises UserError.
+    normalise first, then convert. y is integers or text (n,), or numbers (n,) or (n, ...). `marks` are those of numbers
+    in text, where they are known. Raises UserError.
     """
-    x = read_table(folder_x)
+    x = _open_all(folder_x, False, marks)
     if folder_y is None:
-        return x, None
-    y = read_table(folder_y, targets=True)
-    if len(x) != len(y):
+        return _read(x, False, marks)[0], None
+    y = _open_all(folder_y, True, marks)
+    x, y = _with_headers(x, y, marks)
+    (table_x, counts_x), (table_y, counts_y) = _read(x, False, marks), _read(y, True, marks)
+    if len(x) == len(y) > 1:
+        for own, other, rows_x, rows_y in zip(x, y, counts_x, counts_y, strict=True):
+            if rows_x != rows_y:
+                raise UserError(
+                    f"{own.path} has {rows_x} rows and {other.path} has {rows_y}: with as many files in X as in Y, "
+                    "they belong together in the order of their names"
+                )
+    if sum(counts_x) != sum(counts_y):
         raise UserError(
-            f"{folder_x} has {len(x)} rows and {folder_y} has {len(y)}; they must be as many "
-            f"({_counted(Path(folder_x), False)}; {_counted(Path(folder_y), True)})"
+            f"{folder_x} has {sum(counts_x)} rows and {folder_y} has {sum(counts_y)}; they must be as many "
+            f"({_counted(x, counts_x)}; {_counted(y, counts_y)})"
         )
-    return x, y
+    return table_x, table_y
 
 
-def read_table(folder: str | Path, targets: bool = False) -> np.ndarray:
-    """All rows of a folder's files, (n, ...), memory-mapped where possible. Raises UserError naming file and place.
+def read_table(
+    folder: str | Path, targets: bool = False, marks: Marks = Marks()  # noqa: B008 - it is frozen
+) -> Table:  # fmt: skip
+    """All rows of a folder's files, memory-mapped where possible. Raises UserError naming file and place.
 
     What is there is checked: each file has the same columns, each number is finite.
     """
-    files = [_open(path, targets) for path in _files(Path(folder))]
-    _check_alike(files)
-    if len(files) == 1 and files[0].mapped is not None:
-        for _ in files[0].blocks():
-            pass  # reading them is checking them
-        return files[0].mapped
-    dtype = _common(files, targets)
-
-    def blocks() -> Iterator[np.ndarray]:
-        for file in files:
-            for block in file.blocks():
-                yield block.astype(dtype, copy=False)
-
-    if dtype.kind == "U" or all(file.row_shape == () for file in files):  # one word or number a row
-        return narrowed(np.concatenate(list(blocks())))
-    rows = cached_rows("tables", fingerprint([file.path for file in files], FORMAT, targets), blocks)
-    return rows if rows is not None else narrowed(np.concatenate(list(blocks())))
+    return _read(_open_all(folder, targets, marks), targets, marks)[0]
 
 
-def check_same_columns(folder: str | Path, other: str | Path, targets: bool = False) -> None:
-    """Raise UserError unless the files of both folders have the same columns, alike in name where they have names."""
-    _check_alike([_open(path, targets) for place in (folder, other) for path in _files(Path(place))])
+def check_same_columns(
+    folder: str | Path, other: str | Path, targets: bool = False, marks: Marks = Marks()  # noqa: B008 - it is frozen
+) -> None:  # fmt: skip
+    """Raise UserError unless the files of both folders have the same columns, in any order where they have names."""
+    _check_alike([*_open_all(folder, targets, marks), *_open_all(other, targets, marks)])
 
 
 def rows(array: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
@@ -78,6 +98,38 @@ def rows(array: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
     step = rows_in_a_block(array.shape[1:], array.dtype)
     for start in range(0, len(indices), step):
         yield np.ascontiguousarray(array[indices[start : start + step]])
+
+
+def _read(files: list[TableFile], targets: bool, marks: Marks) -> tuple[Table, list[int]]:
+    """The table, and how many rows each file has."""
+    _check_alike(files)
+    names = next((file.names for file in files if file.names), None)
+    notes = _notes(files, names)
+    if len(files) == 1 and files[0].mapped is not None:
+        for _ in files[0].blocks():
+            pass  # reading them is checking them
+        return Table(files[0].mapped, names, notes), [len(files[0].mapped)]
+    dtype = _common(files, targets)
+    counts = [0] * len(files)
+
+    def blocks() -> Iterator[np.ndarray]:
+        for number, file in enumerate(files):
+            order = order_of(file.names, names)
+            counts[number] = 0
+            for block in file.blocks():
+                counts[number] += len(block)
+                ordered = block if order is None else block[:, order]
+                yield np.ascontiguousarray(ordered, dtype)
+
+    if dtype.kind == "U" or all(file.row_shape == () for file in files):  # one word or number a row
+        whole = np.concatenate(list(blocks()))
+        return Table(whole if dtype.kind == "U" else narrowed(whole), names, notes), counts
+    headers = [file.header for file in files]
+    key = fingerprint([file.path for file in files], FORMAT, targets, marks, headers)
+    kept = cached_rows("tables", key, blocks, lambda: np.array(counts))
+    if kept is None:
+        return Table(narrowed(np.concatenate(list(blocks()))), names, notes), counts
+    return Table(kept[0], names, notes), kept[1].tolist()
 
 
 def _files(folder: Path) -> list[Path]:
@@ -101,14 +153,38 @@ def _order(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(word), "") if word.isdecimal() else (1, 0, word) for word in words]
 
 
-def _open(path: Path, targets: bool) -> TableFile:
+def _open_all(folder: str | Path, targets: bool, marks: Marks) -> list[TableFile]:
+    return [_open(path, targets, marks) for path in _files(Path(folder))]
+
+
+def _open(path: Path, targets: bool, marks: Marks, header: bool | None = None) -> TableFile:
     try:
-        return READERS[path.suffix.lower()](path, targets)
+        return READERS[path.suffix.lower()](path, targets, marks, header)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _check_alike(files: list[TableFile]) -> None:
+def _with_headers(x: list[TableFile], y: list[TableFile], marks: Marks) -> tuple[list[TableFile], list[TableFile]]:
+    """The files with first lines such as 0,1,2 read as rows where the numbers of rows in X and in Y show that they are.
+
+    Where the numbers are the same either way, they are headers. Files belong together where they are as many.
+    """
+    if not any(file.doubtful for file in (*x, *y)):
+        return x, y
+    x, y = list(x), list(y)
+    together = [([i], [i]) for i in range(len(x))] if len(x) == len(y) else [([*range(len(x))], [*range(len(y))])]
+    for of_x, of_y in together:
+        more = sum(y[i].count() for i in of_y) - sum(x[i].count() for i in of_x)
+        files, chosen, targets = (x, of_x, False) if more > 0 else (y, of_y, True)
+        doubtful = [i for i in chosen if files[i].doubtful]
+        if more and abs(more) == len(doubtful):
+            for i in doubtful:
+                row = _open(files[i].path, targets, marks, header=False)
+                files[i] = dataclasses.replace(row, notes=(*row.notes, A_ROW))
+    return x, y
+
+
+def _check_alike(files: Sequence[TableFile]) -> None:
     first, named = files[0], next((file for file in files if file.names), None)
     for file in files[1:]:
         if file.row_shape != first.row_shape:
@@ -119,9 +195,36 @@ def _check_alike(files: list[TableFile]) -> None:
                 f"{file.path} holds {kinds[file.is_text]}, and {first.path} holds {kinds[first.is_text]}; "
                 "labels are all numbers or all words"
             )
-        if file.names and file.names != named.names:
-            own, other = next(pair for pair in zip(file.names, named.names, strict=True) if pair[0] != pair[1])
-            raise UserError(f"{file.path} has a column '{own}' where {named.path} has '{other}'")
+        if file.names and (own := differing(file.names, named.names)):
+            raise UserError(f"{file.path} has a column {own[0]} where {named.path} has {own[1]}")
+
+
+def _notes(files: Sequence[TableFile], names: tuple[str, ...] | None) -> dict[str, str]:
+    """What was decided, and of which files: one text a name."""
+    texts: dict[Note, list[Path]] = {}
+    for file in files:
+        own = list(file.notes)
+        if file.names and file.names != names:
+            own.append(Note("column order", "by their names, as in the first file"))
+        if names and not file.names and len(file.row_shape) == 1 and file.row_shape[0] > 1:
+            own.append(Note("columns without names", "taken in the order of the files with names"))
+        for note in own:
+            texts.setdefault(note, []).append(file.path)
+    said: dict[str, list[str]] = {}
+    for note, paths in texts.items():
+        shown = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:3])
+        more = f" and {len(paths) - 3} other files" if len(paths) > 3 else ""
+        said.setdefault(note.name, []).append(f"{note.text} ({shown}{more})")
+    return {name: "; ".join(found) for name, found in said.items()}
+
+
+def merged_notes(tables: Iterable[Table | None]) -> dict[str, str]:
+    """The notes of several tables, one text a name."""
+    said: dict[str, list[str]] = {}
+    for table in tables:
+        for name, text in (table.notes if table else {}).items():
+            said.setdefault(name, []).append(text)
+    return {name: "; ".join(dict.fromkeys(texts)) for name, texts in said.items()}
 
 
 def _width(shape: tuple[int, ...]) -> str:
@@ -131,7 +234,7 @@ def _width(shape: tuple[int, ...]) -> str:
     return f"{columns} column{'s' if columns > 1 else ''}"
 
 
-def _common(files: list[TableFile], targets: bool) -> np.dtype:
+def _common(files: Sequence[TableFile], targets: bool) -> np.dtype:
     """One dtype for all files: bytes stay bytes, text text; a column of whole numbers int64; all else float64."""
     if files[0].is_text or all(file.dtype == np.uint8 for file in files):
         return np.result_type(*(file.dtype for file in files))
@@ -140,12 +243,11 @@ def _common(files: list[TableFile], targets: bool) -> np.dtype:
     return np.dtype(np.float32 if all(file.dtype == np.float32 for file in files) else np.float64)
 
 
-def _counted(folder: Path, targets: bool) -> str:
+def _counted(files: Sequence[TableFile], counts: Sequence[int]) -> str:
     """Rows of each file, and what was taken for a header: where the first row of labels is lost, that is the reason."""
     said = []
-    for file in (_open(path, targets) for path in _files(folder)):
-        count = len(file.mapped) if file.mapped is not None else sum(map(len, file.blocks()))
-        header = f", with '{file.first}' as its header" if file.names else ""
+    for file, count in zip(files, counts, strict=True):
+        header = f", with '{file.first}' as its header" if file.header and file.first else ""
         header = header or (f", no header above '{file.first}'" if file.first else "")
         said.append(f"{file.path.name}: {count}{header}")
     return ", ".join(said)

@@ -1,55 +1,161 @@
-"""A table in an .xlsx workbook: its first sheet, whose first row must be a header.
+"""A table in an .xlsx workbook: its first visible sheet, whose first row must be a header.
 
-Formulas count as the value Excel saved with them. Empty rows below and empty columns to the right are none.
+Formulas count as the value Excel saved with them. Empty rows below and empty columns to the right are none. Hidden rows
+are rows like others, and are said.
 """
 
+import datetime
 import warnings
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from fedkeras.data.readers.table_file import TableFile, check_names, labels_of, looks_like_header, number, said
+from fedkeras.data.readers.file_kind import check_kind
+from fedkeras.data.readers.numerals import MISSING, Marks, is_like_a_number
+from fedkeras.data.readers.sheet_xml import SheetXml, read_sheet_xml
+from fedkeras.data.readers.table_file import (
+    Note,
+    RowNumbers,
+    TableFile,
+    check_names,
+    is_numbered,
+    labels_of,
+    row_numbers,
+    said,
+    without_row_numbers,
+)
 from fedkeras.errors import UserError
+
+if TYPE_CHECKING:
+    import openpyxl
 
 ROWS = 4096
 
+Cell = str | int | float | bool | None | datetime.date | datetime.time | datetime.timedelta
 
-def open_xlsx(path: Path, targets: bool) -> TableFile:
-    """The first sheet's table: numbers (n, columns); a single column of targets is (n,), numbers or text.
 
-    Raises UserError, with the cell's name as Excel shows it.
+@dataclass(frozen=True)
+class Sheet:
+    """A workbook's first visible sheet; `among` is how many the workbook has."""
+
+    path: Path
+    name: str
+    among: int
+    xml: SheetXml
+
+    def where(self, row: int, column: int) -> str:
+        """A cell as Excel names it."""
+        return f"{self.path}, sheet '{self.name}', cell {_letters(column)}{row}"
+
+
+def open_xlsx(path: Path, targets: bool, marks: Marks, header: bool | None = None) -> TableFile:
+    """The sheet's table: numbers (n, columns); a single column of targets is (n,), numbers or text.
+
+    Cells hold numbers and not text: `marks` say nothing here, and a header is a must. Raises UserError, with the cell's
+    name as Excel shows it.
     """
-    header = [_text(cell) for cell in next(_rows(path), ())]
-    while header and not header[-1].strip():
-        header.pop()
-    if not header:
-        raise UserError(f"{path}: the first row of the first sheet is empty; it must name the columns")
-    if not looks_like_header(header, below=["a header is a must, so 0 and 1 are one"]):
-        raise _no_header(path, header)
-    names = check_names(path, header)
-    if targets and len(names) == 1:
-        cells = [_text(row[0]) for row in _body(path, 1)]
-        if not cells:
-            raise UserError(f"{path} has a header and no rows")
-        if header[0] in cells:
-            raise _no_header(path, header)
-        array = labels_of(path, cells, lambda i: f"cell A{i + 2}")
-        return TableFile(path, (), array.dtype, lambda: iter([array]), names, first=names[0])
-    if next(_body(path, len(names)), None) is None:
+    check_kind(path, "zip")
+    sheet = _sheet(path)
+    first = [_text(cell) for cell in next(_rows(sheet), ())]
+    while first and not first[-1].strip():
+        first.pop()
+    if not first:
+        raise UserError(f"{path}: the first row of sheet '{sheet.name}' is empty; it must name the columns")
+    if all(map(is_like_a_number, first)) and not is_numbered(first):
+        raise _no_header(sheet, first)
+    index = row_numbers(first)
+    names = check_names(path, first[index:], 1 + index)
+    _check_formulas(sheet, len(first))
+    columns, notes = len(first) - index, _notes(sheet, index, len(first))
+    if targets and columns == 1:
+        return _one_column(sheet, first, index, names, notes)
+    if next(_body(sheet, len(first)), None) is None:
         raise UserError(f"{path} has a header and no rows")
-    return TableFile(path, (len(names),), np.dtype(np.float64), lambda: _numbers(path, names), names, first=names[0])
+
+    def blocks() -> Iterator[np.ndarray]:
+        found = _numbers(sheet, first)
+        return without_row_numbers(path, found, index) if index else found
+
+    return TableFile(
+        path,
+        (columns,),
+        np.dtype(np.float64),
+        blocks,
+        lambda: sum(1 for _ in _body(sheet, len(first))),
+        names,
+        first=first[0],
+        header=True,
+        notes=notes,
+    )
 
 
-def _numbers(path: Path, names: tuple[str, ...]) -> Iterator[np.ndarray]:
+def _sheet(path: Path) -> Sheet:
+    with path.open("rb") as file:
+        try:
+            book = _book(path, file)
+            visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+            if not visible:
+                raise UserError(f"{path} has no visible sheet of cells")
+            member = getattr(visible[0], "_worksheet_path", None)
+            xml = read_sheet_xml(path, member) if member else SheetXml()
+            return Sheet(path, visible[0].title, len(book.worksheets), xml)
+        except _UNREADABLE as error:
+            raise _unreadable(path, error) from None
+
+
+def _notes(sheet: Sheet, index: int, columns: int) -> tuple[Note, ...]:
+    notes = [RowNumbers.NOTE] if index else []
+    if sheet.among > 1:
+        notes.append(Note("sheet", f"'{sheet.name}', the first visible one of {sheet.among}"))
+    hidden = [f"row {row}" for row in sheet.xml.hidden_rows if row > 1]
+    hidden += [f"column {_letters(column)}" for column in sheet.xml.hidden_columns if column < columns]
+    if hidden:
+        shown = ", ".join(hidden[:5]) + (f" and {len(hidden) - 5} more" if len(hidden) > 5 else "")
+        notes.append(Note("hidden cells", f"{shown} of sheet '{sheet.name}' are read like the others"))
+    return tuple(notes)
+
+
+def _one_column(
+    sheet: Sheet, first: list[str], index: int, names: tuple[str, ...] | None, notes: tuple[Note, ...]
+) -> TableFile:
+    rows = list(_body(sheet, len(first)))
+    if not rows:
+        raise UserError(f"{sheet.path} has a header and no rows")
+    for number, row in enumerate(rows, start=2):
+        cell = row[index]
+        if _is_date(cell) or cell is None or cell == "":
+            raise UserError(f"{sheet.where(number, index)}: {_said(sheet, cell, number, index)}")
+    cells = [_text(row[index]) for row in rows]
+    if first[index] in cells and names is not None:
+        raise _no_header(sheet, first[index:])
+    if index:
+        counted = [[cell if _is_number(cell) else np.nan for cell in row[:index]] for row in rows]
+        RowNumbers(sheet.path).check(np.array(counted, np.float64))
+    place = f"sheet '{sheet.name}', cell {_letters(index)}"
+    array = labels_of(sheet.path, cells, lambda i: f"{place}{i + 2}")
+    return TableFile(
+        sheet.path,
+        (),
+        array.dtype,
+        lambda: iter([array]),
+        lambda: len(array),
+        names,
+        first=first[index],
+        header=True,
+        notes=notes,
+    )
+
+
+def _numbers(sheet: Sheet, names: list[str]) -> Iterator[np.ndarray]:
     block: list[list[float]] = []
-    for row, cells in enumerate(_body(path, len(names)), start=2):
+    for row, cells in enumerate(_body(sheet, len(names)), start=2):
         for column, cell in enumerate(cells):
-            if type(cell) not in (int, float, bool) or not np.isfinite(cell):
-                hint = " (a number kept as text)" if isinstance(cell, str) and number(cell) is not None else ""
-                where = f"cell {_letters(column)}{row} ('{names[column]}')"
-                raise UserError(f"{path}, {where}: {_said(cell)}{hint}")
+            if not _is_number(cell) or not np.isfinite(cell):
+                raise UserError(f"{sheet.where(row, column)} ('{names[column]}'): {_said(sheet, cell, row, column)}")
         block.append(cells)
         if len(block) == ROWS:
             yield np.array(block, np.float64)
@@ -58,61 +164,96 @@ def _numbers(path: Path, names: tuple[str, ...]) -> Iterator[np.ndarray]:
         yield np.array(block, np.float64)
 
 
-def _body(path: Path, columns: int) -> Iterator[list]:
+def _body(sheet: Sheet, columns: int) -> Iterator[list[Cell]]:
     """The rows below the header as lists of `columns` cells. Empty rows at the end are none."""
-    rows, empty = _rows(path), 0
+    rows, empty = _rows(sheet), 0
     next(rows)
-    for number_of_row, cells in enumerate(rows, start=2):
+    for row, cells in enumerate(rows, start=2):
         if all(cell is None or cell == "" for cell in cells):
             empty += 1
             continue
         if empty:
-            raise UserError(f"{path}, row {number_of_row - empty} of the first sheet is empty")
+            merged = sheet.xml.merged_at(row - empty, 0)
+            raise UserError(
+                f"{sheet.path}, row {row - empty} of sheet '{sheet.name}' is empty{_MERGED if merged else ''}"
+            )
         for column in range(columns, len(cells)):
             if cells[column] not in (None, ""):
-                where = f"cell {_letters(column)}{number_of_row}"
-                raise UserError(f"{path}, {where}: there is a value, and the header has only {columns} columns")
+                raise UserError(
+                    f"{sheet.where(row, column)}: there is a value, and the header has only {columns} columns"
+                )
         yield [*cells[:columns], *[None] * (columns - len(cells))]
 
 
-def _rows(path: Path) -> Iterator[tuple]:
-    """The cells of the first sheet, row by row."""
+def _check_formulas(sheet: Sheet, columns: int) -> None:
+    for row, column in sheet.xml.unsaved:
+        if column < columns:
+            raise UserError(
+                f"{sheet.where(row, column)} is a formula without a saved value: open the file in Excel or LibreOffice "
+                "and save it"
+            )
+
+
+_UNREADABLE = (
+    zipfile.BadZipFile, KeyError, ValueError, SyntaxError, EOFError, OSError, TypeError, AttributeError,
+)  # fmt: skip
+"""What openpyxl raises for files that are damaged."""
+
+_MERGED = ": it belongs to merged cells, of which only the first has the value"
+
+
+def _book(path: Path, file: BinaryIO) -> "openpyxl.Workbook":
     try:
         import openpyxl
-        from openpyxl.utils.exceptions import InvalidFileException
     except ImportError:
         raise UserError(f"{path} needs openpyxl to be read: run `pip install openpyxl`") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of styles and drop-down lists that it leaves out
+        return openpyxl.load_workbook(file, read_only=True, data_only=True)
+
+
+def _rows(sheet: Sheet) -> Iterator[tuple[Cell, ...]]:
+    """The cells of the sheet, row by row."""
     try:
-        with path.open("rb") as file:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of styles and drop-down lists that it leaves out
-                book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            if not book.worksheets:
-                raise UserError(f"{path} has no sheet of cells")
-            sheet = book.worksheets[0]
-            sheet.reset_dimensions()  # some programs write wrong ones
-            yield from sheet.iter_rows(values_only=True)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, SyntaxError, EOFError, OSError) as error:
-        raise UserError(f"{path} is no workbook that can be read ({error})") from None
+        with sheet.path.open("rb") as file:
+            cells = _book(sheet.path, file)[sheet.name]
+            cells.reset_dimensions()  # some programs write wrong ones
+            yield from cells.iter_rows(values_only=True)
+    except _UNREADABLE as error:
+        raise _unreadable(sheet.path, error) from None
 
 
-def _no_header(path: Path, cells: list[str]) -> UserError:
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is no workbook that can be read ({error})")
+
+
+def _no_header(sheet: Sheet, cells: list[str]) -> UserError:
     return UserError(
-        f"{path} has no header: the first row of the first sheet must name the columns, and it says "
+        f"{sheet.path} has no header: the first row of sheet '{sheet.name}' must name the columns, and it says "
         f"{', '.join(cells)[:60]}"
     )
 
 
-def _text(cell: object) -> str:
+def _is_number(cell: Cell) -> bool:
+    return type(cell) in (int, float, bool)
+
+
+def _is_date(cell: Cell) -> bool:
+    return isinstance(cell, (datetime.date, datetime.time, datetime.timedelta))
+
+
+def _text(cell: Cell) -> str:
     return "" if cell is None else str(cell)
 
 
-def _said(cell: object) -> str:
+def _said(sheet: Sheet, cell: Cell, row: int, column: int) -> str:
     if isinstance(cell, float):
         return "the value is missing (NaN)" if np.isnan(cell) else "the value is infinite"
-    if isinstance(cell, str) and number(cell) is not None and cell.strip():
-        return f"'{cell}' is text"
-    return said(cell)
+    if _is_date(cell):
+        return f"'{cell}' is a date: write a number, such as days since a day of your choice, or a word"
+    if isinstance(cell, str) and cell.strip() and is_like_a_number(cell) and cell.strip().lower() not in MISSING:
+        return f"'{cell}' is text (a number kept as text)"
+    return said(cell) + (_MERGED if cell in (None, "") and sheet.xml.merged_at(row, column) else "")
 
 
 def _letters(column: int) -> str:

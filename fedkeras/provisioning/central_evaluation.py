@@ -16,7 +16,8 @@ import numpy as np
 
 from fedkeras import models
 from fedkeras.config import Config
-from fedkeras.data.readers.tables import check_same_columns, read_xy
+from fedkeras.data.readers.numerals import Marks
+from fedkeras.data.readers.tables import Table, check_same_columns, read_xy
 from fedkeras.errors import UserError, describe
 from fedkeras.factory import CentralEvaluation, metrics_of
 from fedkeras.provisioning.client_data import ProvisionedClient, learns, make_learner, place
@@ -30,22 +31,28 @@ if TYPE_CHECKING:
 log = logging.getLogger("fedkeras")
 
 
-def open_test(config: Config, folder: Path) -> Tables | None:
-    """The test set in `folder`, memory-mapped; None if there is no X_test in it. Raises UserError."""
+def marks_of(config: Config) -> Marks:
+    """What the flags say of numbers in the server's text files."""
+    return Marks(config.decimal, config.thousands)
+
+
+def open_test(config: Config, folder: Path) -> tuple[Table | None, Table | None]:
+    """X_test and Y_test in `folder`, memory-mapped, None each where it is not there. Raises UserError."""
     x_test, y_test = folder / "X_test", folder / "Y_test"
     if not x_test.is_dir():
         if y_test.is_dir():
             raise UserError(f"there is a folder {y_test} and no {x_test}: a test set is both")
-        return None
+        return None, None
     with_targets = config.target == "XY"
     if with_targets and not y_test.is_dir():
         raise UserError(f"there is a folder {x_test} and no {y_test}: a test set is both")
-    x, y = read_xy(x_test, y_test if with_targets else None)
+    marks = marks_of(config)
+    x, y = read_xy(x_test, y_test if with_targets else None, marks)
     if config.data_source == "server":
-        check_same_columns(folder / "X", x_test)
+        check_same_columns(folder / "X", x_test, marks=marks)
         if with_targets:
-            check_same_columns(folder / "Y", y_test, targets=True)
-    return {"x": x} if y is None else {"x": x, "y": y}
+            check_same_columns(folder / "Y", y_test, targets=True, marks=marks)
+    return x, y
 
 
 class TableEvaluation(CentralEvaluation):

@@ -6,6 +6,7 @@ everything anew, and lacks nothing of it.
 
 import functools
 import json
+import logging
 import os
 import uuid
 from pathlib import Path
@@ -15,7 +16,8 @@ from flwr.app import ConfigRecord, Context, RecordDict
 
 from fedkeras.config import Config
 from fedkeras.data import labels, load_client
-from fedkeras.data.readers.tables import read_xy
+from fedkeras.data.readers.numerals import Marks
+from fedkeras.data.readers.tables import merged_notes, read_xy
 from fedkeras.errors import UserError
 from fedkeras.federation.requests import ClientRequest, ContentHandler
 from fedkeras.provisioning import download_cache
@@ -24,6 +26,8 @@ from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.protocol import arrays_of, decompress, reply
 from fedkeras.provisioning.shards import Tables
 from fedkeras.reports import progress_bar
+
+log = logging.getLogger("fedkeras")
 
 STATE = "provisioning"
 """The record in a Context that names the run: its id is drawn when the client is first offered something in it."""
@@ -173,8 +177,11 @@ def _statistics(client: ProvisionedClient, config: Config) -> dict[str, np.ndarr
 def _own_tables(request: ClientRequest) -> Tables:
     folder = Path(str(request.context.node_config.get("data-dir") or "dataset"))
     targets = folder / "Y" if request.config.target == "XY" else None
-    x, y = read_xy(folder / "X", targets)
-    return {"x": x} if y is None else {"x": x, "y": y}
+    own = request.context.node_config
+    x, y = read_xy(folder / "X", targets, Marks(str(own.get("decimal", "")), str(own.get("thousands", ""))))
+    for name, text in merged_notes((x, y)).items():
+        log.warning("%s: %s", name, text)  # on the terminal of this client, who alone knows its files
+    return {"x": x.rows} if y is None else {"x": x.rows, "y": y.rows}
 
 
 def _is_digest(text: str) -> bool:

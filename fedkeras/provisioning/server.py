@@ -4,6 +4,7 @@ A script is one client's conversation, a generator of messages; the dispatcher g
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import numpy as np
 from fedkeras.config import Config, fields_of
 from fedkeras.data import labels
 from fedkeras.data.partition import divide, parse_share
-from fedkeras.data.readers.tables import read_xy
+from fedkeras.data.readers.tables import Table, merged_notes, read_xy
 from fedkeras.errors import UserError
 from fedkeras.federation.dispatcher import ClientRefused, Script
-from fedkeras.provisioning.central_evaluation import open_test
+from fedkeras.provisioning.central_evaluation import marks_of, open_test
 from fedkeras.provisioning.model_file import ModelFile, open_model_file
 from fedkeras.provisioning.preprocessing import DataDescription, Preprocessing, description_in
 from fedkeras.provisioning.protocol import ReportState, ask, compress, compression_pays, value_of
@@ -27,11 +28,13 @@ class Provision:
     """What the server hands out in a run: the model file and, by cid, shards of its tables.
 
     There are no shards where clients have data of their own. `test` is not handed out: the central test set, x and y.
+    `notes` say what was decided about the server's own files, by name.
     """
 
     model: ModelFile
     shards: dict[int, Shard] = field(default_factory=dict)
     test: Tables | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_flags(config: Config) -> None:
@@ -43,6 +46,10 @@ def check_flags(config: Config) -> None:
             raise UserError("--method kfold trains once and not by rounds: it needs --mode collect")
         if parse_share(config.share) and config.data_source != "server":
             raise UserError("--share divides the server's data; it needs --data-source server")
+        if config.data_source == "keras":
+            config.refuse(["decimal", "thousands"], "is for text files; --data-source keras has none")
+        if config.decimal and config.decimal == config.thousands:
+            raise UserError(f"--decimal and --thousands are both '{config.decimal}': they are two marks")
         return
     names = [*fields_of(workflow="server-led"), *(["mode"] if config.mode == "collect" else [])]
     config.refuse(names, "is for server-led training: add --data-source server, client or keras")
@@ -59,14 +66,16 @@ def open_provision(config: Config) -> Provision | None:
     model = open_model_file(config.model)
     share = parse_share(config.share)
     if config.data_source != "server":
-        return Provision(model, test=_open_test(config, model))
+        test = _open_test(config, model)
+        return Provision(model, test=_arrays(*test), notes=merged_notes(test))
     folder = _folder(config)
-    x, y = read_xy(folder / "X", folder / "Y" if config.target == "XY" else None)
+    tables = read_xy(folder / "X", folder / "Y" if config.target == "XY" else None, marks_of(config))
+    x, y = (None if table is None else table.rows for table in tables)
     _check_width(config, model, x)
     test = _open_test(config, model)
-    classes = _classes(y)
-    rows = divide(len(x), range(config.num_partitions), classes=classes, share=share, seed=config.seed)
-    return Provision(model, {cid: Shard(x, y, chosen) for cid, chosen in rows.items()}, test)
+    rows = divide(len(x), range(config.num_partitions), classes=_classes(y), share=share, seed=config.seed)
+    shards = {cid: Shard(x, y, chosen) for cid, chosen in rows.items()}
+    return Provision(model, shards, _arrays(*test), merged_notes([*tables, *test]))
 
 
 def provision_client(
@@ -130,13 +139,18 @@ def _folder(config: Config) -> Path:
     return Path(config.data_dir or "dataset").expanduser()
 
 
-def _open_test(config: Config, model: ModelFile) -> Tables | None:
+def _open_test(config: Config, model: ModelFile) -> tuple[Table | None, Table | None]:
+    """X_test and Y_test, None each where it is not there."""
     if config.data_source == "keras" or not config.central_evaluation:
-        return None
-    test = open_test(config, _folder(config))
-    if test:
-        _check_width(config, model, test["x"])
-    return test
+        return None, None
+    x, y = open_test(config, _folder(config))
+    if x is not None:
+        _check_width(config, model, x.rows)
+    return x, y
+
+
+def _arrays(x: Table | None, y: Table | None) -> Tables | None:
+    return None if x is None else {"x": x.rows} | ({} if y is None else {"y": y.rows})
 
 
 def _check_width(config: Config, model: ModelFile, x: np.ndarray) -> None:

@@ -79,6 +79,8 @@ def client_flags(config: Config, port: int, allow: str, trust_code: bool) -> lis
     given = {
         "--server": f"{address_here(config.host)}:{port}",
         "--data-dir": config.data_dir,
+        "--decimal": config.decimal,
+        "--thousands": config.thousands,
         "--app": config.app,
         "--passphrase-file": config.passphrase_file,
         "--tls-ca": config.tls_cert,

@@ -71,6 +71,8 @@ def open_run(
     warnings = strategy_adapter.check(strategy, cohort_size(config.num_partitions, config.fraction_train))
     state = StrategyState(strategy, mods.mods)
     provision = open_provision(config)
+    for name, text in provision.notes.items() if provision else ():
+        choices.note(name, text)
     threads = threads or workflow.server_threads(config)
     central = factory.CentralEvaluation(config, threads)
     tested = (

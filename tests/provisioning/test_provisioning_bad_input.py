@@ -96,6 +96,8 @@ def test_a_model_of_another_width(dataset, model_files, tmp_path):
         ({"model": "none.keras"}, "there is no model file none.keras"),
         ({"share": "7=1"}, "--share names client 7"),
         ({"share": "0:1"}, "--share: '0:1' is not of the form"),
+        ({"decimal": ",", "thousands": ","}, "--decimal and --thousands are both ','"),
+        ({"data_source": "keras", "decimal": ","}, "--decimal is for text files; --data-source keras has none"),
         ({"data_source": "client", "share": "0=1"}, "--share divides the server's data"),
         ({"num_partitions": 301}, "300 rows cannot be divided among 301 clients"),
         ({"method": "kfold"}, "--method kfold .* needs --mode collect"),
@@ -128,7 +130,7 @@ def without_examples(folder):
 
 
 def other_columns(folder):
-    write_test(folder, pd.DataFrame(np.ones((2, 4)), columns=list("abdc")))
+    write_test(folder, pd.DataFrame(np.ones((2, 4)), columns=list("abce")))
 
 
 def another_width(folder):
@@ -152,7 +154,7 @@ def missing_cell(folder):
     [
         (without_targets, "a folder .*X_test and no .*Y_test"),
         (without_examples, "a folder .*Y_test and no .*X_test"),
-        (other_columns, "X_test/t.csv has a column 'd' where .*1.csv has 'c'"),
+        (other_columns, "X_test/t.csv has a column 'e' where .*1.csv has 'd'"),
         (another_width, "X_test/t.csv has 3 columns, and .*1.csv has 4"),
         (other_lengths, "X_test has 2 rows and .*Y_test has 3"),
         (numbers_for_words, "Y_test/t.csv holds numbers, and .*labels.csv holds words"),
