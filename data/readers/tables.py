@@ -196,7 +196,7 @@ def _check_alike(files: Sequence[TableFile]) -> None:
                 "labels are all numbers or all words"
             )
         if file.names and (own := differing(file.names, named.names)):
-            raise UserError(f"{file.path} has a column {own[0]} where {named.path} has {own[1]}")
+            raise UserError(f"{file.path} has {own[0]} where {named.path} has {own[1]}")
 
 
 def _notes(files: Sequence[TableFile], names: tuple[str, ...] | None) -> dict[str, str]:

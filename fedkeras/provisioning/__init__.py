@@ -6,12 +6,13 @@
       |  model_file, ...    pieces of the file                  written to the cache, checked by digest
       |  data_rows, ...     slices of the client's shard        the same, as .npy files that are memory-mapped
       |  describe
-      |  <-                 count, mean, M2, minimum, maximum of its features; its labels
-      |  set_preprocessing  normaliser and labels of all clients
+      |  <-                 count, mean, M2, minimum, maximum of its features; its labels; names of its columns
+      |  set_preprocessing  normaliser, labels and columns of all clients
       |  then a workflow's messages: train and evaluate, or fit, progress, deliver, confirm
 
 On the server:
     server              what is handed out (`Provision`), the checks of it, and the scripts of sending it
+    column_order        one order of columns for all clients, by their names
     model_file          the model file: digest, shapes, pieces
     shards              one client's rows of the server's tables: digest, slices
     client_manager      `ProvisionedClientManager`: who joins is provisioned before it takes part; `OfferAgain`
@@ -20,7 +21,7 @@ On the server:
 
 On both sides:
     protocol            what is in a message; checks of answers; compression
-    preprocessing       `Preprocessing`: the normaliser and the label numbers that all clients share
+    preprocessing       `Preprocessing`: the normaliser, the label numbers and the columns that all clients share
 
 On the client:
     client              the handlers, and what a process keeps for them (`ProvisionedClients`)

@@ -16,6 +16,7 @@ import numpy as np
 
 from fedkeras import models
 from fedkeras.config import Config
+from fedkeras.data.columns import UNNAMED, Columns
 from fedkeras.data.readers.numerals import Marks
 from fedkeras.data.readers.tables import Table, check_same_columns, read_xy
 from fedkeras.errors import UserError, describe
@@ -24,6 +25,7 @@ from fedkeras.provisioning.client_data import ProvisionedClient, learns, make_le
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.shards import Tables
 from fedkeras.reports import RunFolder
+from fedkeras.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -58,9 +60,12 @@ def open_test(config: Config, folder: Path) -> tuple[Table | None, Table | None]
 class TableEvaluation(CentralEvaluation):
     """Tests global weights, or a model that was collected, on `test`; the preprocessing lies in the run's folder."""
 
-    def __init__(self, config: Config, test: Tables, folder: RunFolder, threads: int = 0) -> None:
+    def __init__(
+        self, config: Config, test: Tables, folder: RunFolder, threads: int = 0, columns: Columns = UNNAMED
+    ) -> None:
         super().__init__(config, threads)
-        self._test_client = ProvisionedClient(-1, Path(config.model).expanduser(), ("", ""), test)
+        model = Path(config.model).expanduser()
+        self._test_client = ProvisionedClient(-1, model, ("", ""), test, columns=columns)
         self._folder, self._refused = folder, False
 
     def load(self) -> None:
@@ -110,7 +115,14 @@ class TableEvaluation(CentralEvaluation):
         return not self._refused
 
     def _model(self) -> "keras.Model | None":
-        return self._learner.model if self.begin() else None
+        """The file's model as it is: which weights are trained does not depend on what the clients' data are."""
+        if self._learner is not None:
+            return self._learner.model
+        import_tensorflow()
+        from fedkeras.learning import limit_threads
+
+        limit_threads(self._threads)
+        return models.load(self._test_client.model, trust_code=False)
 
     def _set_preprocessing(self, preprocessing: Preprocessing) -> None:
         """Place the test set as this preprocessing has it."""

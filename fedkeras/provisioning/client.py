@@ -16,6 +16,7 @@ from flwr.app import ConfigRecord, Context, RecordDict
 
 from fedkeras.config import Config
 from fedkeras.data import labels, load_client
+from fedkeras.data.columns import Columns, check_same
 from fedkeras.data.readers.numerals import Marks
 from fedkeras.data.readers.tables import merged_notes, read_xy
 from fedkeras.errors import UserError
@@ -81,7 +82,7 @@ def offer(request: ClientRequest) -> RecordDict:
     shape: list[int] = []
     if request.config.data_source == "client":
         if client.tables is None:
-            client.tables = _own_tables(request)
+            client.tables, client.columns = _own_tables(request)
         shape = [int(size) for size in client.x.shape[1:]]
     lacks_model = not client.model.is_file()
     lacks_rows = bool(rows) and not download_cache.rows_path(rows).is_dir()
@@ -134,21 +135,26 @@ def describe(request: ClientRequest) -> RecordDict:
             f"the server's model file needs {code[0]}: it is only loaded if this client is started with --trust-code"
         )
     if config.data_source == "keras":
-        return reply({}, rows=len(load_client(config, request.cid).train), classes="")
+        return reply({}, rows=len(load_client(config, request.cid).train), classes="", columns="{}", shape=[])
     if config.target == "XY" and client.y is None:
         raise UserError("--target XY needs targets, and there are none; autoencoders take --target XX")
     train, _ = client.train_and_test_rows(config)
     classes = json.dumps(labels.fit(np.asarray(client.y)).to_dict()) if client.are_classes(config) else ""
-    return reply(_statistics(client, config), rows=len(train), classes=classes)
+    about = {"columns": json.dumps(client.columns.to_dict()), "shape": [int(size) for size in client.x.shape[1:]]}
+    return reply(_statistics(client, config), rows=len(train), classes=classes, **about)
 
 
 def set_preprocessing(request: ClientRequest) -> RecordDict:
-    """Take the preprocessing that all clients share. Raises UserError for a label of this client's that it lacks."""
+    """Take the preprocessing that all clients share. Raises UserError for a label or column that is not its own."""
     preprocessing = Preprocessing.from_parts(str(request.sent["preprocessing"]), arrays_of(request.content))
     client = _client(request)
     if client.preprocessing is None or client.preprocessing.digest != preprocessing.digest:
         # another client to those who keep something by client: placed examples of the old one are none of this
-        client = ProvisionedClient(client.cid, client.model, client.digests, client.tables, preprocessing)
+        own = client.columns
+        check_same(own, preprocessing.columns, "this client", "the run")
+        if preprocessing.columns.x and own.x not in (None, preprocessing.columns.x):
+            log.warning("columns: X's are put into the order of the run, by their names")
+        client = ProvisionedClient(client.cid, client.model, client.digests, client.tables, preprocessing, columns=own)
         if request.config.data_source != "keras":
             client.check_labels(request.config)
         provisioned_clients.replace(client)
@@ -174,14 +180,15 @@ def _statistics(client: ProvisionedClient, config: Config) -> dict[str, np.ndarr
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-def _own_tables(request: ClientRequest) -> Tables:
+def _own_tables(request: ClientRequest) -> tuple[Tables, Columns]:
     folder = Path(str(request.context.node_config.get("data-dir") or "dataset"))
     targets = folder / "Y" if request.config.target == "XY" else None
     own = request.context.node_config
     x, y = read_xy(folder / "X", targets, Marks(str(own.get("decimal", "")), str(own.get("thousands", ""))))
     for name, text in merged_notes((x, y)).items():
         log.warning("%s: %s", name, text)  # on the terminal of this client, who alone knows its files
-    return {"x": x.rows} if y is None else {"x": x.rows, "y": y.rows}
+    rows = {"x": x.rows} if y is None else {"x": x.rows, "y": y.rows}
+    return rows, Columns(x.names, None if y is None else y.names)
 
 
 def _is_digest(text: str) -> bool:

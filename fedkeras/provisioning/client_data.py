@@ -14,6 +14,7 @@ import numpy as np
 from fedkeras import data, models, stratified
 from fedkeras.config import Config, options
 from fedkeras.data import labels
+from fedkeras.data.columns import UNNAMED, Columns, Names, order_of
 from fedkeras.data.statistics import Statistics, statistics_of
 from fedkeras.errors import UserError
 from fedkeras.models.file_info import Shape, file_shapes, input_shape
@@ -41,7 +42,8 @@ class ProvisionedClient:
     """What client `cid` has been given in a run.
 
     `model` is the model file; `digests` are that file's and that of the client's shard, "" for data of its own.
-    `tables` are memory-mapped; None before they are looked at, or if the data come from the catalogue.
+    `tables` are memory-mapped; None before they are looked at, or if the data come from the catalogue. `columns` are
+    the names of theirs, as they stand; examples have them in the order of the preprocessing.
     """
 
     cid: int
@@ -51,6 +53,7 @@ class ProvisionedClient:
     preprocessing: Preprocessing | None = None
     model_receiver: ModelReceiver | None = None
     rows_receiver: RowsReceiver | None = None
+    columns: Columns = UNNAMED
 
     @property
     def x(self) -> np.ndarray:
@@ -137,11 +140,12 @@ class ProvisionedClient:
         """
         if self.preprocessing is None:
             raise UserError("this client has not been given what it needs yet")
-        x, y = np.ascontiguousarray(self.x[rows]).reshape(len(rows), *self.takes), None
+        wanted = self.preprocessing.columns
+        x, y = _by_name(self.x[rows], self.columns.x, wanted.x).reshape(len(rows), *self.takes), None
         if config.target == "XY":
             if self.y is None:
                 raise UserError("--target XY needs targets, and there is no folder Y; autoencoders take --target XX")
-            y = np.asarray(self.y[rows])
+            y = np.asarray(_by_name(self.y[rows], self.columns.y, wanted.y))
             if self.preprocessing.labels:
                 y = self.preprocessing.labels.encode(y)
             elif "sparse" in self.loss(config) and y.dtype.kind == "f" and (y == np.rint(y)).all():
@@ -155,6 +159,12 @@ class ProvisionedClient:
         """Raise UserError for a label that the others do not know."""
         if self.preprocessing.labels and self.are_classes(config):
             self.preprocessing.labels.encode(np.asarray(self.y))
+
+
+def _by_name(rows: np.ndarray, names: Names | None, wanted: Names | None) -> np.ndarray:
+    """Rows (n, columns) with their columns in the order of `wanted`."""
+    order = order_of(names, wanted)
+    return np.ascontiguousarray(rows if order is None or rows.ndim != 2 else rows[:, order])
 
 
 def _flat(y: np.ndarray) -> np.ndarray:

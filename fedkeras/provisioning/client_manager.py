@@ -6,6 +6,7 @@ be busy with an earlier round for minutes, and the others go on meanwhile.
 """
 
 import contextlib
+import dataclasses
 import logging
 import math
 import time
@@ -19,6 +20,7 @@ from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.dispatcher import Script, ScriptedTalks, talk
 from fedkeras.federation.grids import federation_grid
+from fedkeras.provisioning.column_order import agree_on_columns, check_shapes, in_order
 from fedkeras.provisioning.preprocessing import DataDescription, Preprocessing, agree, check_test
 from fedkeras.provisioning.server import Provision, provision_client, send_preprocessing
 from fedkeras.reports import RunFolder
@@ -105,7 +107,7 @@ class ProvisionedClientManager:
             descriptions, failures = talk(self._grid, cohort, provide, timeout)
             new = {cid: one for cid, one in descriptions.items() if one is not None}
             if new and self.preprocessing is None:
-                self.preprocessing = agree(self._config, new, self._provision.model.outputs)
+                self.preprocessing = self._agree(new)
                 check_test(self._provision.test or {}, self.preprocessing)
                 self.preprocessing.save(self._folder.path)
             sent, unsent = talk(
@@ -119,6 +121,27 @@ class ProvisionedClientManager:
                 failed = cid in failures or cid in unsent
                 self.progress.say(cid, "failed" if failed else "ready")
         return failures | unsent
+
+    def _agree(self, descriptions: Mapping[int, DataDescription]) -> Preprocessing:
+        """What all clients share, of their descriptions. Raises RunFailed where these do not fit together."""
+        provision = self._provision
+        try:
+            shapes = {} if provision.test is None else {"X_test": provision.test["x"].shape[1:]}
+            check_shapes(shapes | {f"client {cid}": one.shape for cid, one in sorted(descriptions.items())})
+            own = self._config.data_source == "client"
+            found = {cid: one.columns for cid, one in descriptions.items()} if own else {}
+            columns, notes = agree_on_columns(found, provision.columns)
+            ordered = {
+                cid: dataclasses.replace(one, statistics=in_order(one.statistics, one.columns.x, columns.x))
+                for cid, one in descriptions.items()
+            }
+        except UserError as error:
+            raise RunFailed(f"the clients' data do not fit together: {error}") from error
+        if provision.test is not None and columns.x and not provision.test_columns.x and len(columns.x) > 1:
+            notes["X_test's columns without names"] = "they are taken to have the order of X's"
+        for name, text in notes.items():
+            log.warning("%s: %s", name, text)
+        return dataclasses.replace(agree(self._config, ordered, provision.model.outputs), columns=columns)
 
     def _wait_for_return(self, cids: Iterable[int]) -> dict[int, int]:
         """Give clients that have left a while to come back: here they need not have failed a whole round."""

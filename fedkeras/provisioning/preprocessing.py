@@ -1,9 +1,10 @@
 """What all clients share before they train: how examples are scaled, and which number each class has.
 
 Each client describes its data, never a row of them; the server merges the descriptions, in the order of cid, into one
-`Preprocessing` that all clients get and that lies beside each model as normaliser.npz and labels.json.
+`Preprocessing` that all clients get and that lies beside each model as normaliser.npz, labels.json and columns.json.
 """
 
+import dataclasses
 import functools
 import hashlib
 import io
@@ -18,7 +19,8 @@ from flwr.app import RecordDict
 
 from fedkeras.atomic import replace_file
 from fedkeras.config import Config
-from fedkeras.data import labels, statistics
+from fedkeras.data import columns, labels, statistics
+from fedkeras.data.columns import UNNAMED, Columns
 from fedkeras.data.labels import Labels
 from fedkeras.data.normalise import Normaliser, normaliser_from
 from fedkeras.data.statistics import Statistics
@@ -32,11 +34,15 @@ log = logging.getLogger("fedkeras")
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """`labels` is None where the targets are no classes; `folds` are k-fold's normalisers, one a fold."""
+    """`labels` is None where the targets are no classes; `folds` are k-fold's normalisers, one a fold.
+
+    `columns` are in the order in which the model takes them.
+    """
 
     normaliser: Normaliser
     labels: Labels | None
     folds: tuple[Normaliser, ...] = ()
+    columns: Columns = UNNAMED
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The normaliser's numbers, float64; the folds' stacked, (folds, ...)."""
@@ -47,7 +53,8 @@ class Preprocessing:
 
     def text(self) -> str:
         """The rest, as JSON."""
-        return json.dumps({"normaliser": self.normaliser.name, **(self.labels.to_dict() if self.labels else {})})
+        own = self.labels.to_dict() if self.labels else {}
+        return json.dumps({"normaliser": self.normaliser.name, "columns": self.columns.to_dict(), **own})
 
     @classmethod
     def from_parts(cls, text: str, arrays: Mapping[str, np.ndarray]) -> "Preprocessing":
@@ -58,7 +65,8 @@ class Preprocessing:
         if "fold_shift" in arrays:
             pairs = zip(arrays["fold_shift"], arrays["fold_spread"], strict=True)
             folds = tuple(_normaliser(name, shift, spread) for shift, spread in pairs)
-        return cls(_normaliser(name, arrays["shift"], arrays["spread"]), found, folds)
+        names = columns.from_dict(table.get("columns", {}))
+        return cls(_normaliser(name, arrays["shift"], arrays["spread"]), found, folds, names)
 
     @property
     def digest(self) -> str:
@@ -71,15 +79,18 @@ class Preprocessing:
 
         0, or without folds' own: that of all rows.
         """
-        return Preprocessing(self.folds[number - 1] if self.folds and number else self.normaliser, self.labels)
+        own = self.folds[number - 1] if self.folds and number else self.normaliser
+        return dataclasses.replace(self, normaliser=own, folds=())
 
     def save(self, folder: Path) -> None:
-        """Write normaliser.npz and labels.json beside the model. Raises UserError."""
+        """Write normaliser.npz, labels.json and columns.json beside the model. Raises UserError."""
         buffer = io.BytesIO()
         np.savez(buffer, name=np.array(self.normaliser.name), **self.arrays())
         replace_file(folder / "normaliser.npz", buffer.getvalue())
         if self.labels:
             replace_file(folder / "labels.json", f"{json.dumps(self.labels.to_dict(), indent=2)}\n".encode())
+        if names := self.columns.to_dict():
+            replace_file(folder / "columns.json", f"{json.dumps(names, indent=2)}\n".encode())
 
     @classmethod
     def load(cls, folder: Path) -> "Preprocessing | None":
@@ -93,21 +104,26 @@ class Preprocessing:
                 arrays = {key: saved[key] for key in saved.files if key != "name"}
             if (folder / "labels.json").exists():
                 table |= json.loads((folder / "labels.json").read_text())
+            if (folder / "columns.json").exists():
+                table["columns"] = json.loads((folder / "columns.json").read_text())
             return cls.from_parts(json.dumps(table), arrays)
         except (OSError, ValueError, KeyError, EOFError) as error:
-            raise UserError(f"{path} or labels.json beside it cannot be read: {error}") from error
+            raise UserError(f"{path}, or labels.json or columns.json beside it, cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
 class DataDescription:
     """What a client says of its data: `rows` that are trained on, and their statistics; with k-fold, of each part.
 
-    `statistics` is empty where nothing is scaled; `labels` is None where the targets are no classes.
+    `statistics` is empty where nothing is scaled; `labels` is None where the targets are no classes. `shape` is that of
+    an example as it came.
     """
 
     rows: int
     statistics: list[Statistics]
     labels: Labels | None
+    columns: Columns = UNNAMED
+    shape: tuple[int, ...] = ()
 
 
 def description_in(answer: RecordDict) -> DataDescription:
@@ -116,7 +132,8 @@ def description_in(answer: RecordDict) -> DataDescription:
     rows = value_of(answer, "rows", int)
     try:
         found = labels.from_dict(json.loads(classes)) if classes else None
-        return DataDescription(rows, _each_part(arrays), found)
+        names, shape = columns.from_dict(json.loads(value_of(answer, "columns", str))), value_of(answer, "shape", list)
+        return DataDescription(rows, _each_part(arrays), found, names, tuple(map(int, shape)))
     except (ValueError, AttributeError, RecursionError) as error:
         raise ClientRefused(f"describes its data wrongly: {error}") from error
 

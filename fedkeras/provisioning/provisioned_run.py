@@ -31,7 +31,7 @@ def table_evaluation(
     """What tests on the server's tables; None where there are none."""
     if provision is None or provision.test is None:
         return None
-    return TableEvaluation(config, provision.test, folder, threads)
+    return TableEvaluation(config, provision.test, folder, threads, provision.test_columns)
 
 
 def clients_of(

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedkeras.config import Config, fields_of
 from fedkeras.data import labels
+from fedkeras.data.columns import UNNAMED, Columns
 from fedkeras.data.partition import divide, parse_share
 from fedkeras.data.readers.tables import Table, merged_notes, read_xy
 from fedkeras.errors import UserError
@@ -28,12 +29,15 @@ class Provision:
     """What the server hands out in a run: the model file and, by cid, shards of its tables.
 
     There are no shards where clients have data of their own. `test` is not handed out: the central test set, x and y.
-    `notes` say what was decided about the server's own files, by name.
+    `columns` are those of the server's own table, of which clients' are the same: X's, or where it has none X_test's;
+    `test_columns` are X_test's. `notes` say what was decided about the server's own files, by name.
     """
 
     model: ModelFile
     shards: dict[int, Shard] = field(default_factory=dict)
     test: Tables | None = None
+    columns: Columns = UNNAMED
+    test_columns: Columns = UNNAMED
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -67,7 +71,8 @@ def open_provision(config: Config) -> Provision | None:
     share = parse_share(config.share)
     if config.data_source != "server":
         test = _open_test(config, model)
-        return Provision(model, test=_arrays(*test), notes=merged_notes(test))
+        own = _columns(*test)
+        return Provision(model, test=_arrays(*test), columns=own, test_columns=own, notes=merged_notes(test))
     folder = _folder(config)
     tables = read_xy(folder / "X", folder / "Y" if config.target == "XY" else None, marks_of(config))
     x, y = (None if table is None else table.rows for table in tables)
@@ -75,7 +80,8 @@ def open_provision(config: Config) -> Provision | None:
     test = _open_test(config, model)
     rows = divide(len(x), range(config.num_partitions), classes=_classes(y), share=share, seed=config.seed)
     shards = {cid: Shard(x, y, chosen) for cid, chosen in rows.items()}
-    return Provision(model, shards, _arrays(*test), merged_notes([*tables, *test]))
+    notes = merged_notes([*tables, *test])
+    return Provision(model, shards, _arrays(*test), _columns(*tables), _columns(*test), notes)
 
 
 def provision_client(
@@ -151,6 +157,10 @@ def _open_test(config: Config, model: ModelFile) -> tuple[Table | None, Table | 
 
 def _arrays(x: Table | None, y: Table | None) -> Tables | None:
     return None if x is None else {"x": x.rows} | ({} if y is None else {"y": y.rows})
+
+
+def _columns(x: Table | None, y: Table | None) -> Columns:
+    return Columns(x and x.names, y and y.names)
 
 
 def _check_width(config: Config, model: ModelFile, x: np.ndarray) -> None:

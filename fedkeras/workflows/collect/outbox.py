@@ -13,7 +13,7 @@ from fedkeras import atomic
 from fedkeras.data import cache
 from fedkeras.errors import UserError
 
-FILES = ("model.keras", "epochs.csv", "log.txt", "folds.csv", "normaliser.npz", "labels.json")
+FILES = ("model.keras", "epochs.csv", "log.txt", "folds.csv", "normaliser.npz", "labels.json", "columns.json")
 """What a result may consist of."""
 
 Figures = dict[str, float]

@@ -1,7 +1,8 @@
 """One client's whole training in one go, as `--mode collect` asks for it: the model, and the tables that go with it.
 
 Files: `model.keras`; `epochs.csv`, a line an epoch; `log.txt`; with k-fold `folds.csv`, a line a fold, then mean and
-standard deviation; and `normaliser.npz` and `labels.json`, without which nobody could use the model on raw data.
+standard deviation; and `normaliser.npz`, `labels.json` and `columns.json`, without which nobody could use the model on
+raw data.
 """
 
 import csv
