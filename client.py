@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from flwr.app import ConfigRecord, Context, Message
 
+from fedkeras import scaling
 from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config
@@ -39,7 +40,7 @@ from fedkeras.workflows.collect import client as collect_client
 
 def answer(message: Message, context: Context) -> Message:
     """The reply to any message; what goes wrong becomes an error reply with a reason in one line, in every runtime."""
-    request = ClientRequest(context, message)
+    request = ClientRequest(context, message, resolve=scaling.resolved)
     try:
         code_digest.check(request.sent.get("code-digest"))
         if message.metadata.message_type == IDENTIFY:
@@ -55,7 +56,8 @@ app = NamedClientApp(answer)
 
 def handle(message: Message, context: Context) -> Message:
     """The workflow's own answer, within all mods."""
-    request, kind = ClientRequest(context, message), message.metadata.message_type
+    request = ClientRequest(context, message, resolve=scaling.resolved)
+    kind = message.metadata.message_type
     handler = _handlers(request.config, request.permission).get(kind)
     if handler is None:
         raise UserError(f"this client has no answer to a message of the kind '{kind}' in this way to train")
@@ -86,7 +88,7 @@ def prepare(contexts: Sequence[Context]) -> None:
     import_tensorflow()
     imported = time.perf_counter()
     for context in contexts:
-        client = ClientContext(context)
+        client = ClientContext(context, resolve=scaling.resolved)
         _workflow(client.config, client.permission).prepare_client(client)
     own = time.perf_counter() - imported
     say(f"ready (waited {imported - started:.1f} s for TensorFlow, {own:.1f} s for data and model)")

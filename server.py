@@ -14,7 +14,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedkeras import reports
+from fedkeras import reports, scaling
 from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
@@ -76,7 +76,8 @@ def in_process(config: Config, client_app: App, parent: Path = Path("runs"), qui
     # Each run compiles graphs of its own; TensorFlow takes that for a mistake and warns of it from the fifth on.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     own = {"allow": EVERYTHING_NAMED} | ({"data-dir": config.data_dir} if config.data_dir else {})
-    grid = InProcessGrid(client_app, config.num_partitions, config.for_clients(), own)
+    told = scaling.resolved(config).for_clients()
+    grid = InProcessGrid(client_app, config.num_partitions, told, own)
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
         summary = train(grid, config, Path(config.run_dir or parent), threads=config.threads_per_client)
     return RunFolder(summary["folder"])
@@ -117,7 +118,8 @@ def command() -> int:
         reports.check_extras(config)
         workflow: Workflow = workflow_of(config)
         check_flags(workflow, config)
-        other, run_config = None, config.for_clients()
+        # A model file is looked at here, since clients need not have it; a function's model would take TensorFlow.
+        other, run_config = None, scaling.resolved(config, build=False).for_clients()
         if config.app:
             other, run_config = other_app.load_server_app(config.app, config.app_config)
         shareable = not workflow.keeps_client_state(config)

@@ -96,4 +96,4 @@ def _normaliser(config: Config) -> Normaliser:
 
 
 def _normalised(examples: Examples, config: Config) -> Examples:
-    return Examples(_normaliser(config).apply(examples.x).astype(np.float32, copy=False), examples.y)
+    return Examples(_normaliser(config).apply(examples.x), examples.y)

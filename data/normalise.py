@@ -21,7 +21,7 @@ class Normaliser:
     spread: np.ndarray
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """(x - shift) / spread as float32, in the shape of `x`.
+        """(x - shift) / spread as float32, in the shape of `x`; of "none", `x` as it came, in its own dtype.
 
         What comes in float64 (or int32, int64) is computed in float64: at 1e6 float32 has one digit behind the point.
         """

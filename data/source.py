@@ -13,7 +13,8 @@ from fedkeras.shapes import same_order
 class Examples:
     """What learning needs. x: float32, (n, *input_shape); y: int32 class numbers, (n,).
 
-    Until it is normalised x may be float64, int32 or int64 too, of numbers that float32 has not the digits for.
+    Where it is not normalised x may be float64, int32 or int64 too, of numbers that float32 has not the digits for: a
+    model that looks whole numbers up takes them as they are.
     """
 
     x: np.ndarray

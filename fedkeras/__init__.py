@@ -12,6 +12,7 @@ for them. In this folder, from the top floor down; a floor imports those below i
     provisioning    the server hands out model and data
     federation      what the server of every way to train needs
     factory         from a configuration to a model that is ready to learn
+    scaling         whether a model is given scaled examples or raw ones
     runtime         how messages travel: gRPC, in-process; who may join
     reports         what a run leaves behind
     learning        training one Keras model on one client's arrays

@@ -74,7 +74,7 @@ def aggregate(flags: AggregateFlags) -> None:
     from fedkeras.federation.offline_aggregation import NOTES, check_strategy, combine
 
     strategy = check_strategy(flags.strategy, options(flags.strategy_args, "strategy-args"))
-    test = _test_set(flags) if flags.evaluate else None
+    test = _test_set(flags, paths[0]) if flags.evaluate else None
     import_tensorflow()
     model, parts = _load(paths, flags.trust_code, to_test=bool(flags.evaluate))
     new = combine(strategy, parts, counts, models.trainable_names(model))
@@ -123,11 +123,15 @@ def _counts(text: str, files: int) -> list[int]:
     return counts
 
 
-def _test_set(flags: AggregateFlags) -> object:
-    """The central test set, read before the models: what is wrong with it is said first."""
-    from fedkeras import data
+def _test_set(flags: AggregateFlags, model: Path) -> object:
+    """The central test set, scaled as the model asks; read before the models: what is wrong with it is said first."""
+    from fedkeras import data, scaling
 
-    return data.load_test(Config(dataset=flags.evaluate, data_dir=flags.data_dir, normaliser=flags.normaliser))
+    own = {"data_dir": flags.data_dir, "normaliser": flags.normaliser, "model": str(model)}
+    config = Config(dataset=flags.evaluate, **own)
+    if reason := scaling.scaling_of(config).reason:
+        print(f"normaliser: {reason}")
+    return data.load_test(scaling.resolved(config))
 
 
 def _load(paths: list[Path], trust_code: bool, to_test: bool) -> tuple["keras.Model", dict[str, dict]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedkeras import data, factory
+from fedkeras import data, factory, scaling
 from fedkeras.callbacks import Row
 from fedkeras.compare.arm_run import clock, macro_f1
 from fedkeras.compare.baselines import ALL, BaselineFigures, BaselineJob
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def train(job: BaselineJob) -> BaselineFigures:
     """Train on the client's examples, or on ALL, and test after each round's epochs. Raises UserError."""
-    config, client = job.config, job.client
+    config, client = scaling.resolved(job.config), job.client
     learner, initial, test = _model(config)
     learner.set_weights(initial)
     cids = range(config.num_partitions) if client == ALL else [int(client)]

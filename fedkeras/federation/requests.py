@@ -1,7 +1,7 @@
 """A message as a client's handlers see it: the run's configuration, who is meant, what came, and how to answer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -16,9 +16,10 @@ Handler = Callable[["ClientRequest"], Message]
 
 @dataclass(frozen=True)
 class ClientContext:
-    """One client in one run."""
+    """One client in one run. `resolve` gives the configuration what only the model can say (`fedkeras.scaling`)."""
 
     context: Context
+    resolve: Callable[[Config], Config] = field(default=lambda config: config, kw_only=True)
 
     @cached_property
     def config(self) -> Config:
@@ -26,7 +27,7 @@ class ClientContext:
         table = dict(self.context.run_config)
         if "data-dir" in self.context.node_config:
             table["data-dir"] = self.context.node_config["data-dir"]
-        return _config_from(tuple(table.items()))
+        return self.resolve(_config_from(tuple(table.items())))
 
     @property
     def cid(self) -> int:

@@ -186,7 +186,8 @@ class HeadAndTail(SplitHalf):
 
         Raises ValueError for what does not fit.
         """
-        x, whole = targets.check_examples(x, self.parts.models["head"].inputs[0]), self.parts.whole
+        whole = self.parts.whole
+        x = targets.check_examples(x, self.parts.models["head"].inputs[0], targets.looked_up_by(whole))
         from_itself = self._learns in ("", "itself") and output_of(whole).kind != SOFTMAX
         y = targets.prepare(x, y, tuple(whole.output_shape)[1:], self._tail.loss, from_itself)
         losses.check_targets(self._tail.chosen, y)

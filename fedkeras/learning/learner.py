@@ -61,6 +61,7 @@ class Learner:
         self._optimizer = optimizers.make(optimizer, learning_rate, optimizer_args)
         model.compile(optimizer=self._optimizer, loss=self.loss, metrics=self._metrics, jit_compile=False)
         self._fresh = optimizers.build_fresh(self._optimizer, model.trainable_variables)
+        self._looks_up = targets.looked_up_by(model)
         self._graphs: dict[Hashable, Graph] = {}
         self._objective, self._steps, self._start = None, 0, ()  # of the training whose epochs are single ones
         if keras_loop.has_own(model, "train_step"):
@@ -80,7 +81,7 @@ class Learner:
         autoencoder; `from_itself` as in `targets.prepare`. Raises ValueError for what does not fit.
         """
         inputs = getattr(self.model, "inputs", None)  # a subclassed model has none
-        x = targets.check_examples(x, inputs[0] if inputs else None)
+        x = targets.check_examples(x, inputs[0] if inputs else None, self._looks_up)
         from_itself = from_itself and self._output.kind != SOFTMAX and self._learns in ("", "itself")
         output = self.model.output_shape if inputs else self.model(x[:1], training=False).shape
         y = targets.prepare(x, y, tuple(output)[1:], self.loss, from_itself)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from fedkeras.errors import UserError
 from fedkeras.learning.losses import Loss, Targets, is_sparse, name_of, threshold
 from fedkeras.models.file_info import Shape
+from fedkeras.models.input_kind import kind_of_model
 from fedkeras.models.output import SOFTMAX, Output, output_of
 
 MetricName = str | keras.metrics.Metric | Callable[..., tf.Tensor]
@@ -60,17 +61,43 @@ def _metric(metric: MetricName) -> keras.metrics.Metric:
     return found if isinstance(found, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(found)
 
 
-def check_examples(x: np.ndarray, takes: keras.KerasTensor | None) -> np.ndarray:
+def looked_up_by(model: keras.Model) -> str:
+    """The layer for which examples must be whole numbers; "" if the model computes with them."""
+    found = kind_of_model(model)
+    return found.layer if found.kind == "integers" else ""
+
+
+def check_examples(x: np.ndarray, takes: keras.KerasTensor | None, looks_up: str = "") -> np.ndarray:
     """Return examples in the dtype of the model's input `takes`; None: float32, and any shape will do.
 
-    Raises ValueError for another shape than the model takes, and for no examples.
+    `looks_up` names the layer of a model that takes whole numbers. Raises ValueError for another shape than the model
+    takes, and for no examples; UserError for a number that the model would see as another whole one.
     """
-    x = np.asarray(x, "float32" if takes is None else takes.dtype)
+    given = np.asarray(x)
+    x = np.asarray(given, "float32" if takes is None else takes.dtype)
+    if looks_up or x.dtype.kind in "iu":
+        _check_whole(given, x, looks_up)
     if takes is not None and not takes.shape[1:] == x.shape[1:] and None not in takes.shape[1:]:
         raise ValueError(f"examples have shape {x.shape[1:]}; the model takes {tuple(takes.shape[1:])}")
     if len(x) == 0:
         raise ValueError("there are no examples")
     return x
+
+
+def _check_whole(given: np.ndarray, cast: np.ndarray, looks_up: str) -> None:
+    """Raise UserError unless `cast` holds the numbers that were given, and these are whole."""
+    odd = cast != given
+    if given.dtype.kind == "f":
+        odd |= given != np.rint(given)
+    if not odd.any():
+        return
+    example, *place = np.argwhere(odd)[0].tolist()
+    where = f"column {place[0] + 1}" if len(place) == 1 else f"place {place}" if place else "it"
+    value = given[(example, *place)]
+    raise UserError(
+        f"the model takes whole numbers ({looks_up or cast.dtype.name}), and example {example + 1} has {value:.12g} in "
+        f"{where}, which it would see as another; give what is looked up as numbers from 0, and scale nothing"
+    )
 
 
 def prepare(

@@ -152,8 +152,7 @@ class ProvisionedClient:
                 if np.abs(y).max() >= 2**31:
                     raise UserError(f"the label {y.flat[np.abs(y).argmax()]:.0f} numbers no class: they begin at 0")
                 y = y.astype(np.int32)
-        normaliser = self.preprocessing.of_fold(fold).normaliser
-        return normaliser.apply(x).astype(np.float32, copy=False), y
+        return self.preprocessing.of_fold(fold).normaliser.apply(x), y
 
     def check_labels(self, config: Config) -> None:
         """Raise UserError for a label that the others do not know."""

@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fedkeras import factory, reports
+from fedkeras import data, factory, reports, scaling
 from fedkeras.callbacks import Callback, Callbacks
 from fedkeras.checkout import typed
 from fedkeras.config import Config, Value, fields_of
@@ -67,6 +67,7 @@ def open_run(
     model = config.model if config.data_source or config.collect_only else factory.model_name(config)
     mods = make_mods(config.mods)
     choices = reports.Choices()
+    given, config = config, scaling.resolved(config)
     strategy = mods.strategy(registry.load(config.strategy, registry.options_of(config)))
     warnings = strategy_adapter.check(strategy, cohort_size(config.num_partitions, config.fraction_train))
     state = StrategyState(strategy, mods.mods)
@@ -80,8 +81,9 @@ def open_run(
     )
     if tested:
         central.load()
+    _note_scaling(choices, given, tested)
     workflow.prepare_server(config, threads)
-    folder = _folder(workflow, config, parent)
+    folder = _folder(workflow, given, parent)
     central = provisioned_run.table_evaluation(config, provision, folder, threads) or central
     with (
         reports.held(folder),
@@ -170,6 +172,16 @@ def bare_run(
         finish=lambda status="finished", **more: {"status": status, **more},
     )
     return run if trainable is None else run.knowing(trainable)
+
+
+def _note_scaling(choices: reports.Choices, given: Config, opened: bool) -> None:
+    """What the model or the data decided about the scaling of examples, where a flag did not; `opened`: a data set."""
+    if reason := scaling.scaling_of(given).reason:
+        choices.note("normaliser", reason)
+    elif given.normaliser == "default" and not given.uses_catalogue:
+        choices.note("normaliser", "none, since tables are scaled on request only (--normaliser)")
+    elif given.normaliser == "default" and opened:
+        choices.note("normaliser", f"{data.open_source(given).default_normaliser}, which suits {given.dataset}")
 
 
 def _check_mode(config: Config) -> None:
