@@ -111,7 +111,7 @@ def test_help_lists_every_flag_with_its_text():
     assert stop.value.code == 0
     for name in FIELDS:
         assert f"--{flag(name)}" in out.getvalue()
-    assert "what suits the data set" in " ".join(out.getvalue().split())
+    assert "what suits data set and model" in " ".join(out.getvalue().split())
 
 
 # Round trips

@@ -33,7 +33,7 @@ def test_npz_of_a_table_is_z_scored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64", "int32"])
-def test_large_numbers_keep_their_digits_until_they_are_normalised_or_if_they_are_not(tmp_path: Path, dtype: str) -> None:
+def test_large_numbers_keep_their_digits_until_they_are_normalised(tmp_path: Path, dtype: str) -> None:
     """Seconds since 1970: in float32 128 neighbours are one."""
     times = (1_700_000_000 + np.arange(1000)).astype(dtype)[:, None]
     path = tmp_path / "t.npz"
