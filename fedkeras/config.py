@@ -34,6 +34,7 @@ from fedkeras.fields import (
     setting_of,
 )
 from fedkeras.flags import parse_flags
+from fedkeras.strategy_names import STRATEGIES
 
 LEARNING = FlagGroup("learning", "What is learned, from which data set, and in which way.")
 DATA = FlagGroup("data", "How the examples are divided among the clients, scaled and held out.")
@@ -105,8 +106,8 @@ class Config:
     # What the server does in a round
     num_server_rounds: Count = setting(10, STRATEGY, MAY_CHANGE)
     """Rounds of federated training."""
-    strategy: str = setting("fedavg", STRATEGY)
-    """fedavg, fedmedian, fedprox, trimmed_mean, krum, fedavgm, fedadam, fedyogi, fedadagrad, or module:Class."""
+    strategy: str = setting("fedavg", STRATEGY, names=STRATEGIES)
+    """What the server makes of the clients' weights, by a name or as module:Class."""
     strategy_args: str = setting("", STRATEGY)
     """The strategy's own options as key=value, comma-separated, such as eta=0.1,tau=0.001."""
     proximal_mu: NonNegative = setting(0.1, STRATEGY, strategy="fedprox")

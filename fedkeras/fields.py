@@ -94,6 +94,8 @@ class Setting:
     """The ways to train in which alone it has a meaning: split, collect, or server-led for any handed-out model."""
     strategy: str = ""
     """The strategy whose own option it is, by the name that --strategy takes."""
+    names: tuple[str, ...] = ()
+    """What it may be called by, beside what people bring; `--help` lists them."""
     hidden: frozenset[str] = frozenset()
     """Of a field that holds a dataclass of flags: those that are read, and not shown by `--help`."""
 
@@ -107,9 +109,16 @@ class Setting:
         )
 
 
-def setting(default: T, group: FlagGroup, *scopes: Scope, workflows: Iterable[str] = (), strategy: str = "") -> T:
+def setting(
+    default: T,
+    group: FlagGroup,
+    *scopes: Scope,
+    workflows: Iterable[str] = (),
+    strategy: str = "",
+    names: Iterable[str] = (),
+) -> T:
     """A dataclass's field: its default, the group it is shown in, and where it matters (see Setting)."""
-    about = Setting(group, frozenset(scopes), frozenset(workflows), strategy)
+    about = Setting(group, frozenset(scopes), frozenset(workflows), strategy, tuple(names))
     return typing.cast(T, dataclasses.field(default=default, metadata={"setting": about}))
 
 

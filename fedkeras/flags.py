@@ -131,7 +131,9 @@ def _column(one: Flag) -> tuple[str, Any, Any]:
     if typing.get_origin(one.hint) is Literal:
         metavar = "{" + ",".join(filter(None, typing.get_args(one.hint))) + "}"
     hint = {dataclasses.MISSING: "(required)", "": "(default: unset)", (): "(default: unset)"}.get(one.default)
-    text = documentation(one.owner)[one.name]
+    text, names = documentation(one.owner)[one.name], setting_of(one.field).names
+    if names:
+        text = f"{text} Names: {', '.join(names)}."
     shown = tyro.conf.arg(prefix_name=False, help=text, metavar=metavar, help_behavior_hint=hint)
     return one.name, Annotated[one.hint, shown], dataclasses.field(default=one.default)
 

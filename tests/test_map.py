@@ -6,6 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from fedkeras import strategies
+from fedkeras.commands.aggregate import AggregateFlags
+from fedkeras.config import Config
+from fedkeras.federation import registry
+from fedkeras.fields import setting_of
+from fedkeras.strategy_names import OFFLINE, STRATEGIES
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted(
     path.parent
@@ -47,3 +54,33 @@ def test_readme_names_every_folder() -> None:
     folders = [package.relative_to(ROOT).as_posix() for package in PACKAGES if package.name != "fedkeras"]
     assert [folder for folder in folders if f"({folder}/)" not in section] == []
     assert [found for found in re.findall(r"\]\(([a-z/_]+)/\)", section) if not (ROOT / found).is_dir()] == []
+
+
+# The strategies' names
+
+
+@pytest.mark.parametrize(
+    ("path", "start", "end"),
+    [
+        ("README.md", "- **Strategy**:", "or any of Flower's"),
+        ("docs/strategies.md", "| `--strategy` | what it does", "| `package.module:Class`"),
+    ],
+)
+def test_documents_name_every_strategy_and_no_other(path: str, start: str, end: str) -> None:
+    text = (ROOT / path).read_text()
+    begin = text.index(start) + len(start)
+    part = text[begin : text.index(end, begin)]
+    cells = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")] or [part]
+    found = [name for cell in cells for name in re.findall(r"`([a-z_]+)`", cell)]
+    assert sorted(found) == sorted(STRATEGIES)
+
+
+def test_the_pages_docstring_names_every_strategy() -> None:
+    assert [name for name in STRATEGIES if not named(strategies.__doc__, name)] == []
+
+
+def test_help_names_them_all_and_offline_those_that_move_no_global_model() -> None:
+    fields = [kind.__dataclass_fields__["strategy"] for kind in (Config, AggregateFlags)]
+    assert [setting_of(field).names for field in fields] == [tuple(STRATEGIES), OFFLINE]
+    for name, page in STRATEGIES.items():
+        assert registry.load(name).moves_global_model != page.offline, name

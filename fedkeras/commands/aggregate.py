@@ -14,6 +14,7 @@ from fedkeras.config import Config, options
 from fedkeras.errors import UserError, complain
 from fedkeras.fields import REQUIRED, FlagGroup, setting
 from fedkeras.flags import parse_flags
+from fedkeras.strategy_names import OFFLINE
 from fedkeras.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ class AggregateFlags:
     """The parts: models of one architecture, each trained on its own data."""
     out: str = setting(REQUIRED, RESULT)
     """Where the result goes: .keras or .h5. It is compiled as the first part was."""
-    strategy: str = setting("fedavg", RESULT)
-    """fedavg, fedmedian, fedprox, trimmed_mean, krum, or module:Class."""
+    strategy: str = setting("fedavg", RESULT, names=OFFLINE)
+    """How the parts are combined, by a name or as module:Class."""
     strategy_args: str = setting("", RESULT)
     """The strategy's own options as key=value, comma-separated, such as beta=0.2."""
     weights: str = setting("", RESULT)

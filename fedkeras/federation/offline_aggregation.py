@@ -14,6 +14,7 @@ from fedkeras.federation.strategy_adapter import aggregate_train, conform, kept_
 from fedkeras.federation.trainable import trainable_of
 from fedkeras.federation.validation import fault_of_train
 from fedkeras.flower.identity import SERVER_NODE_ID, act_as, node_id_of
+from fedkeras.strategy_names import OFFLINE
 
 Weights = Mapping[str, np.ndarray]
 
@@ -33,7 +34,7 @@ def check_strategy(spec: str, args: Mapping[str, object]) -> Strategy:
     if getattr(strategy, "moves_global_model", False) or hasattr(strategy, "current_arrays"):  # Flower's
         raise UserError(
             f"--strategy {spec} moves the current global model towards the parts' mean, with a memory of earlier "
-            "rounds; offline there is neither: take fedavg, fedmedian, trimmed_mean or krum"
+            f"rounds; offline there is neither: take {', '.join(OFFLINE)}"
         )
     return strategy
 

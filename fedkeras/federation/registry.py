@@ -8,18 +8,9 @@ from flwr.serverapp.strategy import Strategy
 from fedkeras.config import Config, options_for_strategy
 from fedkeras.errors import UserError
 from fedkeras.named_code import find_class
+from fedkeras.strategy_names import STRATEGIES
 
-BUILT_IN = {
-    "fedavg": "fedkeras.strategies.fedavg:FedAvg",
-    "fedmedian": "fedkeras.strategies.fedmedian:FedMedian",
-    "fedprox": "fedkeras.strategies.fedprox:FedProx",
-    "trimmed_mean": "fedkeras.strategies.trimmed_mean:TrimmedMean",
-    "krum": "fedkeras.strategies.krum:Krum",
-    "fedavgm": "fedkeras.strategies.fedavgm:FedAvgM",
-    "fedadam": "fedkeras.strategies.fedopt:FedAdam",
-    "fedyogi": "fedkeras.strategies.fedopt:FedYogi",
-    "fedadagrad": "fedkeras.strategies.fedopt:FedAdagrad",
-}
+BUILT_IN = {name: page.path for name, page in STRATEGIES.items()}
 """Name -> package.module:Class."""
 TAKE_ALL = {
     "fraction_train": 1.0,

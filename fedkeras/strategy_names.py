@@ -1,0 +1,30 @@
+"""The strategies that have a short name: where each is, and where its name is taken.
+
+`--help`, the registry and offline aggregation read this table; documents are tested against it. So a page under
+strategies/ that is to have a name is the page and a line here.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StrategyPage:
+    """`path` is package.module:Class; `offline`: whether it combines model files without a global model to move."""
+
+    path: str
+    offline: bool = True
+
+
+STRATEGIES = {
+    "fedavg": StrategyPage("fedkeras.strategies.fedavg:FedAvg"),
+    "fedmedian": StrategyPage("fedkeras.strategies.fedmedian:FedMedian"),
+    "fedprox": StrategyPage("fedkeras.strategies.fedprox:FedProx"),
+    "trimmed_mean": StrategyPage("fedkeras.strategies.trimmed_mean:TrimmedMean"),
+    "krum": StrategyPage("fedkeras.strategies.krum:Krum"),
+    "fedavgm": StrategyPage("fedkeras.strategies.fedavgm:FedAvgM", offline=False),
+    "fedadam": StrategyPage("fedkeras.strategies.fedopt:FedAdam", offline=False),
+    "fedyogi": StrategyPage("fedkeras.strategies.fedopt:FedYogi", offline=False),
+    "fedadagrad": StrategyPage("fedkeras.strategies.fedopt:FedAdagrad", offline=False),
+}
+OFFLINE = tuple(name for name, page in STRATEGIES.items() if page.offline)
+"""The names that `fedkeras aggregate` takes."""
