@@ -101,6 +101,11 @@ def main() -> int:
     from fedkeras.runtime.passphrase import Access, read_passphrase
 
     logging.basicConfig(format="client: %(message)s", level=logging.WARNING)
+    chosen = logging.getLogger("fedkeras.chosen")  # on stdout, which clients that a server has spawned are without
+    chosen.setLevel(logging.INFO)
+    chosen.propagate = False
+    chosen.addHandler(logging.StreamHandler(sys.stdout))
+    chosen.handlers[-1].setFormatter(logging.Formatter("client: %(message)s"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it says goodbye then too, so that nobody waits for it
     look_in_working_directory()
     try:

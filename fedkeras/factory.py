@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     import keras
 
     from fedkeras.learning import Body, HeadAndTail, Learner, TrainingResult
-    from fedkeras.learning.losses import Targets
+    from fedkeras.learning.losses import ChosenLoss, Targets
     from fedkeras.models.cutting import Parts
 
 log = logging.getLogger("fedkeras")
+
+chosen_log = logging.getLogger("fedkeras.chosen")
+"""What a client decided by itself; `client.py` shows it on its terminal."""
 
 KEPT_CLIENTS = 256
 """Clients whose examples a process keeps between rounds, if it serves so many."""
@@ -58,11 +61,23 @@ def build_model(config: Config) -> "keras.Model":
 def make_learner(config: Config, threads: int) -> "Learner":
     """A learner of the configured model, on `threads` TensorFlow threads. Raises UserError."""
     import_tensorflow()
-    from fedkeras.learning import Learner, limit_threads
+    from fedkeras.learning import limit_threads
 
     limit_threads(threads)
-    model = build_model(config)
+    return learner_of(config, build_model(config))
+
+
+def learner_of(config: Config, model: "keras.Model") -> "Learner":
+    """The learner of a model that has been built."""
+    from fedkeras.learning import Learner
+
     return Learner(model, **_optimizer(config), loss=config.loss, learns=_learns(config, model))
+
+
+def say_loss(chosen: "ChosenLoss") -> None:
+    """What was decided about the loss, on a client's terminal: perhaps only the client can build the model."""
+    if chosen.said:
+        chosen_log.info("loss: %s", chosen.said)
 
 
 def make_head_and_tail(config: Config, threads: int) -> "HeadAndTail":
@@ -159,6 +174,25 @@ class CentralEvaluation:
         """Read the test set now, without TensorFlow: what is wrong with it is said before a client has trained."""
         self._examples = data.load_test(self._config)
 
+    def choose_loss(self) -> str:
+        """Build the model; what was decided about its loss, in words, or "". Raises UserError if none suits.
+
+        A server without data cannot know the model's shape: its clients choose, and say so.
+        """
+        import_tensorflow()
+        from fedkeras.learning import limit_threads
+
+        limit_threads(self._threads)
+        try:
+            model = build_model(self._config)
+        except UserError as error:
+            log.info("the clients choose the loss, since the model cannot be built on the server: %s", error)
+            return ""
+        learner = learner_of(self._config, model)
+        if self._examples is not None:
+            self._learner = learner
+        return learner.chosen.said
+
     def __call__(self, server_round: int, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Metrics as in a client's reply: num-examples, loss, accuracy, seconds."""
         self._prepare()
@@ -170,6 +204,7 @@ class CentralEvaluation:
     def _prepare(self) -> None:
         if self._learner is None:
             self._learner = make_learner(self._config, self._threads)
+        if self._test is None:
             test = self._examples or data.load_test(self._config)
             self._test, self._examples = self._learner.place(test.x, test.y), None
             self._labels = test.y

@@ -24,7 +24,7 @@ import tensorflow as tf
 from fedkeras import models
 from fedkeras.config import Value
 from fedkeras.learning import losses, optimizers, targets
-from fedkeras.learning.losses import Loss, Targets
+from fedkeras.learning.losses import ChosenLoss, Loss, Targets
 from fedkeras.learning.nopeek import distance_correlation
 from fedkeras.learning.optimizers import LearningRate, build_fresh, make_fresh, require_separable
 from fedkeras.learning.replicas import SplitHalf
@@ -180,6 +180,11 @@ class HeadAndTail(SplitHalf):
         self._learns = learns
         self._noise, self._nopeek, self._rng = noise, nopeek, noise_rng or np.random.default_rng()
         super().__init__(parts, [*self._head.variables, *self._tail.variables, *self._leak.variables])
+
+    @property
+    def chosen(self) -> ChosenLoss:
+        """The loss, and what was decided about it."""
+        return self._tail.chosen
 
     def place(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Check a client's arrays and return them in the form training takes; x and y as in `Learner.place`.

@@ -176,9 +176,10 @@ def _by_itself(output: Output, targets: Targets) -> ChosenLoss:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         return ChosenLoss(loss, f"{SPARSE} of logits{why}", named=False)
     what = "what its outputs are" if output.kind == UNKNOWN else "that its outputs are probabilities, or logits"
+    entropy = BINARY if output.units == 1 else SPARSE
     raise UserError(
-        f"the model ends in {output.maker}, and nothing says {what}: name the loss, such as --loss {SPARSE} for "
-        f"probabilities, --loss {SPARSE}{LOGITS} for logits, --loss {SQUARED} for amounts"
+        f"the model ends in {output.maker}, and nothing says {what}: name the loss, such as --loss {entropy} for "
+        f"probabilities, --loss {entropy}{LOGITS} for logits, --loss {SQUARED} for amounts"
     )
 
 
@@ -197,7 +198,7 @@ def _suited(loss: Loss, output: Output, targets: Targets) -> ChosenLoss:
         return ChosenLoss(changed, f"{shown(changed)} of probabilities, and not of logits as it says, for {ends}")
     if name in TAKES_LOGITS and not logits and output.kind == LINEAR:
         changed = _with_logits(loss, True)
-        return ChosenLoss(changed, f"{shown(changed)}, for {ends}; probabilities would need a softmax or sigmoid there")
+        return ChosenLoss(changed, f"{shown(changed)}, and not of probabilities as it says, for {ends}")
     if (name in TAKES_LOGITS and not logits and output.kind == OTHER) or (
         name in OF_PROBABILITIES and output.kind in (LINEAR, OTHER)
     ):

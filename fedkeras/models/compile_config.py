@@ -15,7 +15,7 @@ import keras
 
 from fedkeras.errors import UserError
 from fedkeras.models.file_info import Json, first_line, read_config
-from fedkeras.models.trusted_code import foreign, is_keras
+from fedkeras.models.trusted_code import code_in, foreign, is_keras
 
 Serialised = str | dict[str, Json]
 """A name, or {"class_name": ..., "config": {...}}."""
@@ -51,6 +51,13 @@ def training_config(path: str | Path) -> TrainingConfig:
         metrics=tuple(metric for metric in metrics if metric not in (None, "loss") and _name(metric) not in ACCURACY),
         accuracy=any(_name(metric) in ACCURACY for metric in metrics),
     )
+
+
+def needs_code(path: str | Path) -> str:
+    """What the file's model, its loss or its optimizer needs beside Keras, in some words; empty if nothing."""
+    training = training_config(path)
+    found = [*code_in(path), *foreign(training.loss), *foreign(training.optimizer)]
+    return found[0] if found else ""
 
 
 def make_loss(loss: Serialised | None, trust_code: bool = False) -> str | keras.losses.Loss | None:

@@ -47,7 +47,7 @@ def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> k
     loss = make_loss(training_config(path).loss, trust_code) if own_loss else None
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=not trust_code)
-        loss = keras.losses.get(loss)
+        loss = loss if loss in ("crossentropy", "ce") else keras.losses.get(loss)  # which one the targets decide
     except (ValueError, TypeError, KeyError, OSError, ImportError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"cannot read the model file {path}: {first_line(error)}") from error
     except Exception as error:

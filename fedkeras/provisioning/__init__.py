@@ -17,6 +17,7 @@ On the server:
     shards              one client's rows of the server's tables: digest, slices
     client_manager      `ProvisionedClientManager`: who joins is provisioned before it takes part; `OfferAgain`
     central_evaluation  the server's own test tables
+    loss_check          which loss suits the model and what clients say they have
     provisioned_run     what a run takes of all this when it is put together
 
 On both sides:

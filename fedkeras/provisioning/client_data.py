@@ -15,6 +15,7 @@ from fedkeras import data, models, stratified
 from fedkeras.config import Config, options
 from fedkeras.data import labels
 from fedkeras.data.columns import UNNAMED, Columns, Names, order_of
+from fedkeras.data.labels import Labels
 from fedkeras.data.statistics import Statistics, statistics_of
 from fedkeras.errors import UserError
 from fedkeras.models.file_info import Shape, file_shapes, input_shape
@@ -180,16 +181,20 @@ FILES_OWN = ("default", "compiled")
 
 def learns(config: Config, preprocessing: Preprocessing | None) -> "Targets":
     """What the clients' models are to learn, once they have agreed on their labels."""
+    if preprocessing is None and config.target == "XY" and not config.uses_catalogue:
+        return ""
+    return learned_from(config, None if preprocessing is None else preprocessing.labels)
+
+
+def learned_from(config: Config, found: Labels | None) -> "Targets":
+    """What is learned if the targets are these classes; None: if they are none."""
     if config.target == "XX":
         return "itself"
     if config.uses_catalogue:
         return "classes"
-    if preprocessing is None:
-        return ""
-    if preprocessing.labels is None:
+    if found is None:
         return "numbers"
-    names = preprocessing.labels.names
-    return "classes" if isinstance(names[0], str) or tuple(names) == (0, 1) else "integers"
+    return "classes" if isinstance(found.names[0], str) or tuple(found.names) == (0, 1) else "integers"
 
 
 def make_learner(config: Config, path: Path, trust_code: bool, learns: "Targets") -> "Learner":

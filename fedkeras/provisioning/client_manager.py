@@ -44,12 +44,13 @@ class ProvisionedClientManager:
     """In the place of `ClientManager`: `wait` returns clients that have the model, data and preprocessing.
 
     What they lack of `provision` they are sent meanwhile, which `progress` shows; the preprocessing is saved in
-    `folder`. Raises UserError under Flower's own runtimes, whose nodes keep nothing between two messages.
+    `folder`, and `agreed` is called with it first. Raises UserError under Flower's own runtimes, whose nodes keep
+    nothing between two messages.
     """
 
     def __init__(
         self, grid: Grid, config: Config, provision: Provision, folder: RunFolder, progress: ProgressTable,
-        callbacks: Callback | None = None,
+        callbacks: Callback | None = None, agreed: Callable[[Preprocessing], None] = lambda preprocessing: None,
     ) -> None:  # fmt: skip
         grid = federation_grid(grid)
         if not grid.keeps_processes:
@@ -58,6 +59,7 @@ class ProvisionedClientManager:
         self._folder, self.progress = folder, progress
         self._connected = ClientManager(grid, config, callbacks)
         self._callbacks = callbacks or Callback()
+        self._agreed = agreed
         self._offers = ScriptedTalks(grid, math.inf)  # who is busy answers later; the grid answers for who is gone
         self._ready: set[int] = set()
         self._failures: dict[int, str] = {}
@@ -109,6 +111,7 @@ class ProvisionedClientManager:
             if new and self.preprocessing is None:
                 self.preprocessing = self._agree(new)
                 check_test(self._provision.test or {}, self.preprocessing)
+                self._agreed(self.preprocessing)
                 self.preprocessing.save(self._folder.path)
             sent, unsent = talk(
                 self._grid,

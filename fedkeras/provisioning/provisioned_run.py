@@ -9,8 +9,9 @@ from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.grids import FederationGrid
 from fedkeras.provisioning.central_evaluation import TableEvaluation
 from fedkeras.provisioning.client_manager import OfferAgain, ProvisionedClientManager
+from fedkeras.provisioning.loss_check import LossCheck
 from fedkeras.provisioning.server import Provision
-from fedkeras.reports import RunFolder
+from fedkeras.reports import Choices, RunFolder
 from fedkeras.reports.progress_table import ProgressTable
 
 
@@ -34,12 +35,34 @@ def table_evaluation(
     return TableEvaluation(config, provision.test, folder, threads, provision.test_columns)
 
 
+def note_loss(
+    config: Config, provision: Provision | None, central: CentralEvaluation, choices: Choices, threads: int
+) -> LossCheck | None:
+    """Say which loss was chosen, if no flag and no model did, or refuse the one that does not suit. Raises UserError.
+
+    The check of a model that is handed out, which goes on when its clients say what they have.
+    """
+    if provision is not None:
+        check = LossCheck(config, provision, choices, threads)
+        check.at_the_start()
+        return check
+    if not config.collect_only and (chosen := central.choose_loss()):
+        choices.note("loss", chosen)
+    return None
+
+
 def clients_of(
-    grid: FederationGrid, config: Config, provision: Provision | None, folder: RunFolder, callbacks: Callbacks
+    grid: FederationGrid,
+    config: Config,
+    provision: Provision | None,
+    folder: RunFolder,
+    callbacks: Callbacks,
+    check: LossCheck | None = None,
 ) -> ClientManager | ProvisionedClientManager:
     """Who is connected; clients that are handed something take part when they have it. Raises UserError."""
     if provision is None:
         return ClientManager(grid, config, callbacks)
-    clients = ProvisionedClientManager(grid, config, provision, folder, ProgressTable(), callbacks)
+    agreed = {} if check is None else {"agreed": check.when_agreed}
+    clients = ProvisionedClientManager(grid, config, provision, folder, ProgressTable(), callbacks, **agreed)
     callbacks.insert(OfferAgain(clients))
     return clients

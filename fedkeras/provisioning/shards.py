@@ -28,6 +28,11 @@ class Shard:
     def __len__(self) -> int:
         return len(self._indices)
 
+    @property
+    def whole(self) -> Tables:
+        """The tables of which it has some rows."""
+        return self._tables
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of content, types and shapes: the same rows have the same digest wherever they come from."""

@@ -77,6 +77,7 @@ def _model(config: Config, file: Path | None = None, trust_code: bool = False, l
         learner = factory.make_learner(config, config.threads_per_client)
     else:
         learner = client_data.make_learner(config, file, trust_code, learns)
+    factory.say_loss(learner.chosen)
     return LocalModel(learner, learner.get_weights())
 
 

@@ -83,6 +83,7 @@ def open_run(
         central.load()
     _note_scaling(choices, given, tested)
     workflow.prepare_server(config, threads)
+    loss = provisioned_run.note_loss(config, provision, central, choices, threads)
     folder = _folder(workflow, given, parent)
     central = provisioned_run.table_evaluation(config, provision, folder, threads) or central
     with (
@@ -113,7 +114,7 @@ def open_run(
             stop = [interruption or Interruption()] if workflow.has_rounds else []
             part = Participation(own_grid, config.num_partitions)
             callbacks = Callbacks([recorder, recorder.live_view, part, *mods.callbacks(), keeper, *stop])
-            clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks)
+            clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks, loss)
 
             def evaluate_fn(server_round: int, arrays: ArrayRecord) -> Mapping[str, float] | None:
                 return central(server_round, views(arrays))

@@ -18,6 +18,7 @@ class SplitClient:
 
     def __init__(self, config: Config) -> None:
         self.head_and_tail = factory.make_head_and_tail(config, config.threads_per_client)
+        factory.say_loss(self.head_and_tail.chosen)
         self.initial = models.get_weights(self.head_and_tail.parts.whole)
         self.trainable = models.trainable_names(self.head_and_tail.parts.whole)
         self.num_seeds = len(models.random_states(self.head_and_tail.parts.whole))
