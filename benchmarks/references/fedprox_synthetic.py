@@ -57,7 +57,8 @@ def figures_of(setting: Setting, curves: Sequence[Curve]) -> Figures:
     best = [curve.best("train_loss", largest=False) for curve in curves]
     last = [curve.over_last("train_loss", STEADY) for curve in curves]
     accuracy = [curve.over_last("accuracy", STEADY) for curve in curves]
-    restless = [statistics.pstdev([point["train_loss"] for point in curve.points[-STEADY:]]) for curve in curves]
+    ends = [[point["train_loss"] for point in curve.points[-STEADY:]] for curve in curves]
+    restless = [statistics.stdev(losses) for losses in ends if len(losses) > 1]
     text = f"loss {spread(last, 3)} (accuracy {100 * statistics.fmean(accuracy):.1f} %)"
     numbers = {"best_loss": best, "last_loss": last, "last_accuracy": accuracy, "deviation_of_last_loss": restless}
     return Figures(f"loss {spread(best, 3)}", text, numbers)
@@ -75,7 +76,10 @@ def conclusions(curves: Mapping[str, Sequence[Curve]]) -> list[str]:
         if rounds:
             ends = [statistics.fmean(one.over_last("train_loss", STEADY) for one in alike[name]) for name in rising]
             verdict = "holds" if ends == sorted(ends) else "does not hold"
-            said.append(f"{text}: {verdict} after {rounds} rounds ({' against '.join(f'{end:.3f}' for end in ends)})")
+            seeds = len(alike[rising[0]])
+            of = f"in the means of {seeds} seeds" if seeds > 1 else "with one seed, which tells nothing from chance,"
+            figures = " against ".join(f"{end:.3f}" for end in ends)
+            said.append(f"{text}: {verdict} {of} after {rounds} rounds ({figures})")
 
     for name in SETS:
         for share in STRAGGLERS[1:]:
