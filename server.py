@@ -38,7 +38,7 @@ def main(grid: Grid, context: Context) -> None:
         config = resuming.from_run_config(context.run_config)
         parent = Path(config.run_dir) if config.run_dir else platformdirs.user_data_path("fedkeras") / "runs"
         if not resuming.already_finished(config):
-            train(grid, config, parent, {"code-digest": code_digest.digest()})
+            require_result(train(grid, config, parent, {"code-digest": code_digest.digest()}))
     except UserError as error:
         complain("server.py", error)  # before Flower's traceback, the line that matters
         raise
@@ -64,11 +64,18 @@ def train(
         return workflow.run(run)
 
 
+def require_result(summary: Summary) -> None:
+    """Raise RunFailed for a run that came to its end with a loss that is not finite: its model is no result."""
+    if summary["status"] == reports.DIVERGED:
+        raise reports.no_result(RunFolder(summary["folder"]))
+
+
 def in_process(config: Config, client_app: App, parent: Path = Path("runs"), quiet: bool = True) -> RunFolder:
     """A run with all clients in this process, one after the other: for notebooks and breakpoints. No port, no process.
 
     `client_app` is client.py's `app`, or any function of (message, context) around it that returns the reply. Clients
-    work one after the other and are waited for, so `round_timeout` does nothing here. All runs of a process have one
+    work one after the other and are waited for, so `round_timeout` does nothing here. A run whose last loss is not
+    finite is returned too: its summary.json says that it has diverged. All runs of a process have one
     `threads_per_client`.
     """
     from fedkeras.runtime.in_process import InProcessGrid
@@ -101,7 +108,7 @@ def listening(config: Config, run_config: Mapping[str, Value], shareable: bool) 
 
 
 def command() -> int:
-    """`python server.py`. Returns the exit status: 0 only for a finished run."""
+    """`python server.py`. Returns the exit status: 0 only for a finished run; 3 also for one that has diverged."""
     from fedkeras import interactive
     from fedkeras.flower import other_app, settings
     from fedkeras.runtime.spawn import clients
@@ -130,7 +137,9 @@ def command() -> int:
             if other:
                 other_app.run(other, grid, run_config, other_app.log_path(parent, config.name, config.app))
             else:
-                train(grid, config, parent, interruption=interruption)
+                summary = train(grid, config, parent, interruption=interruption)
+        if not other:
+            require_result(summary)
     except UserError as error:
         return complain(program("server"), error)
     except KeyboardInterrupt:

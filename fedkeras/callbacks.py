@@ -61,7 +61,7 @@ class Callback:
         """No other round follows: all are done, a callback ended the run, or one failed."""
 
     def on_run_end(self, summary: Mapping[str, object]) -> None:
-        """The run has ended well; `summary` is that of summary.json."""
+        """The run has come to its end; `summary` is that of summary.json, whose status is finished or diverged."""
 
 
 class Callbacks(Callback):

@@ -27,7 +27,7 @@ from fedkeras.config import SECURITY, SERVER_LED, Config, Value, fields_of, flag
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.fields import embedded
 from fedkeras.flags import parse_flags
-from fedkeras.reports import check_extras, live, resuming
+from fedkeras.reports import DIVERGED, RunFolder, check_extras, live, no_result, resuming
 
 PROG = program("simulate")
 SAID = "server.py: "
@@ -209,6 +209,8 @@ def _verdict(folder: Path | None) -> int:
     if folder is None:
         raise RunFailed("the simulation ended before its run did; what Flower printed above says why")
     status = json.loads((folder / "summary.json").read_text())["status"]
+    if status == DIVERGED:
+        raise no_result(RunFolder(folder))
     if status != "finished":
         raise RunFailed(f"the run is {status}; see {folder / 'run.log'}")
     return 0

@@ -21,10 +21,16 @@ Trainable = tuple[str, ...]
 VARIANCES = ("variance", "moving_variance", "running_variance", "running_var", "moving_var")
 """What Keras and others call the statistic of a normalising layer that cannot be below zero."""
 
+STATISTICS = ("moving_mean", "moving_variance", "running_mean", "running_variance", "running_var")
+"""Names that no trainable array has."""
+
 
 def trainable_of(arrays: ArrayRecord, names: Iterable[str] | None) -> Trainable:
-    """Those of `names` that can be trained: whole numbers cannot. None: nobody knows, and every fraction is taken."""
-    wanted = arrays if names is None else set(names)
+    """Those of `names` that can be trained: whole numbers cannot.
+
+    None: nobody has said it, and all fractions are taken but those whose names are a statistic's.
+    """
+    wanted = {name for name in arrays if _role(name) not in STATISTICS} if names is None else set(names)
     return tuple(name for name, array in arrays.items() if name in wanted and _is_fraction(array))
 
 
@@ -83,10 +89,15 @@ def variances_below_zero(arrays: ArrayRecord, trainable: Trainable) -> dict[str,
     """The lowest number of each variance that is below zero, by name; a variance is told by its name's last part."""
     lowest = {}
     for name, array in arrays.items():
-        role = name.rpartition(".")[2].rpartition("/")[2]
-        if role in VARIANCES and name not in trainable and _is_fraction(array) and (numbers := view(array)).size:
+        known = _role(name) in VARIANCES and name not in trainable and _is_fraction(array)
+        if known and (numbers := view(array)).size:
             lowest[name] = float(numbers.min())
     return {name: number for name, number in lowest.items() if number < 0}
+
+
+def _role(name: str) -> str:
+    """The last part of an array's name: `moving_mean` of `004.moving_mean`."""
+    return name.rpartition(".")[2].rpartition("/")[2]
 
 
 def _is_fraction(array: Array) -> bool:

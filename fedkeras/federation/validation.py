@@ -29,6 +29,9 @@ MAX_METRICS = 100
 MAX_NAME = 100
 """More metrics, or longer names, are no columns of a history that somebody reads."""
 
+LOSS_NOT_FINITE = "metric 'loss' is not finite"
+"""What is wrong with an evaluation by a model that has diverged."""
+
 MAX_REASON = 500
 """Characters that a client's own words may take in the log."""
 

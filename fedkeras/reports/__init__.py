@@ -11,6 +11,7 @@
     progress_bar progress_table                     a client's own progress, and that of all clients
 
     headline timing client_figures                  what stands for a run, where its time went
+    divergence                                      a run whose loss is no number any more
     run report comparison page                      one run and several as an HTML page
     charts grids svg curves                         its pictures
     listing                                         all runs in a folder
@@ -22,6 +23,7 @@ from fedkeras.reports.checkpoints import Checkpoint, Checkpoints
 from fedkeras.reports.choices import Choices
 from fedkeras.reports.comparison import write_comparison
 from fedkeras.reports.curves import plot_curves
+from fedkeras.reports.divergence import DIVERGED, diverged_since, no_result
 from fedkeras.reports.history import History, read_history, read_rows
 from fedkeras.reports.label_counts import write_label_counts
 from fedkeras.reports.log import start_log, stop_log
@@ -34,6 +36,7 @@ from fedkeras.reports.summary import summarise
 from fedkeras.reports.trackers import check_extras
 
 __all__ = [
+    "DIVERGED",
     "Checkpoint",
     "Checkpoints",
     "Choices",
@@ -43,7 +46,9 @@ __all__ = [
     "RunFolder",
     "check_extras",
     "create_run_folder",
+    "diverged_since",
     "held",
+    "no_result",
     "plot_curves",
     "read_history",
     "read_rows",

@@ -56,8 +56,11 @@ def figures(rows: Iterable[Row]) -> dict[str, float | str | None]:
 
 
 def best(rows: Iterable[Row]) -> Row:
-    """The first row of the highest accuracy, else of the lowest loss; an empty mapping if there is neither."""
-    rows = list(rows)
+    """The first row of the highest accuracy, else of the lowest loss; an empty mapping if there is neither.
+
+    A row whose loss is not finite is none: a model that gives NaN has some accuracy too, that of the first class.
+    """
+    rows = [row for row in rows if not diverged(row)]
     accurate = [row for row in rows if finite(row.get("accuracy")) is not None]
     if accurate:
         return max(accurate, key=lambda row: row["accuracy"])
@@ -70,7 +73,7 @@ def best_title(rows: Iterable[Row], metric: str) -> str:
     It is a best value only if the row was chosen by it: whether a high or a low value of another metric is the better
     one is not known.
     """
-    by_accuracy = any(finite(row.get("accuracy")) is not None for row in rows)
+    by_accuracy = any(finite(row.get("accuracy")) is not None for row in rows if not diverged(row))
     return f"best {metric}" if metric == ("accuracy" if by_accuracy else "loss") else f"{metric} at the lowest loss"
 
 
@@ -79,6 +82,11 @@ def figure(value: float | str | None) -> str:
     if not isinstance(value, Real):
         return "-"
     return f"{value:.4f}" if abs(value) < 10_000 else f"{value:.4g}"
+
+
+def diverged(row: Row) -> bool:
+    """True if the row has a loss, and it is not finite."""
+    return row.get("loss") is not None and finite(row["loss"]) is None
 
 
 def finite(value: float | str | None) -> float | None:

@@ -45,7 +45,7 @@ INVALID = "INVALID_PARAMETER_VALUE"
 """MLflow's code for what it will not take at another time either (BAD_REQUEST is a database's trouble, too)."""
 END_SECONDS = 30.0
 """How long the end of the run waits for what is still to be sent."""
-STATUSES = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+STATUSES = {"finished": "FINISHED", "diverged": "FAILED", "interrupted": "KILLED", "failed": "FAILED"}
 SURROUNDINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # a run sends nothing to third parties
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own are 7, each with a longer pause, and 120 s

@@ -160,7 +160,8 @@ p { margin: .4rem 0; max-width: 75ch; }
 .soft, small { color: var(--soft); } small { font-size: .85rem; }
 .badge { display: inline-block; border: 1px solid currentColor; border-radius: 1rem; padding: 0 .6rem; font-size: .8rem;
   font-weight: 600; color: var(--warn); }
-.badge.finished { color: var(--good); } .badge.failed { color: var(--bad); } .badge.running { color: var(--accent); }
+.badge.finished { color: var(--good); } .badge.failed, .badge.diverged { color: var(--bad); }
+  .badge.running { color: var(--accent); }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin-top: .8rem; font-size: .9rem; }
 a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: underline; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem; margin: 1.1rem 0 0; }

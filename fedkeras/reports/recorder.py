@@ -117,7 +117,7 @@ class Recorder(Callback):
     def finish(self, status: str = "finished", **more: Json) -> dict[str, Json]:
         """Write summary.json, curves.png and report.html, print the end of the run, and return the summary.
 
-        `status` is finished, interrupted or failed; `more` goes into the summary (num_weights, ...).
+        `status` is one of summary.STATUSES; `more` goes into the summary (num_weights, ...).
         """
         self._finished = True
         rows = read_rows(self._folder.history_path)

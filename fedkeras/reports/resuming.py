@@ -17,6 +17,7 @@ from fedkeras.config import RULES, RULES_NUMBER, RULES_SINCE, Config, fields_of,
 from fedkeras.errors import UserError
 from fedkeras.fields import MAY_CHANGE, Value
 from fedkeras.reports.checkpoints import Checkpoint, newest_checkpoint
+from fedkeras.reports.divergence import DIVERGED, no_result
 from fedkeras.reports.history import FAILURES, TIMING, WARNINGS, count_rows, cut_rows
 from fedkeras.reports.run_folder import RunFolder, held
 from fedkeras.reports.summary import versions
@@ -110,16 +111,21 @@ def check_rules(table: Mapping[str, Value]) -> None:
 
 
 def already_finished(config: Config) -> bool:
-    """True, and printed, if the run to resume has come to its end and is not to go on for more rounds."""
+    """True, and printed, if the run to resume has come to its end and is not to go on for more rounds.
+
+    Raises RunFailed if that end was none.
+    """
     if not config.resume:
         return False
     folder = RunFolder(Path(config.resume))
     try:
         summary = json.loads(folder.summary_path.read_text())
-        if summary["status"] != "finished" or summary["rounds"] < config.num_server_rounds:
+        if summary["status"] not in ("finished", DIVERGED) or summary["rounds"] < config.num_server_rounds:
             return False
     except (OSError, ValueError, KeyError, TypeError):
         return False
+    if summary["status"] == DIVERGED:
+        raise no_result(folder)
     print(f"the run is finished; for more than its {summary['rounds']} rounds raise --num-server-rounds")
     print(folder.path, flush=True)
     return True

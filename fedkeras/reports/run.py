@@ -23,7 +23,7 @@ class RecordedRun:
 
     name: str
     status: str
-    """finished, interrupted or failed; running; or unfinished, where there is no summary and no server."""
+    """finished, diverged, interrupted or failed; running; or unfinished, where there is no summary and no server."""
     rows: list[Row]
     config: JsonTable
     summary: JsonTable

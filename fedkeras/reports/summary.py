@@ -8,11 +8,13 @@ from pathlib import Path
 
 from fedkeras.callbacks import Row
 from fedkeras.config import Config
+from fedkeras.reports.divergence import DIVERGED, diverged_since
 from fedkeras.reports.headline import SOURCES, Headline, figure, figures
 from fedkeras.reports.history import NO_METRICS, read_rows
 from fedkeras.reports.run_folder import Json, JsonTable
 
-STATUSES = ("finished", "interrupted", "failed")
+STATUSES = ("finished", DIVERGED, "interrupted", "failed")
+"""How a run ended; diverged: it came to its end, and its last loss is not finite."""
 PACKAGES = ("fedkeras", "flwr", "tensorflow", "keras", "numpy")
 A_LINE = 5
 """Rounds that are printed on a line."""
@@ -60,7 +62,7 @@ def _version(name: str) -> str | None:
 def ending(summary: JsonTable, rows: Iterable[Row], folder: Path) -> list[str]:
     """The lines to print when a run ends: losses and metrics by round, final and best accuracy, time, folder.
 
-    They are at most 80 columns wide but for the folder's path, which is the last.
+    They are at most 80 columns wide but for warnings, and for the folder's path, which is the last.
     """
     rows = list(rows)
     lines = [""]
@@ -69,8 +71,16 @@ def ending(summary: JsonTable, rows: Iterable[Row], folder: Path) -> list[str]:
         for metric in _metrics(chosen):
             lines += [f"{metric} ({source})", *_series(chosen, metric)]
     lines += [_accuracy(summary)] if isinstance(summary["accuracy"], Real) else []
-    lines += [f"{summary['status']} in {summary['seconds']:.1f} s", str(folder)]
-    return lines
+    warnings = summary.get("warnings") or []
+    lines += [f"warning: {text}" for text in warnings]
+    return [*lines, _status(summary, rows, len(warnings)), str(folder)]
+
+
+def _status(summary: JsonTable, rows: list[Row], warnings: int) -> str:
+    line = f"{summary['status']} in {summary['seconds']:.1f} s"
+    if summary["status"] == DIVERGED:
+        return f"{line}: the loss is not finite since round {diverged_since(rows)}"
+    return f"{line}, with {warnings} warning{'s' * (warnings > 1)}" if warnings else line
 
 
 def _accuracy(summary: JsonTable) -> str:

@@ -5,6 +5,7 @@
     round_loop          rounds with retries, and a phase of a round: shared by rounds and split
     local_trainer       a client's model and examples: shared by rounds and collect
     checkpointer        the callback that keeps what a run needs to go on
+    soundness           the callback that warns of a loss or a variance that cannot be
     interruption        the callback of Ctrl-C and SIGTERM
     participation       the callback that tells clients which had no part in the run
 

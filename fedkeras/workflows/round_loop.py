@@ -15,6 +15,7 @@ from fedkeras.federation.initial_weights import initial_weights
 from fedkeras.federation.metrics import add_means, row
 from fedkeras.federation.round_result import RoundResult, TooFewReplies
 from fedkeras.federation.trainable import Trainable, trainable_of
+from fedkeras.federation.validation import LOSS_NOT_FINITE
 from fedkeras.reports import write_predictions
 from fedkeras.reports.history import BYTES, KEYS
 from fedkeras.workflows.base import RunContext, Summary
@@ -66,8 +67,8 @@ def _trainable(arrays: ArrayRecord, own: WeightNames | None, claimed: Sequence[s
         return trainable_of(arrays, own.trainable)
     if claimed is None:
         log.warning(
-            "the client that sent the initial weights did not say which of them are trained: all that are no whole "
-            "numbers count as trained"
+            "the client that sent the initial weights did not say which of them are trained: all count as trained "
+            "that are no whole numbers and not called a moving mean or variance"
         )
     return trainable_of(arrays, claimed)
 
@@ -97,6 +98,8 @@ class Phase:
     """{cid: node id}, ascending in cid."""
     dispatcher: Dispatcher
     started: float = field(default_factory=time.monotonic)
+    diverged: bool = False
+    """True: no client's evaluation is good, and for some the loss was not finite."""
 
     def client_row(self, cid: int, metrics: Mapping[str, float]) -> Row:
         """A client's line of history.csv, with the bytes that it has sent and was sent by now; callbacks are told."""
@@ -114,12 +117,16 @@ class Phase:
         """All replies have come: who answered well and who did not counts for the rounds to come."""
         for cid, reason in sorted(failures.items()):
             self.result.failures.setdefault(cid, reason)  # who failed in both phases: why it did not train
+        if self.name == MessageType.EVALUATE and not answered:
+            self.diverged = LOSS_NOT_FINITE in failures.values()
         self.run.failures.note(self.name, self.result.round, answered, failures)
 
     def add_means(self, strategy_metrics: MetricRecord | None = None) -> None:
         """Append the line `all` to the round's rows; then the clients' own go, where a mod hides them."""
-        rows = self.result.rows
-        add_means(rows, self.result.round, self.name, strategy_metrics, time.monotonic() - self.started)
+        rows, seconds = self.result.rows, time.monotonic() - self.started
+        if self.diverged:  # or the training loss, which looks well, would stand for the run
+            rows.append(row(self.result.round, self.name, "all", {"loss": float("nan"), "seconds": seconds}))
+        add_means(rows, self.result.round, self.name, strategy_metrics, seconds)
         if not self.run.mods.shows_clients:
             rows[:] = [line for line in rows if line["phase"] != self.name or line["client"] in ("all", "server")]
 

@@ -34,6 +34,7 @@ from fedkeras.workflows import checkpointer
 from fedkeras.workflows.base import CHOSEN_BY_FLAGS, Clients, EvaluateFn, RunContext, Summary, Workflow
 from fedkeras.workflows.interruption import Interruption
 from fedkeras.workflows.participation import Participation
+from fedkeras.workflows.soundness import Soundness
 
 
 def check_flags(workflow: Workflow, config: Config) -> None:
@@ -113,15 +114,20 @@ def open_run(
             # Where there are no rounds, the first Ctrl-C has none to wait for.
             stop = [interruption or Interruption()] if workflow.has_rounds else []
             part = Participation(own_grid, config.num_partitions)
-            callbacks = Callbacks([recorder, recorder.live_view, part, *mods.callbacks(), keeper, *stop])
+            callbacks = Callbacks(
+                [recorder, recorder.live_view, Soundness(recorder), part, *mods.callbacks(), keeper, *stop]
+            )
             clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks, loss)
 
             def evaluate_fn(server_round: int, arrays: ArrayRecord) -> Mapping[str, float] | None:
                 return central(server_round, views(arrays))
 
             def finish(status: str = "finished", **more: object) -> Summary:
+                if status == "finished" and workflow.has_rounds:
+                    ended_well = reports.diverged_since(reports.read_rows(folder.history_path)) is None
+                    status = status if ended_well else reports.DIVERGED
                 summary = recorder.finish(status, model=model, **more) | {"folder": folder.path}
-                if status == "finished":
+                if status in ("finished", reports.DIVERGED):
                     callbacks.on_run_end(summary)
                 return summary
 

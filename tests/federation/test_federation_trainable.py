@@ -189,10 +189,10 @@ def test_messages_get_back_what_the_strategy_was_not_shown_and_stay_one_content(
     assert three.content is bare and four.content is foreign
 
 
-def test_whole_numbers_are_never_trained_and_nobody_having_said_all_fractions_are():
+def test_whole_numbers_are_never_trained_and_nobody_having_said_all_fractions_are_but_statistics():
     arrays = record(START)
     assert trainable_of(arrays, ["004.seen", "003.beta", "000.kernel"]) == TRAINABLE
-    assert trainable_of(arrays, None) == tuple(START)[:-1]
+    assert trainable_of(arrays, None) == TRAINABLE
 
 
 # Who says it
@@ -235,7 +235,7 @@ def test_the_servers_own_model_is_asked_before_a_client(caplog):
     assert _trainable(arrays, None, claim) == tuple(claim)
     assert _trainable(arrays, WeightNames(("000.kernel",), ("000.kernel",)), claim) == tuple(claim)  # another model's
     assert not caplog.records
-    assert _trainable(arrays, None, None) == tuple(START)[:-1]
+    assert _trainable(arrays, None, None) == TRAINABLE
     assert "did not say which of them are trained" in caplog.text
 
 
