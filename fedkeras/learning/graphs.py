@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from fedkeras.learning.objectives import Gradient, Gradients, Objective, batch_loss
+from fedkeras.learning.objectives import Gradient, Gradients, Objective, batch_loss, only_output
 from fedkeras.learning.optimizers import Fresh, make_fresh
 
 Graph = Callable[..., tuple[tf.Tensor, list[tf.Tensor]]]
@@ -61,7 +61,8 @@ def training_graph(
                 before, *values = more[weighted:]
                 found = objective.gradients(model, batch_x, batch_y, weights, values, before + step, **of_examples)
                 found = found._replace(of_weights=_scaled(found.of_weights, optimizer))
-            optimizer.apply_gradients(zip(found.of_weights, weights, strict=True))
+            if weights:  # a model that is frozen as a whole has statistics at most
+                optimizer.apply_gradients(zip(found.of_weights, weights, strict=True))
             _update(metrics, batch_y, found.predicted)
             total = tf.where(first == 0, tf.zeros_like(total), total)
             return step + 1, total + _times(found.loss, tf.size(chosen))
@@ -91,7 +92,7 @@ def evaluation_graph(model: keras.Model, metrics: Sequence[keras.metrics.Metric]
             batch_x, batch_y = x[first : first + batch_size], y[first : first + batch_size]
             predicted = model(batch_x, training=False)
             loss = model.compute_loss(batch_x, batch_y, predicted, training=False)
-            _update(metrics, batch_y, predicted)
+            _update(metrics, batch_y, only_output(predicted))
             return first + batch_size, total + _times(loss, tf.shape(batch_x)[0])
 
         start = tf.constant(0), tf.constant(0.0, tf.float64)

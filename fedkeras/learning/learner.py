@@ -14,13 +14,14 @@ from fedkeras.errors import UserError
 from fedkeras.learning import keras_loop, losses, optimizers, targets
 from fedkeras.learning.graphs import Graph, evaluation_graph, training_graph
 from fedkeras.learning.losses import ChosenLoss, Loss, Targets, is_sparse, name_of
-from fedkeras.learning.objectives import Objective
+from fedkeras.learning.objectives import Objective, only_output
 from fedkeras.learning.optimizers import LearningRate
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.sample_weights import place_weights
 from fedkeras.learning.targets import MetricName
 from fedkeras.models.file_info import Shape, as_input
 from fedkeras.models.output import SOFTMAX, output_of
+from fedkeras.models.requirements import require_trainable
 from fedkeras.shapes import same_order
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Learner:
         metrics: Sequence[MetricName] = (),
         learns: Targets = "",
     ) -> None:
+        require_trainable(model)
         self.model = model
         self._output, self._learns = output_of(model), learns
         self.chosen = self._choose(loss)
@@ -66,11 +68,13 @@ class Learner:
         self._objective, self._steps, self._start = None, 0, ()  # of the training whose epochs are single ones
         if keras_loop.has_own(model, "train_step"):
             log.warning("%s has its own train_step: it trains by model.fit, which is slower", type(model).__name__)
+        if not model.trainable_variables:
+            log.warning("the model has no trainable weights: a training changes statistics at most")
 
     @property
     def takes(self) -> Shape | None:
         """The shape of an example as the model takes it; None for a subclassed model, which does not say."""
-        return tuple(self.model.input_shape)[1:] or None if getattr(self.model, "inputs", None) else None
+        return tuple(self.model.inputs[0].shape)[1:] or None if getattr(self.model, "inputs", None) else None
 
     def place(
         self, x: np.ndarray, y: np.ndarray | None = None, from_itself: bool = True
@@ -83,8 +87,8 @@ class Learner:
         inputs = getattr(self.model, "inputs", None)  # a subclassed model has none
         x = targets.check_examples(x, inputs[0] if inputs else None, self._looks_up)
         from_itself = from_itself and self._output.kind != SOFTMAX and self._learns in ("", "itself")
-        output = self.model.output_shape if inputs else self.model(x[:1], training=False).shape
-        y = targets.prepare(x, y, tuple(output)[1:], self.loss, from_itself)
+        output = self.model.outputs[0] if inputs else only_output(self.model(x[:1], training=False))
+        y = targets.prepare(x, y, tuple(output.shape)[1:], self.loss, from_itself)
         losses.check_targets(self.chosen, y)
         return tf.constant(x), tf.constant(y)
 
@@ -276,7 +280,7 @@ def place_for_target(learner: Learner, x: np.ndarray, y: np.ndarray | None, targ
     """
     if target not in TARGETS:
         raise UserError(f"--target is '{target}'; allowed are: {', '.join(TARGETS)}")
-    x, output = as_input(learner.takes, x), tuple(learner.model.output_shape)[1:]
+    x, output = as_input(learner.takes, x), tuple(learner.model.outputs[0].shape)[1:]
     if target == "XX":
         if is_sparse(learner.loss):
             raise UserError("--target XX compares numbers, not classes: give a --loss such as mean_squared_error")

@@ -149,7 +149,13 @@ def batch_loss(
     Dropout and BatchNormalization change state by it.
     """
     predicted = model(x, training=True)
-    return model.compute_loss(x, y, predicted, sample_weight, training=True), predicted
+    return model.compute_loss(x, y, predicted, sample_weight, training=True), only_output(predicted)
+
+
+def only_output(predicted: tf.Tensor | list[tf.Tensor] | dict[str, tf.Tensor]) -> tf.Tensor:
+    """What a model with one output gives, which may call it by a name."""
+    (output,) = keras.tree.flatten(predicted)
+    return output
 
 
 def objective_of(config: Mapping[str, Value], permission: Permission) -> Objective | None:

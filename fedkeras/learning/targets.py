@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from fedkeras.errors import UserError
 from fedkeras.learning.losses import Loss, Targets, is_sparse, name_of, threshold
+from fedkeras.learning.objectives import only_output
 from fedkeras.models.file_info import Shape
 from fedkeras.models.input_kind import kind_of_model
 from fedkeras.models.output import SOFTMAX, Output, output_of
@@ -73,9 +74,13 @@ def check_examples(x: np.ndarray, takes: keras.KerasTensor | None, looks_up: str
     `looks_up` names the layer of a model that takes whole numbers. Raises ValueError for another shape than the model
     takes, and for no examples; UserError for a number that the model would see as another whole one.
     """
+    dtype = "float32" if takes is None else takes.dtype
     given = np.asarray(x)
-    x = np.asarray(given, "float32" if takes is None else takes.dtype)
-    if looks_up or x.dtype.kind in "iu":
+    if (dtype == "string") != (given.dtype.kind in "UST"):
+        raise ValueError("the model takes text, and the examples are numbers" if dtype == "string" else "the examples "
+                         "are text, and the model takes numbers")  # fmt: skip
+    x = given if dtype == "string" else np.asarray(given, dtype)
+    if dtype != "string" and (looks_up or x.dtype.kind in "iu"):
         _check_whole(given, x, looks_up)
     if takes is not None and not takes.shape[1:] == x.shape[1:] and None not in takes.shape[1:]:
         raise ValueError(f"examples have shape {x.shape[1:]}; the model takes {tuple(takes.shape[1:])}")
@@ -188,7 +193,7 @@ def predicted_classes(model: keras.Model, x: tf.Tensor, labels: np.ndarray, clas
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels) or labels.max() >= classes:
         return None
-    values = np.asarray(model.predict(x, batch_size=256, verbose=0), np.float32)
+    values = np.asarray(only_output(model.predict(x, batch_size=256, verbose=0)), np.float32)
     if values.shape == (len(labels), classes):
         return values.argmax(axis=1)
     if values.shape == (len(labels), 1) and classes == 2:

@@ -5,6 +5,8 @@
     files           model files, written whole and read without running code from them
     file_info       what a model file says of itself, and whether rows of data fit
     input_kind      what a model does first with an example: look numbers up, scale them, compute
+    requirements    what a model must be to be trained here
+    legacy_h5       files of TensorFlow 2's own Keras, as Keras 3 takes them
     trusted_code    the code that a model file needs beside Keras' own
     compile_config  what a model file's model was compiled with
     output          what the numbers are that a model gives: probabilities, or any numbers

@@ -12,6 +12,7 @@ from fedkeras.errors import UserError, reason_of
 from fedkeras.models.file_info import fits
 from fedkeras.models.files import SUFFIXES, load
 from fedkeras.models.precision import with_precision
+from fedkeras.models.requirements import require_trainable
 from fedkeras.models.zoo import BUILT_IN
 
 
@@ -36,6 +37,10 @@ def build(
             f"--model is '{name}'; it may be one of {', '.join(BUILT_IN)}, "
             f"a path that ends in {' or '.join(SUFFIXES)}, or package.module:function"
         )
+    try:
+        require_trainable(model)
+    except UserError as error:
+        raise UserError(f"--model {name}: {error}") from None
     _check_shapes(model, name, input_shape, num_classes)
     return with_precision(model, precision)
 
@@ -64,11 +69,12 @@ def _call(target: str, title: str, input_shape: tuple[int, ...], num_classes: in
 def _check_shapes(model: keras.Model, name: str, input_shape: tuple[int, ...], num_classes: int) -> None:
     """Raise UserError unless the model takes `input_shape` and gives one number a class, or its input back."""
     if getattr(model, "inputs", None):  # Sequential or functional: it knows its shapes
-        takes, gives = model.input_shape, model.output_shape
+        takes, gives = (tuple(ends[0].shape) for ends in (model.inputs, model.outputs))
     else:
-        takes, gives = (None, *input_shape), tuple(model(np.zeros((1, *input_shape), "float32"), training=False).shape)
-    if isinstance(takes, list | dict) or isinstance(gives, list | dict):
-        raise UserError(f"model {name} has several inputs or outputs; only one of each is supported")
+        out = keras.tree.flatten(model(np.zeros((1, *input_shape), "float32"), training=False))
+        if len(out) != 1:
+            raise UserError(f"model {name} gives {len(out)} outputs; only one is trained here")
+        takes, gives = (None, *input_shape), tuple(out[0].shape)
     if not fits(takes[1:], input_shape):
         raise UserError(f"model {name} takes inputs of shape {takes[1:]}; the data's is {input_shape}")
     one_number = gives[1:] == (1,) and num_classes == 2

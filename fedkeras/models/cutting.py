@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from fedkeras.errors import UserError
+from fedkeras.models.requirements import require_trainable
 from fedkeras.models.weights import names, random_states, set_weights
 
 
@@ -162,9 +163,7 @@ def _check_kind(model: keras.Model) -> None:
                         "functional models say how their layers are connected")  # fmt: skip
     if not getattr(model, "outputs", None):  # Sequential raises AttributeError
         raise UserError("the model is not built: call it once, or give it a keras.Input")
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise UserError(f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; only a model with "
-                        "one of each can be cut")  # fmt: skip
+    require_trainable(model)
 
 
 def _node(model: keras.Model, whole: dict[int, Node], point: str | int) -> Node:

@@ -7,9 +7,10 @@ import keras
 
 from fedkeras import atomic
 from fedkeras.errors import UserError
+from fedkeras.models import legacy_h5
 from fedkeras.models.compile_config import make_loss, training_config
 from fedkeras.models.file_info import SUFFIXES, check_suffix, first_line, read_config
-from fedkeras.models.trusted_code import foreign
+from fedkeras.models.trusted_code import GONE, foreign
 
 __all__ = ["SUFFIXES", "load", "save"]
 
@@ -38,6 +39,8 @@ def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> k
     """
     path = Path(path)
     code = foreign(read_config(path).model)
+    if gone := [need for need in code if need in GONE.values()]:
+        raise UserError(f"cannot read the model file {path}: it needs {gone[0]}")
     if code and not trust_code:
         more = f" and {len(code) - 1} more of that kind" if len(code) > 1 else ""
         raise UserError(
@@ -46,8 +49,11 @@ def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> k
         )
     loss = make_loss(training_config(path).loss, trust_code) if own_loss else None
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=not trust_code)
+        with legacy_h5.translated(path) as readable:
+            model = keras.saving.load_model(readable, compile=False, safe_mode=not trust_code)
         loss = loss if loss in ("crossentropy", "ce") else keras.losses.get(loss)  # which one the targets decide
+    except UserError as error:
+        raise UserError(f"cannot read the model file {path}: {error}") from error
     except (ValueError, TypeError, KeyError, OSError, ImportError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"cannot read the model file {path}: {first_line(error)}") from error
     except Exception as error:

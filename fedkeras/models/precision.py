@@ -15,6 +15,9 @@ from fedkeras.models.file_info import Json
 
 log = logging.getLogger(__name__)
 
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+"""What a layer may compute in. Those that look numbers or words up compute in whole numbers, or text, and go on so."""
+
 
 def with_precision(model: keras.Model, precision: str) -> keras.Model:
     """Return `model` if its layers compute in `precision` already, else a copy with the same weights that does.
@@ -24,8 +27,12 @@ def with_precision(model: keras.Model, precision: str) -> keras.Model:
     """
     if precision == "mixed_bfloat16" and not cpu_has_bfloat16():
         log.warning("this processor has no bfloat16 instructions: mixed_bfloat16 will be slower than float32")
-    if not wrong_layers(model, precision):
+    wrong = wrong_layers(model, precision)
+    if not wrong:
         return model
+    if precision == "float32":
+        own = sorted({layer.compute_dtype for layer in wrong})
+        log.warning("layers that compute in %s in the model compute in float32 here (--precision)", ", ".join(own))
     try:
         copy = type(model).from_config(_rewritten(model.get_config(), precision, _output_names(model)))
     except (NotImplementedError, TypeError, ValueError, AttributeError) as error:
@@ -36,6 +43,12 @@ def with_precision(model: keras.Model, precision: str) -> keras.Model:
     if wrong := wrong_layers(copy, precision):
         raise UserError(f"--precision {precision}: layer '{wrong[0].name}' computes in {wrong[0].compute_dtype}")
     copy.set_weights(model.get_weights())
+    for own, its in zip(_leaves(model), _leaves(copy), strict=True):
+        if hasattr(own, "get_vocabulary") and list(own.get_vocabulary()) != list(its.get_vocabulary()):
+            raise UserError(
+                f"--precision {precision}: layer '{own.name}' has learned its vocabulary by adapt(), which a rebuilt "
+                "model would not have; make it with vocabulary=layer.get_vocabulary()"
+            )
     if model.compiled and model.loss is not None:
         copy.compile(optimizer=None, loss=model.loss)
     return copy
@@ -48,7 +61,10 @@ def wrong_layers(model: keras.Model, precision: str) -> list[keras.Layer]:
     return [
         layer
         for layer in _leaves(model)
-        if layer.compute_dtype != wanted and layer.name not in output and not isinstance(layer, keras.layers.InputLayer)
+        if layer.compute_dtype in FLOATS
+        and layer.compute_dtype != wanted
+        and layer.name not in output
+        and not isinstance(layer, keras.layers.InputLayer)
     ]
 
 
@@ -57,6 +73,14 @@ def cpu_has_bfloat16() -> bool:
     listing = Path("/proc/cpuinfo")
     text = listing.read_text() if listing.is_file() else ""
     return "\nflags" not in text or "avx512_bf16" in text or "amx_bf16" in text
+
+
+def _is_float(policy: Json) -> bool:
+    """Whether a layer with this policy, as a configuration has it, computes in a floating point number."""
+    while isinstance(policy, dict):
+        inner = policy.get("config")
+        policy = inner.get("name") if isinstance(inner, dict) else None
+    return policy is None or str(policy).removeprefix("mixed_") in FLOATS
 
 
 def _leaves(layer: keras.Layer) -> list[keras.Layer]:
@@ -81,6 +105,7 @@ def _rewritten(config: Json, precision: str, output: set[str]) -> Json:
     if not isinstance(config, dict):
         return config
     result = {key: _rewritten(part, precision, output) for key, part in config.items()}
-    if "dtype" in result and "name" in result and config.get("batch_shape") is None:  # a layer, and not an InputLayer
+    is_layer = "dtype" in result and "name" in result and config.get("batch_shape") is None  # and no InputLayer
+    if is_layer and _is_float(config["dtype"]):
         result["dtype"] = "float32" if config["name"] in output else precision
     return result

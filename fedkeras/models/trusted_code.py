@@ -23,6 +23,11 @@ RUNS_CODE = {
     "JaxLayer": "a JaxLayer, which calls Python code",
     "FlaxLayer": "a FlaxLayer, which calls Python code",
 }
+GONE = {
+    name: f"a {name}, a layer of TensorFlow 2's own Keras that Keras 3 has not"
+    for name in ("TFOpLambda", "SlicingOpLambda", "ThresholdedReLU", "LocallyConnected1D", "LocallyConnected2D",
+                 "CuDNNLSTM", "CuDNNGRU", "DenseFeatures", "SyncBatchNormalization", "RandomHeight", "RandomWidth")
+}  # fmt: skip
 PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__")
 """Values that Keras writes in the form of objects."""
 
@@ -31,7 +36,15 @@ NAMESPACES = (
     "activations", "constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models",
     "optimizers", "optimizers.schedules", "quantizers", "random", "regularizers",
 )  # fmt: skip
-INNER_CLASSES = ("Functional", "InputLayer", "DTypePolicy", "DTypePolicyMap", "SeedGenerator", "CompileMetrics")
+INNER_CLASSES = (
+    "Functional",
+    "InputLayer",
+    "DTypePolicy",
+    "DTypePolicyMap",
+    "SeedGenerator",
+    "CompileMetrics",
+    "Policy",
+)
 
 
 def code_in(path: str | Path) -> list[str]:
@@ -62,6 +75,8 @@ def _foreign_part(part: Mapping[str, Json]) -> str | None:
         return None
     if name in RUNS_CODE:
         return RUNS_CODE[name]
+    if name in GONE and module is None:
+        return GONE[name]
     if name in READS_FILES and isinstance(config, dict) and isinstance(config.get("vocabulary"), str):
         return f"a {name} that reads the file {config['vocabulary'][:60]!r}"
     if name == "function":

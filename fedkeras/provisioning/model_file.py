@@ -9,6 +9,7 @@ import numpy as np
 
 from fedkeras.errors import UserError
 from fedkeras.models.file_info import SUFFIXES, Shape, Shapes, file_shapes, input_shape
+from fedkeras.models.requirements import require_trainable_file
 
 PIECE_BYTES = 16 << 20
 
@@ -46,5 +47,9 @@ def open_model_file(name: str) -> ModelFile:
         raise UserError(f"--data-source hands a model file out: --model must be a .keras or .h5 file, and is {shown}")
     path = Path(name).expanduser()
     shapes = file_shapes(path)
+    try:
+        require_trainable_file(path)
+    except UserError as error:
+        raise UserError(f"--model {name}: {error}") from None
     content = path.read_bytes()
     return ModelFile(content, path.suffix, hashlib.sha256(content).hexdigest(), shapes)

@@ -24,6 +24,8 @@ from fedkeras.federation.records import views
 from fedkeras.federation.sampling import FailureTracker, cohort_size
 from fedkeras.federation.strategy_state import StrategyState
 from fedkeras.federation.trainable import Trainable
+from fedkeras.models.file_info import SUFFIXES
+from fedkeras.models.requirements import require_trainable_file
 from fedkeras.mods.chain import ModChain, make_mods
 from fedkeras.provisioning import provisioned_run
 from fedkeras.provisioning.server import check_flags as check_provisioning_flags
@@ -38,7 +40,10 @@ from fedkeras.workflows.soundness import Soundness
 
 
 def check_flags(workflow: Workflow, config: Config) -> None:
-    """Raise UserError for flags that do not go together; nothing is read or built to find out."""
+    """Raise UserError for flags that do not go together, and for a model file that is of no use here.
+
+    Nothing is built to find out; of the model file its configuration is read, if it lies on this machine.
+    """
     check_keras()
     _check_mode(config)
     if config.split == "off":
@@ -46,6 +51,11 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     check_provisioning_flags(config)
     workflow.check(config)
     make_mods(config.mods).check(config)
+    if config.model.endswith(SUFFIXES) and (path := Path(config.model).expanduser()).is_file():
+        try:
+            require_trainable_file(path)
+        except UserError as error:
+            raise UserError(f"--model {config.model}: {error}") from None
 
 
 @contextlib.contextmanager

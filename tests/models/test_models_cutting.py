@@ -144,7 +144,7 @@ REFUSED = {
     "tail without weights": (lambda: weightless(3), "d0", "d2", "the tail has no weights, .* labels"),
     "own class": (Own, "a", "b", "a class of its own .Own."),
     "not built": (unbuilt, "0", "1", "is not built"),
-    "two inputs": (two_inputs, "0", "1", "2 inputs and 1 outputs"),
+    "two inputs": (two_inputs, "0", "1", "has 2 inputs"),
     "nested": (nested, "a", "hidden", "'hidden' is inside the nested model 'inner'"),
 }
 
