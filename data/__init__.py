@@ -6,7 +6,8 @@
     catalogue      from --dataset to a source
     partition      who holds what
     hold_out       which of its own examples a client tests on
-    normalise statistics labels    scaling, the statistics for it, class numbers
+    scaling        what a source's examples are scaled by
+    normalise statistics labels    four ways to scale, the statistics for it, class numbers
     columns        columns that belong together by name
     clients        what a process loads: a client's part, the test set, all counts
     cache          parsed files, kept
@@ -17,8 +18,20 @@ Importing it is cheap; pandas and Flower Datasets are loaded when a source or pa
 """
 
 from fedkeras.data.catalogue import built_in_name, open_source
-from fedkeras.data.clients import Description, describe, load_client, load_test
+from fedkeras.data.clients import (
+    Description,
+    client_statistics,
+    describe,
+    label_counts,
+    learns_scaling,
+    load_client,
+    load_test,
+    own_normaliser,
+    own_rows,
+    pooled_normaliser,
+)
 from fedkeras.data.partition import Partition, partition
+from fedkeras.data.scaling import scaled
 from fedkeras.data.source import ArraySource, ClientExamples, Examples, Source
 
 __all__ = [
@@ -29,9 +42,16 @@ __all__ = [
     "Partition",
     "Source",
     "built_in_name",
+    "client_statistics",
     "describe",
+    "label_counts",
+    "learns_scaling",
     "load_client",
     "load_test",
     "open_source",
+    "own_normaliser",
+    "own_rows",
     "partition",
+    "pooled_normaliser",
+    "scaled",
 ]

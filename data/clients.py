@@ -1,6 +1,7 @@
 """What a process loads: one client's own examples, the central test set, or the counts of all clients."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,15 +10,20 @@ import numpy as np
 from fedkeras.config import Config
 from fedkeras.data.catalogue import open_source
 from fedkeras.data.hold_out import hold_out
-from fedkeras.data.normalise import Normaliser, fit, fit_range
+from fedkeras.data.normalise import Normaliser
 from fedkeras.data.partition import Partition, partition
+from fedkeras.data.scaling import (
+    fixed_normaliser,
+    merged_normaliser,
+    normaliser_name,
+    scaled,
+    statistics_of_rows,
+)
 from fedkeras.data.source import ClientExamples, Examples, Source
-from fedkeras.data.statistics import statistics_of
+from fedkeras.data.statistics import Statistics
 from fedkeras.errors import UserError
 
 log = logging.getLogger("fedkeras.data")
-
-CHUNK = 2048  # examples held at a time while statistics are taken
 
 
 @dataclass(frozen=True)
@@ -32,23 +38,65 @@ class Description:
     central_test_size: int
 
 
-def load_client(config: Config, cid: int) -> ClientExamples:
+def load_client(config: Config, cid: int, normaliser: Normaliser | None = None) -> ClientExamples:
     """Client `cid`'s own part, split in training and test and normalised; reads no other client's where it can.
 
-    Raises UserError for a cid outside 0..num_partitions-1.
+    It is scaled by `normaliser`; unset: by `pooled_normaliser`, for which all clients' files must be here. Raises
+    UserError for a cid outside 0..num_partitions-1.
     """
+    source, (train, test) = open_source(config), own_rows(config, cid)
+    _say_what_is_left_out(config)
+    normaliser = normaliser or pooled_normaliser(config)
+    return ClientExamples(scaled(source.examples(train), normaliser), scaled(source.examples(test), normaliser))
+
+
+def load_test(config: Config, normaliser: Normaliser | None = None) -> Examples:
+    """The central test set, scaled as `load_client` scales: by what was learned from training rows."""
+    return scaled(open_source(config).test(), normaliser or pooled_normaliser(config))
+
+
+def own_rows(config: Config, cid: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers in the source of client `cid`'s training and test examples, sorted. Raises UserError for no cid."""
     if not 0 <= cid < config.num_partitions:
         last = config.num_partitions - 1
         raise UserError(f"--cid is {cid}; with --num-partitions {config.num_partitions} it must be 0 to {last}")
+    return hold_out(open_source(config), _partition(config).parts[cid], config, cid)
+
+
+@lru_cache(maxsize=256)
+def client_statistics(config: Config, cid: int) -> Statistics:
+    """Statistics of client `cid`'s training examples, which its normaliser is fitted on; of no other rows."""
+    return statistics_of_rows(open_source(config), own_rows(config, cid)[0])
+
+
+@lru_cache(maxsize=1)
+def pooled_normaliser(config: Config) -> Normaliser:
+    """The normaliser by all clients' training examples, for who has them all: the same that the server's merging gives.
+
+    Where the source's format decides, no example is looked at.
+    """
     source = open_source(config)
-    _say_what_is_left_out(config)
-    train, test = hold_out(source, _partition(config).parts[cid], config, cid)
-    return ClientExamples(_normalised(source.examples(train), config), _normalised(source.examples(test), config))
+    parts = (client_statistics(config, cid) for cid in range(config.num_partitions))
+    return fixed_normaliser(source, config) or merged_normaliser(normaliser_name(source, config), parts)
 
 
-def load_test(config: Config) -> Examples:
-    """The central test set, normalised with training statistics."""
-    return _normalised(open_source(config).test(), config)
+def own_normaliser(config: Config, cid: int) -> Normaliser:
+    """The normaliser by client `cid`'s training examples alone: who trains by itself has no other."""
+    source = open_source(config)
+    own = fixed_normaliser(source, config)
+    return own or merged_normaliser(normaliser_name(source, config), [client_statistics(config, cid)])
+
+
+def learns_scaling(config: Config) -> bool:
+    """Whether the normaliser depends on rows, so that other rows make another one."""
+    return fixed_normaliser(open_source(config), config) is None
+
+
+def label_counts(config: Config, cids: Iterable[int]) -> np.ndarray:
+    """How many of these clients' training examples, together, have each label, (classes,)."""
+    source = open_source(config)
+    rows = np.concatenate([own_rows(config, cid)[0] for cid in cids])
+    return np.bincount(source.labels[rows], minlength=len(source.classes))
 
 
 def describe(config: Config) -> Description:
@@ -75,25 +123,3 @@ def _say_what_is_left_out(config: Config) -> None:
             left_out,
             len(open_source(config).labels),
         )
-
-
-@lru_cache(maxsize=1)
-def _normaliser(config: Config) -> Normaliser:
-    source = open_source(config)
-    name = source.default_normaliser if config.normaliser == "default" else config.normaliser
-    if name == "none":
-        return fit(name, None)
-    per_feature = len(source.input_shape) < 3
-    if source.known_range is not None and name in ("scale", "minmax"):
-        low, high = map(np.float64, source.known_range)
-        return fit_range(name, low, high)
-    # Of all clients' training parts. Where data must not be pooled, each client sends its count, sum and sum of squares
-    # (or its extremes), and the server merges them (server-led training).
-    parts = _partition(config).parts
-    indices = np.sort(np.concatenate([hold_out(source, part, config, cid)[0] for cid, part in enumerate(parts)]))
-    chunks = (source.examples(indices[i : i + CHUNK]).x for i in range(0, len(indices), CHUNK))
-    return fit(name, statistics_of(chunks, per_feature))
-
-
-def _normalised(examples: Examples, config: Config) -> Examples:
-    return Examples(_normaliser(config).apply(examples.x), examples.y)

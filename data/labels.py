@@ -4,7 +4,7 @@ Each client fits its own labels, the server merges what they found (names only, 
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -140,6 +140,16 @@ def merge(*found: Labels, outputs: int | None = None) -> Labels:
     if outputs and kinds == {int} and names[0] >= 0 and names[-1] < outputs:
         names = range(outputs)
     return Labels(tuple(names))
+
+
+def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
+    """n / (k n_c) for each class: of n rows and k classes that occur, n_c have class c; 0 for a class of no row.
+
+    So the mean weight of a row is 1. scikit-learn's "balanced"; G. King, L. Zeng, "Logistic Regression in Rare Events
+    Data", Political Analysis 9(2), 2001.
+    """
+    rows, present = sum(counts), sum(count > 0 for count in counts)
+    return tuple(float(rows / (present * count)) if count else 0.0 for count in counts)
 
 
 def lookalikes(names: Iterable[str | int]) -> list[tuple[str, ...]]:

@@ -113,4 +113,10 @@ def from_dict(arrays: Mapping[str, np.ndarray]) -> Statistics:
     inside = (values["low"] - slack <= values["mean"]) & (values["mean"] <= values["high"] + slack)
     if not (inside & (values["m2"] >= 0)).all():
         raise ValueError("a mean must lie between low and high, and m2 must not be negative")
+    # Bhatia and Davis: no numbers between low and high with this mean vary more
+    largest = np.maximum(values["mean"] - values["low"], 0) * np.maximum(values["high"] - values["mean"], 0)
+    if (values["m2"] > count * (largest + 1e-6 * (values["high"] - values["low"]) ** 2))[
+        values["low"] < values["high"]
+    ].any():
+        raise ValueError("m2 is larger than numbers between low and high can make it")
     return Statistics(int(count), **values)

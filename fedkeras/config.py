@@ -132,6 +132,8 @@ class Config:
     """The client optimizer's learning rate."""
     optimizer_args: str = setting("", LOCAL)
     """The optimizer's other options as key=value, comma-separated, such as momentum=0.9."""
+    class_weight: Literal["none", "balanced"] = setting("none", LOCAL)
+    """balanced: the loss of rare classes counts more: n / (k n_c), by all clients' training rows together."""
     threads_per_client: Count = setting(1, LOCAL)
     """TensorFlow threads a client; with seed and TensorFlow build it decides the bits of the result."""
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fedkeras import data, models
 from fedkeras.config import Config, Value, options
+from fedkeras.data.normalise import Normaliser
 from fedkeras.errors import UserError
 from fedkeras.tensorflow_import import import_tensorflow
 
@@ -168,11 +169,22 @@ class CentralEvaluation:
     def __init__(self, config: Config, threads: int = 0) -> None:
         self._config, self._threads = config, threads or os.cpu_count() or 1
         self._learner: Learner | None = None
-        self._test, self._examples, self._labels = None, None, None
+        self._test, self._labels = None, None
+        self._examples: data.Examples | None = None
+        self._normaliser: Normaliser | None = None
 
     def load(self) -> None:
         """Read the test set now, without TensorFlow: what is wrong with it is said before a client has trained."""
-        self._examples = data.load_test(self._config)
+        self._examples = data.open_source(self._config).test()
+
+    @property
+    def knows_source(self) -> bool:
+        """Whether this process can open the data set."""
+        return self._examples is not None
+
+    def set_normaliser(self, normaliser: Normaliser) -> None:
+        """What the clients' examples are scaled by; unset: what the source's format says, else all training rows."""
+        self._normaliser = normaliser
 
     def choose_loss(self) -> str:
         """Build the model; what was decided about its loss, in words, or "". Raises UserError if none suits.
@@ -205,7 +217,8 @@ class CentralEvaluation:
         if self._learner is None:
             self._learner = make_learner(self._config, self._threads)
         if self._test is None:
-            test = self._examples or data.load_test(self._config)
+            raw = self._examples or data.open_source(self._config).test()
+            test = data.scaled(raw, self._normaliser or data.pooled_normaliser(self._config))
             self._test, self._examples = self._learner.place(test.x, test.y), None
             self._labels = test.y
 

@@ -3,6 +3,9 @@
 A job is a line of JSON on stdin: a folder, a configuration, and the client (or all) whose examples to train on. Its
 figures are written into the folder when it is done. The process ends at once when stdin ends: the comparison is over.
 
+What is learned from rows before training, the scaling and the classes' weights, is learned from the rows that the job
+trains on: of `centralised` all clients', of `local` the client's own alone.
+
 The model has the initial weights of the federated arms, and is trained for as many epochs. Its optimizer goes on from
 round to round, as it does without federation, where a federated client's starts afresh in each round.
 """
@@ -22,9 +25,12 @@ from fedkeras.callbacks import Row
 from fedkeras.compare.arm_run import clock, macro_f1
 from fedkeras.compare.baselines import ALL, BaselineFigures, BaselineJob
 from fedkeras.config import Config
+from fedkeras.data.labels import balanced_weights
+from fedkeras.data.normalise import Normaliser
 from fedkeras.errors import UserError, complain
 from fedkeras.randomness import generator
 from fedkeras.reports.history import History
+from fedkeras.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -34,13 +40,19 @@ if TYPE_CHECKING:
 
 def train(job: BaselineJob) -> BaselineFigures:
     """Train on the client's examples, or on ALL, and test after each round's epochs. Raises UserError."""
+    import_tensorflow()
+    from fedkeras.learning.sample_weights import combined
+
     config, client = scaling.resolved(job.config), job.client
-    learner, initial, test = _model(config)
+    learner, initial = _model(config)
     learner.set_weights(initial)
+    normaliser, class_weights = _learned_from(config, client)
+    test = _test(config, client if data.learns_scaling(config) else ALL)
     cids = range(config.num_partitions) if client == ALL else [int(client)]
-    clients = [data.load_client(config, cid) for cid in cids]
+    clients = [data.load_client(config, cid, normaliser) for cid in cids]
     examples = [one.train for one in clients]
     placed = learner.place(*(np.concatenate([getattr(one, name) for one in examples]) for name in ("x", "y")))
+    weights = combined(placed[1], None, class_weights)
     job.rounds_path.unlink(missing_ok=True)  # of an attempt that was interrupted
     history = History(job.rounds_path)
     rng = generator(config.seed, "compare", client)
@@ -49,7 +61,7 @@ def train(job: BaselineJob) -> BaselineFigures:
     for number in range(1, config.num_server_rounds + 1):
         started = time.perf_counter()
         for _ in range(config.local_epochs):
-            trained = learner.train_epoch(*placed, rng.permutation(count), config.batch_size)
+            trained = learner.train_epoch(*placed, rng.permutation(count), config.batch_size, weights)
         if number == config.num_server_rounds:
             learner.end_training()
         between = time.perf_counter()
@@ -71,7 +83,7 @@ def train(job: BaselineJob) -> BaselineFigures:
     }
     return BaselineFigures(
         curve=curve,
-        macro_f1=_macro_f1(config),
+        macro_f1=_macro_f1(config, test),
         own={cid: accuracy for cid, accuracy in own.items() if accuracy is not None},
         seconds=clock(seconds),
         training_seconds=training,
@@ -79,18 +91,32 @@ def train(job: BaselineJob) -> BaselineFigures:
     )
 
 
+def _learned_from(config: Config, client: str) -> tuple[Normaliser, tuple[float, ...] | None]:
+    """By what this job's examples are scaled, and what its classes weigh: by the rows that it is trained on."""
+    cids = range(config.num_partitions) if client == ALL else [int(client)]
+    own = data.pooled_normaliser(config) if client == ALL else data.own_normaliser(config, int(client))
+    weights = balanced_weights(data.label_counts(config, cids).tolist()) if config.class_weight == "balanced" else None
+    return own, weights
+
+
 @lru_cache(maxsize=1)
-def _model(config: Config) -> "tuple[Learner, dict[str, np.ndarray], tuple[tf.Tensor, tf.Tensor]]":
-    """The learner, its initial weights, and the central test set on the device: of all jobs with one configuration."""
+def _model(config: Config) -> "tuple[Learner, dict[str, np.ndarray]]":
+    """The learner and its initial weights: of all jobs with one configuration."""
     learner = factory.make_learner(config, config.threads_per_client)
-    test = data.load_test(config)
-    return learner, learner.get_weights(), learner.place(test.x, test.y)
+    return learner, learner.get_weights()
 
 
-def _macro_f1(config: Config) -> float | None:
+@lru_cache(maxsize=1)
+def _test(config: Config, client: str) -> "tuple[tf.Tensor, tf.Tensor]":
+    """The central test set on the device, scaled as this client's examples are, or as ALL are."""
+    test = data.load_test(config, _learned_from(config, client)[0])
+    return _model(config)[0].place(test.x, test.y)
+
+
+def _macro_f1(config: Config, test: "tuple[tf.Tensor, tf.Tensor]") -> float | None:
     from fedkeras.learning.targets import predicted_classes
 
-    learner, _, (x, _) = _model(config)
+    learner, (x, _) = _model(config)[0], test
     labels = data.open_source(config).test_labels()
     return macro_f1(labels, predicted_classes(learner.model, x, labels, len(data.open_source(config).classes)))
 

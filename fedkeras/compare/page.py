@@ -70,6 +70,8 @@ METHOD = (
     "the clients' training parts together, local on each client's own; both are tested after as many epochs as a "
     "federated round has. Their optimizer goes on from round to round, where a federated client's starts afresh. No "
     "arm trains on the central test set, or on what a client holds out.",
+    "Scaling and class weights, where rows decide them, are learned from the rows that an arm trains on: centralised "
+    "takes all clients' together, local each client's own alone; federated clients send statistics, which are merged.",
     "Of local there is one model a client: accuracy, macro F1 and loss are means over clients. Own test sets: each "
     "client's held-out examples, tested with the model that the arm gives this client.",
     "Two arms are compared by their differences with the same seed: mean, and 95 % interval by Student's t from the "

@@ -98,6 +98,10 @@ class FederationGrid(GridView):
         """Clients run inside of it, one after the other: nobody is late, whatever the clock says."""
         return self._own.patient
 
+    def stamp(self, values: Mapping[str, Value]) -> None:
+        """From now on these go into the configuration of every message as well."""
+        self._message_config |= values
+
     def cids(self, patience: float = IDENTIFY_SECONDS) -> dict[int, int]:
         """Connected nodes as {node id: cid}. Raises RunFailed where the run cannot go on.
 

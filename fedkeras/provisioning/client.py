@@ -9,20 +9,23 @@ import json
 import logging
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, RecordDict
 
+from fedkeras import data
 from fedkeras.config import Config
-from fedkeras.data import labels, load_client
+from fedkeras.data import labels, scaling
 from fedkeras.data.columns import Columns, check_same
 from fedkeras.data.readers.numerals import Marks
 from fedkeras.data.readers.tables import merged_notes, read_xy
+from fedkeras.data.statistics import Statistics
 from fedkeras.errors import UserError
 from fedkeras.federation.requests import ClientRequest, ContentHandler
 from fedkeras.provisioning import download_cache
-from fedkeras.provisioning.client_data import ProvisionedClient
+from fedkeras.provisioning.client_data import SMALLEST_PART, ProvisionedClient
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.protocol import arrays_of, decompress, reply
 from fedkeras.provisioning.shards import Tables
@@ -124,8 +127,11 @@ def data_rows(request: ClientRequest) -> RecordDict:
 
 
 def describe(request: ClientRequest) -> RecordDict:
-    """How many examples there are, their statistics, their labels; never a row."""
-    client, config = _client(request), request.config
+    """How many examples there are, their statistics, their labels and how many have each; never a row."""
+    config = request.config
+    if not config.data_source:
+        return _describe_part(config, request.cid, [data.own_rows(config, request.cid)[0]])
+    client = _client(request)
     client.model_receiver = client.rows_receiver = None
     from fedkeras.models.trusted_code import code_in  # Keras: not before the server is found
 
@@ -135,13 +141,24 @@ def describe(request: ClientRequest) -> RecordDict:
             f"the server's model file needs {code[0]}: it is only loaded if this client is started with --trust-code"
         )
     if config.data_source == "keras":
-        return reply({}, rows=len(load_client(config, request.cid).train), classes="", columns="{}", shape=[])
+        return _describe_part(config, request.cid, client.parts_of_training_rows(config))
     if config.target == "XY" and client.y is None:
         raise UserError("--target XY needs targets, and there are none; autoencoders take --target XX")
     train, _ = client.train_and_test_rows(config)
-    classes = json.dumps(labels.fit(np.asarray(client.y)).to_dict()) if client.are_classes(config) else ""
-    about = {"columns": json.dumps(client.columns.to_dict()), "shape": [int(size) for size in client.x.shape[1:]]}
-    return reply(_statistics(client, config), rows=len(train), classes=classes, **about)
+    found = labels.fit(np.asarray(client.y)) if client.are_classes(config) else None
+    counts = []
+    if config.class_weight != "none" and found is not None:
+        counts = np.bincount(found.encode(np.asarray(client.y[train])), minlength=len(found)).tolist()
+    statistics = _statistics(client, config)
+    return reply(
+        statistics,
+        rows=len(train),
+        classes=json.dumps(found.to_dict()) if found else "",
+        normaliser="none" if config.normaliser == "default" else config.normaliser,
+        counts=counts,
+        columns=json.dumps(client.columns.to_dict()),
+        shape=[int(size) for size in client.x.shape[1:]],
+    )
 
 
 def set_preprocessing(request: ClientRequest) -> RecordDict:
@@ -171,13 +188,37 @@ def _client(request: ClientRequest) -> ProvisionedClient:
     return provisioned_clients.get(request.context, request.cid)
 
 
+def _describe_part(config: Config, cid: int, parts: Sequence[np.ndarray]) -> RecordDict:
+    """Of a client's part of the data set: `parts` are numbers of training examples, all of them or (k-fold) divided.
+
+    Statistics of a few examples would give them away: then none are sent.
+    """
+    source, rows = data.open_source(config), data.own_rows(config, cid)[0]
+    own: dict[str, np.ndarray] = {}
+    name = "none"
+    if scaling.fixed_normaliser(source, config) is None:
+        name = scaling.normaliser_name(source, config)
+        if min(map(len, parts)) >= SMALLEST_PART:
+            whole = len(parts) == 1
+            found = [data.client_statistics(config, cid) if whole else scaling.statistics_of_rows(source, part)
+                     for part in parts]  # fmt: skip
+            own = stacked(found)
+    counts = data.label_counts(config, [cid]).tolist() if config.class_weight != "none" else []
+    return reply(own, rows=len(rows), classes="", normaliser=name, counts=counts, columns="{}", shape=[])
+
+
 @functools.lru_cache(maxsize=8)
 def _statistics(client: ProvisionedClient, config: Config) -> dict[str, np.ndarray]:
     """Of each part, stacked: one pass over the rows, and none where nothing is scaled."""
     if config.normaliser in ("none", "default"):
         return {}
-    parts = [part.to_dict() for part in client.statistics(config)]
-    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+    return stacked(client.statistics(config))
+
+
+def stacked(parts: Sequence[Statistics]) -> dict[str, np.ndarray]:
+    """Statistics of several parts as they are sent: arrays by name, a row a part; empty for no part."""
+    tables = [part.to_dict() for part in parts]
+    return {name: np.stack([table[name] for table in tables]) for name in tables[0]} if tables else {}
 
 
 def _own_tables(request: ClientRequest) -> tuple[Tables, Columns]:

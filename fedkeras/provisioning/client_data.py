@@ -21,7 +21,7 @@ from fedkeras.errors import UserError
 from fedkeras.models.file_info import Shape, file_shapes, input_shape
 from fedkeras.provisioning import download_cache
 from fedkeras.provisioning.download_cache import ModelReceiver, RowsReceiver
-from fedkeras.provisioning.preprocessing import Preprocessing
+from fedkeras.provisioning.preprocessing import Preprocessing, own_normaliser_of
 from fedkeras.provisioning.shards import Tables
 from fedkeras.randomness import generator
 from fedkeras.tensorflow_import import import_tensorflow
@@ -119,7 +119,10 @@ class ProvisionedClient:
         rows. Raises UserError where a part is so small that its statistics would give away rows nobody has been shown.
         """
         if config.method != "kfold":
-            return [self._statistics(self.train_and_test_rows(config)[0])]
+            rows = self.train_and_test_rows(config)[0]
+            if config.data_source == "client" and len(rows) < SMALLEST_PART:
+                return []  # its mean and extremes would say what they are
+            return [self._statistics(rows)]
         parts = [held_out for _, held_out in self.folds(config)]
         if config.data_source == "client" and (least := min(map(len, parts))) < SMALLEST_PART:
             raise UserError(
@@ -127,6 +130,11 @@ class ProvisionedClient:
                 f"{SMALLEST_PART} rows give the rows away; take fewer --folds, or --normaliser none"
             )
         return [self._statistics(part) for part in parts]
+
+    def parts_of_training_rows(self, config: Config) -> list[np.ndarray]:
+        """With --data-source keras, numbers in the data set of what each fold holds out; without folds, of all."""
+        rows = data.own_rows(config, self.cid)[0]
+        return [rows[held_out] for _, held_out in keras_folds(config, self.cid)] if config.method == "kfold" else [rows]
 
     def _statistics(self, chosen: np.ndarray) -> Statistics:
         rows = self.x if len(chosen) == len(self.x) else _blocks(self.x, chosen)
@@ -173,6 +181,14 @@ def _flat(y: np.ndarray) -> np.ndarray:
 
 def _blocks(x: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
     return (x[rows[start : start + 2048]] for start in range(0, len(rows), 2048))
+
+
+def keras_folds(config: Config, cid: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """With --data-source keras, k-fold's (training rows, held-out rows) among a client's training examples."""
+    from fedkeras.learning.cross_validation import split
+
+    count = len(data.own_rows(config, cid)[0])
+    return split(count, config.folds, generator(config.seed, "folds", cid))
 
 
 FILES_OWN = ("default", "compiled")
@@ -231,7 +247,9 @@ def make_learner(config: Config, path: Path, trust_code: bool, learns: "Targets"
 def training_examples(config: Config, client: ProvisionedClient, learner: "Learner", fold: int = 0) -> "Placed":
     """(x, y) of the rows that are trained on, on the device; scaled as k-fold's fold `fold` does. Raises UserError."""
     if config.data_source == "keras":
-        examples = data.load_client(config, client.cid).train
+        examples = data.load_client(
+            config, client.cid, own_normaliser_of(config, client.preprocessing.of_fold(fold))
+        ).train
         return place(config, learner, examples.x, examples.y)
     return place(config, learner, *client.examples(config, client.train_and_test_rows(config)[0], fold))
 
@@ -239,7 +257,7 @@ def training_examples(config: Config, client: ProvisionedClient, learner: "Learn
 def test_examples(config: Config, client: ProvisionedClient, learner: "Learner") -> "Placed":
     """(x, y) of the rows that are held out, on the device. Raises UserError."""
     if config.data_source == "keras":
-        examples = data.load_client(config, client.cid).test
+        examples = data.load_client(config, client.cid, own_normaliser_of(config, client.preprocessing)).test
         x, y = examples.x, examples.y
     else:
         x, y = client.examples(config, client.train_and_test_rows(config)[1])

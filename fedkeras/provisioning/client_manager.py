@@ -20,10 +20,12 @@ from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.dispatcher import Script, ScriptedTalks, talk
 from fedkeras.federation.grids import federation_grid
+from fedkeras.provisioning.agreement import DataDescription, agree, of_one_kind
 from fedkeras.provisioning.column_order import agree_on_columns, check_shapes, in_order
-from fedkeras.provisioning.preprocessing import DataDescription, Preprocessing, agree, check_test
+from fedkeras.provisioning.described_clients import SetNormaliser, note_choices
+from fedkeras.provisioning.preprocessing import Preprocessing, check_test
 from fedkeras.provisioning.server import Provision, provision_client, send_preprocessing
-from fedkeras.reports import RunFolder
+from fedkeras.reports import Choices, RunFolder
 from fedkeras.reports.progress_table import ProgressTable
 
 log = logging.getLogger("fedkeras")
@@ -44,13 +46,15 @@ class ProvisionedClientManager:
     """In the place of `ClientManager`: `wait` returns clients that have the model, data and preprocessing.
 
     What they lack of `provision` they are sent meanwhile, which `progress` shows; the preprocessing is saved in
-    `folder`, and `agreed` is called with it first. Raises UserError under Flower's own runtimes, whose nodes keep
-    nothing between two messages.
+    `folder`, and what it was learned from is noted in `choices`; `agreed` is called with it first. Raises UserError
+    under Flower's own runtimes, whose nodes keep nothing between two messages.
     """
 
     def __init__(
         self, grid: Grid, config: Config, provision: Provision, folder: RunFolder, progress: ProgressTable,
         callbacks: Callback | None = None, agreed: Callable[[Preprocessing], None] = lambda preprocessing: None,
+        choices: Choices | None = None,
+        set_normaliser: SetNormaliser = lambda normaliser: None,
     ) -> None:  # fmt: skip
         grid = federation_grid(grid)
         if not grid.keeps_processes:
@@ -64,7 +68,10 @@ class ProvisionedClientManager:
         self._ready: set[int] = set()
         self._failures: dict[int, str] = {}
         self._first = True
-        self.preprocessing: Preprocessing | None = Preprocessing.load(folder.path) if config.resume else None
+        self._choices, self._set_normaliser = choices or Choices(), set_normaliser
+        self.preprocessing: Preprocessing | None = None
+        if config.resume and (before := Preprocessing.load(folder.path)) is not None:
+            self._use(before)
 
     def wait(self, wanted: Collection[int] = ()) -> dict[int, int]:
         """{cid: node id} of clients that can begin, ascending in cid. Raises RunFailed.
@@ -109,10 +116,15 @@ class ProvisionedClientManager:
             descriptions, failures = talk(self._grid, cohort, provide, timeout)
             new = {cid: one for cid, one in descriptions.items() if one is not None}
             if new and self.preprocessing is None:
-                self.preprocessing = self._agree(new)
-                check_test(self._provision.test or {}, self.preprocessing)
-                self._agreed(self.preprocessing)
-                self.preprocessing.save(self._folder.path)
+                new, odd = of_one_kind(new)
+                failures |= odd
+                descriptions = {cid: one for cid, one in descriptions.items() if cid not in odd}
+                agreed = self._agree(new)
+                check_test(self._provision.test or {}, agreed)
+                self._agreed(agreed)
+                agreed.save(self._folder.path)
+                note_choices(self._choices, self._config, agreed, new)
+                self._use(agreed)
             sent, unsent = talk(
                 self._grid,
                 {cid: cohort[cid] for cid in new},
@@ -145,6 +157,11 @@ class ProvisionedClientManager:
         for name, text in notes.items():
             log.warning("%s: %s", name, text)
         return dataclasses.replace(agree(self._config, ordered, provision.model.outputs), columns=columns)
+
+    def _use(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+        if preprocessing.normaliser.name != "none":
+            self._set_normaliser(preprocessing.normaliser)
 
     def _wait_for_return(self, cids: Iterable[int]) -> dict[int, int]:
         """Give clients that have left a while to come back: here they need not have failed a whole round."""

@@ -9,6 +9,7 @@ from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.grids import FederationGrid
 from fedkeras.provisioning.central_evaluation import TableEvaluation
 from fedkeras.provisioning.client_manager import OfferAgain, ProvisionedClientManager
+from fedkeras.provisioning.described_clients import DescribedClientManager
 from fedkeras.provisioning.loss_check import LossCheck
 from fedkeras.provisioning.server import Provision
 from fedkeras.reports import Choices, RunFolder
@@ -57,12 +58,20 @@ def clients_of(
     provision: Provision | None,
     folder: RunFolder,
     callbacks: Callbacks,
+    choices: Choices,
+    central: CentralEvaluation,
     check: LossCheck | None = None,
 ) -> ClientManager | ProvisionedClientManager:
-    """Who is connected; clients that are handed something take part when they have it. Raises UserError."""
-    if provision is None:
+    """Who is connected; clients that are handed something take part when they have it. Raises UserError.
+
+    `central` is told what was learned from the clients' rows to scale by.
+    """
+    if config.collect_only:
         return ClientManager(grid, config, callbacks)
+    told = {"choices": choices, "set_normaliser": central.set_normaliser}
+    if provision is None:
+        return DescribedClientManager(grid, config, folder, callbacks, knows_source=central.knows_source, **told)
     agreed = {} if check is None else {"agreed": check.when_agreed}
-    clients = ProvisionedClientManager(grid, config, provision, folder, ProgressTable(), callbacks, **agreed)
+    clients = ProvisionedClientManager(grid, config, provision, folder, ProgressTable(), callbacks, **agreed, **told)
     callbacks.insert(OfferAgain(clients))
     return clients

@@ -17,9 +17,10 @@ from fedkeras.data.partition import divide, parse_share
 from fedkeras.data.readers.tables import Table, merged_notes, read_xy
 from fedkeras.errors import UserError
 from fedkeras.federation.dispatcher import ClientRefused, Script
+from fedkeras.provisioning.agreement import DataDescription, description_in
 from fedkeras.provisioning.central_evaluation import marks_of, open_test
 from fedkeras.provisioning.model_file import ModelFile, open_model_file
-from fedkeras.provisioning.preprocessing import DataDescription, Preprocessing, description_in
+from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.protocol import ReportState, ask, compress, compression_pays, value_of
 from fedkeras.provisioning.shards import Shard, Tables
 
@@ -43,6 +44,11 @@ class Provision:
 
 def check_flags(config: Config) -> None:
     """Raise UserError for flags of server-led training that do not go together."""
+    if config.class_weight != "none" and (config.target == "XX" or config.collect_only):
+        what = "--collect-only trains nothing" if config.collect_only else "--target XX learns the examples themselves"
+        raise UserError(
+            f"--class-weight {config.class_weight} needs classes to weigh, and {what}: leave one of them out"
+        )
     if config.data_source:
         if config.split != "off":
             raise UserError("--split is not for --data-source: its clients have a part of the model each")

@@ -18,7 +18,6 @@ from fedkeras.checkout import typed
 from fedkeras.config import Config, Value, fields_of
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation import registry, strategy_adapter
-from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.grids import federation_grid
 from fedkeras.federation.records import views
 from fedkeras.federation.sampling import FailureTracker, cohort_size
@@ -28,6 +27,7 @@ from fedkeras.models.file_info import SUFFIXES
 from fedkeras.models.requirements import require_trainable_file
 from fedkeras.mods.chain import ModChain, make_mods
 from fedkeras.provisioning import provisioned_run
+from fedkeras.provisioning.described_clients import DescribedClientManager
 from fedkeras.provisioning.server import check_flags as check_provisioning_flags
 from fedkeras.provisioning.server import open_provision
 from fedkeras.reports import RunFolder, checkpoints
@@ -127,7 +127,7 @@ def open_run(
             callbacks = Callbacks(
                 [recorder, recorder.live_view, Soundness(recorder), part, *mods.callbacks(), keeper, *stop]
             )
-            clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks, loss)
+            clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks, choices, central, loss)
 
             def evaluate_fn(server_round: int, arrays: ArrayRecord) -> Mapping[str, float] | None:
                 return central(server_round, views(arrays))
@@ -173,18 +173,22 @@ def bare_run(
 ) -> RunContext:
     """A run that leaves nothing behind: no folder, no checkpoint, no report. For benchmarks, tests and experiments."""
     own_grid, hooks, mods = federation_grid(grid, message_config), Callbacks(callbacks), mods or ModChain()
+    central, choices = factory.CentralEvaluation(config), reports.Choices()
     run = RunContext(
         config=config,
         grid=own_grid,
-        clients=clients or ClientManager(own_grid, config, hooks),
+        clients=clients
+        or DescribedClientManager(
+            own_grid, config, None, hooks, choices=choices, set_normaliser=central.set_normaliser
+        ),
         folder=RunFolder(Path()),
         strategy=mods.strategy(strategy),
         mods=mods,
-        central=factory.CentralEvaluation(config),
+        central=central,
         evaluate_fn=evaluate_fn,
         callbacks=hooks,
         failures=failures or FailureTracker(config),
-        choices=reports.Choices(),
+        choices=choices,
         start=None,
         finish=lambda status="finished", **more: {"status": status, **more},
     )

@@ -12,7 +12,13 @@ from fedkeras.data import catalogue, clients
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "0")
-    for remembered in (catalogue.open_source, clients._partition, clients._normaliser, clients._say_what_is_left_out):
+    for remembered in (
+        catalogue.open_source,
+        clients._partition,
+        clients.client_statistics,
+        clients.pooled_normaliser,
+        clients._say_what_is_left_out,
+    ):
         remembered.cache_clear()
     return tmp_path / "cache"
 

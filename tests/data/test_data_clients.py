@@ -8,7 +8,7 @@ import pytest
 
 from fedkeras import stratified
 from fedkeras.config import Config
-from fedkeras.data import ArraySource, clients, describe, load_client, load_test, open_source
+from fedkeras.data import ArraySource, describe, load_client, load_test, open_source, scaling
 from fedkeras.data.hold_out import hold_out
 from fedkeras.errors import UserError
 
@@ -70,7 +70,7 @@ def test_digits_are_scaled_by_16() -> None:
 
 def test_zscore_takes_all_clients_training_parts_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(normaliser="zscore", partitioner="shards", test_fraction=0.5)
-    monkeypatch.setattr(clients, "CHUNK", 100)
+    monkeypatch.setattr(scaling, "CHUNK", 100)
     raw = [load_client(Config(normaliser="none", partitioner="shards", test_fraction=0.5), cid) for cid in range(3)]
     train = np.concatenate([client.train.x for client in raw]).astype(np.float64)
     for cid in range(3):

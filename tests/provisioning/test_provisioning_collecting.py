@@ -19,7 +19,8 @@ from fedkeras.federation.dispatcher import ClientRefused
 from fedkeras.federation.requests import ClientRequest
 from fedkeras.flower.identity import SERVER_NODE_ID, act_as
 from fedkeras.provisioning import central_evaluation
-from fedkeras.provisioning.preprocessing import Preprocessing, description_in
+from fedkeras.provisioning.agreement import description_in
+from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.protocol import reply
 from fedkeras.reports import Recorder, create_run_folder
 from fedkeras.reports.history import read_rows
@@ -190,7 +191,7 @@ def test_a_result_that_makes_no_sense_is_refused(tmp_path, text):
 )
 def test_a_description_that_makes_no_sense_is_refused(arrays, classes):
     with pytest.raises(ClientRefused, match="describes its data wrongly"):
-        description_in(reply(arrays, classes=classes, rows=3))
+        description_in(reply(arrays, classes=classes, rows=3, normaliser="none", counts=[], columns="{}", shape=[]))
 
 
 @pytest.mark.parametrize("state", ["%", "x %", "² %", "25 %", "[/bold] 3 %"])

@@ -8,8 +8,9 @@ import pytest
 from fedkeras.config import Config
 from fedkeras.data.statistics import statistics_of
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.provisioning.agreement import DataDescription, agree
 from fedkeras.provisioning.client_data import ProvisionedClient
-from fedkeras.provisioning.preprocessing import DataDescription, Preprocessing, agree
+from fedkeras.provisioning.preprocessing import Preprocessing
 
 TWO_FOLDS = Config(data_source="server", target="XX", mode="collect", method="kfold", folds=2, normaliser="minmax")
 

@@ -135,7 +135,8 @@ def fit(request: ClientRequest) -> RecordDict:
 
         examples = trainer.training_examples
         try:
-            return train_once(request.config, trainer.provisioned, model.learner, examples, folder, report)
+            weights = trainer.sample_weights()
+            return train_once(request.config, trainer.provisioned, model.learner, examples, folder, report, weights)
         finally:
             progress_bar.shown.over(cid)
 

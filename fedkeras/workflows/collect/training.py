@@ -16,11 +16,13 @@ import numpy as np
 
 from fedkeras import models
 from fedkeras.config import Config
-from fedkeras.provisioning.client_data import ProvisionedClient
+from fedkeras.provisioning.client_data import ProvisionedClient, keras_folds
 from fedkeras.randomness import generator
 from fedkeras.workflows.collect.outbox import Figures
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from fedkeras.learning import Epoch, Learner
     from fedkeras.provisioning.client_data import Placed
 
@@ -35,12 +37,14 @@ def train_once(
     examples: Callable[[int], "Placed"],
     folder: Path,
     report: ReportProgress,
+    sample_weight: "tf.Tensor | None" = None,
 ) -> Figures:
     """Train the learner's model; leave the files in `folder` and return the figures.
 
-    `examples(0)` are (x, y), placed; `examples(2)` the same as k-fold's second fold sees them. Raises UserError.
+    `examples(0)` are (x, y), placed; `examples(2)` the same as k-fold's second fold sees them. `sample_weight` is what
+    each example's loss is multiplied by in training; what is held out or held back is not weighted. Raises UserError.
     """
-    training = _Training(config, client, learner, examples, report)
+    training = _Training(config, client, learner, examples, report, sample_weight)
     started = time.perf_counter()
     training.log.report("training", 0)
     count = training.count_examples()
@@ -87,8 +91,9 @@ class _Training:
 
     def __init__(
         self, config: Config, client: ProvisionedClient, learner: "Learner", examples: Callable[[int], "Placed"],
-        report: ReportProgress,
+        report: ReportProgress, sample_weight: "tf.Tensor | None",
     ) -> None:  # fmt: skip
+        self._sample_weight = sample_weight
         self._config, self._client, self._learner, self._examples = config, client, learner, examples
         self._trainings = config.folds + (config.kfold_return == "refit") if config.method == "kfold" else 1
         self._rng = generator(config.seed, "train", 0, client.cid)
@@ -110,7 +115,7 @@ class _Training:
         fitted = fit(
             self._learner, *examples, epochs=config.local_epochs, batch_size=config.batch_size, rng=self._rng,
             rows=rows, validation=validation, patience=config.patience,
-            on_epoch=lambda epoch: self._on_epoch(0, epoch),
+            on_epoch=lambda epoch: self._on_epoch(0, epoch), sample_weight=self._sample_weight,
         )  # fmt: skip
         best = fitted.epochs[fitted.best - 1]
         figures = {"loss": best.loss, "accuracy": best.accuracy}
@@ -129,18 +134,14 @@ class _Training:
         Returns the figures, and the number of the fold whose model is kept; 0: none's, it was trained again on all
         rows. Raises UserError.
         """
-        from fedkeras.learning.cross_validation import cross_validate, split
+        from fedkeras.learning.cross_validation import cross_validate
 
         config, client = self._config, self._client
-        if config.data_source == "keras":
-            count = len(self._examples(0)[0])
-            parts = split(count, config.folds, generator(config.seed, "folds", client.cid))
-        else:
-            parts = client.folds(config)
+        parts = keras_folds(config, client.cid) if config.data_source == "keras" else client.folds(config)
         done = cross_validate(
             self._learner, self._examples, parts, epochs=config.local_epochs, batch_size=config.batch_size,
             rng=self._rng, validation=config.validation, classes=self._classes(), patience=config.patience,
-            returns=config.kfold_return, on_epoch=self._on_epoch,
+            returns=config.kfold_return, on_epoch=self._on_epoch, sample_weight=self._sample_weight,
         )  # fmt: skip
         table = []
         for fold in done.folds:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 def initial_weights(request: ClientRequest) -> Message:
     """The untrained model's weights, from the seed, and which are trained: the server needs no TensorFlow to begin."""
-    model = LocalTrainer(request).model
+    trainer = LocalTrainer(request)
+    if request.config.class_weight != "none":
+        trainer.sample_weights()  # whether the targets are classes is said before a round
+    model = trainer.model
     return request.reply_with(content_of(records.record(model.initial), models.trainable_names(model.learner.model)))
 
 
@@ -44,6 +47,7 @@ def train(request: ClientRequest) -> Message:
         rng=generator(config.seed, "train", server_round, request.cid),
         objective=objective_of(request.sent, request.permission),
         on_epoch=functools.partial(_show, request, server_round) if trainer.shows_epochs else None,
+        sample_weight=trainer.sample_weights(),
     )
     metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started))
     return request.reply(arrays=records.record(learner.get_weights()), metrics=metrics)
@@ -86,4 +90,4 @@ HANDLERS = {INITIAL_WEIGHTS: initial_weights, MessageType.TRAIN: train, MessageT
 def prepare(client: ClientContext) -> None:
     """Load data and model when the client has joined; not where the server has yet to say what there is to load."""
     if not client.config.data_source:
-        LocalTrainer(client).training_examples()
+        LocalTrainer(client).prepare()

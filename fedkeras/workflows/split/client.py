@@ -15,10 +15,11 @@ from fedkeras.config import Config
 from fedkeras.federation.initial_weights import INITIAL_WEIGHTS, content_of
 from fedkeras.federation.records import record, views
 from fedkeras.federation.requests import ClientRequest
+from fedkeras.provisioning.described_clients import shared_in
 from fedkeras.workflows.split import protocol
 from fedkeras.workflows.split.client_state import ClientState
 from fedkeras.workflows.split.protocol import EVALUATION_BATCH, WEIGHTS
-from fedkeras.workflows.split.split_client import SplitClient, examples, held_out, plan, split_client
+from fedkeras.workflows.split.split_client import SplitClient, examples, held_out, plan, split_client, weights
 
 
 class SplitRequest:
@@ -28,6 +29,7 @@ class SplitRequest:
         self.config, self.cid, self.content = config, cid, content
         self.sent = content["config"]
         self.stateless = bool(self.sent["stateless"])
+        self.all_share = shared_in(self.sent)
         self.client: SplitClient = split_client(config)
         self.head_and_tail = self.client.head_and_tail
         self.state = ClientState(str(self.sent["epoch"]))
@@ -62,6 +64,16 @@ class SplitRequest:
         """The batch in the message: the body's output or a gradient. Raises ValueError."""
         return protocol.unpack(self.content, self.batch, self.config.split_dtype)
 
+    @property
+    def x(self) -> np.ndarray:
+        """The client's training examples."""
+        return examples(self.config, self.cid, self.all_share)[0][0]
+
+    @property
+    def y(self) -> np.ndarray:
+        """Their targets."""
+        return examples(self.config, self.cid, self.all_share)[0][1]
+
     def penalty(self) -> float:
         """The head's and the body's regularisation terms for the batch."""
         return self.state.penalties.pop(self.batch) + float(self.sent["penalty"])
@@ -84,8 +96,7 @@ def split_start(request: SplitRequest) -> RecordDict:
     own = plan(request.config, request.cid, request.state.server_round)
     request.head_and_tail.set_seeds(own.seeds)
     first = {batch: _forward(request, batch) for batch in range(min(request.state.in_flight, len(own.batches)))}
-    (x, _), _ = examples(request.config, request.cid)
-    return request.reply(first, num_examples=len(x))
+    return request.reply(first, num_examples=len(request.x))
 
 
 def split_loss(request: SplitRequest) -> RecordDict:
@@ -93,9 +104,12 @@ def split_loss(request: SplitRequest) -> RecordDict:
     own = plan(request.config, request.cid, request.state.server_round)
     if request.state.in_flight > 1 and own.opens_epoch(request.batch):
         request.head_and_tail.outcome()
-    (_, y), _ = examples(request.config, request.cid)
+    chosen, own_weights = own.batches[request.batch], weights(request.config, request.cid, request.all_share)
     gradient, _ = request.head_and_tail.loss_and_gradient(
-        request.received(), y[own.batches[request.batch]], penalty=request.penalty()
+        request.received(),
+        request.y[chosen],
+        penalty=request.penalty(),
+        sample_weight=None if own_weights is None else own_weights[chosen],
     )
     return request.reply({request.batch: gradient})
 
@@ -104,8 +118,9 @@ def split_backward(request: SplitRequest) -> RecordDict:
     """Update the head by a batch; then the activations of a later one, or what has come of it all."""
     own = plan(request.config, request.cid, request.state.server_round)
     if request.stateless:
-        (x, _), _ = examples(request.config, request.cid)
-        request.head_and_tail.backward_again(x[own.batches[request.batch]], request.received(), request.state.seeds)
+        request.head_and_tail.backward_again(
+            request.x[own.batches[request.batch]], request.received(), request.state.seeds
+        )
     else:
         request.head_and_tail.backward(request.received(), (request.cid, request.batch))
     following = request.batch + request.state.in_flight
@@ -122,13 +137,13 @@ def split_backward(request: SplitRequest) -> RecordDict:
 def split_test(request: SplitRequest) -> RecordDict:
     """Begin an evaluation: the first activations, and how many examples there are."""
     request.begin(request.state)
-    x, _ = held_out(request.config, request.cid)
+    x, _ = held_out(request.config, request.cid, request.all_share)
     return request.reply({0: _forward_eval(request, 0, x)}, num_examples=len(x))
 
 
 def split_score(request: SplitRequest) -> RecordDict:
     """The tail and the loss on a batch; then the next activations, or the metrics."""
-    x, y = held_out(request.config, request.cid)
+    x, y = held_out(request.config, request.cid, request.all_share)
     request.head_and_tail.finish_eval(
         request.received(),
         y[request.batch * EVALUATION_BATCH : (request.batch + 1) * EVALUATION_BATCH],
@@ -172,6 +187,8 @@ def answer(
 
 def initial_weights(request: ClientRequest) -> Message:
     """The untrained whole model's weights, from the seed, and which are trained; so the server can begin with them."""
+    if request.config.class_weight != "none":
+        weights(request.config, request.cid, shared_in(request.sent))  # whether the targets are classes: before a round
     client = split_client(request.config)
     return request.reply_with(content_of(record(client.initial), client.trainable))
 
@@ -187,9 +204,8 @@ def _forward(request: SplitRequest, batch: int) -> np.ndarray:
     if request.state.in_flight == 1 and own.opens_epoch(batch):
         request.head_and_tail.outcome()
     request.state.seeds = request.head_and_tail.seeds()
-    (x, _), _ = examples(request.config, request.cid)
     key = None if request.stateless else (request.cid, batch)
-    activations, request.state.penalties[batch] = request.head_and_tail.forward(x[own.batches[batch]], key=key)
+    activations, request.state.penalties[batch] = request.head_and_tail.forward(request.x[own.batches[batch]], key=key)
     return activations
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
-from fedkeras import factory, models
+from fedkeras import data, factory, models
 from fedkeras.config import Config, Value
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import Dispatcher
@@ -79,10 +79,12 @@ class SplitWorkflow(Workflow):
         self._body = SplitServer(config, threads)
 
     def prepare_client(self, client: ClientContext) -> None:
-        """The model's head and tail, and the examples."""
-        from fedkeras.workflows.split.split_client import examples
+        """The model's head and tail, and the examples where nobody has to say how they are scaled."""
+        from fedkeras.workflows.split.split_client import examples, split_client
 
-        examples(client.config, client.cid)
+        split_client(client.config)
+        if not data.learns_scaling(client.config):
+            examples(client.config, client.cid)
 
     def run_name(self, config: Config) -> str:
         """Data set and mode."""

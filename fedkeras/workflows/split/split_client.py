@@ -9,6 +9,7 @@ import numpy as np
 from fedkeras import data, factory, models
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.provisioning.preprocessing import Preprocessing, own_normaliser_of
 from fedkeras.randomness import generator
 from fedkeras.workflows.split.client_state import ClientStates
 
@@ -36,16 +37,26 @@ Placed = tuple[np.ndarray, np.ndarray]
 
 
 @functools.lru_cache(maxsize=factory.KEPT_CLIENTS)
-def examples(config: Config, cid: int) -> tuple[Placed, Placed | None]:
-    """A client's examples to train on, and those held out, if any."""
-    client, place = data.load_client(config, cid), split_client(config).head_and_tail.place
+def examples(config: Config, cid: int, all_share: Preprocessing | None = None) -> tuple[Placed, Placed | None]:
+    """A client's examples to train on, and those held out, if any; scaled by what the server says that `all_share`."""
+    client = data.load_client(config, cid, own_normaliser_of(config, all_share))
+    place = split_client(config).head_and_tail.place
     held_out = place(client.test.x, client.test.y) if len(client.test.x) else None
     return place(client.train.x, client.train.y), held_out
 
 
-def held_out(config: Config, cid: int) -> Placed:
+@functools.lru_cache(maxsize=factory.KEPT_CLIENTS)
+def weights(config: Config, cid: int, all_share: Preprocessing | None = None) -> np.ndarray | None:
+    """What each training example's loss is multiplied by; None: by nothing. Raises UserError."""
+    from fedkeras.learning.sample_weights import combined
+
+    (_, y), _ = examples(config, cid, all_share)
+    return combined(y, None, all_share and all_share.class_weights)
+
+
+def held_out(config: Config, cid: int, all_share: Preprocessing | None = None) -> Placed:
     """A client's own test set. Raises UserError if it has none."""
-    if not (found := examples(config, cid)[1]):
+    if not (found := examples(config, cid, all_share)[1]):
         raise UserError(f"client {cid} holds out no examples; raise --test-fraction, or --fraction-evaluate 0")
     return found
 
@@ -68,9 +79,9 @@ def plan(config: Config, cid: int, server_round: int) -> BatchPlan:
     """Drawn as `Learner.train` draws for the same client and round."""
     from fedkeras.learning.learner import draw
 
-    own, ((x, _), _) = split_client(config), examples(config, cid)
+    own, count = split_client(config), len(data.own_rows(config, cid)[0])
     rng = generator(config.seed, "train", server_round, cid)
-    values, orders = draw(rng, own.num_seeds, len(x), config.local_epochs)
+    values, orders = draw(rng, own.num_seeds, count, config.local_epochs)
     size = config.batch_size
-    batches = [order[first : first + size] for order in orders for first in range(0, len(x), size)]
+    batches = [order[first : first + size] for order in orders for first in range(0, count, size)]
     return BatchPlan(models.split_seeds(own.head_and_tail.parts, values), batches, len(batches) // config.local_epochs)

@@ -1,0 +1,130 @@
+"""The clients of a run whose data set's scaling, or classes' weights, must be learned from what all of them hold.
+
+Before the first round each connected client is asked to describe its own training examples, never one of them, and the
+server merges the descriptions in the order of cid. What comes of it goes into the configuration of every later message:
+so a client that joins late, has been started anew, or (under Flower's runtimes) is a new process for each message has
+it too, and nothing need be kept for it. A run that is resumed keeps what it began with.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+
+from fedkeras import data
+from fedkeras.callbacks import Callback
+from fedkeras.config import Config
+from fedkeras.data import scaling
+from fedkeras.data.normalise import Normaliser
+from fedkeras.errors import RunFailed
+from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.dispatcher import Script, talk
+from fedkeras.federation.grids import FederationGrid
+from fedkeras.federation.requests import ClientContext, ClientRequest
+from fedkeras.provisioning.agreement import DataDescription, agree, description_in, of_one_kind
+from fedkeras.provisioning.preprocessing import Preprocessing
+from fedkeras.provisioning.protocol import ask
+from fedkeras.reports import Choices, RunFolder
+
+log = logging.getLogger("fedkeras")
+
+PREPROCESSING = "preprocessing"
+"""Key of a message's configuration."""
+
+SetNormaliser = Callable[[Normaliser], None]
+"""Told by what the server is to scale its own test set."""
+
+
+class DescribedClientManager(ClientManager):
+    """A `ClientManager` whose first `wait` asks the clients, if there is something to ask them.
+
+    What they agree on is saved in `folder` (None: nowhere) and noted in `choices`; `knows_source` says that the server
+    can open the data set, and so see whether anything must be asked.
+    """
+
+    def __init__(
+        self, grid: FederationGrid, config: Config, folder: RunFolder | None, callbacks: Callback | None = None,
+        *, choices: Choices, knows_source: bool = False, set_normaliser: SetNormaliser = lambda normaliser: None,
+    ) -> None:  # fmt: skip
+        super().__init__(grid, config, callbacks)
+        self._folder, self._choices = folder, choices
+        self._set_normaliser = set_normaliser
+        self._done = not must_ask(config, knows_source)
+        before = Preprocessing.load(folder.path) if folder is not None and config.resume else None
+        if before is not None and not self._done:
+            self._use(before)
+
+    def wait(self, wanted: Collection[int] = ()) -> dict[int, int]:
+        """As `ClientManager.wait`, with the clients asked. Raises RunFailed."""
+        nodes = super().wait(wanted)
+        if not self._done:
+            self._ask_all(nodes)
+        return nodes
+
+    def _ask_all(self, nodes: Mapping[int, int]) -> None:
+        found, failures = talk(self._grid, nodes, lambda cid: _describe(), self._config.round_timeout)
+        if not found:
+            cid, reason = next(iter(failures.items()))
+            raise RunFailed(f"no client can describe its data; client {cid}: {reason}")
+        good, odd = of_one_kind(found)
+        for cid, reason in sorted((failures | odd).items()):
+            log.warning("client %d has no part in the scaling, nor in the classes' weights: %s", cid, reason)
+        agreed = agree(self._config, good, None)
+        if self._folder is not None:
+            agreed.save(self._folder.path)
+        note_choices(self._choices, self._config, agreed, good)
+        self._use(agreed)
+
+    def _use(self, preprocessing: Preprocessing) -> None:
+        self._done = True
+        self._grid.stamp({PREPROCESSING: preprocessing.to_json()})
+        if preprocessing.normaliser.name != "none":
+            self._set_normaliser(preprocessing.normaliser)
+
+
+def must_ask(config: Config, knows_source: bool) -> bool:
+    """Whether clients must describe their data, or may have to: what cannot be seen here is asked."""
+    if config.class_weight != "none":
+        return True
+    decided = scaling.format_decides(config)
+    if decided is None and knows_source:
+        decided = scaling.fixed_normaliser(data.open_source(config), config) is not None
+    return not decided
+
+
+def note_choices(
+    choices: Choices, config: Config, agreed: Preprocessing, descriptions: Mapping[int, DataDescription]
+) -> None:
+    """Say once what was learned from the clients' rows, and from how many."""
+    if agreed.normaliser.name != "none":
+        told = [one.rows for one in descriptions.values() if one.statistics]
+        untold = len(descriptions) - len(told)
+        few = f"; {untold} had too few rows for statistics that do not give them away" if untold else ""
+        text = f"{agreed.normaliser.name} by statistics of {sum(told)} training rows of {len(told)} clients{few}"
+        choices.note("scaled", text)
+    if agreed.class_weights is not None:
+        names = agreed.labels.names if agreed.labels else range(len(agreed.class_weights))
+        pairs = [f"{name}: {weight:.4g}" for name, weight in zip(names, agreed.class_weights, strict=True)]
+        nobody = [str(name) for name, weight in zip(names, agreed.class_weights, strict=True) if not weight]
+        said = f" (no client has an example of {_listed(nobody)}: weight 0)" if nobody else ""
+        rows = sum(one.rows for one in descriptions.values())
+        choices.note("class weights", f"{_listed(pairs)}, by {rows} training rows of {len(descriptions)} clients{said}")
+
+
+def shared(client: ClientContext) -> Preprocessing | None:
+    """What the server's message says that all clients share; None where it says nothing."""
+    return shared_in(client.sent) if isinstance(client, ClientRequest) else None
+
+
+def shared_in(values: Mapping[str, object]) -> Preprocessing | None:
+    """The same, of a message's small values."""
+    text = values.get(PREPROCESSING)
+    return None if text is None else Preprocessing.from_json(str(text))
+
+
+def _describe() -> Script[DataDescription]:
+    answer = yield ask("describe")
+    return description_in(answer)
+
+
+def _listed(words: Collection[str]) -> str:
+    shown = list(words)[:12]
+    return ", ".join(shown) + (", ..." if len(words) > len(shown) else "")
