@@ -40,6 +40,11 @@ class Curve:
         """The mean of the last rounds' values."""
         return statistics.fmean(point[name] for point in self.points[-rounds:])
 
+    def deviation_of_last(self, name: str, rounds: int) -> float:
+        """How restless the last rounds are: the sample deviation of their values; 0 of a single one."""
+        values = [point[name] for point in self.points[-rounds:]]
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+
 
 @dataclass(frozen=True)
 class Figures:
