@@ -97,12 +97,15 @@ def metric_of(results: Sequence[ArmResult]) -> str:
 
 
 def figures_of(results: Sequence[ArmResult]) -> dict[str, dict[int, float]]:
-    """{arm: {seed: its figure of the compared metric}}, without those that are missing or no number."""
+    """{arm: {seed: its figure of the compared metric}}, without those that are missing or no number.
+
+    A model whose loss is no number has diverged, and what it happens to guess right is no accuracy.
+    """
     metric = metric_of(results)
     found: dict[str, dict[int, float]] = {result.arm: {} for result in results}
     for result in results:
         value = getattr(result, metric)
-        if value is not None and math.isfinite(value):
+        if all(figure is not None and math.isfinite(figure) for figure in (value, result.loss)):
             found[result.arm][result.seed] = value
     return found
 

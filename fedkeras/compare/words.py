@@ -71,7 +71,8 @@ def _left_out(results: Sequence[ArmResult], metric: str) -> list[str]:
     without = [f"{one.arm} with seed {one.seed}" for one in results if one.seed not in figures[one.arm]]
     if not without:
         return []
-    return [f"Left out, as {metric} is no number there: {', '.join(without)}. No difference counts what diverged."]
+    no_number = "loss" if metric == "loss" else "accuracy or loss"
+    return [f"Left out, as {no_number} is no number there: {', '.join(without)}. No difference counts what diverged."]
 
 
 def _on_which(every: Arms, seeds: Sequence[int]) -> list[str]:

@@ -117,8 +117,12 @@ def test_pairs_are_of_the_seeds_that_both_have():
 
 def test_what_is_no_number_is_left_out_and_said():
     text = said(LOCAL, arm("fedavg", 0.9, None, 0.91))
-    assert text.startswith("Left out, as accuracy is no number there: fedavg with seed 43. No difference counts what ")
+    assert text.startswith(
+        "Left out, as accuracy or loss is no number there: fedavg with seed 43. No difference counts what diverged."
+    )
     assert "better than local (95 % interval" not in text and "2 pairs" in text
+    blown_up = [*arm("fedavg", 0.9, 0.91), result("fedavg", 44, 0.1, loss=None)]
+    assert "fedavg with seed 44" in said(LOCAL, blown_up) and "0.1" not in said(LOCAL, blown_up)
 
 
 def test_without_accuracy_losses_are_compared():
