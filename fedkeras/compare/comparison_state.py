@@ -1,6 +1,7 @@
 """The arm runs of a comparison: which are finished and which have failed, and how the missing ones are trained."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from fedkeras.errors import UserError
 
 RUNS = "parts"
 """The folder of the arm runs' folders."""
+GIVEN_UP_AFTER = 2
+"""Failed seeds of an arm without a finished one."""
 
 
 @dataclass
@@ -62,8 +65,9 @@ def read_state(settings: Settings, folder: Path) -> ComparisonState:
 def train_missing(settings: Settings, state: ComparisonState, progress: ComparisonProgress) -> None:
     """Train what is missing, filling `state`.
 
-    After the failure of a federated or split arm its other seeds are left out. Those of a baseline are trained side by
-    side, and all the same. On KeyboardInterrupt what is finished is written, and the rest can go on.
+    A seed that fails is no reason to leave out an arm's others: their differences count without it. But a federated or
+    split arm of which GIVEN_UP_AFTER seeds have failed and none is finished is given up. On KeyboardInterrupt what is
+    finished is written, and the rest can go on.
     """
     processes = settings.processes or os.cpu_count() or 1
     missing = state.missing()
@@ -76,10 +80,12 @@ def train_missing(settings: Settings, state: ComparisonState, progress: Comparis
         state.results[result.arm, result.seed] = result
         progress.finished(result)
 
+    failures: Counter[str] = Counter()
+
     def failed(run: ArmRun, reason: str) -> None:
-        if run.arm.name not in state.failures:
-            state.failures[run.arm.name] = reason
-            progress.failed(run, reason)
+        failures[run.arm.name] += 1
+        state.failures.setdefault(run.arm.name, f"seed {run.seed}: {reason}")
+        progress.failed(run, reason)
 
     by_kind = {kind: [run for run in missing if run.arm.kind == kind] for kind in SOLO}
     if any(by_kind.values()):
@@ -88,7 +94,8 @@ def train_missing(settings: Settings, state: ComparisonState, progress: Comparis
             for runs in by_kind.values():
                 pool.train(runs, progress.rounds, finished, failed)
     for run in (run for run in missing if run.arm.kind not in SOLO):
-        if run.arm.name in state.failures:
+        none_is_finished = not any(arm == run.arm.name for arm, _ in state.results)
+        if none_is_finished and failures[run.arm.name] >= GIVEN_UP_AFTER:
             continue
         rounds = partial(progress.rounds, run, total=run.config.num_server_rounds)
         try:

@@ -10,6 +10,7 @@ from fedkeras.compare.children import Child
 from fedkeras.compare.settings import flags_of, flags_to_resume
 from fedkeras.errors import RunFailed
 from fedkeras.reports.client_figures import client_rows
+from fedkeras.reports.divergence import DIVERGED
 from fedkeras.reports.headline import Headline, finite
 from fedkeras.reports.history import PARTS, TIMING
 from fedkeras.reports.predictions import read_predictions
@@ -33,15 +34,19 @@ def train(run: ArmRun, processes: int, progress: Callable[[int], None], print_li
         while is_held(folder):
             progress(_rounds(folder))
             time.sleep(LOOK_SECONDS)
-    if folder is None or not _is_finished(folder):
+    if folder is None or not _has_ended(folder):
         _serve(run, folder, processes, progress, print_line)
         folder = _run_folder(run)
     return result_of(run, folder)
 
 
 def result_of(run: ArmRun, folder: RunFolder) -> ArmResult:
-    """The result from a finished run's folder. Raises UserError for one that is damaged."""
+    """The result from the folder of a run that has come to its end. Raises UserError for one that is damaged.
+
+    A run that has diverged gives no accuracy and no loss: that is what came of this seed, and the others go on.
+    """
     recorded = read_run(folder.path)
+    diverged = recorded.status == DIVERGED
     central = Headline("central").select(recorded.rows)
     last = central[-1]
     tested = [row for row in client_rows(recorded.rows, "evaluate") if row["round"] == last["round"]]
@@ -51,9 +56,9 @@ def result_of(run: ArmRun, folder: RunFolder) -> ArmResult:
         run.arm.name,
         run.arm.kind,
         run.seed,
-        accuracy=finite(last.get("accuracy")),
-        macro_f1=None if predictions is None else macro_f1(predictions.labels, predictions.predicted),
-        loss=finite(last.get("loss")),
+        accuracy=None if diverged else finite(last.get("accuracy")),
+        macro_f1=None if diverged or predictions is None else macro_f1(predictions.labels, predictions.predicted),
+        loss=None if diverged else finite(last.get("loss")),
         seconds=clock([sum(line.get(name, 0.0) for name in WORK) for line in recorded.timing]),
         # In split learning the server computes too, and does not record how long
         training_seconds=None if run.arm.kind == "split" else sum(computing),
@@ -93,7 +98,8 @@ def _serve(
         raise
     finally:
         server.end()
-    if server.process.returncode:
+    ended = _run_folder(run)
+    if server.process.returncode and not (ended and _has_ended(ended)):
         raise RunFailed(server.last_words().removeprefix("server.py: " if is_checkout() else "fedkeras server: "))
 
 
@@ -111,8 +117,9 @@ def _run_folder(run: ArmRun) -> RunFolder | None:
     return RunFolder(found[-1]) if found else None
 
 
-def _is_finished(folder: RunFolder) -> bool:
-    return folder.history_path.exists() and read_run(folder.path).status == "finished"
+def _has_ended(folder: RunFolder) -> bool:
+    """Whether all rounds are over, though their model may have diverged, for which server.py ends with status 3."""
+    return folder.history_path.exists() and read_run(folder.path).status in ("finished", DIVERGED)
 
 
 def _rounds(folder: RunFolder) -> int:

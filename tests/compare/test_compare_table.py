@@ -7,13 +7,17 @@ import json
 import pytest
 from made import result
 
-from fedkeras.compare import table
-from fedkeras.compare.arm_run import clock, read_result
-from fedkeras.compare.comparison_state import read_state
+from fedkeras.compare import federated, table
+from fedkeras.compare.arm_run import ArmRun, clock, read_result
+from fedkeras.compare.arms import Arm
+from fedkeras.compare.comparison_state import read_state, train_missing
 from fedkeras.compare.page import summarise, write_all
+from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings
 from fedkeras.config import Config
-from fedkeras.errors import UserError
+from fedkeras.errors import RunFailed, UserError
+from fedkeras.reports import History, RunFolder
+from fedkeras.reports import summarise as summarise_run
 
 SETTINGS = Settings(arms="local,fedavg", repeats=2, config=Config(seed=7))
 RESULTS = [
@@ -108,6 +112,43 @@ def test_diverged_and_lossy_models_are_told_too(folder):
     lost[0].write(folder)
     assert read_result(folder).loss is None
     write_all(Settings(arms="local,fedavg", config=Config(seed=7)), [read_result(folder), lost[1]], {}, folder)
+
+
+def test_a_run_that_diverged_is_a_result_without_figures_and_its_arm_goes_on(tmp_path, capsys):
+    """server.py ends with status 3 then; the other seeds are trained all the same."""
+    config = Config(num_partitions=1, num_server_rounds=1)
+    run = RunFolder(tmp_path / "20260101-100000-run")
+    run.path.mkdir()
+    run.write_config(config)
+    figures = {"num_examples": 360, "loss": float("nan"), "accuracy": 0.1}
+    rows = [{"round": 1, "phase": "evaluate", "client": client, **figures} for client in ("0", "server")]
+    History(run.history_path).append(rows)
+    run.write_summary(summarise_run(config, rows, 1.0, "diverged"))
+    (tmp_path / "server.err").write_text("not read")
+    result = federated.train(ArmRun(Arm("fedavg"), 7, tmp_path, config), 1, print, print)
+    assert (result.accuracy, result.loss, result.macro_f1, result.test_examples) == (None, None, None, 360)
+    ComparisonProgress(1, 0, live=False).finished(result)
+    assert "fedavg, seed 7: its loss is no number" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("failing", "trained"), [({8}, [7, 8, 9, 10]), ({7}, [7, 8, 9, 10]), ({7, 8}, [7, 8]), ({8, 9}, [7, 8, 9, 10])]
+)
+def test_a_seed_that_fails_leaves_the_others_unless_the_first_two_do(tmp_path, monkeypatch, failing, trained):
+    asked = []
+
+    def train(run, *_):
+        asked.append(run.seed)
+        if run.seed in failing:
+            raise RunFailed("the loss is not finite")
+        return result("fedavg", run.seed, 0.9)
+
+    monkeypatch.setattr(federated, "train", train)
+    settings = Settings(arms="fedavg", repeats=4, config=Config(seed=7))
+    state = read_state(settings, tmp_path)
+    train_missing(settings, state, ComparisonProgress(4, 0, live=False))
+    assert asked == trained and {seed for _, seed in state.results} == {*trained} - failing
+    assert state.failures == {"fedavg": f"seed {min(failing)}: the loss is not finite"}
 
 
 def test_a_damaged_result_says_what_to_do(folder):
