@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedkeras.data.labels import shown
 from fedkeras.errors import UserError
 from fedkeras.shapes import same_order
 
@@ -139,7 +140,7 @@ def check_source(value: object, dataset: str) -> Source:
         if len(values) and not (np.min(values) >= 0 and np.max(values) < len(source.classes)):
             raise UserError(
                 f"--dataset {dataset}: {part} labels run from {np.min(values)} to {np.max(values)}, "
-                f"but there are {len(source.classes)} classes, numbered from 0"
+                f"but there are {len(source.classes)} classes, numbered from 0: {shown(source.classes)}"
             )
     for name in ("groups", "recordings"):
         values = getattr(source, name)

@@ -27,12 +27,14 @@ class Layout:
     """`first` are the cells of the first line, `below` of the second (none: there is one line); `header`: the first
     line names the columns, which is in doubt where it says 0, 1, 2, ... (`doubtful`), as pandas writes it.
 
-    `before` are the lines that stand before it. `zero_led` is the first whole number that begins with a zero, and
+    `before` are the lines that stand before it, `empty` the columns to the right without a name, which `first` and
+    `below` leave out: no line may have a value there. `zero_led` is the first whole number that begins with a zero, and
     `may_be_grouped` a number such as 1.234 where none other shows that the point is the decimal mark.
     """
 
     separator: str
     before: int
+    empty: int
     first: tuple[str, ...]
     below: tuple[str, ...]
     header: bool
@@ -64,6 +66,9 @@ def _layout_of(path: Path, changed: int, size: int, marks: Marks, header: bool |
     first, below = _cells(lines[0], separator), _cells(lines[1], separator) if len(lines) > 1 else []
     _check_beginning(path, lines, separator, before + 1)
     first = _without_hash(path, first, below, before + 1)
+    filled = len(first) if header is False else max((i + 1 for i, cell in enumerate(first) if cell.strip()), default=0)
+    empty = len(first) - filled if filled and len(below) == len(first) and not any(below[filled:]) else 0
+    first, below = first[: len(first) - empty], below[: len(below) - empty]
     numbered = is_numbered(first) and len(lines) > 1
     own = header if header is not None else numbered or _is_header(first)
     scan = _scan(path, separator, before + own)
@@ -74,7 +79,7 @@ def _layout_of(path: Path, changed: int, size: int, marks: Marks, header: bool |
     one_hot = not own and len(first) == 2 and scan.one_hot_pairs and marks == Marks()
     grouped = scan.evidence.grouped.get(".") if marks == Marks() and not scan.evidence.proof else None
     return Layout(
-        separator, before, tuple(first), tuple(below), own, doubtful, numerals, one_hot, scan.zero_led, grouped,
+        separator, before, empty, tuple(first), tuple(below), own, doubtful, numerals, one_hot, scan.zero_led, grouped,
         marks != Marks(),
     )  # fmt: skip
 
@@ -160,7 +165,8 @@ def _check_beginning(path: Path, lines: list[str], separator: str, line: int) ->
     shown = lines[0].strip(" ,;\t")[:40]
     title = f"{path}, line {line} ('{shown}') looks like a title and no header of the table below it; delete the line"
     filled = [cell for cell in first if cell.strip()]
-    if len(first) > 1 and len(filled) == 1 and first[0].strip() and not is_like_a_number(first[0]):
+    wider = any(cell.strip() for text in lines[1:] for cell in _cells(text, separator)[1:])
+    if wider and len(first) > 1 and len(filled) == 1 and first[0].strip() and not is_like_a_number(first[0]):
         raise UserError(title)
     if len(first) == 1 and len(lines) > 2 and widths[1] > 1 and not is_like_a_number(first[0]):
         below = _cells(lines[2 if widths[0] < 2 else 1], separator)

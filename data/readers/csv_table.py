@@ -71,6 +71,8 @@ def _notes(layout: Layout, index: int, numbers: bool) -> tuple[Note, ...]:
     notes = [RowNumbers.NOTE] if index else []
     if layout.doubtful:
         notes.append(Note("header", "a first line of 0, 1, 2, ... is taken for the header, as pandas writes it"))
+    if layout.empty:
+        notes.append(Note("empty columns", "those to the right without a name or a value are left out"))
     if not numbers:
         return tuple(notes)
     if layout.numerals.decimal == "," and not layout.told:
@@ -97,7 +99,7 @@ def _one_column(path: Path, layout: Layout, index: int) -> TableFile:
     while rows and not "".join(rows[-1][1]).strip():
         rows.pop()
     for line, row in rows:
-        if len(row) > 1 + index:
+        if len(row) > 1 + index and (not layout.empty or any(row[1 + index :])):
             more = _if_one_number(",".join(row), layout)
             raise UserError(f"{path}, line {line} has {len(row)} columns; the first line has {1 + index}{more}")
     cells = [layout.first[index], *(row[index] if len(row) > index else "" for _, row in rows[1:])]
@@ -158,6 +160,8 @@ def _numbers(path: Path, layout: Layout) -> Iterator[np.ndarray]:
     try:
         with pd.read_csv(path, **options) as reader:
             for frame in reader:
+                if layout.empty:
+                    frame = _without_empty(path, frame, columns, line)
                 if frame.shape[1] != columns:
                     more = _if_one_number(",".join(layout.below), layout) if columns == 1 else ""
                     raise UserError(
@@ -180,6 +184,18 @@ def _numbers(path: Path, layout: Layout) -> Iterator[np.ndarray]:
         raise UserError(f"{path}{what}") from None
     except (UnicodeDecodeError, pd.errors.EmptyDataError, OSError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
+
+
+def _without_empty(path: Path, frame: "pd.DataFrame", columns: int, line: int) -> "pd.DataFrame":
+    """The frame without columns to the right that have no name. Raises UserError where there is a value in them."""
+    filled = frame.iloc[:, columns:].notna().to_numpy()
+    if filled.any():
+        row, column = (int(index) for index in np.argwhere(filled)[0])
+        raise UserError(
+            f"{path}, line {line + row}: there is a value in column {columns + column + 1}, which has no name in the "
+            "first line"
+        )
+    return frame.iloc[:, :columns]
 
 
 def _empty_lines_below(path: Path) -> int:

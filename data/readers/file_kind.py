@@ -41,13 +41,21 @@ def check_kind(path: Path, wanted: str) -> bytes:
     with path.open("rb") as file:
         head = file.read(HEAD)
     what = what_it_is(head)
-    if what is None and wanted == "zip" and not head.startswith(b"PK"):
-        what = "text" if _is_text(head) else None
+    if what is None and wanted == "zip":
+        what = _other_zip(path, head)
     if what is None and wanted == "text":
         what = _no_text(head)
     if what:
         raise UserError(f"{path} ends in {path.suffix}, and is {what}")
     return head
+
+
+def _other_zip(path: Path, head: bytes) -> str | None:
+    if not head.startswith(b"PK"):
+        return "text" if _is_text(head) else None
+    if path.suffix.lower() == ".npz" and b"[Content_Types].xml" in head:
+        return "an Excel workbook: name it .xlsx"
+    return "an archive of numpy's: name it .npz" if path.suffix.lower() == ".xlsx" and b".npy" in head else None
 
 
 def _no_text(head: bytes) -> str | None:

@@ -27,6 +27,8 @@ from fedkeras.errors import UserError
         ("\ufeffa,b\n1,2\n", [[1, 2]], ""),
         ("a,b\r1,2\r3,4\r", [[1, 2], [3, 4]], ""),
         ("2,0\n0,3\n", "--decimal .", ""),
+        ("a;b;;\n1,5;2;;\n3;4;;\n", [[1.5, 2], [3, 4]], "empty columns, decimal mark"),  # as Excel leaves them
+        ("a,b,\n1,2,\n3,4,5\n", "line 3: there is a value in column 3, which has no name in the first line", ""),
         ("Unnamed: 0,a,b\n10,5,6\n13,7,8\n", "column 1 has no name in the header, and does not count the rows", ""),
         ("Report 2024\na,b\n1,2\n3,4\n", "line 1 ('Report 2024') looks like a title", ""),
         ("Report 2024,,\na,b,c\n1,2,3\n", "line 1 ('Report 2024') looks like a title", ""),
@@ -55,7 +57,7 @@ def test_csv(tmp_path: Path, content: str | bytes, expected: list | str, noted: 
     text(tmp_path / "X" / "x.csv", content)
     if isinstance(expected, list):
         assert read_table(tmp_path / "X").tolist() == expected
-        assert list(notes(tmp_path / "X")) == [noted] * bool(noted)
+        assert ", ".join(notes(tmp_path / "X")) == noted
         return
     with pytest.raises(UserError) as raised:
         read_table(tmp_path / "X")
@@ -196,7 +198,19 @@ def test_what_a_sheet_has_beside_its_values(tmp_path: Path, change, said: str) -
     assert said in str(raised.value) and "x.xlsx" in str(raised.value)
 
 
+def test_archives_by_another_name(tmp_path: Path) -> None:
+    workbook(tmp_path / "X" / "x.npz").save(tmp_path / "X" / "x.npz")
+    with pytest.raises(UserError, match=r"x.npz ends in .npz, and is an Excel workbook"):
+        read_table(tmp_path / "X")
+    npz(tmp_path / "Z" / "z.npz", x=np.ones((2, 2)))
+    (tmp_path / "Z" / "z.npz").rename(tmp_path / "Z" / "z.xlsx")
+    with pytest.raises(UserError, match=r"z.xlsx ends in .xlsx, and is an archive of numpy's"):
+        read_table(tmp_path / "Z")
+
+
 def test_targets_in_a_sheet(tmp_path: Path) -> None:
+    text(tmp_path / "T" / "y.csv", "kind,,\ncat,,\ndog,,\n")
+    assert read_table(tmp_path / "T", targets=True).tolist() == ["cat", "dog"]
     sheet(tmp_path / "Y" / "y.xlsx", [None, "kind"], [0, "cat"], [1, "dog"])
     assert read_table(tmp_path / "Y", targets=True).tolist() == ["cat", "dog"]
     for row, said in (

@@ -147,7 +147,6 @@ BAD = {
     "a header of another width": ("a,b\n1,2,3\n", "line 2 has 3 columns; the first line has 2"),
     "a line left empty": ("a,b\n1,2\n\n3,4\n", "line 3, column 1 ('a'): the cell is empty"),
     "a column without a name": ("b,,a\n0,1,2\n", "column 2 has no name in the header"),
-    "lines that end with a separator": ("b,a,\n1,2,\n", "column 3 has no name in the header; name it, or leave"),
     "nothing": ("", "is empty"),
     "blank lines": ("\n\n", "is empty"),
     "a header alone": ("a,b\n", "has a header and no rows"),
