@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 
 from fedkeras.callbacks import Callback, FinishedRound
 from fedkeras.config import Config
+from fedkeras.data.labels import shown
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.dispatcher import Script, ScriptedTalks, talk
@@ -62,7 +63,7 @@ class ProvisionedClientManager:
         self._grid, self._config, self._provision = grid, config, provision
         self._folder, self.progress = folder, progress
         self._connected = ClientManager(grid, config, callbacks)
-        self._callbacks = callbacks or Callback()
+        self._callbacks, self._choices = callbacks or Callback(), choices or Choices()
         self._agreed = agreed
         self._offers = ScriptedTalks(grid, math.inf)  # who is busy answers later; the grid answers for who is gone
         self._ready: set[int] = set()
@@ -152,11 +153,17 @@ class ProvisionedClientManager:
             }
         except UserError as error:
             raise RunFailed(f"the clients' data do not fit together: {error}") from error
-        if provision.test is not None and columns.x and not provision.test_columns.x and len(columns.x) > 1:
-            notes["X_test's columns without names"] = "they are taken to have the order of X's"
+        if provision.test is not None and columns.x and len(columns.x) > 1:
+            if not provision.test_columns.x:
+                notes["X_test's columns without names"] = "they are taken to have the order of X's"
+            elif provision.test_columns.x != columns.x:
+                notes["X_test's columns"] = "they are put into the order of X's, by their names"
+        agreed = dataclasses.replace(agree(self._config, ordered, provision.model.outputs), columns=columns)
+        if agreed.labels and isinstance(agreed.labels.names[0], str):
+            notes["labels"] = f"{len(agreed.labels)} classes: {shown(agreed.labels.names)}"
         for name, text in notes.items():
-            log.warning("%s: %s", name, text)
-        return dataclasses.replace(agree(self._config, ordered, provision.model.outputs), columns=columns)
+            self._choices.note(name, text)
+        return agreed
 
     def _use(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing

@@ -24,7 +24,7 @@ def agree_on_columns(found: Mapping[int, Columns], own: Columns) -> tuple[Column
     """
     wanted, whose, notes = {}, {}, {}
     for side in ("x", "y"):
-        wanted[side], whose[side] = getattr(own, side), "the server"
+        wanted[side], whose[side] = getattr(own, side), f"the server's {side.upper()}_test"
         for cid, columns in sorted(found.items()):
             if wanted[side] is None and getattr(columns, side):
                 wanted[side], whose[side] = getattr(columns, side), f"client {cid}"

@@ -106,7 +106,7 @@ def _contexts(welcome: Welcome, cids: Sequence[int], node_config: Settings) -> d
 
 
 def _answer_all(app: App, session: ClientSession, contexts: dict[int, Context], node_config: Settings) -> None:
-    run_id = session.welcome.run_id
+    run_id, said = session.welcome.run_id, dict[int, str]()
     while (received := session.receive()) is not None:
         if isinstance(received, Welcome):  # of a server that was started again
             contexts, run_id = _contexts(received, list(contexts), node_config), received.run_id
@@ -122,7 +122,9 @@ def _answer_all(app: App, session: ClientSession, contexts: dict[int, Context], 
         del received, pieces  # the message has its own copy; the next one may be large
         reply = answer(app, message, contexts[header.cid])
         if reply.has_error():
-            log.error("client %d could not answer: %s", header.cid, reply.error.reason)
+            if said.get(header.cid) != reply.error.reason:  # not again each time that it is asked again
+                log.error("client %d could not answer: %s", header.cid, reply.error.reason)
+            said[header.cid] = reply.error.reason
         try:
             outgoing = wire.encode(reply, header.cid)
         except ValueError as error:

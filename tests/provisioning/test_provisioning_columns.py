@@ -38,7 +38,7 @@ def test_the_servers_order_or_the_first_clients() -> None:
     ("other", "own", "said"),
     [
         (Columns(("a", "b", "d")), Columns(), "client 1 has in X a column 'd' where client 0 has 'c'"),
-        (Columns(("a", "b", "d")), CAB, "client 1 has in X a column 'd' where the server has 'c'"),
+        (Columns(("a", "b", "d")), CAB, "client 1 has in X a column 'd' where the server's X_test has 'c'"),
         (Columns(("a", "b")), Columns(), "client 1 has in X none such where client 0 has 'c'"),
         (Columns(("a", "d", "e")), Columns(), "client 1 has in X columns 'd', 'e' where client 0 has 'b', 'c'"),
         (Columns(None, ("yes", "maybe")), Columns(), "client 1 has in Y a column 'maybe' where client 0 has 'no'"),
