@@ -40,7 +40,7 @@ from fedkeras.workflows.collect import client as collect_client
 
 def answer(message: Message, context: Context) -> Message:
     """The reply to any message; what goes wrong becomes an error reply with a reason in one line, in every runtime."""
-    request = ClientRequest(context, message, resolve=scaling.resolved)
+    request = ClientRequest(context, message, resolve=scaling.resolved_by_client)
     try:
         code_digest.check(request.sent.get("code-digest"))
         if message.metadata.message_type == IDENTIFY:
@@ -56,7 +56,7 @@ app = NamedClientApp(answer)
 
 def handle(message: Message, context: Context) -> Message:
     """The workflow's own answer, within all mods."""
-    request = ClientRequest(context, message, resolve=scaling.resolved)
+    request = ClientRequest(context, message, resolve=scaling.resolved_by_client)
     kind = message.metadata.message_type
     handler = _handlers(request.config, request.permission).get(kind)
     if handler is None:
@@ -88,7 +88,7 @@ def prepare(contexts: Sequence[Context]) -> None:
     import_tensorflow()
     imported = time.perf_counter()
     for context in contexts:
-        client = ClientContext(context, resolve=scaling.resolved)
+        client = ClientContext(context, resolve=scaling.resolved_by_client)
         _workflow(client.config, client.permission).prepare_client(client)
     own = time.perf_counter() - imported
     say(f"ready (waited {imported - started:.1f} s for TensorFlow, {own:.1f} s for data and model)")

@@ -83,7 +83,7 @@ def in_process(config: Config, client_app: App, parent: Path = Path("runs"), qui
     # Each run compiles graphs of its own; TensorFlow takes that for a mistake and warns of it from the fifth on.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     own = {"allow": EVERYTHING_NAMED} | ({"data-dir": config.data_dir} if config.data_dir else {})
-    told = scaling.resolved(config).for_clients()
+    told = scaling.resolved_by_client(config).for_clients()
     grid = InProcessGrid(client_app, config.num_partitions, told, own)
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
         summary = train(grid, config, Path(config.run_dir or parent), threads=config.threads_per_client)

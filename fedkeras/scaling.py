@@ -11,6 +11,7 @@ from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.models.file_info import SUFFIXES
 from fedkeras.models.input_kind import NUMBERS, InputKind, kind_of_file, kind_of_model
+from fedkeras.tensorflow_import import import_tensorflow
 
 SAID = {
     "integers": "the model takes whole numbers ({layer})",
@@ -29,19 +30,25 @@ class Scaling:
 
 
 @functools.lru_cache(maxsize=16)  # a client asks for each message
-def resolved(config: Config, build: bool = True) -> Config:
+def resolved(config: Config, build: bool = True, threads: int = 0) -> Config:
     """A copy in which `normaliser` is what the model asks for. Raises UserError; see `scaling_of`."""
-    return dataclasses.replace(config, normaliser=scaling_of(config, build).normaliser)
+    return dataclasses.replace(config, normaliser=scaling_of(config, build, threads).normaliser)
+
+
+def resolved_by_client(config: Config) -> Config:
+    """The same in a process that computes with the threads of a client."""
+    return resolved(config, threads=config.threads_per_client)
 
 
 @functools.lru_cache(maxsize=16)
-def scaling_of(config: Config, build: bool = True) -> Scaling:
+def scaling_of(config: Config, build: bool = True, threads: int = 0) -> Scaling:
     """How this model wants its examples; of one that cannot be looked at here, as the flag says.
 
-    A file is read as JSON; a function's model is built to be looked at, unless `build` is False. Raises UserError where
+    A file is read as JSON; a function's model is built to be looked at, unless `build` is False. That is TensorFlow's
+    first operation, after which its `threads` cannot be changed any more; 0: as they are. Raises UserError where
     --normaliser would make fractions of whole numbers that the model looks up.
     """
-    found = _kind(config, build)
+    found = _kind(config, build, threads)
     if found.kind == "numbers" or config.normaliser == "none":
         return Scaling(config.normaliser)
     why = SAID[found.kind].format(layer=found.layer)
@@ -54,7 +61,7 @@ def scaling_of(config: Config, build: bool = True) -> Scaling:
     return Scaling(config.normaliser, f"{config.normaliser}, as --normaliser says, although {why}")
 
 
-def _kind(config: Config, build: bool) -> InputKind:
+def _kind(config: Config, build: bool, threads: int) -> InputKind:
     """Of the configured model; of a built-in one, and of one that is not here, numbers."""
     name = config.model
     try:
@@ -62,6 +69,11 @@ def _kind(config: Config, build: bool) -> InputKind:
             return kind_of_file(name)
         if ":" in name and build and config.uses_catalogue:
             source = data.open_source(config)
+            if threads:
+                import_tensorflow()
+                from fedkeras.learning import limit_threads
+
+                limit_threads(threads)
             made = models.build(name, input_shape=source.input_shape, num_classes=len(source.classes), seed=config.seed)
             return kind_of_model(made)
     except UserError:  # whoever needs the model says what is wrong with it

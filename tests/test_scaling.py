@@ -90,6 +90,16 @@ def test_a_function_is_called_and_what_cannot_be_looked_at_is_as_the_flag_says()
         assert scaling.scaling_of(Config(model=model)) == scaling.Scaling("default")
 
 
+def test_the_threads_are_set_before_a_functions_model_is_built(monkeypatch):
+    """It is TensorFlow's first operation in the process, after which they cannot be changed any more."""
+    done = []
+    monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: done.append(n))
+    monkeypatch.setattr("fedkeras.models.build", lambda *_, **__: done.append("built") or look_up(9))
+    own = Config(model="somewhere:model", threads_per_client=3, seed=977)
+    assert scaling.resolved_by_client(own).normaliser == "none"
+    assert done == [3, "built"]
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [(0.25, "example 3 has 0.25 in column 2"), (2.0**31, "example 3 has 2147483648 in"), (np.nan, "example 3 has nan")],

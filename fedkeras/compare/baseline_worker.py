@@ -43,7 +43,7 @@ def train(job: BaselineJob) -> BaselineFigures:
     import_tensorflow()
     from fedkeras.learning.sample_weights import combined
 
-    config, client = scaling.resolved(job.config), job.client
+    config, client = scaling.resolved_by_client(job.config), job.client
     learner, initial = _model(config)
     learner.set_weights(initial)
     normaliser, class_weights = _learned_from(config, client)

@@ -5,6 +5,7 @@ held by this process, logged into, and tells at the end how to go on if the run 
 """
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -78,21 +79,22 @@ def open_run(
     model = config.model if config.data_source or config.collect_only else factory.model_name(config)
     mods = make_mods(config.mods)
     choices = reports.Choices()
-    given, config = config, scaling.resolved(config)
+    threads = threads or workflow.server_threads(config)
+    of_model = threads or os.cpu_count() or 1  # as CentralEvaluation has it
+    given, config = config, scaling.resolved(config, threads=of_model)
     strategy = mods.strategy(registry.load(config.strategy, registry.options_of(config)))
     warnings = strategy_adapter.check(strategy, cohort_size(config.num_partitions, config.fraction_train))
     state = StrategyState(strategy, mods.mods)
     provision = open_provision(config)
     for name, text in provision.notes.items() if provision else ():
         choices.note(name, text)
-    threads = threads or workflow.server_threads(config)
     central = factory.CentralEvaluation(config, threads)
     tested = (
         workflow.evaluates_centrally and config.central_evaluation and provisioned_run.has_test_set(config, provision)
     )
     if tested:
         central.load()
-    _note_scaling(choices, given, tested)
+    _note_scaling(choices, scaling.scaling_of(given, True, of_model).reason, given, tested)
     workflow.prepare_server(config, threads)
     loss = provisioned_run.note_loss(config, provision, central, choices, threads)
     folder = _folder(workflow, given, parent)
@@ -195,9 +197,9 @@ def bare_run(
     return run if trainable is None else run.knowing(trainable)
 
 
-def _note_scaling(choices: reports.Choices, given: Config, opened: bool) -> None:
-    """What the model or the data decided about the scaling of examples, where a flag did not; `opened`: a data set."""
-    if reason := scaling.scaling_of(given).reason:
+def _note_scaling(choices: reports.Choices, reason: str, given: Config, opened: bool) -> None:
+    """What the model (for this `reason`) or the data decided about scaling, where no flag did; `opened`: a data set."""
+    if reason:
         choices.note("normaliser", reason)
     elif given.normaliser == "default" and not given.uses_catalogue:
         choices.note("normaliser", "none, since tables are scaled on request only (--normaliser)")
