@@ -1,14 +1,20 @@
 """`server.in_process`: a whole run in this process, as a notebook starts it."""
 
+import math
 import multiprocessing
 import threading
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from fedkeras import client, server
+from fedkeras.callbacks import Callback
 from fedkeras.config import Config
+from fedkeras.federation.records import views
+from fedkeras.mods.base import Mod
 from fedkeras.reports import read_history, read_rows
+from fedkeras.reports.checkpoints import newest_checkpoint
 
 CONFIG = Config(num_server_rounds=2, checkpoint_every=0, batch_size=100, rest_after=0)
 
@@ -62,3 +68,57 @@ def test_it_prints_the_rounds_if_asked(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "accuracy (central)" in out
     assert str(folder.path) in out
+
+
+class Watched(Callback):
+    """Keeps the lowest moving variance and the central loss of each round."""
+
+    seen: ClassVar[list] = []
+
+    def on_round_end(self, result):
+        arrays = views(result.arrays)
+        lowest = min(float(array.min()) for name, array in arrays.items() if name.endswith("moving_variance"))
+        [tested] = [row for row in result.rows if row["client"] == "server"]
+        self.seen.append((lowest, tested["loss"]))
+        return False
+
+
+class Watching(Mod):
+    """`--mods test_in_process:Watching`: the callback, hung on a run."""
+
+    def callbacks(self):
+        return [Watched()]
+
+
+def small_net(input_shape, num_classes):
+    """A network with BatchNormalization, whose statistics are weights that no optimizer trains."""
+    import keras
+    from keras import layers
+
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Flatten(),
+            layers.Dense(24),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Dense(num_classes, activation="softmax"),
+        ]
+    )
+
+
+def test_a_server_optimizer_leaves_batch_normalisation_alone(tmp_path):
+    """With eta 0.3, a variance that is stepped is below zero in round 5, and the loss NaN."""
+    config = replace(
+        CONFIG, num_server_rounds=6, model=f"{__name__}:small_net", mods=f"{__name__}:Watching", strategy="fedadam",
+        strategy_args="eta=0.3", fraction_evaluate=0.0, checkpoint_every=1, keep_checkpoints=1,
+    )  # fmt: skip
+    Watched.seen.clear()
+    folder = server.in_process(config, client.app, tmp_path)
+    assert len(Watched.seen) == 6
+    assert min(lowest for lowest, _ in Watched.seen) > 0
+    assert all(math.isfinite(loss) for _, loss in Watched.seen)
+    assert not folder.warnings_path.exists()
+    kept = newest_checkpoint(folder)
+    assert kept.trainable == ("000.kernel", "001.bias", "002.gamma", "003.beta", "006.kernel", "007.bias")
+    assert {name for name in kept.strategy_arrays if "moving" in name} == set()
