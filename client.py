@@ -22,6 +22,7 @@ from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
+from fedkeras.federation import source_check
 from fedkeras.federation.grids import IDENTIFY
 from fedkeras.federation.requests import ClientContext, ClientRequest, Handler
 from fedkeras.federation.validation import one_line
@@ -45,6 +46,7 @@ def answer(message: Message, context: Context) -> Message:
         code_digest.check(request.sent.get("code-digest"))
         if message.metadata.message_type == IDENTIFY:
             return identify(request)
+        source_check.check(request)
         return make_mods(request.config.mods, request.permission).answer(message, context, handle)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this client's failure for this round
         progress_bar.shown.over(context.node_config.get("partition-id", -1))

@@ -4,6 +4,7 @@
     digits mnist femnist motionsense synthetic npz keras_sets    the sources there are
     writers        images by writer, each once
     catalogue      from --dataset to a source
+    identity       whether two processes mean the same data set
     partition      who holds what
     hold_out       which of its own examples a client tests on
     scaling        what a source's examples are scaled by
@@ -30,6 +31,7 @@ from fedkeras.data.clients import (
     own_rows,
     pooled_normaliser,
 )
+from fedkeras.data.identity import SourceIdentity, identity_of
 from fedkeras.data.partition import Partition, partition
 from fedkeras.data.scaling import scaled
 from fedkeras.data.source import ArraySource, ClientExamples, Examples, Source
@@ -41,9 +43,11 @@ __all__ = [
     "Examples",
     "Partition",
     "Source",
+    "SourceIdentity",
     "built_in_name",
     "client_statistics",
     "describe",
+    "identity_of",
     "label_counts",
     "learns_scaling",
     "load_client",

@@ -23,12 +23,12 @@ def load(config: Config) -> ArraySource:
     test together.
     """
     if config.data_dir:
-        arrays = _from_folder(_leaf_folder(Path(config.data_dir).expanduser()))
+        arrays, origin = _from_folder(_leaf_folder(Path(config.data_dir).expanduser())), "LEAF's files"
     else:
-        from fedkeras.data.readers.femnist_hub import download
+        from fedkeras.data.readers.femnist_hub import NAME, download
 
-        arrays = cached("femnist", "flwrlabs-1", download)
-    return _source(arrays, config.min_samples)
+        arrays, origin = cached("femnist", "flwrlabs-1", download), NAME
+    return _source(arrays, config.min_samples, origin)
 
 
 def _from_folder(folder: Path) -> Arrays:
@@ -41,7 +41,7 @@ def _from_folder(folder: Path) -> Arrays:
     return cached("femnist", fingerprint([*train, *test], "leaf", 2), read)
 
 
-def _source(arrays: Arrays, min_samples: int) -> ArraySource:
+def _source(arrays: Arrays, min_samples: int, origin: str) -> ArraySource:
     writers, of_train, of_test = arrays["writers"], arrays["train_writer"], arrays["test_writer"]
     if not len(of_train):
         raise UserError("femnist: the files in train/ hold not one image; check --data-dir")
@@ -71,6 +71,7 @@ def _source(arrays: Arrays, min_samples: int) -> ArraySource:
         default_normaliser="scale",
         known_range=(0.0, 255.0 if train[0].dtype == np.uint8 else 1.0),
         notes=notes,
+        origin=origin,
     )
 
 

@@ -41,6 +41,7 @@ def load(config: Config) -> ArraySource:
         input_shape=(28, 28, 1),
         default_normaliser="scale",
         known_range=(0.0, 255.0),
+        origin="" if config.data_dir else "downloaded",
     )
 
 

@@ -57,6 +57,8 @@ class Source:
     """What `--normaliser default` means: none, scale, minmax or zscore."""
     known_range: tuple[float, float] | None = None
     """Smallest and largest possible value where the format decides them; spares a pass over the data."""
+    origin: str = ""
+    """Which files these are, in a few words, such as "LEAF's files": told where two processes have different ones."""
     notes: tuple[str, ...] = ()
     """What the loader merged or left out, one sentence each."""
 
@@ -97,12 +99,13 @@ class ArraySource(Source):
         default_normaliser: str = "none",
         known_range: tuple[float, float] | None = None,
         notes: Sequence[str] = (),
+        origin: str = "",
     ) -> None:
         self.name, self.classes, self.provenance = name, tuple(classes), provenance
         self._x, self.labels = train[0], _labels(train[1], name)
         self._test_x, self._test_y = test[0], _labels(test[1], name)
         self.input_shape = tuple(self._x.shape[1:]) if input_shape is None else input_shape
-        self.groups, self.recordings = groups, recordings
+        self.groups, self.recordings, self.origin = groups, recordings, origin
         self.default_normaliser, self.known_range, self.notes = default_normaliser, known_range, tuple(notes)
         for part, x, y in (("training", self._x, self.labels), ("test", self._test_x, self._test_y)):
             if len(x) != len(y):

@@ -9,24 +9,34 @@ from fedkeras.errors import UserError
 log = logging.getLogger("fedkeras.data")
 
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+MNIST_MB = 11
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 
 
 def fetch_mnist(folder: Path) -> Path:
     """Keras' mnist.npz in `folder`; from the address in FEDKERAS_MNIST_URL where that is set (a mirror)."""
     url = os.environ.get("FEDKERAS_MNIST_URL") or MNIST_URL
-    return fetch(url, MNIST_SHA256, folder, "mnist.npz", "give --data-dir with MNIST's four files or mnist.npz")
+    instead = "give --data-dir with MNIST's four files or mnist.npz"
+    return fetch(url, MNIST_SHA256, folder, "mnist.npz", instead, MNIST_MB)
 
 
-def fetch(url: str, sha256: str, folder: Path, name: str, instead: str) -> Path:
-    """Download `url` to `folder / name` unless it is there, and check its SHA-256.
+def say(what: str, megabytes: int, folder: str | Path, why: str) -> None:
+    """Nothing is downloaded without a word: what, how much, where to, and why."""
+    log.warning("%s: downloading %s (%d MB) to %s", why, what, megabytes, folder)  # the only sign of what is waited for
+
+
+NOT_GIVEN = "--data-dir is not given"
+
+
+def fetch(url: str, sha256: str, folder: Path, name: str, instead: str, megabytes: int) -> Path:
+    """Download `url` to `folder / name` unless it is there, and check its SHA-256; `megabytes` are said.
 
     Raises UserError, ending with what to do `instead`, where there is no network or the sum is wrong.
     """
     import pooch
 
     if not (folder / name).is_file():
-        log.warning("downloading %s to %s", url, folder)  # a warning: it is the only sign of what is waited for
+        say(url, megabytes, folder, NOT_GIVEN)
     # pooch writes to a temporary file, and renames it once the sum is right
     pooch.get_logger().setLevel("ERROR")
     downloader = pooch.HTTPDownloader(timeout=30)

@@ -3,23 +3,23 @@
 The set has one split, so each writer's images are divided here as LEAF does, nine parts training and one test.
 """
 
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedkeras.data.cache import Arrays
+from fedkeras.data.readers.download import NOT_GIVEN, say
 from fedkeras.data.readers.leaf import CLASSES, Images
 from fedkeras.data.writers import merge
-from fedkeras.errors import UserError
+from fedkeras.errors import UserError, reason_of
 from fedkeras.randomness import generator
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-log = logging.getLogger("fedkeras.data")
 NAME = "flwrlabs/femnist"
+MEGABYTES = 201
 TEST_FRACTION = 0.1
 
 
@@ -28,13 +28,13 @@ def download() -> Arrays:
     from flwr_datasets import FederatedDataset
     from flwr_datasets.partitioner import IidPartitioner
 
-    log.warning("femnist: downloading %s; give --data-dir to read LEAF's files instead", NAME)
+    say(f"{NAME}, which holds other examples than LEAF's files,", MEGABYTES, "Hugging Face's cache", NOT_GIVEN)
     try:
         # a partitioner must be named although ours are used: all is taken as one split
         table = FederatedDataset(dataset=NAME, partitioners={"train": IidPartitioner(1)}).load_split("train")
     except Exception as error:  # the hub's libraries raise whatever their HTTP client does
         raise UserError(
-            f"cannot get {NAME} ({str(error).splitlines()[0]}); give --data-dir with LEAF's train/ and test/ folders, "
+            f"cannot get {NAME} ({reason_of(error)[:200]}); give --data-dir with LEAF's train/ and test/ folders, "
             "made by https://github.com/TalwalkarLab/leaf (data/femnist, preprocess.sh -s niid -t sample)"
         ) from error
     return convert(table)

@@ -5,6 +5,7 @@ client_manager      which clients are connected, and waiting for them
 sampling            the cohort of a round, and who is suspended after failures
 dispatcher          messages to several clients and their replies, deadlines, scripts
 reply_order         replies in the order of cid
+source_check        whether server and client mean the same data set
 requests            a message as a client's handlers see it
 validation          what is wrong with a reply
 round_result        what came of a round

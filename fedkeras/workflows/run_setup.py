@@ -18,7 +18,7 @@ from fedkeras.callbacks import Callback, Callbacks
 from fedkeras.checkout import typed
 from fedkeras.config import Config, Value, fields_of
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.federation import registry, strategy_adapter
+from fedkeras.federation import registry, source_check, strategy_adapter
 from fedkeras.federation.grids import federation_grid
 from fedkeras.federation.records import views
 from fedkeras.federation.sampling import FailureTracker, cohort_size
@@ -122,7 +122,8 @@ def open_run(
                 reports.write_label_counts(folder.partitions_path, *counts)
             for number, warning in enumerate(warnings):
                 recorder.warn(0, f"strategy {number}", warning)
-            own_grid = federation_grid(grid, message_config)
+            same_data = source_check.message_config(config) if tested and config.uses_catalogue else {}
+            own_grid = federation_grid(grid, {**(message_config or {}), **same_data})
             # Where there are no rounds, the first Ctrl-C has none to wait for.
             stop = [interruption or Interruption()] if workflow.has_rounds else []
             part = Participation(own_grid, config.num_partitions)

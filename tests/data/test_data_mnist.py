@@ -148,13 +148,15 @@ def server(tmp_path: Path) -> Iterator[str]:
         running.shutdown()
 
 
-def test_download_is_checked_and_kept(tmp_path: Path, server: str) -> None:
+def test_download_is_checked_and_kept_and_said_once(tmp_path: Path, server: str, caplog) -> None:
     (tmp_path / "served" / "file").write_bytes(b"content")
     folder, digest = tmp_path / "kept", hashlib.sha256(b"content").hexdigest()
-    path = fetch(f"{server}/file", digest, folder, "file", "give --data-dir")
+    path = fetch(f"{server}/file", digest, folder, "file", "give --data-dir", 3)
     assert path.read_bytes() == b"content"
     (tmp_path / "served" / "file").unlink()
-    assert fetch(f"{server}/file", digest, folder, "file", "give --data-dir") == path
+    assert fetch(f"{server}/file", digest, folder, "file", "give --data-dir", 3) == path
+    said = f"--data-dir is not given: downloading {server}/file (3 MB) to {folder}"
+    assert [record.getMessage() for record in caplog.records] == [said]
 
 
 def test_wrong_sum_leaves_nothing(tmp_path: Path, server: str, own_cache: Path, monkeypatch) -> None:
