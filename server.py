@@ -82,7 +82,8 @@ def in_process(config: Config, client_app: App, parent: Path = Path("runs"), qui
 
     # Each run compiles graphs of its own; TensorFlow takes that for a mistake and warns of it from the fifth on.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    own = {"allow": EVERYTHING_NAMED} | ({"data-dir": config.data_dir} if config.data_dir else {})
+    own = {"allow": EVERYTHING_NAMED, "trust-code": config.trust_code}
+    own |= {"data-dir": config.data_dir} if config.data_dir else {}
     told = scaling.resolved_by_client(config).for_clients()
     grid = InProcessGrid(client_app, config.num_partitions, told, own)
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
@@ -133,7 +134,9 @@ def command() -> int:
         # The grid is left first: it tells the clients to end, and only then are spawned ones waited for.
         with contextlib.ExitStack() as spawned, listening(config, run_config, shareable) as grid:
             print(f"listening on {grid.address} for {config.num_partitions} clients", flush=True)
-            spawned.enter_context(clients(config, grid.port, grid.fail, shareable, allow=EVERYTHING_NAMED))
+            spawned.enter_context(
+                clients(config, grid.port, grid.fail, shareable, allow=EVERYTHING_NAMED, trust_code=config.trust_code)
+            )
             if other:
                 other_app.run(other, grid, run_config, other_app.log_path(parent, config.name, config.app))
             else:

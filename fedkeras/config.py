@@ -64,6 +64,8 @@ class Config:
     """Where the files are on this machine; unset: ./dataset for data-source, else downloaded where it can be."""
     model: str = setting("", LEARNING, ABSOLUTE)
     """A built-in name, a .keras or .h5 file, or package.module:function; unset: the data set's default model."""
+    trust_code: bool = setting(False, LEARNING, SERVER_ONLY, MAY_CHANGE)
+    """Load this server's own model file even if it brings code: here, and in clients that this command starts."""
     loss: str = setting("", LEARNING)
     """A Keras loss, or NAME:from_logits=true; unset: the model's own, else what its last layer and targets need."""
     precision: Literal["float32", "mixed_bfloat16"] = setting("float32", LEARNING)

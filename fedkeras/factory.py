@@ -48,7 +48,7 @@ def build_model(config: Config) -> "keras.Model":
     if not config.uses_catalogue:
         from fedkeras.models.precision import with_precision
 
-        return with_precision(models.load(config.model), config.precision)
+        return with_precision(models.load(config.model, config.trust_code), config.precision)
     source = data.open_source(config)
     return models.build(
         model_name(config),
@@ -56,6 +56,7 @@ def build_model(config: Config) -> "keras.Model":
         num_classes=len(source.classes),
         precision=config.precision,
         seed=config.seed,
+        trust_code=config.trust_code,
     )
 
 

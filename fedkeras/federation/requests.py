@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 
 from fedkeras.config import Config, Value
 from fedkeras.federation.records import of_kind
-from fedkeras.named_code import Permission, permission_of
+from fedkeras.named_code import Permission, in_simulation, permission_of
 
 Handler = Callable[["ClientRequest"], Message]
 """Answers a message; what it raises becomes an error reply with the reason in one line."""
@@ -23,8 +23,8 @@ class ClientContext:
 
     @cached_property
     def config(self) -> Config:
-        """The run's configuration, with this node's own data folder if it has one."""
-        table = dict(self.context.run_config)
+        """The run's configuration, with what is this node's own: its data folder if it has one, and its trust."""
+        table = {**self.context.run_config, "trust-code": self.trusts_code}
         if "data-dir" in self.context.node_config:
             table["data-dir"] = self.context.node_config["data-dir"]
         return self.resolve(_config_from(tuple(table.items())))
@@ -36,8 +36,9 @@ class ClientContext:
 
     @property
     def trusts_code(self) -> bool:
-        """Started with --trust-code: a model file may bring code of its own."""
-        return bool(self.context.node_config.get("trust-code", False))
+        """Started with --trust-code: a model file may bring code of its own. In a simulation the server's flag."""
+        told = in_simulation() and self.context.run_config.get("trust-code", False)
+        return bool(self.context.node_config.get("trust-code", told))
 
     @property
     def permission(self) -> Permission:

@@ -17,19 +17,26 @@ from fedkeras.models.zoo import BUILT_IN
 
 
 def build(
-    name: str, *, input_shape: tuple[int, ...], num_classes: int, precision: str = "float32", seed: int = 0
+    name: str,
+    *,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    precision: str = "float32",
+    seed: int = 0,
+    trust_code: bool = False,
 ) -> keras.Model:
     """Return a built model for examples of `input_shape` (without the batch) and `num_classes` labels.
 
     `name` is one of BUILT_IN, a path to a .keras or .h5 file, or `package.module:function`, which is called with
     `input_shape` and `num_classes`. The same seed gives the same initial weights in every process; a file brings its
-    own. The model is compiled only if it brings its own loss, which is then `model.loss`. Raises UserError.
+    own, and is loaded with its code if `trust_code`. The model is compiled only if it brings its own loss, which is
+    then `model.loss`. Raises UserError.
     """
     input_shape = tuple(int(size) for size in input_shape)
     if name in BUILT_IN:
         model = _call(BUILT_IN[name], f"model {name}", input_shape, num_classes, seed)
     elif name.endswith(SUFFIXES):
-        model = load(name)
+        model = load(name, trust_code)
     elif ":" in name:
         model = _call(name, f"--model {name}", input_shape, num_classes, seed)
     else:

@@ -21,6 +21,7 @@ from fedkeras.data.readers.numerals import Marks
 from fedkeras.data.readers.tables import Table, check_same_columns, read_xy
 from fedkeras.errors import UserError, describe
 from fedkeras.factory import CentralEvaluation, metrics_of
+from fedkeras.models.file_info import first_line
 from fedkeras.provisioning.client_data import ProvisionedClient, learns, make_learner, place
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.shards import Tables
@@ -108,7 +109,7 @@ class TableEvaluation(CentralEvaluation):
             own = dataclasses.replace(self._config, threads_per_client=self._threads)
             try:
                 learned = learns(self._config, preprocessing)
-                self._learner = make_learner(own, self._test_client.model, False, learned)
+                self._learner = make_learner(own, self._test_client.model, own.trust_code, learned)
             except UserError as error:
                 self._refused = True
                 log.warning("the test set is not used: %s", error)
@@ -122,7 +123,7 @@ class TableEvaluation(CentralEvaluation):
         from fedkeras.learning import limit_threads
 
         limit_threads(self._threads)
-        return models.load(self._test_client.model, trust_code=False)
+        return models.load(self._test_client.model, self._config.trust_code)
 
     def _set_preprocessing(self, preprocessing: Preprocessing) -> None:
         """Place the test set as this preprocessing has it."""
@@ -131,6 +132,25 @@ class TableEvaluation(CentralEvaluation):
             self._test_client.preprocessing = preprocessing
             x, y = self._test_client.examples(self._config, np.arange(len(self._test_client.x)))
             self._test, self._labels = place(self._config, self._learner, x, y), y
+
+
+def load_delivered(config: Config, path: Path) -> "keras.Model":
+    """A model that a client has trained and delivered. Raises UserError.
+
+    Code that comes with it is never run. With --trust-code one that has code is made from the server's own file, and
+    gets the delivered weights.
+    """
+    import_tensorflow()
+    from fedkeras.models.trusted_code import code_in
+
+    if not (config.trust_code and code_in(path)):
+        return models.load(path)
+    model = models.load(Path(config.model).expanduser(), trust_code=True)
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f"{path} has other weights than {config.model}: {first_line(error)}") from error
+    return model
 
 
 def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> dict[str, dict[str, float]]:
@@ -147,7 +167,7 @@ def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> d
             preprocessing = Preprocessing.load(folder)
             if preprocessing is None:
                 raise UserError(f"there is no {folder / 'normaliser.npz'}")
-            weights = models.get_weights(models.load(folder / "model.keras"))
+            weights = models.get_weights(load_delivered(central._config, folder / "model.keras"))
             metrics = central.measure(weights, preprocessing)
         except Exception as error:  # noqa: BLE001 - whatever a client's files make of Keras is no end of the run
             log.warning("the model in %s is not tested: %s", folder, describe(error))

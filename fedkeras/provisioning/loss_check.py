@@ -52,12 +52,13 @@ class LossCheck:
         from fedkeras.learning.losses import check_targets
         from fedkeras.models.compile_config import needs_code
 
-        if code := needs_code(self._path):
+        trusted = self._config.trust_code
+        if (code := needs_code(self._path)) and not trusted:
             log.info("the clients choose the loss, for the model file needs %s", code)
             return
         learns = learned_from(self._config, found)
         own = dataclasses.replace(self._config, threads_per_client=self._threads)
-        chosen = make_learner(own, self._path, trust_code=False, learns=learns).chosen
+        chosen = make_learner(own, self._path, trust_code=trusted, learns=learns).chosen
         if learns == "numbers" and y is not None and y.dtype.kind == "f":
             try:
                 check_targets(chosen, y)

@@ -20,7 +20,7 @@ from fedkeras.federation.registry import options_of
 from fedkeras.federation.requests import Handler
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.provisioning import provisioned_run
-from fedkeras.provisioning.central_evaluation import measure_models, write_figures
+from fedkeras.provisioning.central_evaluation import load_delivered, measure_models, write_figures
 from fedkeras.reports import RunFolder
 from fedkeras.reports.headline import figure
 from fedkeras.reports.progress_table import ProgressTable
@@ -240,7 +240,7 @@ def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | Non
         strategy = offline_aggregation.check_strategy(config.strategy, options_of(config))
         first, weights = None, {}
         for path in parts:
-            model = models.load(path)
+            model = load_delivered(config, path)
             first = first or model
             if (found := difference(first, model)) is not None:
                 raise UserError(f"{path} is of another architecture: {found}")
