@@ -1,8 +1,9 @@
 """Calling a strategy that anybody may have written: what it raises is one line, what it returns is checked."""
 
+import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -37,12 +38,13 @@ TAKE_ALL = (
 """Flower's strategies whose rule is for all arrays: a plain mean beside it would let a liar, or a secret, through."""
 
 
-def nested(strategy: Strategy) -> Iterator[Strategy]:
+def nested(strategy: Strategy) -> list[Strategy]:
     """The strategy, and those that it surrounds: its attributes, and theirs."""
-    yield strategy
-    for value in list(getattr(strategy, "__dict__", {}).values()):
-        if isinstance(value, Strategy) and value is not strategy:
-            yield from nested(value)
+    found = [strategy]
+    for each in found:  # which grows meanwhile
+        inside = [value for value in getattr(each, "__dict__", {}).values() if isinstance(value, Strategy)]
+        found += [value for value in inside if not any(value is other for other in found)]
+    return found
 
 
 def kept_from(strategy: Strategy, arrays: ArrayRecord, trainable: Trainable) -> Set[str]:
@@ -56,7 +58,8 @@ def tell(strategy: Strategy, trainable: Trainable) -> None:
     """Tell the strategy, and those in it, which arrays are trainable, if they have a place for it."""
     for each in nested(strategy):
         if hasattr(each, "trainable"):
-            each.trainable = trainable
+            with contextlib.suppress(AttributeError):  # a property of somebody's, which means something else
+                each.trainable = trainable
 
 
 def check(strategy: Strategy, clients: int) -> list[str]:
@@ -71,7 +74,7 @@ def check(strategy: Strategy, clients: int) -> list[str]:
                 f"Flower's {type(each).__name__} chooses by the trainable arrays, and the others are averaged over all "
                 "clients, liars too; --strategy krum averages those of the clients that it has chosen"
             )
-        if hasattr(each, "check"):
+        if callable(getattr(each, "check", None)):
             try:
                 warnings += _call(each, "check", clients, then=list, passing=(ValueError,))
             except ValueError as error:

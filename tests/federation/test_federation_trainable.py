@@ -169,6 +169,7 @@ def test_strategies_and_mods_are_told():
             return None, None
 
     outer, mod = Told(Told()), Mod()
+    outer.inner.inner = outer  # a ring is gone round once
     run = run_of(InProcessGrid(None, 2, {}), configure(), outer, mods=ModChain([mod]), trainable=TRAINABLE)
     assert run.trainable == outer.trainable == outer.inner.trainable == mod.trainable == TRAINABLE
 
