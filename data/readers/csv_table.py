@@ -223,6 +223,8 @@ def _checked(path: Path, frame: "pd.DataFrame", line: int, layout: Layout) -> np
         more = ""
         if row == 0 and layout.header and line == 2 and not any(map(_is_number, frame.iloc[0])):
             more = "; a second line of header is none"
+        if layout.told and layout.separator == ";" and len(layout.first) == 1 and "," in layout.first[0] + text:
+            more = "; where the comma is a mark in numbers, columns are divided by semicolons or tabs"
         raise UserError(f"{path}, line {line + row}, column {column + 1}{title}: {said(text)}{more}")
     return block
 

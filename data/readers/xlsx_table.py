@@ -179,8 +179,9 @@ def _body(sheet: Sheet, columns: int) -> Iterator[list[Cell]]:
             )
         for column in range(columns, len(cells)):
             if cells[column] not in (None, ""):
+                only = "column: is its first row a title? delete it" if columns == 1 else "columns"
                 raise UserError(
-                    f"{sheet.where(row, column)}: there is a value, and the header has only {columns} columns"
+                    f"{sheet.where(row, column)}: there is a value, and the header has only {columns} {only}"
                 )
         yield [*cells[:columns], *[None] * (columns - len(cells))]
 

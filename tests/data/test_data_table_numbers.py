@@ -67,6 +67,7 @@ LATE = "a;b\n" + "1.5;2\n" * 200_000  # more than a block of the file
         ("a;b\n1 000;1\n", {}, "--thousands space"),
         ("a;b\n1.23.4;1\n", {"thousands": "."}, "'1.23.4' is no number"),
         ("a;b\n1.5;1\n", COMMA, "'1.5' is no number: if its mark is the decimal one: --decimal ."),
+        ("a,b\n1.5,2\n", COMMA, "columns are divided by semicolons or tabs"),
         ("a,b\n50%,1\n", {}, "'50%' is no number: it is a percentage"),
         ("a,b\n\u20ac5,1\n", {}, "it has a currency's sign"),
         ("a,b\n\u0661\u0662,1\n", {}, "its digits are others than 0 to 9"),

@@ -167,6 +167,11 @@ def last_rows_of_formulas(book: openpyxl.Workbook) -> None:
     book.active["A4"], book.active["B4"] = "=A3", "=B3"
 
 
+def title(book: openpyxl.Workbook) -> None:
+    book.active.insert_rows(1)
+    book.active["A1"] = "Report"
+
+
 def date(book: openpyxl.Workbook) -> None:
     book.active["B3"] = datetime.date(2024, 1, 2)
 
@@ -184,6 +189,7 @@ def merged_rows(book: openpyxl.Workbook) -> None:
     [
         (formula, "sheet 'Data', cell B3 is a formula without a saved value: open the file in Excel"),
         (last_rows_of_formulas, "sheet 'Data', cell A4 is a formula without a saved value"),
+        (title, "sheet 'Data', cell B2: there is a value, and the header has only 1 column: is its first row a title?"),
         (date, "sheet 'Data', cell B3 ('b'): '2024-01-02 00:00:00' is a date"),
         (merged, "sheet 'Data', cell A3 ('a'): the cell is empty: it belongs to merged cells"),
         (merged_rows, "sheet 'Data', cell B2 ('b'): the cell is empty: it belongs to merged cells"),

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mixed_tables import write_tables
 from processes import ROOT, until
@@ -120,6 +121,30 @@ def test_each_client_has_its_own_tables(start, model_files):
     assert not (start.folder / "cache" / "received").exists() or not list(
         (start.folder / "cache" / "received").glob("rows-*")
     )
+
+
+@pytest.mark.slow
+def test_a_clients_columns_may_stand_in_another_order_with_decimal_commas(start, model_files):
+    """The run is the same to the bit as if both clients had the same files."""
+    for cid in range(2):
+        write_tables(start.folder / f"machine-{cid}")
+    rows = pd.concat([pd.read_csv(start.folder / "machine-1" / "X" / "1.csv")] * 3)
+    for path in (start.folder / "machine-1" / "X").iterdir():
+        path.unlink()
+    histories = []
+    for names, style in ((list("abcd"), {}), (list("cadb"), {"sep": ";", "decimal": ","})):
+        rows[names].to_csv(start.folder / "machine-1" / "X" / "1.csv", index=False, **style)
+        server, address = start.server(
+            "--data-source", "client", "--num-partitions", 2, "--model", model_files / "classifier.keras",
+            "--normaliser", "zscore", "--num-server-rounds", 2,
+        )  # fmt: skip
+        clients = [clients_of(start, address, 1, "--cid", n, "--data-dir", f"machine-{n}")[0] for n in range(2)]
+        assert [process.ended() for process in (server, *clients)] == [0, 0, 0], server.err
+        histories.append(pd.read_csv(folder_of(start) / "history.csv")[["client", "phase", "loss", "accuracy"]])
+    assert histories[0].equals(histories[1]) and len(histories[0])
+    assert "X's columns: client 1 put them into the order of client 0, by their names" in server.out
+    assert "decimal mark: a comma, found over all lines (X/1.csv)" in clients[1].err
+    assert json.loads((folder_of(start) / "columns.json").read_text())["x"] == list("abcd")
 
 
 @pytest.mark.slow
