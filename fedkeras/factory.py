@@ -250,8 +250,12 @@ class CentralEvaluation:
 
     def _model(self) -> "keras.Model | None":
         """The model that tests, or that would. Raises UserError."""
-        if self._learner is None and self._examples is None:
-            return build_model(self._config)  # nothing is tested
+        if self._learner is None and self._examples is None:  # nothing is tested
+            import_tensorflow()
+            from fedkeras.learning import limit_threads
+
+            limit_threads(self._threads)
+            return build_model(self._config)
         self._prepare()
         return self._learner.model
 
