@@ -69,6 +69,12 @@ def test_only_a_finished_run_ends_with_status_0(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps({"status": "failed"}))
     with pytest.raises(RunFailed, match="the run is failed"):
         simulate._verdict(tmp_path)
+    (tmp_path / "summary.json").write_text(json.dumps({"status": "diverged"}))
+    (tmp_path / "history.csv").write_text(
+        "round,phase,client,num_examples,loss,accuracy,seconds\n1,evaluate,server,9,0.5,0.8,1\n2,evaluate,server,9,nan,0.1,1\n"
+    )
+    with pytest.raises(RunFailed, match="not finite since round 2; no checkpoint has a finite loss"):
+        simulate._verdict(tmp_path)
     with pytest.raises(RunFailed, match="ended before its run did"):
         simulate._verdict(None)
 
