@@ -83,10 +83,15 @@ def own_model(input_shape, num_classes):
     return keras.Sequential([keras.Input(input_shape), layers.Rescaling(1 / 16), layers.Flatten(), layers.Dense(10)])
 
 
+def broken_model(input_shape, num_classes):
+    """Whoever needs the model says so, and not who only looks at it."""
+    raise KeyError(input_shape)
+
+
 def test_a_function_is_called_and_what_cannot_be_looked_at_is_as_the_flag_says():
     here = Config(model=f"{__name__}:own_model")
     assert scaling.resolved(here).normaliser == "none" and scaling.resolved(here, build=False).normaliser == "default"
-    for model in ("", "digits_cnn", "nowhere.keras", "nowhere:model"):
+    for model in ("", "digits_cnn", "nowhere.keras", "nowhere:model", f"{__name__}:broken_model"):
         assert scaling.scaling_of(Config(model=model)) == scaling.Scaling("default")
 
 
