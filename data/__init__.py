@@ -8,6 +8,7 @@
     partition      who holds what
     hold_out       which of its own examples a client tests on
     scaling        what a source's examples are scaled by
+    sample_weights what their losses are multiplied by, where the data say so
     normalise statistics labels    four ways to scale, the statistics for it, class numbers
     columns        columns that belong together by name
     clients        what a process loads: a client's part, the test set, all counts
@@ -30,6 +31,8 @@ from fedkeras.data.clients import (
     own_normaliser,
     own_rows,
     pooled_normaliser,
+    sample_weights_of,
+    weights_said,
 )
 from fedkeras.data.identity import SourceIdentity, identity_of
 from fedkeras.data.partition import Partition, partition
@@ -57,5 +60,7 @@ __all__ = [
     "own_rows",
     "partition",
     "pooled_normaliser",
+    "sample_weights_of",
     "scaled",
+    "weights_said",
 ]

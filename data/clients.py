@@ -12,6 +12,7 @@ from fedkeras.data.catalogue import open_source
 from fedkeras.data.hold_out import hold_out
 from fedkeras.data.normalise import Normaliser
 from fedkeras.data.partition import Partition, partition
+from fedkeras.data.sample_weights import IGNORED, checked
 from fedkeras.data.scaling import (
     fixed_normaliser,
     merged_normaliser,
@@ -87,6 +88,23 @@ def own_normaliser(config: Config, cid: int) -> Normaliser:
     return own or merged_normaliser(normaliser_name(source, config), [client_statistics(config, cid)])
 
 
+def sample_weights_of(config: Config, cid: int) -> np.ndarray | None:
+    """What each of client `cid`'s training examples weighs, float64 (examples,), as `load_client` has them; None: 1.
+
+    Raises UserError for --sample-weight where the data set has none, and for weights that are all 0.
+    """
+    weights = open_source(config).sample_weight
+    if config.sample_weight == IGNORED:
+        return None
+    if weights is None:
+        if config.sample_weight:
+            raise UserError(f"--sample-weight {config.sample_weight}: {config.dataset} has no weights of its examples")
+        return None
+    _say_weights(config)
+    rows = own_rows(config, cid)[0]
+    return checked(np.asarray(weights)[rows], len(rows), f"client {cid}'s sample weights")
+
+
 def learns_scaling(config: Config) -> bool:
     """Whether the normaliser depends on rows, so that other rows make another one."""
     return fixed_normaliser(open_source(config), config) is None
@@ -111,6 +129,21 @@ def describe(config: Config) -> Description:
 @lru_cache(maxsize=1)
 def _partition(config: Config) -> Partition:
     return partition(open_source(config), config)
+
+
+def weights_said(config: Config) -> str:
+    """That examples are weighted, where the data set says so and no flag that it should not; else ""."""
+    if config.sample_weight == IGNORED or open_source(config).sample_weight is None:
+        return ""
+    asked = "" if config.sample_weight else " (--sample-weight none: not)"
+    return f"the data set's own weigh its training examples{asked}"
+
+
+@lru_cache(maxsize=1)
+def _say_weights(config: Config) -> None:
+    """A word, once a process, where nobody asked for it: the losses of a run with weights are others."""
+    if not config.sample_weight:
+        log.warning("sample weights: %s", weights_said(config))
 
 
 @lru_cache(maxsize=1)

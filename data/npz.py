@@ -8,6 +8,7 @@ import numpy as np
 
 from fedkeras.config import Config
 from fedkeras.data.cache import Arrays
+from fedkeras.data.sample_weights import IGNORED, USUAL
 from fedkeras.data.source import ArraySource
 from fedkeras.errors import UserError
 
@@ -20,10 +21,14 @@ def load(config: Config) -> ArraySource:
     """The file that --dataset names: a path, taken from --data-dir if it is relative and that is set.
 
     A greyscale image (n, height, width) gets a channel axis. Labels are integers from 0; classes are as many as the
-    largest says. Images of bytes have the known range 0..255 and are scaled by default, other values z-scored.
+    largest says. Images of bytes have the known range 0..255 and are scaled by default, other values z-scored. An array
+    called sample_weight, or as --sample-weight says, weighs each training example.
     """
     path = Path(config.data_dir) / config.dataset if config.data_dir else Path(config.dataset)
-    arrays = read_npz(path.expanduser())
+    name = config.sample_weight or USUAL
+    arrays = read_npz(path.expanduser(), name)
+    if name not in arrays and config.sample_weight not in ("", IGNORED):
+        raise UserError(f"--sample-weight {name}: {path} has no array of this name beside {', '.join(KEYS)}")
     x, y = arrays["x_train"], arrays["y_train"]
     is_bytes = x.dtype == np.uint8
     shape = (*x.shape[1:], 1) if x.ndim == 3 and is_bytes else x.shape[1:]
@@ -42,11 +47,15 @@ def load(config: Config) -> ArraySource:
         input_shape=shape,
         default_normaliser="scale" if is_bytes else "zscore",
         known_range=(0.0, 255.0) if is_bytes else None,
+        sample_weight=arrays.get(name),
     )
 
 
-def read_npz(path: Path) -> Arrays:
-    """The four arrays of the file; raises UserError where it is missing, damaged, empty, or holds other keys."""
+def read_npz(path: Path, weights: str = USUAL) -> Arrays:
+    """The four arrays of the file, and the one called `weights` if there is one.
+
+    Raises UserError where the file is missing, damaged, empty, or holds other keys.
+    """
     if not path.is_file():
         raise UserError(f"{path} does not exist; give the path of an .npz file with {', '.join(KEYS)}")
     try:
@@ -57,10 +66,10 @@ def read_npz(path: Path) -> Arrays:
             missing = [key for key in KEYS if key not in file.files]
             if missing:
                 raise UserError(f"{path} has no {', '.join(missing)}; it holds: {', '.join(file.files) or 'nothing'}")
-            arrays = {key: file[key] for key in KEYS}
+            arrays = {key: file[key] for key in (*KEYS, weights) if key in file.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path} is damaged, or no .npz file of plain arrays ({error})") from None
-    if any(array.ndim == 0 for array in arrays.values()) or not len(arrays["x_train"]):
+    if any(arrays[key].ndim == 0 for key in KEYS) or not len(arrays["x_train"]):
         raise UserError(f"{path} is empty: x_train must hold one example at least")
     if arrays["x_train"].ndim < 2 or not np.issubdtype(arrays["x_train"].dtype, np.number):
         raise UserError(f"{path}: x_train must be numbers of shape (examples, ...)")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedkeras.data.labels import shown
+from fedkeras.data.sample_weights import checked
 from fedkeras.errors import UserError
 from fedkeras.shapes import same_order
 
@@ -53,6 +54,8 @@ class Source:
     recordings: np.ndarray | None = None
     """Number of the recording each training example was cut from, (n,): never torn between clients, nor between
     a client's training and test part, because neighbouring windows overlap. None where examples stand alone."""
+    sample_weight: np.ndarray | None = None
+    """What each training example's loss is multiplied by, (n,), numbers of 0 or more; None: by nothing."""
     default_normaliser: str = "none"
     """What `--normaliser default` means: none, scale, minmax or zscore."""
     known_range: tuple[float, float] | None = None
@@ -96,6 +99,7 @@ class ArraySource(Source):
         input_shape: tuple[int, ...] | None = None,
         groups: np.ndarray | None = None,
         recordings: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
         default_normaliser: str = "none",
         known_range: tuple[float, float] | None = None,
         notes: Sequence[str] = (),
@@ -106,6 +110,7 @@ class ArraySource(Source):
         self._test_x, self._test_y = test[0], _labels(test[1], name)
         self.input_shape = tuple(self._x.shape[1:]) if input_shape is None else input_shape
         self.groups, self.recordings, self.origin = groups, recordings, origin
+        self.sample_weight = sample_weight
         self.default_normaliser, self.known_range, self.notes = default_normaliser, known_range, tuple(notes)
         for part, x, y in (("training", self._x, self.labels), ("test", self._test_x, self._test_y)):
             if len(x) != len(y):
@@ -149,6 +154,8 @@ def check_source(value: object, dataset: str) -> Source:
         values = getattr(source, name)
         if values is not None and len(values) != len(labels):
             raise UserError(f"--dataset {dataset}: {len(values)} {name} for {len(labels)} training examples")
+    if source.sample_weight is not None:
+        checked(source.sample_weight, len(labels), f"--dataset {dataset}: sample weights")
     return source
 
 

@@ -90,6 +90,8 @@ class Config:
     """Relative part sizes for the sizes partitioner, one a client, such as 4,2,1."""
     normaliser: Literal["default", "none", "scale", "minmax", "zscore"] = setting("default", DATA)
     """Fitted on training data, applied to all; default: what suits data set and model."""
+    sample_weight: str = setting("", DATA)
+    """The array or column that weighs training examples; unset: an .npz file's array sample_weight; none: none."""
     test_fraction: Annotated[float, Bounds(low=0.0, high=0.9)] = setting(0.1, DATA)
     """Share of each client's own part that is held out as its test set."""
     min_samples: CountOrZero = setting(0, DATA)

@@ -4,6 +4,7 @@ idx leaf femnist_hub motionsense_files        of the data sets
 tables                                        folders of tables, as one array each
 table_file csv_table npz_table xlsx_table     a table in a file
 csv_layout decimal_mark numerals              what a text file is like, and how it says numbers
+weight_column                                 the weights of its rows, taken out of it
 sheet_xml                                     what a sheet has beside its values
 file_kind                                     what a file is, whatever its name says
 download                                      a file fetched once

@@ -23,7 +23,9 @@ from fedkeras.data.readers.csv_table import open_csv
 from fedkeras.data.readers.npz_table import open_npz
 from fedkeras.data.readers.numerals import Marks
 from fedkeras.data.readers.table_file import Note, TableFile
+from fedkeras.data.readers.weight_column import taken_out
 from fedkeras.data.readers.xlsx_table import open_xlsx
+from fedkeras.data.sample_weights import IGNORED, USUAL
 from fedkeras.errors import UserError
 
 READERS = {".npz": open_npz, ".csv": open_csv, ".xlsx": open_xlsx}
@@ -38,29 +40,36 @@ A_ROW = Note("header", "a first line of 0, 1, 2, ... is a row and no header: wit
 class Table:
     """All rows of a folder's files, (n, ...), read-only. `names` are those of its columns, None where no file has any.
 
-    `notes` say what was decided about its files, by name ("decimal mark"), to be said once.
+    `notes` say what was decided about its files, by name ("decimal mark"), to be said once. `weights` are what the rows
+    weigh, float64 (n,); None where nothing says so.
     """
 
     rows: np.ndarray
     names: tuple[str, ...] | None
     notes: Mapping[str, str]
+    weights: np.ndarray | None = None
 
 
 def read_xy(
-    folder_x: str | Path, folder_y: str | Path | None = None, marks: Marks = Marks()  # noqa: B008 - it is frozen
+    folder_x: str | Path, folder_y: str | Path | None = None, marks: Marks = Marks(),  # noqa: B008 - it is frozen
+    *, weights: str = IGNORED, weighed: bool = True,
 ) -> tuple[Table, Table | None]:  # fmt: skip
     """Examples and their targets; without `folder_y` there are none (an autoencoder needs none).
 
     x is uint8, float32 or float64 (a single .npz also int32, int64); float64 only where float32 would lose digits:
     normalise first, then convert. y is integers or text (n,), or numbers (n,) or (n, ...). `marks` are those of numbers
-    in text, where they are known. Raises UserError.
+    in text, where they are known. `weights` is the column of X, or an array beside it, that weighs the rows
+    (`weight_column.taken_out`); unless they are to be `weighed`, as those of a test set are not, it is taken out where
+    it is there. Raises UserError.
     """
     x = _open_all(folder_x, False, marks)
     if folder_y is None:
-        return _read(x, False, marks)[0], None
+        x, own = taken_out(x, weights, weighed)
+        return _weighed(_read(x, False, marks, weights)[0], own, weights), None
     y = _open_all(folder_y, True, marks)
     x, y = _with_headers(x, y, marks)
-    (table_x, counts_x), (table_y, counts_y) = _read(x, False, marks), _read(y, True, marks)
+    x, own = taken_out(x, weights, weighed)
+    (table_x, counts_x), (table_y, counts_y) = _read(x, False, marks, weights), _read(y, True, marks)
     if len(x) == len(y) > 1:
         for own, other, rows_x, rows_y in zip(x, y, counts_x, counts_y, strict=True):
             if rows_x != rows_y:
@@ -73,7 +82,15 @@ def read_xy(
             f"{folder_x} has {sum(counts_x)} rows and {folder_y} has {sum(counts_y)}; they must be as many "
             f"({_counted(x, counts_x)}; {_counted(y, counts_y)})"
         )
-    return table_x, table_y
+    return _weighed(table_x, own, weights), table_y
+
+
+def _weighed(table: Table, own: np.ndarray | None, asked: str) -> Table:
+    """The table with what its rows weigh, and a note of it."""
+    if own is None:
+        return table
+    note = {"sample weights": f"'{asked or USUAL}' weighs the rows of X, and is no feature"}
+    return dataclasses.replace(table, weights=own, notes={**table.notes, **note})
 
 
 def read_table(
@@ -87,10 +104,15 @@ def read_table(
 
 
 def check_same_columns(
-    folder: str | Path, other: str | Path, targets: bool = False, marks: Marks = Marks()  # noqa: B008 - it is frozen
+    folder: str | Path, other: str | Path, targets: bool = False, marks: Marks = Marks(),  # noqa: B008 - it is frozen
+    weights: str = IGNORED,
 ) -> None:  # fmt: skip
-    """Raise UserError unless the files of both folders have the same columns, in any order where they have names."""
-    _check_alike([*_open_all(folder, targets, marks), *_open_all(other, targets, marks)])
+    """Raise UserError unless the files of both folders have the same columns, in any order where they have names.
+
+    The column `weights` does not count.
+    """
+    both = (taken_out(_open_all(each, targets, marks), weights, required=False)[0] for each in (folder, other))
+    _check_alike([file for files in both for file in files])
 
 
 def rows(array: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
@@ -100,8 +122,8 @@ def rows(array: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(array[indices[start : start + step]])
 
 
-def _read(files: list[TableFile], targets: bool, marks: Marks) -> tuple[Table, list[int]]:
-    """The table, and how many rows each file has."""
+def _read(files: list[TableFile], targets: bool, marks: Marks, without: str = IGNORED) -> tuple[Table, list[int]]:
+    """The table, and how many rows each file has; `without` is the column that was taken out."""
     _check_alike(files)
     names = next((file.names for file in files if file.names), None)
     notes = _notes(files, names)
@@ -125,7 +147,8 @@ def _read(files: list[TableFile], targets: bool, marks: Marks) -> tuple[Table, l
         whole = np.concatenate(list(blocks()))
         return Table(whole if dtype.kind == "U" else narrowed(whole), names, notes), counts
     headers = [file.header for file in files]
-    key = fingerprint([file.path for file in files], FORMAT, targets, marks, headers)
+    left_out = [] if without == IGNORED else [without, [file.row_shape for file in files]]
+    key = fingerprint([file.path for file in files], FORMAT, targets, marks, headers, *left_out)
     kept = cached_rows("tables", key, blocks, lambda: np.array(counts))
     if kept is None:
         return Table(narrowed(np.concatenate(list(blocks()))), names, notes), counts

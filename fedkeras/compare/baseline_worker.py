@@ -52,7 +52,8 @@ def train(job: BaselineJob) -> BaselineFigures:
     clients = [data.load_client(config, cid, normaliser) for cid in cids]
     examples = [one.train for one in clients]
     placed = learner.place(*(np.concatenate([getattr(one, name) for one in examples]) for name in ("x", "y")))
-    weights = combined(placed[1], None, class_weights)
+    own_weights = [data.sample_weights_of(config, cid) for cid in cids]
+    weights = combined(placed[1], None if own_weights[0] is None else np.concatenate(own_weights), class_weights)
     job.rounds_path.unlink(missing_ok=True)  # of an attempt that was interrupted
     history = History(job.rounds_path)
     rng = generator(config.seed, "compare", client)

@@ -19,6 +19,7 @@ from fedkeras.config import Config
 from fedkeras.data.columns import UNNAMED, Columns
 from fedkeras.data.readers.numerals import Marks
 from fedkeras.data.readers.tables import Table, check_same_columns, read_xy
+from fedkeras.data.sample_weights import IGNORED
 from fedkeras.errors import UserError, describe
 from fedkeras.factory import CentralEvaluation, metrics_of
 from fedkeras.models.file_info import first_line
@@ -50,9 +51,10 @@ def open_test(config: Config, folder: Path) -> tuple[Table | None, Table | None]
     if with_targets and not y_test.is_dir():
         raise UserError(f"there is a folder {x_test} and no {y_test}: a test set is both")
     marks = marks_of(config)
-    x, y = read_xy(x_test, y_test if with_targets else None, marks)
+    weights = config.sample_weight or IGNORED  # a column to take out; the test is not weighted
+    x, y = read_xy(x_test, y_test if with_targets else None, marks, weights=weights, weighed=False)
     if config.data_source == "server":
-        check_same_columns(folder / "X", x_test, marks=marks)
+        check_same_columns(folder / "X", x_test, marks=marks, weights=weights)
         if with_targets:
             check_same_columns(folder / "Y", y_test, targets=True, marks=marks)
     return x, y

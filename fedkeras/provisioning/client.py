@@ -225,10 +225,12 @@ def _own_tables(request: ClientRequest) -> tuple[Tables, Columns]:
     folder = Path(str(request.context.node_config.get("data-dir") or "dataset"))
     targets = folder / "Y" if request.config.target == "XY" else None
     own = request.context.node_config
-    x, y = read_xy(folder / "X", targets, Marks(str(own.get("decimal", "")), str(own.get("thousands", ""))))
+    marks = Marks(str(own.get("decimal", "")), str(own.get("thousands", "")))
+    x, y = read_xy(folder / "X", targets, marks, weights=request.config.sample_weight)
     for name, text in merged_notes((x, y)).items():
         log.warning("%s: %s", name, text)  # on the terminal of this client, who alone knows its files
-    rows = {"x": x.rows} if y is None else {"x": x.rows, "y": y.rows}
+    named = {"x": x.rows, "y": y and y.rows, "sample_weight": x.weights}
+    rows = {name: table for name, table in named.items() if table is not None}
     return rows, Columns(x.names, None if y is None else y.names)
 
 

@@ -16,6 +16,7 @@ from fedkeras.config import Config, options
 from fedkeras.data import labels
 from fedkeras.data.columns import UNNAMED, Columns, Names, order_of
 from fedkeras.data.labels import Labels
+from fedkeras.data.sample_weights import checked
 from fedkeras.data.statistics import Statistics, statistics_of
 from fedkeras.errors import UserError
 from fedkeras.models.file_info import Shape, file_shapes, input_shape
@@ -67,6 +68,15 @@ class ProvisionedClient:
     def y(self) -> np.ndarray | None:
         """The targets as they came."""
         return self.tables["y"] if len(self.x) and "y" in self.tables else None
+
+    def sample_weights(self, config: Config) -> np.ndarray | None:
+        """What each of the rows that are trained on weighs, float64 (rows,); None: 1. Raises UserError."""
+        count = len(self.x)
+        if "sample_weight" not in self.tables:
+            return None
+        rows = self.train_and_test_rows(config)[0]
+        weights = checked(self.tables["sample_weight"], count, f"client {self.cid}'s sample weights")[rows]
+        return checked(weights, len(rows), f"the weights of what client {self.cid} trains on")
 
     @functools.cached_property
     def takes(self) -> Shape:

@@ -167,7 +167,7 @@ def _read_layout(text: str) -> dict[str, tuple[np.dtype, list[int]]]:
         name: (np.dtype(dtype), [int(size) for size in shape]) for name, (dtype, shape) in json.loads(text).items()
     }
     counts = {shape[0] for _, shape in layout.values()}
-    if not {"x"} <= set(layout) <= {"x", "y"} or len(counts) != 1 or min(counts) < 1:
+    if not {"x"} <= set(layout) <= {"x", "y", "sample_weight"} or len(counts) != 1 or min(counts) < 1:
         raise ValueError("the server's tables are not x, or x and y of as many rows")
     if any(dtype.kind not in "biufU" or min(shape) < 1 for dtype, shape in layout.values()):
         raise ValueError("the server's tables hold neither numbers nor text")

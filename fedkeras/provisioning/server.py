@@ -80,12 +80,13 @@ def open_provision(config: Config) -> Provision | None:
         own = _columns(*test)
         return Provision(model, test=_arrays(*test), columns=own, test_columns=own, notes=merged_notes(test))
     folder = _folder(config)
-    tables = read_xy(folder / "X", folder / "Y" if config.target == "XY" else None, marks_of(config))
+    folder_y = folder / "Y" if config.target == "XY" else None
+    tables = read_xy(folder / "X", folder_y, marks_of(config), weights=config.sample_weight)
     x, y = (None if table is None else table.rows for table in tables)
     _check_width(config, model, x)
     test = _open_test(config, model)
     rows = divide(len(x), range(config.num_partitions), classes=_classes(y), share=share, seed=config.seed)
-    shards = {cid: Shard(x, y, chosen) for cid, chosen in rows.items()}
+    shards = {cid: Shard(x, y, chosen, tables[0].weights) for cid, chosen in rows.items()}
     notes = merged_notes([*tables, *test])
     return Provision(model, shards, _arrays(*test), _columns(*tables), _columns(*test), notes)
 

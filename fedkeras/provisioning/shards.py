@@ -15,14 +15,17 @@ FIRST_BYTES = 1 << 16
 """The first slice is small."""
 
 Tables = dict[str, np.ndarray]
-"""x and, where there are targets, y, of as many rows; or some rows of them."""
+"""x and, where there are such, y (targets) and sample_weight, of as many rows; or some rows of them."""
 
 
 class Shard:
-    """The rows `indices`, sorted, of `x` and, if there are targets, `y`."""
+    """The rows `indices`, sorted, of `x` and, if there are such, targets `y` and their weights."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray | None, indices: np.ndarray) -> None:
-        self._tables = {"x": x} if y is None else {"x": x, "y": y}
+    def __init__(
+        self, x: np.ndarray, y: np.ndarray | None, indices: np.ndarray, weights: np.ndarray | None = None
+    ) -> None:
+        named = {"x": x, "y": y, "sample_weight": weights}
+        self._tables = {name: table for name, table in named.items() if table is not None}
         self._indices = indices
 
     def __len__(self) -> int:

@@ -131,7 +131,8 @@ def _sample_weights(
     from fedkeras.learning.sample_weights import combined, place_weights
 
     _, y = _training_examples(config, cid, client, all_share, trust_code)
-    found = combined(y, None, class_weights)
+    own = data.sample_weights_of(config, cid) if config.uses_catalogue else client.sample_weights(config)
+    found = combined(y, own, class_weights)
     return None if found is None else place_weights(found, len(found))[0]
 
 

@@ -95,6 +95,8 @@ def open_run(
     if tested:
         central.load()
     _note_scaling(choices, scaling.scaling_of(given, True, of_model).reason, given, tested)
+    if tested and config.uses_catalogue and (said := data.weights_said(config)):
+        choices.note("sample weights", said)
     workflow.prepare_server(config, threads)
     loss = provisioned_run.note_loss(config, provision, central, choices, threads)
     folder = _folder(workflow, given, parent)

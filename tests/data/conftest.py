@@ -18,6 +18,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         clients.client_statistics,
         clients.pooled_normaliser,
         clients._say_what_is_left_out,
+        clients._say_weights,
     ):
         remembered.cache_clear()
     return tmp_path / "cache"

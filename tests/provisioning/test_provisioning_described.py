@@ -22,6 +22,7 @@ from fedkeras.runtime.in_process import InProcessGrid
 
 X = np.random.default_rng(3).normal([100.0, -2.0, 5.0], [2.0, 40.0, 0.0], (60, 3))
 Y = np.repeat([0, 1, 2], [36, 18, 6])
+WEIGHTS = np.linspace(0.1, 2, 60)
 READ = []
 
 
@@ -36,7 +37,8 @@ class Watched(data.ArraySource):
 def watched(config):
     owners = np.repeat([0, 1, 2], [10, 20, 30])
     y = Y[np.random.default_rng(1).permutation(60)]
-    return Watched("watched", (X, y), (X[:5], y[:5]), "abcd", groups=owners, default_normaliser="zscore")
+    return Watched("watched", (X, y), (X[:5], y[:5]), "abcd", groups=owners, default_normaliser="zscore",
+                   sample_weight=WEIGHTS)  # fmt: skip
 
 
 CONFIG = Config(dataset=f"{__name__}:watched", partitioner="natural", test_fraction=0.2)
@@ -252,7 +254,7 @@ def line(input_shape, num_classes):
 
 @pytest.mark.parametrize("way", ["rounds", "split"])
 def test_a_run_trains_and_tests_on_rows_that_are_scaled_and_weighted_so(way, tmp_path, whatever_threads):
-    """Against a learner of its own that trains on rows scaled by numpy, with weights counted by numpy."""
+    """Against a learner of its own that trains on rows scaled by numpy, weighted by numpy: classes times rows."""
     from fedkeras.learning import Learner
     from fedkeras.models import get_weights, load
     from fedkeras.randomness import generator
@@ -272,8 +274,8 @@ def test_a_run_trains_and_tests_on_rows_that_are_scaled_and_weighted_so(way, tmp
     for cid in range(config.num_partitions):
         own = training_rows(config, [cid])
         learner.set_weights(start)
-        learner.train((X[own] - mean) / std, y[own], epochs=2, batch_size=16, sample_weight=balanced[y[own]],
-                      rng=generator(config.seed, "train", 1, cid))  # fmt: skip
+        rng, weights = generator(config.seed, "train", 1, cid), balanced[y[own]] * WEIGHTS[own]
+        learner.train((X[own] - mean) / std, y[own], epochs=2, batch_size=16, rng=rng, sample_weight=weights)
         trained.append((len(own), learner.get_weights()))
     expected = {name: sum(n * one[name] for n, one in trained) / len(rows) for name in start}
     found = get_weights(load(folder.model_path))

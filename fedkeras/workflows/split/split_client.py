@@ -51,7 +51,7 @@ def weights(config: Config, cid: int, all_share: Preprocessing | None = None) ->
     from fedkeras.learning.sample_weights import combined
 
     (_, y), _ = examples(config, cid, all_share)
-    return combined(y, None, all_share and all_share.class_weights)
+    return combined(y, data.sample_weights_of(config, cid), all_share and all_share.class_weights)
 
 
 def held_out(config: Config, cid: int, all_share: Preprocessing | None = None) -> Placed:
