@@ -131,9 +131,10 @@ def _one_column(path: Path, layout: Layout, index: int) -> TableFile:
 
 def _if_one_number(text: str, layout: Layout) -> str:
     """What to do where a line is longer than the first because it is one number with a comma in it."""
-    if layout.separator == "," and re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", text):
+    if layout.separator == "," and re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", text):
         return f" (if {text} is one number: --thousands , or --decimal ,)"
-    return f" (if {text} is one number: --decimal ,)" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+    number = re.fullmatch(r"[+-]?\d+,\d+([eE][+-]?\d+)?", text)
+    return f" (if {text} is one number: --decimal ,)" if number else ""
 
 
 def _numbers(path: Path, layout: Layout) -> Iterator[np.ndarray]:
@@ -206,9 +207,8 @@ def _empty_lines_below(path: Path) -> int:
 
 
 def _checked(path: Path, frame: "pd.DataFrame", line: int, layout: Layout) -> np.ndarray:
-    if all(
-        dtype.kind in "biuf" for dtype in frame.dtypes
-    ):  # text is never left to numpy: it reads 1_000, and other digits
+    # text is never left to numpy, which reads 1_000, and digits of other scripts
+    if all(dtype.kind in "biuf" for dtype in frame.dtypes):
         block = np.ascontiguousarray(frame.to_numpy(np.float64))
         if np.isfinite(block).all():
             return block
