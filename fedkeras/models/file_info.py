@@ -93,6 +93,42 @@ def file_shapes(path: str | Path) -> Shapes:
     return Shapes(_takes(config or {}, layers), _gives(config or {}, layers))
 
 
+def last_activation(path: str | Path) -> str:
+    """The function at the model's end, such as "softmax"; "" where the file does not say it in an understood form."""
+    model = read_config(path).model
+    for _ in range(20):  # a model in a model in ...
+        config = model.get("config")
+        layers = config if isinstance(config, list) else (config or {}).get("layers", [])
+        layers = [layer for layer in layers if isinstance(layer, dict)]
+        ends = [] if isinstance(config, list) else names_of_ends((config or {}).get("output_layers"))
+        if ends:
+            last = [layer for layer in layers if layer.get("name") in ends]
+        else:
+            last = [layer for layer in layers if "Dropout" not in str(layer.get("class_name"))][-1:]
+        if len(last) != 1:
+            return ""
+        (model,) = last
+        if model.get("class_name") not in ("Sequential", "Functional", "Model"):
+            break
+    if model.get("class_name") == "Softmax":
+        return "softmax"
+    function = (model.get("config") or {}).get("activation")
+    while isinstance(function, dict):
+        function = function.get("config") or function.get("class_name")
+    return str(function or "").lower()
+
+
+def names_of_ends(part: Json) -> list[str]:
+    """Of layers, from [name, call, output], or any lists or tables of such."""
+    if isinstance(part, dict):
+        part = list(part.values())
+    if not isinstance(part, list):
+        return []
+    if len(part) >= 3 and isinstance(part[0], str) and type(part[1]) is int:
+        return [part[0]]
+    return [name for inner in part for name in names_of_ends(inner)]
+
+
 def _takes(config: dict[str, Json], layers: list[dict[str, Json]]) -> Shape | None:
     inputs = [layer for layer in layers if layer.get("class_name") == "InputLayer"]
     if len(inputs) > 1:

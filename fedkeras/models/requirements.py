@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedkeras.errors import UserError
-from fedkeras.models.file_info import Json, read_config
+from fedkeras.models.file_info import Json, names_of_ends, read_config
 
 if TYPE_CHECKING:
     import keras
@@ -30,7 +30,7 @@ def require_trainable_file(path: str | Path) -> None:
     model = read_config(path).model
     config = model.get("config")
     if isinstance(config, dict):
-        _require_one_of_each(_ends(config.get("input_layers")), _ends(config.get("output_layers")))
+        _require_one_of_each(names_of_ends(config.get("input_layers")), names_of_ends(config.get("output_layers")))
     todo: list[Json] = [config]
     while todo:  # not by recursion: whoever made the file decides how deep it is
         part = todo.pop()
@@ -60,14 +60,3 @@ def _stateful(name: str) -> str:
         f"the model's layer '{name}' is stateful: it goes on from batch to batch in the order of rows, and rows are "
         "shuffled here; make it with stateful=False, and the model's input with shape= and not batch_shape="
     )
-
-
-def _ends(part: Json) -> list[str]:
-    """Names of layers, from [name, call, output], or any lists or tables of such."""
-    if isinstance(part, dict):
-        part = list(part.values())
-    if not isinstance(part, list):
-        return []
-    if len(part) >= 3 and isinstance(part[0], str) and type(part[1]) is int:
-        return [part[0]]
-    return [name for inner in part for name in _ends(inner)]

@@ -46,6 +46,8 @@ class DataDescription:
     shape: tuple[int, ...] = ()
     normaliser: str = "none"
     counts: tuple[int, ...] = ()
+    one_hot: bool = False
+    """Whether the labels were rows of 0 and 1."""
 
     @property
     def kind(self) -> tuple[str, tuple[int, ...] | None, int | None]:
@@ -64,7 +66,14 @@ def description_in(answer: RecordDict) -> DataDescription:
         _check_counts(rows, parts, counts, found)
         names, shape = columns.from_dict(json.loads(value_of(answer, "columns", str))), value_of(answer, "shape", list)
         return DataDescription(
-            rows, parts, found, names, tuple(map(int, shape)), value_of(answer, "normaliser", str), counts
+            rows,
+            parts,
+            found,
+            names,
+            tuple(map(int, shape)),
+            value_of(answer, "normaliser", str),
+            counts,
+            value_of(answer, "one_hot", bool),
         )
     except (ValueError, AttributeError, RecursionError) as error:
         raise ClientRefused(f"describes its data wrongly: {error}") from error
@@ -101,6 +110,8 @@ def agree(config: Config, descriptions: Mapping[int, DataDescription], outputs: 
     try:
         parts = _merged(config, [each.statistics for each in descriptions.values() if each.statistics])
         found = [each.labels for each in descriptions.values() if each.labels is not None]
+        if len(found) < len(descriptions) and all(each.one_hot for each in descriptions.values() if each.labels):
+            found = []  # a client's rows only look like one class a row: those of others are not
         if found and len(found) < len(descriptions):
             raise UserError("the targets of some clients are classes, and those of others numbers")
         merged = labels.merge(*found, outputs=outputs) if found else None

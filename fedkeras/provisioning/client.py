@@ -154,6 +154,7 @@ def describe(request: ClientRequest) -> RecordDict:
         statistics,
         rows=len(train),
         classes=json.dumps(found.to_dict()) if found else "",
+        one_hot=found is not None and client.y.ndim == 2,
         normaliser="none" if config.normaliser == "default" else config.normaliser,
         counts=counts,
         columns=json.dumps(client.columns.to_dict()),
@@ -204,7 +205,7 @@ def _describe_part(config: Config, cid: int, parts: Sequence[np.ndarray]) -> Rec
                      for part in parts]  # fmt: skip
             own = stacked(found)
     counts = data.label_counts(config, [cid]).tolist() if config.class_weight != "none" else []
-    return reply(own, rows=len(rows), classes="", normaliser=name, counts=counts, columns="{}", shape=[])
+    return reply(own, rows=len(rows), classes="", normaliser=name, counts=counts, columns="{}", shape=[], one_hot=False)
 
 
 @functools.lru_cache(maxsize=8)

@@ -19,7 +19,7 @@ from fedkeras.data.labels import Labels
 from fedkeras.data.sample_weights import checked
 from fedkeras.data.statistics import Statistics, statistics_of
 from fedkeras.errors import UserError
-from fedkeras.models.file_info import Shape, file_shapes, input_shape
+from fedkeras.models.file_info import Shape, file_shapes, input_shape, last_activation
 from fedkeras.provisioning import download_cache
 from fedkeras.provisioning.download_cache import ModelReceiver, RowsReceiver
 from fedkeras.provisioning.preprocessing import Preprocessing, own_normaliser_of
@@ -95,11 +95,17 @@ class ProvisionedClient:
         return name_of(str(own)) if own else ""
 
     def are_classes(self, config: Config) -> bool:
-        """True if the targets are classes: by what they are, and for whole numbers by the loss."""
+        """True if the targets are classes: by what they are; for whole numbers by the loss, for rows by the model.
+
+        Rows of several columns that are one-hot may still mean several classes at once, of which a small client has
+        one in each of its rows: where the loss or the model's end says it, no client's rows are asked.
+        """
         if config.target == "XX" or self.y is None:
             return False
         kind, loss = labels.kind_of(self.y), self.loss(config)
-        return kind in ("words", "one-hot") or (kind == "integers" and (loss in ("", "ce") or "crossentropy" in loss))
+        if kind == "one-hot":
+            return "categorical" in loss or not (loss.startswith("binary") or last_activation(self.model) == "sigmoid")
+        return kind == "words" or (kind == "integers" and (loss in ("", "ce") or "crossentropy" in loss))
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - a process has few clients
     def train_and_test_rows(self, config: Config) -> tuple[np.ndarray, np.ndarray]:

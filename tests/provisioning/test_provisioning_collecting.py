@@ -191,7 +191,9 @@ def test_a_result_that_makes_no_sense_is_refused(tmp_path, text):
 )
 def test_a_description_that_makes_no_sense_is_refused(arrays, classes):
     with pytest.raises(ClientRefused, match="describes its data wrongly"):
-        description_in(reply(arrays, classes=classes, rows=3, normaliser="none", counts=[], columns="{}", shape=[]))
+        description_in(
+            reply(arrays, classes=classes, rows=3, normaliser="none", counts=[], columns="{}", shape=[], one_hot=False)
+        )
 
 
 @pytest.mark.parametrize("state", ["%", "x %", "² %", "25 %", "[/bold] 3 %"])

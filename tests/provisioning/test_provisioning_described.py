@@ -136,7 +136,15 @@ def test_a_resumed_run_keeps_what_it_began_with_and_asks_nobody(tmp_path):
 def spoiled(change):
     """A description of 8 rows, changed: as content of a message."""
     part = statistics_of(X[:8]).to_dict()
-    values = {"rows": 8, "classes": "", "normaliser": "zscore", "counts": [6, 2, 0, 0], "columns": "{}", "shape": []}
+    values = {
+        "rows": 8,
+        "classes": "",
+        "normaliser": "zscore",
+        "counts": [6, 2, 0, 0],
+        "columns": "{}",
+        "shape": [],
+        "one_hot": False,
+    }
     change(part, values)
     return reply({name: np.stack([array]) for name, array in part.items()}, **values)
 
@@ -173,7 +181,9 @@ def test_one_client_cannot_spoil_what_the_others_agree_on(what, caplog):
                 "two features": stacked([statistics_of(X[:16, :2])]),
             }.get(what, stacked([statistics_of(X[:16])]))
             name = "minmax" if what == "another scaling" else "zscore"
-            changed = reply(arrays, rows=16, classes="", normaliser=name, counts=[], columns="{}", shape=[])
+            changed = reply(
+                arrays, rows=16, classes="", normaliser=name, counts=[], columns="{}", shape=[], one_hot=False
+            )
             for key in list(content):
                 del content[key]
             for key, value in changed.items():

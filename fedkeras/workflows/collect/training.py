@@ -124,7 +124,7 @@ class _Training:
     def _classes(self) -> np.ndarray | None:
         """What rows are held back in proportion to: the number of each one's class; None where there are none."""
         config, client = self._config, self._client
-        if config.data_source == "keras" or not client.are_classes(config):
+        if config.data_source == "keras" or not client.preprocessing.labels:
             return None
         return client.preprocessing.labels.encode(np.asarray(client.y))
 
