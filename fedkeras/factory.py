@@ -187,24 +187,32 @@ class CentralEvaluation:
         """What the clients' examples are scaled by; unset: what the source's format says, else all training rows."""
         self._normaliser = normaliser
 
-    def choose_loss(self) -> str:
-        """Build the model; what was decided about its loss, in words, or "". Raises UserError if none suits.
+    def choices(self) -> Mapping[str, str]:
+        """Build the model; what was decided about its loss and optimizer, in words. Raises UserError if none suits.
 
         A server without data cannot know the model's shape: its clients choose, and say so.
         """
         import_tensorflow()
         from fedkeras.learning import limit_threads
+        from fedkeras.models.compile_config import compiled_with
 
         limit_threads(self._threads)
         try:
             model = build_model(self._config)
         except UserError as error:
             log.info("the clients choose the loss, since the model cannot be built on the server: %s", error)
-            return ""
+            return {}
+        compiled = compiled_with(model).optimizer or _optimizer_of_file(self._config)
         learner = learner_of(self._config, model)
         if self._examples is not None:
             self._learner = learner
-        return learner.chosen.said
+        found = {"loss": learner.chosen.said} if learner.chosen.said else {}
+        if compiled and self._config.optimizer == "default":
+            rate = self._config.learning_rate
+            found["optimizer"] = (
+                f"sgd with learning rate {rate:g}, and not the {compiled} that the model was compiled with: --optimizer"
+            )
+        return found
 
     def __call__(self, server_round: int, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Metrics as in a client's reply: num-examples, loss, accuracy, seconds."""
@@ -277,6 +285,14 @@ class CentralEvaluation:
             log.warning("the weights are in %s, since the model cannot be built on the server: %s", own, error)
             return
         models.save(model, path)
+
+
+def _optimizer_of_file(config: Config) -> str:
+    """The class of the optimizer that a model file was compiled with; "" for another model, or none."""
+    from fedkeras.models.compile_config import training_config
+
+    optimizer = training_config(config.model).optimizer if config.model.endswith((".keras", ".h5")) else None
+    return optimizer if isinstance(optimizer, str) else str((optimizer or {}).get("class_name", ""))
 
 
 def metrics_of(result: "TrainingResult", seconds: float) -> dict[str, float]:

@@ -32,6 +32,7 @@ from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.sample_weights import place_weights
 from fedkeras.learning.segment import Segment, compiled, spec, to_tensor
 from fedkeras.learning.targets import MetricName
+from fedkeras.models.compile_config import compiled_with
 from fedkeras.models.cutting import Parts
 from fedkeras.models.output import SOFTMAX, output_of
 
@@ -57,9 +58,12 @@ class Tail:
         self.loss = self.chosen.loss
         self._states = models.random_states(part)
         self._weights = part.trainable_variables
-        self._own = targets.choose_metrics(self.loss, output, metrics, learns, tuple(whole.input_shape)[1:])
+        compiled = compiled_with(part)
+        others = (*metrics, *compiled.metrics)
+        self._own = targets.choose_metrics(self.loss, output, others, learns, tuple(whole.input_shape)[1:])
         self._counts = keras.metrics.Mean(name="loss", dtype="float64")  # so that many examples are as exact as few
-        part.compile(optimizer=None, loss=self.loss, jit_compile=False)
+        weight = None if loss else compiled.loss_weight
+        part.compile(optimizer=None, loss=self.loss, loss_weights=weight, jit_compile=False)
         self._fresh = build_fresh(optimizer, self._weights)
         counts = [variable for metric in [*self._own, self._counts] for variable in metric.variables]
         self.variables = [*part.weights, *self._states, *optimizer.variables, *counts]

@@ -19,6 +19,7 @@ from fedkeras.learning.optimizers import LearningRate
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.sample_weights import place_weights
 from fedkeras.learning.targets import MetricName
+from fedkeras.models.compile_config import compiled_with
 from fedkeras.models.file_info import Shape, as_input
 from fedkeras.models.output import SOFTMAX, output_of
 from fedkeras.models.requirements import require_trainable
@@ -38,8 +39,9 @@ class Learner:
     `model` has one input and one output. `optimizer` is a name of Keras', with `learning_rate` (a number or a schedule)
     and `optimizer_args`, or an optimizer whose configuration is taken. `loss` is a name or an object; unset, it is the
     model's own, or what suits its last layer and what it `learns` (`losses.choose`); `chosen` is the loss and what was
-    decided about it. `metrics` are names or objects of Keras', beside accuracy. The model is compiled with all of
-    these. Raises UserError for a name or option Keras does not know, and for a loss that does not suit the model.
+    decided about it. `metrics` are names, objects or functions, beside accuracy and the model's own. The model's own
+    loss is multiplied by the weight it was compiled with (`loss_weights`). The model is compiled with all of these.
+    Raises UserError for a name or option Keras does not know, and for a loss that does not suit the model.
     """
 
     def __init__(
@@ -55,18 +57,27 @@ class Learner:
     ) -> None:
         require_trainable(model)
         self.model = model
+        compiled = compiled_with(model)
         self._output, self._learns = output_of(model), learns
         self.chosen = self._choose(loss)
         self.loss = self.chosen.loss
-        self._metrics = targets.choose_metrics(self.loss, self._output, metrics, learns, self.takes)
+        others = (*metrics, *compiled.metrics)
+        self._metrics = targets.choose_metrics(self.loss, self._output, others, learns, self.takes)
         self._seeds = models.random_states(model)
         self._optimizer = optimizers.make(optimizer, learning_rate, optimizer_args)
-        model.compile(optimizer=self._optimizer, loss=self.loss, metrics=self._metrics, jit_compile=False)
+        own_step = keras_loop.has_own(model, "train_step")
+        model.compile(
+            optimizer=self._optimizer, loss=self.loss, loss_weights=None if loss else compiled.loss_weight,
+            metrics=self._metrics, run_eagerly=own_step and compiled.run_eagerly, jit_compile=False,
+        )  # fmt: skip
+        self._optimizer = model.optimizer  # which Keras may have put into one that scales losses
         self._fresh = optimizers.build_fresh(self._optimizer, model.trainable_variables)
         self._looks_up = targets.looked_up_by(model)
         self._graphs: dict[Hashable, Graph] = {}
         self._objective, self._steps, self._start = None, 0, ()  # of the training whose epochs are single ones
-        if keras_loop.has_own(model, "train_step"):
+        if compiled.run_eagerly and not own_step:
+            log.warning("the model was compiled with run_eagerly=True; here it trains as a graph")
+        if own_step:
             log.warning("%s has its own train_step: it trains by model.fit, which is slower", type(model).__name__)
         if not model.trainable_variables:
             log.warning("the model has no trainable weights: a training changes statistics at most")
@@ -241,7 +252,9 @@ class Learner:
         return (x, y) if tf.is_tensor(x) and tf.is_tensor(y) else self.place(x, y)
 
     def _named(self, values: list[tf.Tensor]) -> dict[str, float]:
-        return {metric.name: float(value) for metric, value in zip(self._metrics, values, strict=True)}
+        """By name; a metric of several numbers, as a confusion matrix, stands in no column."""
+        pairs = zip(self._metrics, values, strict=True)
+        return {metric.name: float(value) for metric, value in pairs if not np.ndim(value)}
 
     def _outcome(self, examples: int, loss: float | tf.Tensor, metrics: dict[str, float]) -> TrainingResult:
         others = {name: float(value) for name, value in metrics.items() if name != "accuracy"}

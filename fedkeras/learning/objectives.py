@@ -95,7 +95,12 @@ class Objective:
             loss, predicted = batch_loss(model, x, y, sample_weight)
             term = self.term(model, x, y, predicted, weights, begun)
             minimised = loss if term is None else loss + tf.cast(term, loss.dtype)
-        return Gradients(tape.gradient(minimised, list(weights)), loss, predicted)
+            # Where the optimizer scales losses, numbers of 16 bits need it on the way: scaled here, and back at once.
+            scaled, scale = model.optimizer.scale_loss(minimised), model.optimizer.scale_loss(one := tf.constant(1.0))
+        found = tape.gradient(scaled, list(weights))
+        if scale is not one:
+            found = [None if gradient is None else tf.convert_to_tensor(gradient) / scale for gradient in found]
+        return Gradients(found, loss, predicted)
 
 
 class Proximal(Objective):

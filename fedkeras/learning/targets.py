@@ -28,9 +28,10 @@ def choose_metrics(
     """
     accuracy = _accuracy(loss, output, targets, takes)
     try:
-        return ([accuracy] if accuracy else []) + [_metric(other) for other in others]
+        made = ([accuracy] if accuracy else []) + [_metric(other) for other in others]
     except ValueError as error:
         raise UserError(f"not all of these are metrics of Keras: {', '.join(map(str, others))}") from error
+    return list({metric.name: metric for metric in reversed(made)}.values())[::-1]  # each name once, the first of it
 
 
 def _accuracy(loss: Loss, output: Output, targets: Targets, takes: Shape | None) -> keras.metrics.Metric | None:
@@ -59,7 +60,9 @@ def _binary_accuracy(above: float) -> keras.metrics.Metric:
 def _metric(metric: MetricName) -> keras.metrics.Metric:
     """An object of its own: a metric that two models share would count the examples of both."""
     found = keras.metrics.get(metric)
-    return found if isinstance(found, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(found)
+    if isinstance(found, keras.metrics.Metric):
+        return found
+    return keras.metrics.MeanMetricWrapper(found, name=getattr(found, "__name__", type(found).__name__))
 
 
 def looked_up_by(model: keras.Model) -> str:

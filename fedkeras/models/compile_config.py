@@ -6,10 +6,13 @@ where that code is trusted.
 """
 
 import inspect
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -22,18 +25,26 @@ Serialised = str | dict[str, Json]
 
 ACCURACY = ("accuracy", "acc")
 
+Metric = str | keras.metrics.Metric | Callable
+"""By name, an object, or a function of (targets, outputs)."""
+
+log = logging.getLogger("fedkeras")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """A loss, an optimizer and metrics, each a name or {"class_name": ..., "config": {...}}; None, () for unset.
 
-    Metrics leave out accuracy, which a Learner chooses by the loss; `accuracy` says whether it was among them.
+    Metrics leave out accuracy, which a Learner chooses by the loss; `accuracy` says whether it was among them. Weighted
+    metrics are among them. `loss_weight` is what the loss is multiplied by.
     """
 
     loss: Serialised | None = None
     optimizer: Serialised | None = None
     metrics: tuple[Serialised, ...] = ()
     accuracy: bool = False
+    loss_weight: float | None = None
+    run_eagerly: bool = False
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON can hold it; TrainingConfig(**table) is the way back."""
@@ -44,12 +55,52 @@ def training_config(path: str | Path) -> TrainingConfig:
     """What the file's model was compiled with; all unset if it was not. Nothing is run. Raises UserError."""
     training = read_config(path).training or {}
     optimizer = training.get("optimizer") or training.get("optimizer_config")
-    metrics = [_function_name(metric) for metric in _flat(training.get("metrics"))]
+    compiled = [*_flat(training.get("metrics")), *_flat(training.get("weighted_metrics"))]
+    metrics = [_function_name(metric) for metric in compiled]
     return TrainingConfig(
         loss=_only(training.get("loss"), path),
         optimizer=optimizer,
         metrics=tuple(metric for metric in metrics if metric not in (None, "loss") and _name(metric) not in ACCURACY),
         accuracy=any(_name(metric) in ACCURACY for metric in metrics),
+        loss_weight=_single(training.get("loss_weights")),
+        run_eagerly=bool(training.get("run_eagerly")),
+    )
+
+
+class Compiled(NamedTuple):
+    """What a model in memory was compiled with, as it was given; unset if it was not.
+
+    `metrics` leave out accuracy, which a Learner chooses by the loss. `optimizer` is its class's name.
+    """
+
+    loss: str | keras.losses.Loss | Callable | None = None
+    loss_weight: float | None = None
+    metrics: tuple[Metric, ...] = ()
+    optimizer: str = ""
+    run_eagerly: bool = False
+
+    def onto(self, model: keras.Model) -> None:
+        """Compile another model so, without an optimizer; not at all where there is nothing."""
+        if self.loss is not None or self.metrics:
+            weights = None if self.loss is None else self.loss_weight
+            metrics = list(self.metrics) or None
+            model.compile(optimizer=None, loss=self.loss, loss_weights=weights, metrics=metrics,
+                          run_eagerly=self.run_eagerly, jit_compile=False)  # fmt: skip
+
+
+def compiled_with(model: keras.Model) -> Compiled:
+    """What `model`, of one output, was compiled with. Keras has no public way to what it was given."""
+    if not model.compiled:
+        return Compiled()
+    given = defaultdict(type(None), model._compile_config.config)  # saving as .h5 takes the optimizer out of it
+    metrics = [*_flat_values(given["metrics"]), *_flat_values(given["weighted_metrics"])]
+    optimizer = getattr(given["optimizer"], "inner_optimizer", given["optimizer"])
+    return Compiled(
+        model.loss,
+        _single(given["loss_weights"]),
+        tuple(metric for metric in metrics if _given_name(metric) not in ACCURACY),
+        "" if optimizer is None else type(optimizer).__name__,
+        bool(given["run_eagerly"]),
     )
 
 
@@ -69,13 +120,25 @@ def make_loss(loss: Serialised | None, trust_code: bool = False) -> str | keras.
     return _make(loss, keras.losses, "loss", trust_code)
 
 
-def make_optimizer(optimizer: Serialised | None, trust_code: bool = False) -> keras.optimizers.Optimizer | None:
-    """A new optimizer with the settings of the one described; None if there is none. Raises UserError."""
+def make_optimizer(
+    optimizer: Serialised | None, trust_code: bool = False, learning_rate: float | None = None
+) -> keras.optimizers.Optimizer | None:
+    """A new optimizer with the settings of the one described; None if there is none. Raises UserError.
+
+    `learning_rate` takes the place of its own, which may be a schedule.
+    """
     if optimizer is None:
         return None
     if isinstance(optimizer, str):
         optimizer = {"class_name": optimizer, "config": {}}
     config = dict(optimizer.get("config") or {})
+    if isinstance(inner := config.get("inner_optimizer"), dict) and not foreign(optimizer):  # LossScaleOptimizer
+        made = make_optimizer(inner, trust_code, learning_rate)
+        options = {key: config[key] for key in ("initial_scale", "dynamic_growth_steps") if key in config}
+        return keras.optimizers.LossScaleOptimizer(made, **options)
+    if learning_rate is not None:
+        config = {key: value for key, value in config.items() if key not in ("lr", "decay")}
+        config["learning_rate"] = learning_rate
     rate = config.pop("lr", None)
     rate = config.get("learning_rate", rate)
     if isinstance(rate, dict):
@@ -92,6 +155,23 @@ def make_metrics(metrics: tuple[Serialised, ...], trust_code: bool = False) -> t
     return tuple(
         metric if isinstance(metric, str) else _make(metric, keras.metrics, "metric", trust_code) for metric in metrics
     )
+
+
+def usable_metrics(
+    metrics: tuple[Serialised, ...], path: str | Path, trust_code: bool = False
+) -> list[str | keras.metrics.Metric]:
+    """Those of a model file's metrics that can be made here; the others are left out with a warning."""
+    found = []
+    for metric in metrics:
+        try:
+            (made,) = make_metrics((metric,), trust_code)
+            keras.metrics.get(made)
+        except (UserError, ValueError) as error:
+            name = metric if isinstance(metric, str) else _name(metric.get("config") or metric)
+            log.warning("%s: the metric %s is left out of the run: %s", path, name, first_line(error))
+        else:
+            found.append(made)
+    return found
 
 
 def _make(description: dict[str, Json], space: ModuleType, what: str, trust_code: bool) -> Any:  # noqa: ANN401 - of Keras' many
@@ -133,6 +213,26 @@ def _only(loss: Json, path: str | Path) -> Serialised | None:
             raise UserError(f"{path} was compiled with {len(values)} losses; only models with one output are supported")
         loss = values[0]
     return loss
+
+
+def _single(weights: Json) -> float | None:
+    """The weight of a model's only loss, which may stand in a list or under the output's name."""
+    while isinstance(weights, list | tuple | dict) and len(weights) == 1:
+        weights = next(iter(weights.values() if isinstance(weights, dict) else weights))
+    return weights or None
+
+
+def _flat_values(metrics: Metric | Sequence | Mapping | None) -> list[Metric]:
+    """Metrics as they were given to `compile`, without the lists and tables they stand in."""
+    if isinstance(metrics, dict):
+        metrics = list(metrics.values())
+    if isinstance(metrics, list | tuple):
+        return [inner for metric in metrics for inner in _flat_values(metric)]
+    return [] if metrics is None else [metrics]
+
+
+def _given_name(metric: Metric) -> str:
+    return metric if isinstance(metric, str) else str(getattr(metric, "name", ""))
 
 
 def _flat(metrics: Json) -> list[Serialised]:

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from fedkeras.errors import UserError
+from fedkeras.models.compile_config import compiled_with
 from fedkeras.models.requirements import require_trainable
 from fedkeras.models.weights import names, random_states, set_weights
 
@@ -94,8 +95,7 @@ def cut(model: keras.Model, first: str | int, second: str | int) -> Parts:
     for part, why in zip(PARTS, _NO_WEIGHTS, strict=True):
         if not views[part].weights:
             raise UserError(f"--split-at {first},{second}: the {part} has no weights, {why}")
-    if model.compiled and model.loss is not None:
-        views["tail"].compile(optimizer=None, loss=model.loss)
+    compiled_with(model).onto(views["tail"])
     _check_equal(model, views)
     return Parts(model, views, *_positions(model, views))
 

@@ -8,7 +8,7 @@ import keras
 from fedkeras import atomic
 from fedkeras.errors import UserError
 from fedkeras.models import legacy_h5
-from fedkeras.models.compile_config import make_loss, training_config
+from fedkeras.models.compile_config import Compiled, make_loss, training_config, usable_metrics
 from fedkeras.models.file_info import SUFFIXES, check_suffix, first_line, read_config
 from fedkeras.models.trusted_code import GONE, foreign
 
@@ -30,10 +30,11 @@ def save(model: keras.Model, path: str | Path) -> None:
 
 
 def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> keras.Model:
-    """Read a model from `path` (.keras or .h5) and compile it with its own loss, if it had one.
+    """Read a model from `path` (.keras or .h5) and compile it with its own loss and metrics, if it had any.
 
-    Its optimizer and metrics are left behind: training here brings its own (`training_config` says what they were), and
-    old files that name theirs in ways Keras 3 no longer reads still load; without `own_loss` its loss is, too. Lambda
+    Its optimizer is left behind: training here brings its own (`training_config` says what it was), and old files that
+    name theirs in ways Keras 3 no longer reads still load; without `own_loss` its loss is, too. A metric that cannot be
+    made here is left out with a warning. Lambda
     layers and classes that are not Keras' are refused, for they would run code that came with the file, unless
     `trust_code`. Raises UserError in one line.
     """
@@ -47,7 +48,8 @@ def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> k
             f"cannot read the model file {path}: it needs {code[0]}{more}; "
             "if you know who made it, --trust-code allows it"
         )
-    loss = make_loss(training_config(path).loss, trust_code) if own_loss else None
+    own = training_config(path)
+    loss = make_loss(own.loss, trust_code) if own_loss else None
     try:
         with legacy_h5.translated(path) as readable:
             model = keras.saving.load_model(readable, compile=False, safe_mode=not trust_code)
@@ -61,6 +63,6 @@ def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> k
             raise
         failure = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"cannot read the model file {path}: its code failed with {failure}") from error
-    if loss is not None:
-        model.compile(optimizer=None, loss=loss)
+    metrics = usable_metrics(own.metrics, path, trust_code)
+    Compiled(loss, own.loss_weight, tuple(metrics), run_eagerly=own.run_eagerly).onto(model)
     return model

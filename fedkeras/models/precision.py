@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 
 from fedkeras.errors import UserError
+from fedkeras.models.compile_config import compiled_with
 from fedkeras.models.file_info import Json
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,7 @@ def with_precision(model: keras.Model, precision: str) -> keras.Model:
                 f"--precision {precision}: layer '{own.name}' has learned its vocabulary by adapt(), which a rebuilt "
                 "model would not have; make it with vocabulary=layer.get_vocabulary()"
             )
-    if model.compiled and model.loss is not None:
-        copy.compile(optimizer=None, loss=model.loss)
+    compiled_with(model).onto(copy)
     return copy
 
 

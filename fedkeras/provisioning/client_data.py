@@ -236,18 +236,17 @@ def make_learner(config: Config, path: Path, trust_code: bool, learns: "Targets"
     """
     import_tensorflow()
     from fedkeras.learning import Learner, limit_threads
-    from fedkeras.models.compile_config import make_metrics, make_optimizer, training_config
+    from fedkeras.models.compile_config import make_optimizer, training_config
     from fedkeras.models.precision import with_precision
 
     limit_threads(config.threads_per_client)
     own = training_config(path)
     optimizer = config.optimizer
     if optimizer in FILES_OWN:
-        made = make_optimizer(own.optimizer, trust_code)
+        rate = config.learning_rate if config.learning_rate != Config().learning_rate else None
+        made = make_optimizer(own.optimizer, trust_code, rate)
         if made is None and optimizer == "compiled":
             raise UserError("--optimizer compiled: the model file was not compiled with one; name an optimizer")
-        if made is not None and config.learning_rate != Config().learning_rate:
-            made.learning_rate = config.learning_rate
         optimizer = "sgd" if made is None else made
     return Learner(
         with_precision(models.load(path, trust_code, own_loss=not config.loss), config.precision),
@@ -255,7 +254,6 @@ def make_learner(config: Config, path: Path, trust_code: bool, learns: "Targets"
         learning_rate=config.learning_rate,
         optimizer_args=options(config.optimizer_args, "optimizer-args"),
         loss=config.loss,
-        metrics=make_metrics(own.metrics, trust_code),
         learns=learns,
     )
 

@@ -47,8 +47,9 @@ def note_loss(
         check = LossCheck(config, provision, choices, threads)
         check.at_the_start()
         return check
-    if not config.collect_only and (chosen := central.choose_loss()):
-        choices.note("loss", chosen)
+    if not config.collect_only:
+        for name, text in central.choices().items():
+            choices.note(name, text)
     return None
 
 

@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from fedkeras.learning import Learner
-from fedkeras.learning.objectives import Proximal
+from fedkeras.learning.objectives import Objective, Proximal
 
 
 def line():
@@ -15,9 +16,9 @@ def line():
     return model
 
 
-def steps(model, epochs, mu):
+def steps(model, epochs, mu, optimizer="sgd"):
     """Train y = w x on one example (2, 3) from w = 1 by SGD 0.1; the loss is (2w - 3)^2, its gradient 4 (2w - 3)."""
-    learner = Learner(model, loss="mse", learning_rate=0.1)
+    learner = Learner(model, loss="mse", learning_rate=0.1, optimizer=optimizer)
     outcome = learner.train(
         np.array([[2.0]]),
         np.array([[3.0]]),
@@ -37,6 +38,40 @@ def test_the_gradient_gets_mu_times_the_distance_by_hand():
     assert steps(line(), 2, 0.5)[0] == pytest.approx(1.46)
     # step 3 from 1.46: 1.46 + 0.1 * 4 * 0.08 - 0.1 * 0.5 * 0.46: the anchor has stayed at 1
     assert steps(line(), 3, 0.5)[0] == pytest.approx(1.46 + 0.032 - 0.023)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=1024.0),
+        keras.optimizers.SGD(0.1, loss_scale_factor=1024.0),
+    ],
+    ids=["dynamic", "fixed"],
+)
+def test_an_optimizer_that_scales_losses_leaves_mu_as_it_is(scaling):
+    """The same numbers by hand as above: 1.48 without the term, 1.46 with it."""
+    assert steps(line(), 2, 0.0, scaling)[0] == pytest.approx(1.48)
+    assert steps(line(), 2, 0.5, scaling)[0] == pytest.approx(1.46)
+    assert steps(line(), 3, 0.5, scaling)[0] == pytest.approx(1.46 + 0.032 - 0.023)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("scale", [1.0, 2.0**14])
+def test_the_gradients_differ_by_mu_times_the_distance_whatever_the_precision(precision, scale):
+    """And are so small that 16 bits lose them unscaled: 1e-5 * 2e-4 is below 2^-25, what float16 rounds to 0."""
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1, use_bias=False, dtype=precision)])
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=scale)
+    Learner(model, loss=lambda y, predicted: 1e-5 * predicted, optimizer=optimizer)
+    weights, objective = model.trainable_variables, Proximal(0.5)
+    model.set_weights([np.array([[1.0]])])
+    begun = objective.begin(weights, np.random.default_rng(0))
+    model.set_weights([np.array([[1.75]])])
+    x, y, step = tf.constant([[2e-4]]), tf.constant([[0.0]]), tf.constant(0)
+    without, term = (
+        float(one.gradients(model, x, y, weights, begun, step).of_weights[0][0, 0]) for one in (Objective(), objective)
+    )
+    assert term - without == pytest.approx(0.5 * 0.75)
+    assert without == (0.0 if scale == 1 and precision != "float32" else pytest.approx(2e-9, rel=0.01))
 
 
 def test_the_loss_reported_is_without_the_term():
