@@ -5,6 +5,7 @@ Keras' own loader cannot be used for it: files written by Keras 2 name things th
 where that code is trusted.
 """
 
+import functools
 import inspect
 import logging
 from collections import defaultdict
@@ -157,9 +158,7 @@ def make_metrics(metrics: tuple[Serialised, ...], trust_code: bool = False) -> t
     )
 
 
-def usable_metrics(
-    metrics: tuple[Serialised, ...], path: str | Path, trust_code: bool = False
-) -> list[str | keras.metrics.Metric]:
+def usable_metrics(metrics: tuple[Serialised, ...], trust_code: bool = False) -> list[str | keras.metrics.Metric]:
     """Those of a model file's metrics that can be made here; the others are left out with a warning."""
     found = []
     for metric in metrics:
@@ -167,11 +166,18 @@ def usable_metrics(
             (made,) = make_metrics((metric,), trust_code)
             keras.metrics.get(made)
         except (UserError, ValueError) as error:
+            own = foreign(metric) if isinstance(metric, dict) else []
             name = metric if isinstance(metric, str) else _name(metric.get("config") or metric)
-            log.warning("%s: the metric %s is left out of the run: %s", path, name, first_line(error))
+            of_keras = isinstance(error, UserError)
+            _say_left_out(name, f"it needs {own[0]}" if own else first_line(error) if of_keras else "it is not Keras'")
         else:
             found.append(made)
     return found
+
+
+@functools.cache  # once a process, which may load the file several times
+def _say_left_out(name: str, why: str) -> None:
+    log.warning("the metric %s of the model file is left out of the run: %s", name, why)
 
 
 def _make(description: dict[str, Json], space: ModuleType, what: str, trust_code: bool) -> Any:  # noqa: ANN401 - of Keras' many

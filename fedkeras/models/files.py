@@ -63,6 +63,6 @@ def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> k
             raise
         failure = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"cannot read the model file {path}: its code failed with {failure}") from error
-    metrics = usable_metrics(own.metrics, path, trust_code)
+    metrics = usable_metrics(own.metrics, trust_code)
     Compiled(loss, own.loss_weight, tuple(metrics), run_eagerly=own.run_eagerly).onto(model)
     return model
