@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from flwr.app import ConfigRecord, Context, Message
 
@@ -103,11 +103,6 @@ def main() -> int:
     from fedkeras.runtime.passphrase import Access, read_passphrase
 
     logging.basicConfig(format="client: %(message)s", level=logging.WARNING)
-    chosen = logging.getLogger("fedkeras.chosen")  # on stdout, which clients that a server has spawned are without
-    chosen.setLevel(logging.INFO)
-    chosen.propagate = False
-    chosen.addHandler(logging.StreamHandler(sys.stdout))
-    chosen.handlers[-1].setFormatter(logging.Formatter("client: %(message)s"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it says goodbye then too, so that nobody waits for it
     look_in_working_directory()
     try:
@@ -130,10 +125,11 @@ def main() -> int:
         access = Access(
             read_passphrase(flags.passphrase_file), flags.tls_cert, flags.tls_key, flags.tls_ca, flags.insecure
         )
-        note = serve(
-            served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
-            replace=flags.replace, in_thread=not flags.app,
-        )  # fmt: skip
+        with _choices_shown():
+            note = serve(
+                served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
+                replace=flags.replace, in_thread=not flags.app,
+            )  # fmt: skip
     except UserError as error:
         status = complain(program("client"), error)
         with contextlib.suppress(KeyboardInterrupt):
@@ -149,6 +145,22 @@ def main() -> int:
 def say(text: str) -> None:
     """One line on the client's terminal."""
     print(f"client: {text}", flush=True)
+
+
+@contextlib.contextmanager
+def _choices_shown() -> Iterator[None]:
+    """What this process decides by itself is said on stdout, which clients that a server has spawned are without."""
+    chosen, shown = logging.getLogger("fedkeras.chosen"), logging.Handler()
+    shown.emit = lambda record: say(record.getMessage())
+    chosen.addHandler(shown)
+    chosen.setLevel(logging.INFO)
+    chosen.propagate = False
+    try:
+        yield
+    finally:
+        chosen.removeHandler(shown)
+        chosen.setLevel(logging.NOTSET)
+        chosen.propagate = True
 
 
 def _preload() -> None:
