@@ -22,8 +22,8 @@ log = logging.getLogger("fedkeras")
 class LossCheck:
     """Looks at the model once it is known what it learns: from the server's own tables, or from what clients say.
 
-    `threads` are TensorFlow's in this process; 0: one a core. A file that needs code is not loaded here: its clients
-    look at it.
+    `threads` are TensorFlow's in this process; 0: one a core. A file that needs code is not loaded here without
+    --trust-code: its clients look at it.
     """
 
     def __init__(self, config: Config, provision: Provision, choices: Choices, threads: int) -> None:
