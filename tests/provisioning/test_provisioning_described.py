@@ -313,3 +313,28 @@ def test_what_numbers_between_two_extremes_cannot_have_is_refused():
     assert from_dict(honest.to_dict()).m2 == 1.0  # the most that four numbers from 0 to 1 can have
     with pytest.raises(ValueError, match="m2 is larger"):
         from_dict(honest.to_dict() | {"m2": np.array([1.1])})
+
+
+def test_under_flowers_grids_and_in_processes_that_remember_nothing_a_run_is_the_same(tmp_path, whatever_threads):
+    """Flower's grids know nodes by id and can only be polled; a SuperNode is a new process for each message."""
+    from fedkeras.federation.grids import CohortGrid
+    from fedkeras.models import get_weights, load
+    from fedkeras.workflows import local_trainer
+
+    flags = {**CONFIG.__dict__, "partitioner": "iid", "model": f"{__name__}:line", "class_weight": "balanced"}
+    config = Config(**{**flags, "num_server_rounds": 2, "central_evaluation": False})
+
+    def forgetful(message, context):
+        for remembered in vars(local_trainer).values():
+            if hasattr(remembered, "cache_clear") and remembered is not local_trainer._model:
+                remembered.cache_clear()
+        Preprocessing.from_json.__func__.cache_clear()
+        return client.app(message, context)
+
+    grid = InProcessGrid(forgetful, config.num_partitions, config.for_clients(), {"trust-code": True})
+    polled = CohortGrid(grid, list(grid.get_node_ids()))
+    folders = [server.train(polled, config, tmp_path / "flower", threads=1)["folder"]]
+    folders.append(server.in_process(config, client.app, tmp_path / "ours").path)
+    weights, expected = (get_weights(load(folder / "model.keras")) for folder in folders)
+    assert all(np.array_equal(weights[name], array) for name, array in expected.items())
+    assert Preprocessing.load(folders[0]).digest == Preprocessing.load(folders[1]).digest
