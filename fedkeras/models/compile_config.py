@@ -55,7 +55,7 @@ class TrainingConfig:
 def training_config(path: str | Path) -> TrainingConfig:
     """What the file's model was compiled with; all unset if it was not. Nothing is run. Raises UserError."""
     training = read_config(path).training or {}
-    optimizer = training.get("optimizer") or training.get("optimizer_config")
+    optimizer = _named_as_today(training.get("optimizer") or training.get("optimizer_config"))
     compiled = [*_flat(training.get("metrics")), *_flat(training.get("weighted_metrics"))]
     metrics = [_function_name(metric) for metric in compiled]
     return TrainingConfig(
@@ -110,6 +110,17 @@ def needs_code(path: str | Path) -> str:
     training = training_config(path)
     found = [*code_in(path), *foreign(training.loss), *foreign(training.optimizer)]
     return found[0] if found else ""
+
+
+def _named_as_today(optimizer: Json) -> Json:
+    """An optimizer of Keras' own by its name, and not by those that TensorFlow 2.11 and later registered it under."""
+    if not isinstance(optimizer, dict) or optimizer.get("module") is not None:
+        return optimizer
+    name, config = str(optimizer.get("class_name")).removeprefix("Custom>"), optimizer.get("config")
+    if isinstance(config, dict) and "inner_optimizer" in config:
+        name = "LossScaleOptimizer" if name == "LossScaleOptimizerV3" else name
+        config = {**config, "inner_optimizer": _named_as_today(config["inner_optimizer"])}
+    return {**optimizer, "class_name": name, "config": config}
 
 
 def make_loss(loss: Serialised | None, trust_code: bool = False) -> str | keras.losses.Loss | None:

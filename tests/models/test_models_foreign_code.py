@@ -193,6 +193,21 @@ def test_other_words_of_keras_2(tmp_path):
         trained.training_config(path)
 
 
+def test_optimizers_as_tensorflow_2_11_and_later_called_them(tmp_path):
+    path = tmp_path / "m.h5"
+    adam = {"class_name": "Custom>Adam", "config": {"name": "Adam", "learning_rate": 0.25, "jit_compile": False}}
+    scaled = {"class_name": "LossScaleOptimizerV3", "config": {"inner_optimizer": adam, "dynamic": True}}
+    for described in (adam, scaled):
+        legacy(path, loss="mse", metrics=None, optimizer_config=described)
+        assert trained.needs_code(path) == ""
+        made = trained.make_optimizer(trained.training_config(path).optimizer)
+        made = getattr(made, "inner_optimizer", made)
+        assert type(made) is keras.optimizers.Adam and float(made.learning_rate) == 0.25
+    legacy(path, loss="mse", metrics=None, optimizer_config={**adam, "module": "mine"})
+    with pytest.raises(UserError, match="a class of its own, 'Custom>Adam'"):
+        trained.make_optimizer(trained.training_config(path).optimizer)
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_todays_files(tmp_path, suffix):
     path = tmp_path / f"m{suffix}"
