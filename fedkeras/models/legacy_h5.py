@@ -56,6 +56,8 @@ def translate(model: dict[str, Json]) -> dict[str, Json]:
         return _translated(model)
     except RecursionError:  # whoever made the file decides how deep it is
         raise UserError("its configuration is too deep to be a model's") from None
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        raise UserError(f"its configuration is no model's: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -96,6 +98,7 @@ def _translated(part: Json) -> Json:
     if isinstance(name, str) and isinstance(config, dict):
         result["config"] = _known(name, result["config"])
         if name in MODELS:
+            _drop_own_inputs(result["config"])
             _mend_names(result["config"])
             _mend_nodes(result["config"])
             _mend_arguments(result["config"])
@@ -137,6 +140,15 @@ def _parameters(kind: type) -> set[str]:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
             break
     return known
+
+
+def _drop_own_inputs(config: dict[str, Json]) -> None:
+    """Where a model has its input as a layer, the first layer's own statement of it is only warned about."""
+    layers = [layer for layer in config.get("layers") or [] if isinstance(layer, dict)]
+    if any(layer.get("class_name") == "InputLayer" for layer in layers):
+        for layer in layers:
+            if layer.get("class_name") != "InputLayer":
+                _settings(layer).pop("batch_input_shape", None)
 
 
 def _mend_names(config: dict[str, Json]) -> None:

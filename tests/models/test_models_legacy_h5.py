@@ -173,3 +173,10 @@ def test_a_layer_that_keras_3_has_not_is_named_and_trust_does_not_help(tmp_path:
     for trust in (False, True):
         with pytest.raises(UserError, match=r"a TFOpLambda, a layer of TensorFlow 2's own Keras that Keras 3 has not$"):
             models.load(path, trust)
+
+
+def test_a_configuration_that_is_none_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    legacy(path, nested(), lambda layer, own: layer.update(inbound_nodes=7))
+    with pytest.raises(UserError, match=r"m\.h5: its configuration is no model's"):
+        models.load(path)
