@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fedkeras.errors import UserError, complain
+from fedkeras.federation.initial_weights import content_of
 from fedkeras.runtime import client_session, node, wire
 from fedkeras.runtime.passphrase import Access, read_passphrase
 
@@ -78,8 +79,8 @@ def misbehave(message: Message, context: Context) -> Message:
 
 @app.query("initial_weights")
 def initial_weights(message: Message, context: Context) -> Message:
-    """Three zeros."""
-    return Message(RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(3, np.float32))})}), reply_to=message)
+    """Three zeros, which are trained."""
+    return Message(content_of(ArrayRecord({"w": Array(np.zeros(3, np.float32))}), ["w"]), reply_to=message)
 
 
 @app.train()
