@@ -5,6 +5,7 @@ A function of the configuration alone, so server and clients find the same witho
 
 import dataclasses
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 from fedkeras import data, models
 from fedkeras.config import Config
@@ -74,8 +75,14 @@ def _kind(config: Config, build: bool, threads: int) -> InputKind:
                 from fedkeras.learning import limit_threads
 
                 limit_threads(threads)
-            made = models.build(name, input_shape=source.input_shape, num_classes=len(source.classes), seed=config.seed)
-            return kind_of_model(made)
+            look = functools.partial(_kind_of_function, name, source.input_shape, len(source.classes), config.seed)
+            # Keras numbers layers by thread: the model that is trained is to have the names it would have without this
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(look).result()
     except Exception:  # noqa: BLE001 - whatever a user's file or function raises: whoever needs the model says it
         return NUMBERS
     return NUMBERS
+
+
+def _kind_of_function(name: str, input_shape: tuple[int, ...], num_classes: int, seed: int) -> InputKind:
+    return kind_of_model(models.build(name, input_shape=input_shape, num_classes=num_classes, seed=seed))

@@ -88,11 +88,22 @@ def broken_model(input_shape, num_classes):
     raise KeyError(input_shape)
 
 
+def unnamed_model(input_shape, num_classes):
+    return keras.Sequential([keras.Input(input_shape), layers.Rescaling(0.1), layers.Flatten(), layers.Dense(10)])
+
+
 def test_a_function_is_called_and_what_cannot_be_looked_at_is_as_the_flag_says():
     here = Config(model=f"{__name__}:own_model")
     assert scaling.resolved(here).normaliser == "none" and scaling.resolved(here, build=False).normaliser == "default"
     for model in ("", "digits_cnn", "nowhere.keras", "nowhere:model", f"{__name__}:broken_model"):
         assert scaling.scaling_of(Config(model=model)) == scaling.Scaling("default")
+
+
+def test_looking_at_a_functions_model_leaves_the_names_of_layers_to_the_one_that_is_trained():
+    layers.Dense(1)
+    before = layers.Dense(1).name
+    assert "Rescaling" in scaling.scaling_of(Config(model=f"{__name__}:unnamed_model")).reason
+    assert layers.Dense(1).name == f"dense_{int(before.removeprefix('dense_')) + 1}"
 
 
 def test_the_threads_are_set_before_a_functions_model_is_built(monkeypatch):
