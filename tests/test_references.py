@@ -12,6 +12,7 @@ from benchmarks.references.experiment import Curve, Setting, in_common
 from fedkeras.config import Config
 from fedkeras.data import ArraySource, partition
 from fedkeras.errors import UserError
+from fedkeras.reports import read_rows
 from fedkeras.workflows.base import workflow_of
 from fedkeras.workflows.run_setup import check_flags
 
@@ -178,6 +179,25 @@ def test_the_training_loss_is_the_mean_over_all_training_examples(tmp_path):
     model = keras.models.load_model(folder / "model.keras", compile=False)
     model.compile(loss="sparse_categorical_crossentropy")
     assert train_loss == pytest.approx(model.evaluate(everything.x, everything.y, verbose=0), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_cnns_machines_take_one_step_over_a_tenth_of_their_images(tmp_path):
+    config = Config(
+        num_partitions=2,
+        test_fraction=0.0,
+        batch_size=60_000,
+        mode="benchmarks.references.yin:OneStep",
+        partitioner="iid",
+    )
+    driver.run(Setting("step", config, "nothing", 2), 1, 2, tmp_path)
+    (folder,) = (tmp_path / "step" / "seed-1").iterdir()
+    rows = [row for row in read_rows(folder / "history.csv") if row["phase"] == "train" and row["client"] != "all"]
+    # 1,437 images of digits are dealt as 719 and 718
+    assert [(row["round"], row["client"], row["num_examples"]) for row in rows] == [
+        (1, "0", 71), (1, "1", 71), (2, "0", 71), (2, "1", 71),
+    ]  # fmt: skip
+    assert rows[0]["loss"] != rows[2]["loss"], "another tenth from other weights"
 
 
 @pytest.mark.slow
