@@ -114,7 +114,7 @@ class Config:
     """What the server makes of the clients' weights, by a name or as module:Class."""
     strategy_args: str = setting("", STRATEGY)
     """The strategy's own options as key=value, comma-separated, such as eta=0.1,tau=0.001."""
-    proximal_mu: NonNegative = setting(0.1, STRATEGY, strategy="fedprox")
+    proximal_mu: NonNegative = setting(0.01, STRATEGY, strategy="fedprox")
     """fedprox: weight of the proximal term."""
     mods: str = setting("", STRATEGY)
     """What is put around the training: name:option=value,...; several separated by semicolons, the outermost first."""

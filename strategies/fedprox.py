@@ -19,7 +19,7 @@ from fedkeras.strategies.fedavg import FedAvg
 class FedProx(FedAvg):
     """FedAvg whose clients are held near the global weights by a proximal term of weight `proximal_mu`."""
 
-    def __init__(self, proximal_mu: float = 0.1) -> None:
+    def __init__(self, proximal_mu: float = 0.01) -> None:
         if not 0 <= proximal_mu < float("inf"):
             raise ValueError(f"proximal_mu must be 0 or more, not {proximal_mu}")
         self.proximal_mu = float(proximal_mu)

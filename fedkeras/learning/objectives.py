@@ -111,7 +111,7 @@ class Proximal(Objective):
     mu that is negative or not finite.
     """
 
-    def __init__(self, mu: float = 0.1) -> None:
+    def __init__(self, mu: float = 0.01) -> None:
         if not 0 <= float(mu) < float("inf"):
             raise ValueError(f"mu={mu} must be 0 or more, and finite")
         self.mu = float(mu)
