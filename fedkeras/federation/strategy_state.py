@@ -1,7 +1,7 @@
 """What a strategy remembers between rounds, taken out of it for a checkpoint and put back into a fresh one.
 
 A strategy's state is its attributes: Flower's interface knows no other, and the optimizers on the server (FedAdam's
-`m_t`, FedAvgM's `momentum_vector`) keep theirs so. Saved are numbers, text, None, NumPy arrays, Flower's records, and
+`m` and `v`, FedAvgM's `velocity`) keep theirs so. Saved are numbers, text, None, NumPy arrays, Flower's records, and
 lists, tuples and dictionaries of them; also in a strategy inside a strategy, and in the mods around it. Anything else
 is looked at once when the strategy is new, and if it has changed since, it is state that a checkpoint cannot hold: it
 is named there instead, and only a resumption is refused. What a strategy keeps elsewhere (a global variable, a file)

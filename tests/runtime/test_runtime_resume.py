@@ -77,7 +77,7 @@ def test_killed_three_times_and_resumed(start: Starter, undisturbed: Path) -> No
     ]
     # The moments of FedAdam were what made them equal
     state = checkpoints.read(path_of(RunFolder(folder), ROUNDS))
-    assert any(name.endswith("m_t.w") for name in state.strategy_arrays)
+    assert any(name.endswith(":m.w") for name in state.strategy_arrays)
     log = (folder / "run.log").read_text()
     assert log.count("round 1 of 8") == log.count(f"round {ROUNDS} of 8") == 1, "run.log goes on"
     summary = json.loads((folder / "summary.json").read_text())
