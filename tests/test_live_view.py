@@ -17,10 +17,10 @@ ROW = re.compile(r" {4}(\d)  +\d\.\d{4}  +\d\.\d{4}  +\d+\.\d\d  +3/3\n")
 
 
 def test_three_clients_over_grpc_and_a_ctrl_c(tmp_path: Path) -> None:
-    flags = ["--port", "0", "--spawn", "3", "--num-server-rounds", "9", "--local-epochs", "60"]
+    flags = ["--port", "0", "--spawn", "3", "--num-server-rounds", "9", "--local-epochs", "30"]
     screen = Terminal(ROOT, ROOT / "server.py", *flags, "--run-dir", tmp_path, size=SIZE)
     try:
-        screen.wait_for_drawn(r"waiting for clients  0 of 3 connected")
+        screen.wait_for_drawn(r"waiting for clients  \d of 3 connected|round 1 of 9")
         screen.wait_for_drawn(r"round 2 of 9  training  \d/3 answered")
         os.kill(screen.process.pid, signal.SIGINT)
         [status] = all_ended(screen)

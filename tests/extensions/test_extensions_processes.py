@@ -61,6 +61,7 @@ def only_run(folder: Path) -> RunFolder:
     return RunFolder(found)
 
 
+@pytest.mark.slow
 def test_over_grpc_all_of_them_give_the_bits_of_one_process(tmp_path: Path, in_process) -> None:
     """Spawned clients are the server's own: they take what it names."""
     ended(fedkeras(tmp_path, ROOT / "server.py", mods=MODS, spawn=2, port=0, **FLAGS))

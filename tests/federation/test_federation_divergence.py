@@ -23,6 +23,7 @@ NAN = float("nan")
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch):
     """Toy clients have arrays and no Keras model."""
+    monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)  # this process has begun with others
     monkeypatch.setattr(factory.CentralEvaluation, "save", lambda self, weights, path: None)
     monkeypatch.setattr(factory.CentralEvaluation, "load", lambda self: None)
     monkeypatch.setattr(factory.CentralEvaluation, "predictions", lambda self, weights: None)

@@ -52,7 +52,9 @@ def test_the_delays_exchanged_the_answers(delayed_run: SimpleNamespace) -> None:
     assert any(cids != [0, 1, 2] for cids in orders.values())
 
 
-@pytest.mark.parametrize("other", ["local_run", pytest.param("delayed_run", marks=pytest.mark.slow), "spawned_run"])
+@pytest.mark.parametrize(
+    "other", ["local_run", *(pytest.param(name, marks=pytest.mark.slow) for name in ("delayed_run", "spawned_run"))]
+)
 def test_same_bits(run: SimpleNamespace, other: str, request: pytest.FixtureRequest) -> None:
     """Three processes, against one process, late answers, and two processes that share the partitions."""
     second = request.getfixturevalue(other)

@@ -39,6 +39,7 @@ def last_weights(folder: Path) -> dict[str, np.ndarray]:
     return dict(checkpoints.read(newest).weights)
 
 
+@pytest.mark.slow
 def test_processes_give_the_bits_of_one_process(start: Starter, shared_run: SimpleNamespace) -> None:
     local = start.python(HERE / "in_process.py", *FLAGS, "--split", "shared", "--in-flight", 2)
     assert local.ended() == 0, local.err

@@ -92,6 +92,7 @@ def test_no_example_and_no_label_leaves_a_client(start: Starter, monkeypatch, mo
     assert {direction: found_in(content) for direction, content in recording.items()} == {"up": {}, "down": {}}
 
 
+@pytest.mark.slow
 def test_they_would_be_found_if_somebody_sent_them(start: Starter, monkeypatch) -> None:
     """The client of this test sends each batch's examples and labels beside what it should."""
     recording = recorded(start, monkeypatch, HERE / "leaky_client.py", "--split", "shared")
