@@ -71,10 +71,10 @@ def read_xy(
     x, own = taken_out(x, weights, weighed)
     (table_x, counts_x), (table_y, counts_y) = _read(x, False, marks, weights), _read(y, True, marks)
     if len(x) == len(y) > 1:
-        for own, other, rows_x, rows_y in zip(x, y, counts_x, counts_y, strict=True):
+        for file_x, file_y, rows_x, rows_y in zip(x, y, counts_x, counts_y, strict=True):
             if rows_x != rows_y:
                 raise UserError(
-                    f"{own.path} has {rows_x} rows and {other.path} has {rows_y}: with as many files in X as in Y, "
+                    f"{file_x.path} has {rows_x} rows and {file_y.path} has {rows_y}: with as many files in X as in Y, "
                     "they belong together in the order of their names"
                 )
     if sum(counts_x) != sum(counts_y):

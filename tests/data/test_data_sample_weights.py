@@ -62,10 +62,11 @@ def csv(path, header, rows):
 
 @pytest.fixture
 def tables(tmp_path):
-    """X in two files whose columns stand in another order: a, w, b and b, a, w."""
+    """X and Y in two files each; X's columns stand in another order: a, w, b and b, a, w."""
     csv(tmp_path / "X" / "1.csv", "a,w,b", np.column_stack([X[:12, 0], W[:12], X[:12, 1]]))
     csv(tmp_path / "X" / "2.csv", "b,a,w", np.column_stack([X[12:, 1], X[12:, 0], W[12:]]))
-    csv(tmp_path / "Y" / "1.csv", "y", Y[:, None])
+    csv(tmp_path / "Y" / "1.csv", "y", Y[:12, None])
+    csv(tmp_path / "Y" / "2.csv", "y", Y[12:, None])
     return tmp_path
 
 
