@@ -190,7 +190,8 @@ class CentralEvaluation:
     def choices(self) -> Mapping[str, str]:
         """Build the model; what was decided about its loss and optimizer, in words. Raises UserError if none suits.
 
-        A server without data cannot know the model's shape: its clients choose, and say so.
+        A server without data cannot know the model's shape: its clients choose, and say so. With data, a model that
+        cannot be built is refused here.
         """
         import_tensorflow()
         from fedkeras.learning import limit_threads
@@ -200,6 +201,8 @@ class CentralEvaluation:
         try:
             model = build_model(self._config)
         except UserError as error:
+            if self.knows_source:
+                raise
             log.info("the clients choose the loss, since the model cannot be built on the server: %s", error)
             return {}
         compiled = compiled_with(model).optimizer or _optimizer_of_file(self._config)

@@ -11,6 +11,7 @@ import pytest
 from fedkeras import client, server
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
+from fedkeras.errors import UserError
 from fedkeras.federation.records import views
 from fedkeras.mods.base import Mod
 from fedkeras.reports import read_history, read_rows
@@ -61,6 +62,25 @@ def test_an_app_around_the_clients_is_asked_instead_and_nothing_is_printed_or_le
     assert capfd.readouterr() == ("", "")
     assert threading.active_count() == before
     assert multiprocessing.active_children() == []
+
+
+def two_outputs(input_shape, num_classes):
+    """A model function whose model cannot be trained here."""
+    import keras
+
+    inputs = keras.Input(input_shape)
+    flat = keras.layers.Flatten()(inputs)
+    return keras.Model(inputs, [keras.layers.Dense(size, name=f"of{size}")(flat) for size in (num_classes, 1)])
+
+
+def test_a_model_that_cannot_be_trained_leaves_no_folder_and_asks_no_client(tmp_path):
+    def never(message, context):
+        raise AssertionError("a client was asked")
+
+    config = replace(CONFIG, model=f"{__name__}:two_outputs")
+    with pytest.raises(UserError, match=r"^--model .*: the model has 2 outputs \(of10, of1\)") as refused:
+        server.in_process(config, never, tmp_path / "runs")
+    assert refused.value.status == 2 and not (tmp_path / "runs").exists()
 
 
 def test_it_prints_the_rounds_if_asked(tmp_path, capsys):
