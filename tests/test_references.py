@@ -17,6 +17,12 @@ from fedkeras.workflows.base import workflow_of
 from fedkeras.workflows.run_setup import check_flags
 
 
+@pytest.fixture(autouse=True)
+def whatever_threads(monkeypatch):
+    """Another test may have started TensorFlow in this process."""
+    monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)
+
+
 def curve(*accuracies, seed=1):
     points = [{"round": i, "accuracy": value, "train_loss": 1 - value} for i, value in enumerate(accuracies, 1)]
     return Curve(seed, points, 0.0)
