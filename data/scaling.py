@@ -1,8 +1,8 @@
 """How a source's examples are scaled: by what its format says, or by statistics of rows that clients train on.
 
 Nobody's test rows, nor the central test set, have a part in it. Where statistics are needed, each client takes them of
-its own training rows alone, and they are merged: `provisioning.described_clients` for clients elsewhere, `pooled` where
-one process has all the files.
+its own training rows alone, and they are merged: `provisioning.described_clients` for clients elsewhere,
+`clients.pooled_normaliser` where one process has all the files.
 """
 
 import functools
