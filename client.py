@@ -21,11 +21,10 @@ from fedkeras import scaling
 from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config
-from fedkeras.errors import UserError, complain
+from fedkeras.errors import UserError, complain, one_line
 from fedkeras.federation import source_check
 from fedkeras.federation.grids import IDENTIFY
 from fedkeras.federation.requests import ClientContext, ClientRequest, Handler
-from fedkeras.federation.validation import one_line
 from fedkeras.flags import parse_flags
 from fedkeras.flower import code_digest
 from fedkeras.flower.client_app import NamedClientApp
@@ -33,6 +32,7 @@ from fedkeras.mods.chain import make_mods
 from fedkeras.named_code import Permission
 from fedkeras.provisioning import client as provisioning_client
 from fedkeras.reports import progress_bar
+from fedkeras.reports.log import CleanFormatter
 from fedkeras.runtime.client_app import error_reply
 from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.base import Workflow, workflow_of
@@ -102,7 +102,9 @@ def main() -> int:
     from fedkeras.runtime.node import serve
     from fedkeras.runtime.passphrase import Access, read_passphrase
 
-    logging.basicConfig(format="client: %(message)s", level=logging.WARNING)
+    console = logging.StreamHandler()
+    console.setFormatter(CleanFormatter("client: %(message)s"))
+    logging.basicConfig(handlers=[console], level=logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it says goodbye then too, so that nobody waits for it
     look_in_working_directory()
     try:
@@ -138,13 +140,13 @@ def main() -> int:
     except KeyboardInterrupt:
         print("client: interrupted", file=sys.stderr)
         return 130
-    say(f"the run is finished{f'; {one_line(note)}' if note else ''}")
+    say(f"the run is finished{f'; {note}' if note else ''}")
     return 0
 
 
 def say(text: str) -> None:
     """One line on the client's terminal."""
-    print(f"client: {text}", flush=True)
+    print(f"client: {one_line(text)}", flush=True)
 
 
 @contextlib.contextmanager

@@ -116,6 +116,7 @@ def command() -> int:
 
     interruption = Interruption()
     look_in_working_directory()
+    reports.show_warnings()  # what strangers say reaches the terminal as it does during the run: cleaned
     try:
         interruption.watch()
         config = interactive.from_flags()

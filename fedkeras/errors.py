@@ -19,7 +19,22 @@ class RunFailed(UserError):
 
 
 LONGEST = 500
-"""Characters of an exception's text that are told."""
+"""Characters of a line that tells words from elsewhere: an exception's text, or what another process says."""
+
+_TAIL = 95
+"""Of these, the characters kept of the end of a longer text: there our own lines say what to do."""
+
+
+def one_line(text: str) -> str:
+    """Any text as one line of at most LONGEST printable characters; of a longer one, its beginning and its end.
+
+    What is not printable (control and escape sequences, line ends, marks that reverse the reading direction, halves of
+    characters) becomes a space, so that no text can draw on a terminal or begin a line of its own in a log.
+    """
+    if len(text) > 12 * LONGEST:  # megabytes need not be looked at
+        text = f"{text[: 6 * LONGEST]} ... {text[-6 * LONGEST :]}"
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - _TAIL - 5]} ... {line[-_TAIL:]}"
 
 
 def describe(error: BaseException) -> str:
@@ -92,6 +107,5 @@ def _place(error: BaseException) -> str:
 
 def complain(program: str, error: UserError) -> int:
     """Print `error` as one line on stderr and return the exit status."""
-    text = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
-    print(f"{program}: {text}", file=sys.stderr, flush=True)
+    print(f"{program}: {one_line(str(error))}", file=sys.stderr, flush=True)
     return error.status

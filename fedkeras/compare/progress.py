@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fedkeras.compare.arm_run import ArmResult, ArmRun
+from fedkeras.errors import one_line
 from fedkeras.reports.headline import figure
 from fedkeras.reports.live import can_draw
 
@@ -60,7 +61,7 @@ class ComparisonProgress:
     def failed(self, run: ArmRun, reason: str) -> None:
         """An arm run has failed."""
         self._close(run.title)
-        self.print_line(f"{run.title} failed: {' '.join(reason.split())}")
+        self.print_line(f"{run.title} failed: {one_line(reason)}")
 
     def print_line(self, line: str) -> None:
         """A line above the bars."""

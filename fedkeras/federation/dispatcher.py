@@ -16,10 +16,9 @@ from typing import Generic, TypeVar
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedkeras.errors import describe
+from fedkeras.errors import describe, one_line
 from fedkeras.federation.grids import federation_grid
 from fedkeras.federation.records import payload
-from fedkeras.federation.validation import one_line
 from fedkeras.flower.internals import ErrorCode
 
 T = TypeVar("T")

@@ -12,9 +12,8 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedkeras.config import Value
-from fedkeras.errors import RunFailed
+from fedkeras.errors import RunFailed, one_line
 from fedkeras.federation.records import of_kind
-from fedkeras.federation.validation import one_line
 from fedkeras.flower.internals import Run, is_simulation
 from fedkeras.runtime.own_grid import Ending, OwnGrid
 

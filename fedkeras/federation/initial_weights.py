@@ -12,10 +12,10 @@ from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, Message, Mes
 from flwr.serverapp import Grid
 
 from fedkeras.config import Config
-from fedkeras.errors import RunFailed, UserError
+from fedkeras.errors import RunFailed, UserError, one_line
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.records import of_kind
-from fedkeras.federation.validation import fault_of_arrays, one_line
+from fedkeras.federation.validation import fault_of_arrays
 
 log = logging.getLogger("fedkeras")
 

@@ -20,12 +20,12 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from fedkeras.errors import RunFailed, UserError, reason_of
+from fedkeras.errors import RunFailed, UserError, one_line, reason_of
 from fedkeras.federation.aggregation import as_dtype
 from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.records import record, view
 from fedkeras.federation.trainable import Shown, Trainable, complete, withheld
-from fedkeras.federation.validation import fault_of_arrays, one_line
+from fedkeras.federation.validation import fault_of_arrays
 
 TAKE_ALL = (
     FedMedian,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
+from fedkeras.errors import one_line
 from fedkeras.federation.messages import NUM_EXAMPLES
 from fedkeras.federation.metrics import column
 from fedkeras.federation.records import Record, of_kind, payload, view
@@ -32,17 +33,8 @@ MAX_NAME = 100
 LOSS_NOT_FINITE = "metric 'loss' is not finite"
 """What is wrong with an evaluation by a model that has diverged."""
 
-MAX_REASON = 500
-"""Characters that a client's own words may take in the log."""
-
 HUGE = 1e290
 """Larger numbers than this times MAX_EXAMPLES, summed over a million clients, do not fit into FedAvg's float64 sum."""
-
-
-def one_line(text: str) -> str:
-    """Words from outside as one line of bounded length, without control characters."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text[: 10 * MAX_REASON]).split())
-    return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 4]} ..."
 
 
 def fault_of_train(reply: Message, like: ArrayRecord) -> str | None:

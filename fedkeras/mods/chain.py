@@ -9,9 +9,8 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
-from fedkeras.errors import describe
+from fedkeras.errors import describe, one_line
 from fedkeras.federation.dispatcher import Dispatcher
-from fedkeras.federation.validation import one_line
 from fedkeras.flower.internals import ErrorCode
 from fedkeras.mods.base import CallNext, Exchange, Mod
 from fedkeras.named_code import EVERYTHING, Permission, make, parse_specs

@@ -26,7 +26,7 @@ from fedkeras.reports.curves import plot_curves
 from fedkeras.reports.divergence import DIVERGED, diverged_since, no_result
 from fedkeras.reports.history import History, read_history, read_rows
 from fedkeras.reports.label_counts import write_label_counts
-from fedkeras.reports.log import start_log, stop_log
+from fedkeras.reports.log import show_warnings, start_log, stop_log
 from fedkeras.reports.page import ReportSection, section
 from fedkeras.reports.predictions import write_predictions
 from fedkeras.reports.recorder import Recorder
@@ -53,6 +53,7 @@ __all__ = [
     "read_history",
     "read_rows",
     "section",
+    "show_warnings",
     "start_log",
     "stop_log",
     "summarise",

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 
 from fedkeras.config import chosen_in
-from fedkeras.errors import UserError
+from fedkeras.errors import UserError, one_line
 from fedkeras.reports.run_folder import RunFolder
 
 log = logging.getLogger("fedkeras")
@@ -32,7 +32,7 @@ class Choices:
 
         Raises UserError if the run that is resumed had chosen otherwise.
         """
-        text = " ".join(text.split())
+        text = one_line(text)
         with self._lock:
             if self._texts.get(name) == text:
                 return

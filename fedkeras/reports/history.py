@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from fedkeras.atomic import replace_file
 from fedkeras.callbacks import Row
-from fedkeras.errors import UserError
+from fedkeras.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import pandas
@@ -151,7 +151,7 @@ def _format(value: float | str | None) -> str:
         return str(int(value))
     if isinstance(value, Real):
         return repr(float(value))
-    return " ".join(str(value).split())
+    return one_line(str(value))
 
 
 def _parse(key: str, text: str) -> int | float | str:
@@ -254,4 +254,4 @@ TIMING = RoundTable({"round": int, **dict.fromkeys(PARTS, float), "seconds": flo
 def _text(value: float | str | None) -> str:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+    return f"{value:.6g}" if isinstance(value, float) else one_line(str(value))

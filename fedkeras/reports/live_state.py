@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 
 from fedkeras.callbacks import Callback, FinishedRound, Row
+from fedkeras.errors import one_line
 from fedkeras.reports.history import NO_METRICS
 
 AT_WORK = {"train": "training", "evaluate": "evaluating"}
@@ -103,7 +104,7 @@ class LiveState(Callback):
         """A client gives no good answer."""
         with self._lock:
             client = self.clients.setdefault(cid, LiveClient())
-            client.state, client.seconds, client.reason = FAILED, self.clock() - self.since, " ".join(reason.split())
+            client.state, client.seconds, client.reason = FAILED, self.clock() - self.since, one_line(reason)
 
     def on_round_end(self, result: FinishedRound) -> bool:
         """A round is over and recorded. It never ends the run."""

@@ -1,15 +1,40 @@
-"""run.log: all records of the loggers `fedkeras` and `flwr`, with times; the console gets warnings only."""
+"""run.log: all records of the loggers `fedkeras` and `flwr`, with times; the console gets warnings only.
+
+Many of these records tell what other processes say. Whatever that is, here it becomes one printable line of bounded
+length, and run.log a few files of bounded size.
+"""
 
 import logging
+import logging.handlers
 import sys
 from pathlib import Path
 
-from fedkeras.errors import UserError
+from fedkeras.errors import LONGEST, UserError, one_line
 
 NAMES = ("fedkeras", "flwr")
 
+MAX_BYTES, KEPT = 10_000_000, 4
+"""Size at which run.log becomes run.log.1, and how many of such older files are kept."""
 
-class _RunLog(logging.FileHandler):
+TRACEBACK_LINES = 60
+"""Lines of a traceback that are kept: the last ones, where the fault is."""
+
+
+class CleanFormatter(logging.Formatter):
+    """A record is one line, whatever was put into it; the lines of a traceback are indented, as no record's line is."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Put the cleaned message into the line."""
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, error: tuple) -> str:
+        """The traceback's last lines, each cleaned and cut."""
+        lines = super().formatException(error)[-TRACEBACK_LINES * LONGEST :].splitlines()[-TRACEBACK_LINES:]
+        return "\n".join(f"    {one_line(line)}" for line in lines)
+
+
+class _RunLog(logging.handlers.RotatingFileHandler):
     """Our own file, by its class distinct from one that Flower may have attached."""
 
 
@@ -17,39 +42,57 @@ class _Console(logging.Handler):
     """One line a record on today's sys.stderr, which a progress bar may have replaced to keep lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().split())
-        print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
+        print(f"{record.levelname.lower()}: {one_line(record.getMessage())}", file=sys.stderr, flush=True)
 
 
-def start_log(path: Path) -> None:
-    """Write what is logged from now on to `path`, and warnings also to stderr, instead of what stood before.
+def show_warnings() -> None:
+    """Show warnings on stderr, as while there is a run.log, also before and after: until the process ends.
 
-    Flower's own console handler, which prints every step in colour, is taken off. Raises UserError if `path` cannot
-    be written.
+    Flower's own console handler, which prints every step in colour, is taken off.
     """
-    stop_log()
-    try:
-        file = _RunLog(path, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     console = _Console(logging.WARNING)
     for name in NAMES:
         logger = logging.getLogger(name)
         for handler in [each for each in logger.handlers if _prints(each)]:
             logger.removeHandler(handler)
+        logger.addHandler(console)
+
+
+def start_log(path: Path) -> None:
+    """Write what is logged from now on to `path`, and warnings also to stderr, instead of what stood before.
+
+    Raises UserError if `path` cannot be written.
+    """
+    stop_log()
+    try:
+        file = _RunLog(path, encoding="utf-8", errors="replace", maxBytes=MAX_BYTES, backupCount=KEPT)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    file.delay = True  # of the next files: one that cannot be opened costs the line that was for it, and no more
+    file.setFormatter(CleanFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    # Shown for as long as the log is written, unless a command has asked for that before.
+    file.shows_warnings = not any(isinstance(each, _Console) for each in logging.getLogger(NAMES[0]).handlers)
+    if file.shows_warnings:
+        show_warnings()
+    for name in NAMES:
+        logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.addHandler(file)
-        logger.addHandler(console)
 
 
 def stop_log() -> None:
     """Close the log, so that a later run in this process does not write into it."""
     for name in NAMES:
         logger = logging.getLogger(name)
-        for handler in [each for each in logger.handlers if isinstance(each, _Console | _RunLog)]:
+        logs = [each for each in logger.handlers if isinstance(each, _RunLog)]
+        ended = [*logs, *(each for each in logger.handlers if isinstance(each, _Console) and _shown_by(logs))]
+        for handler in ended:
             logger.removeHandler(handler)
             handler.close()
+
+
+def _shown_by(logs: list[_RunLog]) -> bool:
+    return any(log.shows_warnings for log in logs)
 
 
 def _prints(handler: logging.Handler) -> bool:

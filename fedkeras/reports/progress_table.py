@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from fedkeras.errors import one_line
 from fedkeras.reports.live import can_draw
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class ProgressTable:
 
     def say(self, cid: int, state: str) -> None:
         """Note and show what a client does now, in words of its own or the server's."""
-        before = self._states.get(cid)
+        before, state = self._states.get(cid), one_line(state)
         if state == before:
             return
         self._states[cid] = state

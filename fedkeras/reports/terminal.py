@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedkeras.callbacks import FinishedRound
+from fedkeras.errors import one_line
 from fedkeras.reports.headline import Headline, choose_headline, figure
 from fedkeras.reports.live import RELAY, LiveView, Relay, can_draw
 from fedkeras.reports.live_state import LiveState
@@ -77,7 +78,7 @@ def table_row(headline: Headline, result: FinishedRound) -> str:
 
 def failure_lines(number: int, failures: Mapping[int, str]) -> list[str]:
     """One line for each failed client, at most SHOWN_FAILURES and then how many more."""
-    lines = [f"round {number}: client {cid} failed: {' '.join(str(why).split())}" for cid, why in failures.items()]
+    lines = [f"round {number}: client {cid} failed: {one_line(str(why))}" for cid, why in failures.items()]
     if len(lines) > SHOWN_FAILURES:
         rest = len(lines) - SHOWN_FAILURES
         lines[SHOWN_FAILURES:] = [f"round {number}: {rest} more client{'s' * (rest > 1)} failed; see run.log"]

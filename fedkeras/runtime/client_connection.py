@@ -24,7 +24,7 @@ class Session:
 
     `holding` are the messages that it was sent and has not answered, with None for those that nobody waits for any
     more; `recent` are the ids of all that it was sent lately. `acknowledgements` and `resend` are ids of messages that
-    are acknowledged, or sent once more, as soon as there is a connection.
+    are acknowledged, or sent once more, as soon as there is a connection. `peer` is where the last one came from.
     """
 
     cids: tuple[int, ...]
@@ -35,6 +35,7 @@ class Session:
     acknowledgements: deque[str] = field(default_factory=deque)
     resend: deque[str] = field(default_factory=deque)
     connection: "ClientConnection | None" = None
+    peer: str = ""
     expiry: asyncio.TimerHandle | None = None
 
     def next_message(self) -> Outgoing | None:

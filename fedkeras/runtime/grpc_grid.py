@@ -26,6 +26,7 @@ from fedkeras.runtime.federation_pb2 import Goodbye, Header
 from fedkeras.runtime.handshake import Authenticator
 from fedkeras.runtime.own_grid import Ending, OwnGrid
 from fedkeras.runtime.passphrase import Access
+from fedkeras.runtime.peer_log import PeerLog
 from fedkeras.runtime.service import Service
 from fedkeras.runtime.sessions import Sessions
 
@@ -67,7 +68,7 @@ class GrpcGrid(OwnGrid):
         super().__init__(run_id)
         tls.require_encryption_to_listen(host, access)
         self._host, self._port, self._credentials = host, port, tls.server_credentials(access)
-        self._sessions = Sessions(reconnect_grace, self._fail_messages)
+        self._sessions = Sessions(reconnect_grace, self._fail_messages, PeerLog(num_partitions))
         self._service = Service(
             self._sessions, Authenticator(access.passphrase), num_partitions, run_config, run_id, self._receive,
             max_message_bytes,

@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterable
 
 from flwr.app import Error, Message
 
+from fedkeras.runtime.peer_log import Allowance
+
 log = logging.getLogger("fedkeras")
+
+LATE_LINES, LATE_SECONDS = 50, 5.0
+"""Lines about answers that came too late: so many at once, and one more each so many seconds."""
 
 
 class Mailbox:
@@ -18,6 +23,7 @@ class Mailbox:
         self._changed = threading.Condition()
         self._outstanding: dict[str, Message] = {}
         self._replies: dict[str, tuple[Message, Callable[[], None]]] = {}
+        self._late = Allowance(LATE_LINES, LATE_SECONDS, LATE_LINES, time.monotonic())
 
     def expect(self, message: Message) -> None:
         """Note a message that is about to be sent."""
@@ -42,7 +48,8 @@ class Mailbox:
         """
         with self._changed:
             if self._outstanding.pop(reply.metadata.reply_to_message_id, None) is None:
-                log.warning("an answer of node %d came too late and is dropped", reply.metadata.src_node_id)
+                if self._late.take(time.monotonic()):  # a client may send one reply for ever
+                    log.warning("an answer of node %d came too late and is dropped", reply.metadata.src_node_id)
                 on_release()
                 return
             self._replies[reply.metadata.reply_to_message_id] = reply, on_release

@@ -3,11 +3,11 @@
 import asyncio
 import json
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 
+from fedkeras.errors import one_line
 from fedkeras.runtime import wire
 from fedkeras.runtime.admission import Admission, AdmissionRefused
 from fedkeras.runtime.budget import Budget, Reservation, Slots
@@ -18,8 +18,6 @@ from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Welco
 from fedkeras.runtime.handshake import Authenticator
 from fedkeras.runtime.sessions import Sessions
 from fedkeras.runtime.wire import Assembler
-
-log = logging.getLogger("fedkeras")
 
 UNDER_WAY_BYTES = 64 << 20
 """Bytes of replies that are being received or wait for the round loop; further clients wait, and keep their own."""
@@ -35,9 +33,6 @@ STALL_SECONDS = 60.0
 
 SLOW_READER_SECONDS, SLOW_SENDER_SECONDS = 2.0, 15.0
 """A client that takes longer to read a frame, or to send a message, no longer holds up the others."""
-
-QUIET_SECONDS = 5.0
-"""Seconds between two warnings about the same address."""
 
 OnReply = Callable[[Header, list[memoryview], Callable[[], None]], None]
 """Called as on_reply(header, pieces, on_release) with each whole reply; calls `on_release`, in the network's loop, when
@@ -73,7 +68,7 @@ class Service:
         }
         self._budget, self._writing = Budget(UNDER_WAY_BYTES), Slots(WRITING, SLOW_READER_SECONDS)
         self._shareable = shareable
-        self._last_warned: dict[str, float] = {}
+        self._peer_log = sessions.peer_log
         self.goodbye_to: Callable[[Sequence[int]], Goodbye] | None = None
         """Once the run is over: the answer to every client that still comes, by its cids."""
 
@@ -86,12 +81,13 @@ class Service:
             self._check(hello)
             cids = tuple(hello.cids) or self._free_partition()
         except AdmissionRefused as refusal:
-            self._warn(context.peer(), "refused a client from %s: %s", context.peer(), refusal)
+            self._peer_log.about_stranger(context.peer(), "refused a client from %s: %s", context.peer(), refusal)
             await context.write(Frame(goodbye=refusal.goodbye))
             return
         connection, resumed = self._sessions.join(hello, cids, context.peer())
         session = connection.session
-        log.info("client %s %s from %s", cids_text(cids), "is back" if resumed else "joined", connection.peer)
+        how = "is back" if resumed else "joined"
+        self._tell(logging.INFO, connection, "client %s %s from %s", cids_text(cids), how, connection.peer)
         welcome = Welcome(
             **self._about_run,
             mac=self._authenticator.server_proof(hello, challenge),
@@ -144,12 +140,8 @@ class Service:
             raise AdmissionRefused(f"all {self._num_partitions} partitions have a client already", again=True)
         return (free,)
 
-    def _warn(self, peer: str, text: str, *values: str | Exception) -> None:
-        """Log a warning about a peer, unless there was one about its address just before."""
-        address, now = peer.rpartition(":")[0], time.monotonic()
-        self._last_warned = {key: when for key, when in self._last_warned.items() if now - when < QUIET_SECONDS}
-        log.log(logging.DEBUG if address in self._last_warned else logging.WARNING, text, *values)
-        self._last_warned.setdefault(address, now)
+    def _tell(self, level: int, connection: ClientConnection, text: str, *values: str | Exception) -> None:
+        self._peer_log.about_client(level, connection.peer, text, *values)
 
     async def _write(self, connection: ClientConnection, context: grpc.aio.ServicerContext, welcome: Welcome) -> None:
         """Send what waits, up to a Goodbye; a write waits until the client reads (gRPC's flow control)."""
@@ -179,7 +171,7 @@ class Service:
                 await context.write(frame)
         except TimeoutError:
             cids = cids_text(connection.session.cids)
-            self._warn(connection.peer, "closing the stream of client %s, which does not read", cids)
+            self._tell(logging.WARNING, connection, "closing the stream of client %s, which does not read", cids)
             raise
 
     async def _read(self, connection: ClientConnection, context: grpc.aio.ServicerContext) -> tuple[str, bool]:
@@ -191,8 +183,9 @@ class Service:
                 if isinstance(frame, Frame) and frame.HasField("goodbye") and frame.goodbye.over:
                     return "the run is over", True
                 if isinstance(frame, Frame) and frame.HasField("goodbye"):
-                    log.warning("client %s leaves: %s", cids_text(cids), frame.goodbye.reason)
-                    return f"it left: {frame.goodbye.reason}", True
+                    reason = one_line(frame.goodbye.reason)
+                    self._tell(logging.WARNING, connection, "client %s leaves: %s", cids_text(cids), reason)
+                    return f"it left: {reason}", True
                 if isinstance(frame, Frame) and frame.HasField("settled"):
                     self._sessions.dropped(connection.session, frame.settled.message_id)
                     continue
@@ -204,13 +197,13 @@ class Service:
                     reservation = self._reservation()
                 frame = complete = None  # else a client's last reply would be kept until its next one begins
         except WireError as error:
-            self._warn(connection.peer, "closing the stream of client %s, which sent %s", cids_text(cids), error)
+            text = "closing the stream of client %s, which sent %s"
+            self._tell(logging.WARNING, connection, text, cids_text(cids), error)
             connection.close(Goodbye(reason=f"this client sent {error}", again=isinstance(error, Altered)))
             return f"it sent {error}", not isinstance(error, Altered)
         except TimeoutError:
-            self._warn(
-                connection.peer, "closing the stream of client %s, which stopped in mid-message", cids_text(cids)
-            )
+            text = "closing the stream of client %s, which stopped in mid-message"
+            self._tell(logging.WARNING, connection, text, cids_text(cids))
             return "stopped in the middle of a message", False
         finally:
             reservation.release()

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fedkeras.runtime.client_connection import ClientConnection, MessageQueue, Session, cids_text
 from fedkeras.runtime.federation_pb2 import Goodbye, Hello
+from fedkeras.runtime.peer_log import PeerLog
 from fedkeras.runtime.wire import Outgoing
-
-log = logging.getLogger("fedkeras")
 
 QUEUE = 4096
 """Messages that may wait for a process. A round sends one; an app that sends this many without waiting is mistaken."""
@@ -28,11 +27,11 @@ these clients."""
 class Sessions:
     """The sessions of all client processes, and the queue of each client id. Its length is the number of sessions.
 
-    A process that lost its connection has `grace` seconds to come back.
+    A process that lost its connection has `grace` seconds to come back. What is logged of one goes to `peer_log`.
     """
 
-    def __init__(self, grace: float, fail: FailMessages) -> None:
-        self._grace, self._fail = grace, fail
+    def __init__(self, grace: float, fail: FailMessages, peer_log: PeerLog | None = None) -> None:
+        self._grace, self._fail, self.peer_log = grace, fail, peer_log or PeerLog(clients=1)
         self._queues: dict[int, MessageQueue] = {}
         self._by_name: dict[bytes, Session] = {}
 
@@ -66,6 +65,7 @@ class Sessions:
         queue = self._queue_for(cids, hello.shared)
         session = Session(cids, queue)
         session.connection = connection = ClientConnection(session, peer)
+        session.peer = peer
         queue.sessions.add(session)
         self._queues.update(dict.fromkeys(cids, queue))
         self._by_name[session.name] = session
@@ -122,7 +122,7 @@ class Sessions:
         if final or not self._grace:
             self._leave(session, reason)
             return
-        log.info("client %s: %s; it has %g s to come back", cids_text(session.cids), reason, self._grace)
+        self._tell(session, "client %s: %s; it has %g s to come back", cids_text(session.cids), reason, self._grace)
         if session.queue.is_served():
             self._hand_over(session, reason)
         session.expiry = asyncio.get_running_loop().call_later(self._grace, self._leave, session, reason)
@@ -140,6 +140,7 @@ class Sessions:
             session.expiry.cancel()
             session.expiry = None
         session.connection = ClientConnection(session, peer)
+        session.peer = peer
         session.acknowledgements.clear()  # the Welcome names all that is still to be answered
         session.holding = {key: outgoing for key, outgoing in session.holding.items() if outgoing or key in hello.held}
         # What was under way when the connection broke is sent again from its beginning.
@@ -179,13 +180,16 @@ class Sessions:
         """Forget a process; the rest of its pool answers what it owes, or the messages fail."""
         queue = session.queue
         self._remove(session)
-        log.info("client %s is gone: %s", cids_text(session.cids), reason)
+        self._tell(session, "client %s is gone: %s", cids_text(session.cids), reason)
         if queue.sessions:
             self._hand_over(session, reason)
             return
         for cid in session.cids:
             self._queues.pop(cid, None)
         self._fail(session.holding, session.cids, f"is gone: {reason}")
+
+    def _tell(self, session: Session, text: str, *values: str | float) -> None:
+        self.peer_log.about_client(logging.INFO, session.peer, text, *values)
 
     def _remove(self, session: Session) -> None:
         if session.expiry:

@@ -12,7 +12,7 @@ from toy_federation import ToyClients, content, federate, floats, npy, npy_heade
 
 from fedkeras import strategies
 from fedkeras.federation.records import record, view
-from fedkeras.federation.validation import fault_of_arrays, fault_of_evaluate, fault_of_train, one_line
+from fedkeras.federation.validation import fault_of_arrays, fault_of_evaluate, fault_of_train
 
 START = floats(w=[[0, 0, 0], [0, 0, 0]], b=[0, 0])
 GOOD = floats(w=[[1, 1, 1], [1, 1, 1]], b=[1, 1])
@@ -208,12 +208,6 @@ def test_a_bool_is_no_count_even_if_it_gets_past_flower():
 def test_a_hundred_metrics_with_names_of_a_hundred_characters_are_taken():
     many = {f"{n:0100d}": 0.5 for n in range(99)}
     assert fault_of_train(reply(0, content(GOOD, 1, **many)), record(START)) is None
-
-
-def test_reasons_are_cut_at_500_characters():
-    assert one_line("a" * 500) == "a" * 500
-    assert one_line("a" * 501) == "a" * 496 + " ..."
-    assert one_line(" two\nlines\t and \x00 a bell\a") == "two lines and a bell"
 
 
 @pytest.mark.parametrize("value", [1.7e308, -1e291])
