@@ -8,10 +8,14 @@ import logging
 import logging.handlers
 import sys
 from pathlib import Path
+from types import TracebackType
 
 from fedkeras.errors import LONGEST, UserError, one_line
 
 NAMES = ("fedkeras", "flwr")
+
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+"""What sys.exc_info() gives."""
 
 MAX_BYTES, KEPT = 10_000_000, 4
 """Size at which run.log becomes run.log.1, and how many of such older files are kept."""
@@ -28,7 +32,7 @@ class CleanFormatter(logging.Formatter):
         record.message = one_line(record.message)
         return super().formatMessage(record)
 
-    def formatException(self, error: tuple) -> str:
+    def formatException(self, error: ExceptionInfo) -> str:
         """The traceback's last lines, each cleaned and cut."""
         lines = super().formatException(error)[-TRACEBACK_LINES * LONGEST :].splitlines()[-TRACEBACK_LINES:]
         return "\n".join(f"    {one_line(line)}" for line in lines)
