@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flwr.app import ConfigRecord, Context, Message
 
-from fedkeras import scaling
+from fedkeras import atomic, lifeline, scaling
 from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config
@@ -105,6 +105,7 @@ def main() -> int:
     console = logging.StreamHandler()
     console.setFormatter(CleanFormatter("client: %(message)s"))
     logging.basicConfig(handlers=[console], level=logging.WARNING)
+    lifeline.follow()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it says goodbye then too, so that nobody waits for it
     look_in_working_directory()
     try:
@@ -127,7 +128,7 @@ def main() -> int:
         access = Access(
             read_passphrase(flags.passphrase_file), flags.tls_cert, flags.tls_key, flags.tls_ca, flags.insecure
         )
-        with _choices_shown():
+        with atomic.private(flags.private), _choices_shown():
             note = serve(
                 served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
                 replace=flags.replace, in_thread=not flags.app,

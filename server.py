@@ -14,7 +14,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedkeras import reports, scaling
+from fedkeras import atomic, lifeline, reports, scaling
 from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
@@ -60,7 +60,8 @@ def train(
     """
     workflow = workflow_of(config)
     own = {"message_config": message_config, "threads": threads, "interruption": interruption}
-    with open_run(workflow, grid, config, parent, **own) as run:
+    resumed = Path(config.resume) if config.resume else None
+    with atomic.private(config.private, resumed), open_run(workflow, grid, config, parent, **own) as run:
         return workflow.run(run)
 
 
@@ -114,6 +115,7 @@ def command() -> int:
     from fedkeras.flower import other_app, settings
     from fedkeras.runtime.spawn import clients
 
+    lifeline.follow()
     interruption = Interruption()
     look_in_working_directory()
     reports.show_warnings()  # what strangers say reaches the terminal as it does during the run: cleaned

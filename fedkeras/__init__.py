@@ -22,7 +22,7 @@ for them. In this folder, from the top floor down; a floor imports those below i
     config fields flags client_config    settings: their fields, their command lines
     callbacks                            what hangs on a run
     named_code strategy_names            names that become code, who may decide about them; those of strategies
-    atomic checkout errors randomness shapes stratified tensorflow_import    what everybody needs
+    atomic checkout errors lifeline randomness shapes stratified tensorflow_import    what everybody needs
 """
 
 from fedkeras.checkout import make_importable

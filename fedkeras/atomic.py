@@ -43,6 +43,27 @@ def replace_file(path: Path, content: Buffer | Iterable[Buffer]) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+@contextlib.contextmanager
+def private(wanted: bool = True, folder: Path | None = None) -> Iterator[None]:
+    """What this process writes meanwhile is its user's alone: folders 0700, files 0600, also those of other libraries.
+
+    What is in `folder` already becomes so too. Raises UserError where the system has no such modes (Windows).
+    """
+    if not wanted:
+        yield
+        return
+    if os.name == "nt":
+        raise UserError("--private needs a system with file modes; on Windows, set the folder's permissions")
+    for path in (folder, *folder.rglob("*")) if folder and folder.is_dir() else ():
+        if not path.is_symlink():
+            path.chmod(0o700 if path.is_dir() else 0o600)
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def check_writable(path: Path) -> None:
     """Raise UserError if the disk would refuse the file: to be said before the work whose result it is.
 

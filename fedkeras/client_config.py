@@ -40,6 +40,9 @@ class ClientConfig:
     deliver: bool = setting(False, OWN_DATA)
     """Train nothing: hand over what this machine has trained and no server has confirmed (server.py --collect-only)."""
 
+    private: bool = setting(False, OWN_DATA)
+    """Nobody else on this machine may read what this client writes: folders get mode 0700, files 0600."""
+
     passphrase_file: str = setting("", SECURITY)
     """File with the server's passphrase; or set FEDKERAS_PASSPHRASE, or type it on a terminal when it is wanted."""
     tls_ca: str = setting("", SECURITY)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from fedkeras.atomic import replace_file
 from fedkeras.errors import UserError
 from fedkeras.fields import (
     ABSOLUTE,
@@ -177,6 +178,9 @@ class Config:
     mlflow: bool = setting(False, REPORTS, SERVER_ONLY, MAY_CHANGE)
     """Log the run to MLflow: to MLFLOW_TRACKING_URI, else to mlflow.db in the folder of the runs."""
 
+    private: bool = setting(False, REPORTS, SERVER_ONLY, MAY_CHANGE)
+    """Nobody else on this machine may read what the run writes: folders get mode 0700, files 0600."""
+
     # Who may join, and what is encrypted
     passphrase_file: str = setting("", SECURITY, SERVER_ONLY, MAY_CHANGE, ANY_APP)
     """File with the passphrase that clients must know; or set FEDKERAS_PASSPHRASE. Unset: anybody may join."""
@@ -313,8 +317,8 @@ class Config:
         return self
 
     def save(self, path: Path) -> None:
-        """Write the settings as JSON."""
-        path.write_text(json.dumps(self.to_run_config(), indent=2) + "\n")
+        """Write the settings as JSON, in one step. Raises UserError if the disk refuses."""
+        replace_file(path, f"{json.dumps(self.to_run_config(), indent=2)}\n".encode())
 
     @classmethod
     def load(cls, path: Path) -> "Config":

@@ -3,6 +3,7 @@
 This is where data, models and learning meet. TensorFlow is imported when something is made, not before.
 """
 
+import io
 import logging
 import os
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 import numpy as np
 
 from fedkeras import data, models
+from fedkeras.atomic import replace_file
 from fedkeras.config import Config, Value, options
 from fedkeras.data.normalise import Normaliser
 from fedkeras.errors import UserError
@@ -281,10 +283,9 @@ class CentralEvaluation:
             models.set_weights(model, weights)
         except (UserError, ValueError) as error:  # no data here, or the clients train another model than is configured
             own = path.with_name("weights.npz")
-            try:
-                np.savez(own, **weights)
-            except OSError as refused:
-                raise UserError(f"cannot write {own}: {refused.strerror or refused}") from refused
+            content = io.BytesIO()
+            np.savez(content, **weights)
+            replace_file(own, content.getbuffer())
             log.warning("the weights are in %s, since the model cannot be built on the server: %s", own, error)
             return
         models.save(model, path)

@@ -89,3 +89,28 @@ def test_a_partial_path_is_that_of_a_living_process_and_of_nobody_else(tmp_path)
     assert first != second and first.parent == tmp_path
     first.write_text("half")
     assert list(atomic.abandoned(tmp_path)) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_private_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Of what is there already, too; and what is written afterwards is as it was before."""
+    (old := tmp_path / "old").mkdir(mode=0o755)
+    (old / "a").touch(mode=0o644)
+    (old / "link").symlink_to(tmp_path)
+    (new := tmp_path / "new").mkdir(mode=0o755)
+    before = os.umask(0o022)
+    try:
+        with atomic.private(True, old):
+            (new / "folder").mkdir()
+            atomic.replace_file(new / "folder" / "b", b"x")
+        with atomic.private(False, new):
+            (new / "c").touch()
+        atomic.replace_file(new / "d", b"x")
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    del modes["old/link"]
+    assert modes == {
+        **{"old": 0o700, "old/a": 0o600, "new": 0o755, "new/folder": 0o700, "new/folder/b": 0o600},
+        **{"new/c": 0o644, "new/d": 0o644},
+    }

@@ -8,7 +8,7 @@ compare                 the same data pooled, local, federated, split
 aggregate               model files that were trained apart, combined
 certs certs_folder      an authority of one's own, and certificates
 completion              for a shell
-process_tree            what a command has started, ended with it
+process_tree guarded    what a command has started, ended with it
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from fedkeras import data, factory
+from fedkeras import atomic, data, factory
 from fedkeras.checkout import program
 from fedkeras.compare import comparison_state, page, table, words
 from fedkeras.compare.differences import paired_differences
@@ -36,10 +36,11 @@ def main(args: Sequence[str]) -> int:
         if before:
             check_alike(before, settings)
         check_arms(settings)
-        folder = make_folder(settings)
-        with held(RunFolder(folder)), ending_by_signal():
-            settings.save(folder)
-            return compare(settings, folder)
+        with atomic.private(settings.config.private, Path(settings.out) if settings.out else None):
+            folder = make_folder(settings)
+            with held(RunFolder(folder)), ending_by_signal():
+                settings.save(folder)
+                return compare(settings, folder)
     except UserError as error:
         return complain(PROG, error)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fedkeras import lifeline
 from fedkeras.checkout import program, started, typed
 from fedkeras.config import Config
 from fedkeras.errors import UserError
@@ -40,7 +41,7 @@ def main(args: Sequence[str]) -> int:
             print("$", typed(name, *words), flush=True)
             # The server's lines are the demo; of the clients only errors are shown.
             quiet = subprocess.DEVNULL if name == "client" else None
-            processes.append(subprocess.Popen([*started(name), *words], stdout=quiet))
+            processes.append(subprocess.Popen([*started(name), *words], stdout=quiet, **lifeline.tied()))
         listened = _has_listened_until_its_end(processes[0], port)
         status = processes[0].returncode
         if not listened:  # they would look for it for a minute, and then complain of something else

@@ -21,7 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedkeras import lifeline
 from fedkeras.checkout import ROOT, is_checkout, program, typed, version
+from fedkeras.commands.guarded import guarded
 from fedkeras.commands.process_tree import end_tree
 from fedkeras.config import SECURITY, SERVER_LED, Config, Value, fields_of, flag
 from fedkeras.errors import RunFailed, UserError
@@ -167,7 +169,8 @@ def superlink(home: Path, more: Mapping[str, str] | None = None) -> Iterator[dic
     # working directory is an empty one, because Ray's clients import from there before they look into the app's bundle.
     with (home / "superlink.log").open("w") as log:
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, env=environment, cwd=home, start_new_session=True, **streams)
+        tied = lifeline.tied(environment)
+        process = subprocess.Popen(guarded(command), cwd=home, start_new_session=True, **streams, **tied)
     try:
         _wait_until_open(http_port, process, home / "superlink.log")
         yield {**environment, "FEDKERAS_SUPERLINK": str(process.pid)}

@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedkeras import lifeline
+
 PATIENCE_SECONDS = 30.0
 """How long a process may take to end."""
 
@@ -27,8 +29,8 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=errors,
-                env={**os.environ, "PYTHONPATH": path},
                 start_new_session=True,
+                **lifeline.tied({**os.environ, "PYTHONPATH": path}),
             )
 
     def send_line(self, line: str) -> None:

@@ -6,6 +6,7 @@ A model sees them as clients see their rows: scaled by the same normaliser, clas
 import contextlib
 import csv
 import dataclasses
+import io
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedkeras import models
+from fedkeras.atomic import replace_file
 from fedkeras.config import Config
 from fedkeras.data.columns import UNNAMED, Columns
 from fedkeras.data.readers.numerals import Marks
@@ -189,9 +191,10 @@ def _any_preprocessing(folders: Iterable[Path]) -> Preprocessing | None:
 
 
 def write_figures(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """As a table: model, num_examples, loss, accuracy."""
+    """As a table: model, num_examples, loss, accuracy. Raises UserError if the disk refuses."""
     names = dict.fromkeys(name for line in figures.values() for name in line)
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["model", *(name.replace("-", "_") for name in names)])
-        table.writerows([model, *(line.get(name, "") for name in names)] for model, line in figures.items())
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(["model", *(name.replace("-", "_") for name in names)])
+    table.writerows([model, *(line.get(name, "") for name in names)] for model, line in figures.items())
+    replace_file(path, text.getvalue().encode())

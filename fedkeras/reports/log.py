@@ -4,6 +4,7 @@ Many of these records tell what other processes say. Whatever that is, here it b
 length, and run.log a few files of bounded size.
 """
 
+import contextlib
 import logging
 import logging.handlers
 import sys
@@ -39,14 +40,40 @@ class CleanFormatter(logging.Formatter):
 
 
 class _RunLog(logging.handlers.RotatingFileHandler):
-    """Our own file, by its class distinct from one that Flower may have attached."""
+    """Our own file, by its class distinct from one that Flower may have attached.
+
+    What the disk refuses of it (`handleError`) is lost, and said once: a log is no reason to lose a run.
+    """
+
+    _said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self._refused(sys.exc_info()[1])
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:  # the last lines did not fit on the disk
+            self._refused(error)
+            logging.Handler.close(self)
+
+    def _refused(self, error: BaseException | None) -> None:
+        if not self._said:
+            self._said = True
+            reason = getattr(error, "strerror", None) or error
+            _to_stderr(f"warning: cannot write {self.baseFilename}: {reason}; the run goes on, and its log lacks lines")
 
 
 class _Console(logging.Handler):
     """One line a record on today's sys.stderr, which a progress bar may have replaced to keep lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"{record.levelname.lower()}: {one_line(record.getMessage())}", file=sys.stderr, flush=True)
+        _to_stderr(f"{record.levelname.lower()}: {one_line(record.getMessage())}")
+
+
+def _to_stderr(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a terminal that is gone: there is nobody to tell
+        print(line, file=sys.stderr, flush=True)
 
 
 def show_warnings() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 
+from fedkeras import lifeline
 from fedkeras.checkout import started
 from fedkeras.config import Config
 from fedkeras.errors import UserError
@@ -49,7 +50,7 @@ def clients(
                 command = [*started("client"), *cids, *own_flags]
                 # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
                 quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-                processes.append(subprocess.Popen(command, start_new_session=True, **quiet))
+                processes.append(subprocess.Popen(command, start_new_session=True, **quiet, **lifeline.tied()))
         if processes:
             threading.Thread(target=_watch, args=(processes, all_ended), name="fedkeras-spawn", daemon=True).start()
         yield processes

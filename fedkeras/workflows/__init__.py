@@ -7,6 +7,7 @@
     checkpointer        the callback that keeps what a run needs to go on
     soundness           the callback that warns of a loss or a variance that cannot be
     interruption        the callback of Ctrl-C and SIGTERM
+    beginning           when a run has begun, what goes wrong makes it a failed one
     participation       the callback that tells clients which had no part in the run
 
     rounds              federated rounds: clients train the whole model, a strategy combines what comes back

@@ -35,6 +35,7 @@ from fedkeras.reports import RunFolder, checkpoints
 from fedkeras.tensorflow_import import check_keras
 from fedkeras.workflows import checkpointer
 from fedkeras.workflows.base import CHOSEN_BY_FLAGS, Clients, EvaluateFn, RunContext, Summary, Workflow
+from fedkeras.workflows.beginning import Beginning
 from fedkeras.workflows.interruption import Interruption
 from fedkeras.workflows.participation import Participation
 from fedkeras.workflows.soundness import Soundness
@@ -101,10 +102,12 @@ def open_run(
     loss = provisioned_run.note_loss(config, provision, central, choices, threads)
     folder = _folder(workflow, given, parent)
     central = provisioned_run.table_evaluation(config, provision, folder, threads) or central
+    beginning = Beginning()
     with (
         reports.held(folder),
         logged(folder),
         saying_how_to_go_on(folder, "server" if interruption else "simulate"),
+        beginning.judged(),
     ):
         choices.keep_in(folder)
         start = checkpointer.take_up(folder, config, state) if config.resume else None
@@ -130,7 +133,7 @@ def open_run(
             stop = [interruption or Interruption()] if workflow.has_rounds else []
             part = Participation(own_grid, config.num_partitions)
             callbacks = Callbacks(
-                [recorder, recorder.live_view, Soundness(recorder), part, *mods.callbacks(), keeper, *stop]
+                [beginning, recorder, recorder.live_view, Soundness(recorder), part, *mods.callbacks(), keeper, *stop]
             )
             clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks, choices, central, loss)
 

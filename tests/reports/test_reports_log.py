@@ -1,6 +1,10 @@
-"""Foreign words in the log and on the terminal: one printable line of bounded length, in files of bounded size."""
+"""Foreign words in the log and on the terminal: one printable line of bounded length, in files of bounded size.
+
+A disk or a terminal that refuses the log costs its lines, and not the run.
+"""
 
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +88,30 @@ def test_the_log_is_a_few_files_of_bounded_size_and_goes_on_with_what_is_there(t
     assert files == ["run.log", "run.log.1", "run.log.2", "run.log.3", "run.log.4"]
     assert all(path.stat().st_size <= 2000 for path in tmp_path.iterdir())
     assert (tmp_path / "run.log").read_text().endswith("line 199\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux'")
+def test_a_full_disk_is_said_once_and_ends_nothing(capsys):
+    start_log(Path("/dev/full"))
+    try:
+        for number in range(3):
+            logging.getLogger("fedkeras.anything").info("line %d", number)
+    finally:
+        stop_log()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "warning: cannot write /dev/full: No space left on device; the run goes on, and its log lacks lines"
+    ]
+
+
+def test_a_terminal_that_is_gone_ends_nothing(tmp_path: Path, monkeypatch):
+    start_log(tmp_path / "run.log")
+    try:
+        with Path("/dev/null").open("w") as gone:
+            pass
+        monkeypatch.setattr(sys, "stderr", gone)
+        logging.getLogger("fedkeras.anything").warning("nobody reads this")
+    finally:
+        monkeypatch.undo()
+        stop_log()
+    assert "nobody reads this" in (tmp_path / "run.log").read_text()
