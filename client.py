@@ -29,7 +29,7 @@ from fedkeras.flags import parse_flags
 from fedkeras.flower import code_digest
 from fedkeras.flower.client_app import NamedClientApp
 from fedkeras.mods.chain import make_mods
-from fedkeras.named_code import Permission
+from fedkeras.named_code import OWN_FLAGS, Permission
 from fedkeras.provisioning import client as provisioning_client
 from fedkeras.reports import progress_bar
 from fedkeras.reports.log import CleanFormatter
@@ -86,6 +86,8 @@ def _handlers(config: Config, permission: Permission) -> Mapping[str, Handler]:
 
 def prepare(contexts: Sequence[Context]) -> None:
     """Load the clients' data and build the model when they have joined, before the first message asks for them."""
+    for context in contexts:
+        _ = ClientContext(context).config  # what this client does not permit is said before anything is loaded
     started = time.perf_counter()
     import_tensorflow()
     imported = time.perf_counter()
@@ -118,7 +120,8 @@ def main() -> int:
         else:
             served, ready = app, (lambda contexts: None) if flags.deliver else prepare
             node_config |= {"decimal": flags.decimal, "thousands": flags.thousands}
-            node_config |= {"trust-code": flags.trust_code, "allow": flags.allow, "deliver": flags.deliver}
+            node_config |= {"trust-code": flags.trust_code, "allow": ",".join(flags.allow), "deliver": flags.deliver}
+            node_config |= {kind: name for kind in OWN_FLAGS if (name := getattr(flags, kind))}
             # TensorFlow takes seconds to import: begin now, while the server is looked for.
             if not flags.deliver:
                 _tensorflow.start()

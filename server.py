@@ -16,6 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedkeras import atomic, lifeline, reports, scaling
 from fedkeras.checkout import look_in_working_directory, program
+from fedkeras.client_config import join_command
 from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
 from fedkeras.flower import code_digest
@@ -137,6 +138,8 @@ def command() -> int:
         # The grid is left first: it tells the clients to end, and only then are spawned ones waited for.
         with contextlib.ExitStack() as spawned, listening(config, run_config, shareable) as grid:
             print(f"listening on {grid.address} for {config.num_partitions} clients", flush=True)
+            if not config.spawn:
+                print(f"clients join with: {join_command(config, grid.address)}", flush=True)
             spawned.enter_context(
                 clients(config, grid.port, grid.fail, shareable, allow=EVERYTHING_NAMED, trust_code=config.trust_code)
             )

@@ -18,7 +18,9 @@ from fedkeras.workflows.run_setup import bare_run
 def main(name: str, gate_folder: str, threads: int) -> None:
     """Run the work's rounds, waiting at the gate before each."""
     config = replace(WORK[name], threads_per_client=threads)
-    grid = InProcessGrid(client.app, config.num_partitions, config.to_run_config())
+    grid = InProcessGrid(
+        client.app, config.num_partitions, config.for_clients(), {"allow": "*", "data-dir": config.data_dir}
+    )
     run = bare_run(grid, config, Gated(gate_folder))
     RoundsWorkflow().train(run, initial_arrays(grid, config, run.clients))
 

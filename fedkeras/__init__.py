@@ -21,7 +21,8 @@ for them. In this folder, from the top floor down; a floor imports those below i
 
     config fields flags client_config    settings: their fields, their command lines
     callbacks                            what hangs on a run
-    named_code strategy_names            names that become code, who may decide about them; those of strategies
+    named_code                           names that become code, and who may decide about them
+    built_in_names strategy_names        what is built in, by name; strategies
     atomic checkout errors lifeline randomness shapes stratified tensorflow_import    what everybody needs
 """
 

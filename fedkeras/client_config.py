@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from fedkeras.built_in_names import is_one_of
+from fedkeras.checkout import typed
+from fedkeras.config import Config, fields_of, flag
 from fedkeras.errors import UserError
-from fedkeras.fields import FlagGroup, setting
-from fedkeras.named_code import Permission
+from fedkeras.fields import FlagGroup, setting, setting_of
+from fedkeras.named_code import OWN_FLAGS, Permission, parse_specs
 
 MAX_CIDS = 1_000_000
 
 CONNECTION = FlagGroup("connection", "Which client this is, and where its server is.")
 OWN_DATA = FlagGroup("data and results", "What this machine holds; the server says all else about the training.")
 SECURITY = FlagGroup("security", "Proof of who this is, and of who the server is.")
-CODE = FlagGroup("code", "Whose code may run here beside that which is installed.")
+CODE = FlagGroup("code", "Whose code may run, and which files may be opened, beside what is built in.")
 OTHER_APP = FlagGroup("other app", "Another Flower app in place of this one.")
 
 
@@ -55,9 +58,13 @@ class ClientConfig:
     """Allow a passphrase to be used over an unencrypted connection beyond this machine."""
 
     trust_code: bool = setting(False, CODE)
-    """Load a model file from the server even if it brings code of its own, and any code it names: if you trust it."""
-    allow: str = setting("", CODE)
-    """Code that the server may name, as mods=package.module:Class, comma-separated; also objectives=, workflows=."""
+    """Load a model file from the server even if it brings code of its own, and any code or file it names."""
+    dataset: str = setting("", CODE)
+    """The data set that the server may name beside those built in: an .npz file here, or package.module:function."""
+    model: str = setting("", CODE)
+    """The model that the server may name beside those built in: a model file here, or package.module:function."""
+    allow: tuple[str, ...] = setting((), CODE)
+    """Other code that the server may name, such as mods=package.module:Class; also objectives=, workflows=."""
 
     app: str = setting("", OTHER_APP)
     """Run another Flower app's ClientApp: the folder of its pyproject.toml, or package.module:app."""
@@ -66,8 +73,8 @@ class ClientConfig:
 
     @property
     def permission(self) -> Permission:
-        """Which code the server may name. Raises UserError."""
-        return Permission.parse(self.allow, self.trust_code)
+        """Which code and files the server may name. Raises UserError."""
+        return Permission.parse(self.allow, self.trust_code, dataset=self.dataset, model=self.model)
 
     def cids(self) -> list[int]:
         """`--cid` as numbers, ascending; none if it is unset. Raises UserError."""
@@ -99,3 +106,27 @@ class ClientConfig:
             raise UserError("--node-config is for another Flower app; name it with --app")
         if self.app and self.shared:
             raise UserError("--shared is not for --app: a partition's context.state stays with one process")
+
+
+def join_command(config: Config, address: str) -> str:
+    """How a client joins a run of this configuration at `address`, what it must permit included.
+
+    Words in capitals are for the client to fill in.
+    """
+    host, _, port = address.rpartition(":")
+    words = ["--server", f"HOST:{port}" if host in ("0.0.0.0", "[::]") else address]
+    if config.app:
+        return typed("client", *words, "--app", "FOLDER")
+    words += ["--data-dir", "DIR"] if config.data_dir and config.uses_catalogue else []
+    words += ["--passphrase-file", "FILE"] if config.passphrase_file else []
+    words += ["--tls-ca", "FILE"] if config.tls_cert else []
+    for name in fields_of():
+        foreign, value = setting_of(Config.__dataclass_fields__[name]).foreign, str(getattr(config, name))
+        unused = (name == "model" and config.hands_out_model) or (name == "dataset" and not config.uses_catalogue)
+        if foreign is None or not value or unused:
+            continue
+        named = [spec.name for spec in parse_specs(value, flag(name))] if name == "mods" else [value]
+        for one in named:
+            if not is_one_of(one, foreign.built_in):
+                words += [f"--{name}", one] if name in OWN_FLAGS else ["--allow", f"{foreign.kind}={one}"]
+    return typed("client", *words)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fedkeras.atomic import replace_file
+from fedkeras.built_in_names import DATA_SETS, MODELS, MODS, WORKFLOWS
 from fedkeras.errors import UserError
 from fedkeras.fields import (
     ABSOLUTE,
@@ -23,6 +24,7 @@ from fedkeras.fields import (
     Count,
     CountOrZero,
     FlagGroup,
+    Foreign,
     Fraction,
     NonNegative,
     Positive,
@@ -59,11 +61,11 @@ class Config:
     """Everything that decides a federated run. Clients get all of it but what is the server's own."""
 
     # What is learned, from which data set, and in which way
-    dataset: str = setting("digits", LEARNING)
+    dataset: str = setting("digits", LEARNING, foreign=Foreign("dataset", DATA_SETS))
     """digits, mnist, femnist, motionsense, synthetic, or your own source as package.module:function."""
     data_dir: str = setting("", DATA, SERVER_ONLY, MAY_CHANGE, ANY_APP, ABSOLUTE)
     """Where the files are on this machine; unset: ./dataset for data-source, else downloaded where it can be."""
-    model: str = setting("", LEARNING, ABSOLUTE)
+    model: str = setting("", LEARNING, ABSOLUTE, foreign=Foreign("model", MODELS))
     """A built-in name, a .keras or .h5 file, or package.module:function; unset: the data set's default model."""
     trust_code: bool = setting(False, LEARNING, SERVER_ONLY, MAY_CHANGE)
     """Load this server's own model file even if it brings code: here, and in clients that this command starts."""
@@ -71,7 +73,7 @@ class Config:
     """A Keras loss, or NAME:from_logits=true; unset: the model's own, else what its last layer and targets need."""
     precision: Literal["float32", "mixed_bfloat16"] = setting("float32", LEARNING)
     """What the layers compute in; weights are float32 either way."""
-    mode: str = setting("federated", LEARNING)
+    mode: str = setting("federated", LEARNING, foreign=Foreign("workflows", WORKFLOWS))
     """federated: in rounds; collect: once on each client, to gather the models; or a workflow: NAME or module:Class."""
     seed: CountOrZero = setting(42, LEARNING)
     """Decides initial weights, partitions, cohorts, orders and dropout."""
@@ -117,7 +119,7 @@ class Config:
     """The strategy's own options as key=value, comma-separated, such as eta=0.1,tau=0.001."""
     proximal_mu: NonNegative = setting(0.01, STRATEGY, strategy="fedprox")
     """fedprox: weight of the proximal term."""
-    mods: str = setting("", STRATEGY)
+    mods: str = setting("", STRATEGY, foreign=Foreign("mods", MODS))
     """What is put around the training: name:option=value,...; several separated by semicolons, the outermost first."""
     fraction_train: Annotated[float, Bounds(above=0.0, high=1.0)] = setting(1.0, STRATEGY)
     """Share of the clients that train in a round."""
@@ -290,6 +292,11 @@ class Config:
     def uses_catalogue(self) -> bool:
         """True if the examples are those of --dataset; else they are tables that the server or each client has."""
         return self.data_source not in ("server", "client")
+
+    @property
+    def hands_out_model(self) -> bool:
+        """True if --model is a file of the server's that clients are given; else each makes the model that it names."""
+        return bool(self.data_source)
 
     def changed(self, names: Iterable[str] | None = None) -> list[str]:
         """Those of the fields `names` (None: of all) that are not at their default."""

@@ -85,6 +85,17 @@ SERVER_ONLY, MAY_CHANGE, ANY_APP, ABSOLUTE = Scope
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """Of a field whose value may name code or a file: what a client does not take from a server without permission.
+
+    `kind` is what `--allow` calls it; `built_in` are the values that need no permission (`built_in_names.is_one_of`).
+    """
+
+    kind: str
+    built_in: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Setting:
     """What a field says of itself beside its type, its default and its text."""
 
@@ -96,6 +107,8 @@ class Setting:
     """The strategy whose own option it is, by the name that --strategy takes."""
     names: tuple[str, ...] = ()
     """What it may be called by, beside what people bring; `--help` lists them."""
+    foreign: Foreign | None = None
+    """Set where the value may name code or a file."""
     hidden: frozenset[str] = frozenset()
     """Of a field that holds a dataclass of flags: those that are read, and not shown by `--help`."""
 
@@ -116,9 +129,10 @@ def setting(
     workflows: Iterable[str] = (),
     strategy: str = "",
     names: Iterable[str] = (),
+    foreign: Foreign | None = None,
 ) -> T:
     """A dataclass's field: its default, the group it is shown in, and where it matters (see Setting)."""
-    about = Setting(group, frozenset(scopes), frozenset(workflows), strategy, tuple(names))
+    about = Setting(group, frozenset(scopes), frozenset(workflows), strategy, tuple(names), foreign)
     return typing.cast(T, dataclasses.field(default=default, metadata={"setting": about}))
 
 

@@ -135,7 +135,9 @@ def _column(one: Flag) -> tuple[str, Any, Any]:
     if names:
         text = f"{text} Names: {', '.join(names)}."
     shown = tyro.conf.arg(prefix_name=False, help=text, metavar=metavar, help_behavior_hint=hint)
-    return one.name, Annotated[one.hint, shown], dataclasses.field(default=one.default)
+    # --allow A --allow B: a flag of several texts is given once for each
+    kind = tyro.conf.UseAppendAction[one.hint] if one.hint == tuple[str, ...] else one.hint
+    return one.name, Annotated[kind, shown], dataclasses.field(default=one.default)
 
 
 @functools.cache

@@ -1,15 +1,16 @@
 """Names that become code: `name:option=value,option=value` or `package.module:Class:option=value`.
 
-Mods, objectives and workflows are chosen so. A name that is typed on this machine is this person's decision. A name
-that comes by wire is a claim of the server's, and the client decides: it takes what is built in, what it was started
-with (`--allow mods=package.module:Class`), or anything if it was started with `--trust-code`.
+Mods, objectives and workflows are chosen so, data sets and models by a function or a file. A name that is typed on
+this machine is this person's decision. A name that comes by wire is a claim of the server's, and the client decides: it
+takes what is built in, what it was started with (`--allow mods=package.module:Class`, `--dataset my.npz`), or anything
+if it was started with `--trust-code`.
 """
 
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,9 +33,18 @@ class Spec:
         return f"{self.name}:{given}" if given else self.name
 
 
+FILES = (".npz", ".keras", ".h5")
+"""Endings of names that are files' and not code's."""
+
+KINDS = ("dataset", "mods", "model", "objectives", "workflows")
+
+OWN_FLAGS = ("dataset", "model")
+"""Kinds for which client.py has a flag of their own."""
+
+
 @dataclass(frozen=True)
 class Permission:
-    """Which names of code from outside may be used.
+    """Which names of code and of files from outside may be used.
 
     Those in `allowed`, as "mods=package.module:Class"; modules that lie in the folder `root`; or everything.
     """
@@ -44,34 +54,53 @@ class Permission:
     root: Path | None = None
 
     @classmethod
-    def parse(cls, allow: str, trust_code: bool = False) -> "Permission":
-        """`--allow kind=name,kind=name`, or `--allow *` for all of it, and `--trust-code`. Raises UserError."""
-        if allow.strip() == EVERYTHING_NAMED:
-            return EVERYTHING
-        names = frozenset(filter(None, (word.strip() for word in allow.split(","))))
-        for name in names:
+    def parse(cls, allow: str | Iterable[str], trust_code: bool = False, **own: str) -> "Permission":
+        """`--allow kind=name,kind=name`, or `--allow *` for all of it, and `--trust-code`. Raises UserError.
+
+        `own` are names that this process was started with, by kind: its `--dataset` and `--model`.
+        """
+        texts = [allow] if isinstance(allow, str) else list(allow)
+        names = {word.strip() for text in texts for word in text.split(",")} - {""}
+        everything = trust_code or EVERYTHING_NAMED in names
+        for name in names - {EVERYTHING_NAMED}:
             kind, equals, rest = name.partition("=")
             if not (kind in KINDS and equals and rest):
                 kinds = ", ".join(KINDS)
                 raise UserError(f"--allow: '{name}' is not of the form KIND=package.module:Class; kinds are {kinds}")
-        return cls(names, trust_code)
+        own_names = {f"{kind}={name}" for kind, name in own.items() if name}
+        return cls(frozenset(names - {EVERYTHING_NAMED} | own_names), everything)
 
-    def require(self, kind: str, name: str) -> None:
-        """Raise UserError unless `name`, which came by wire, may be used as a `kind`."""
-        if not self.allows(kind, name):
-            raise UserError(
-                f"the server names code for {kind}, {name}, which is not built in: it is used only if this client is "
-                f"started with --allow {kind}={name}, or with --trust-code"
-            )
+    def require(self, kind: str, name: str) -> str:
+        """What `name`, which came by wire, stands for here as a `kind`. Raises UserError unless it may be used.
+
+        That is the name itself, but for a file: one that this process was started with under the same file name (the
+        last part of its path) is meant where it lies here.
+        """
+        if (found := self._meant(kind, name)) is not None:
+            return found
+        file = _file_name(name)
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+        named = f"a file for {kind}, {shown}" if file else f"code for {kind}, {shown}, which is not built in"
+        flag = f"--{kind} {shown}" if kind in OWN_FLAGS else f"--allow {kind}={shown}"
+        raise UserError(
+            f"the server names {named}: it is used only if this client is started with {flag}, or with --trust-code"
+        )
 
     def allows(self, kind: str, name: str) -> bool:
         """Whether `name`, which came from outside, may be used as a `kind`."""
-        if self.everything or f"{kind}={name}" in self.allowed:
-            return True
-        return self.root is not None and _lies_in(self.root, name)
+        return self._meant(kind, name) is not None
+
+    def _meant(self, kind: str, name: str) -> str | None:
+        file = _file_name(name)
+        for entry in sorted(self.allowed):
+            own_kind, _, own = entry.partition("=")
+            if own_kind == kind and (own == name or (file and _file_name(own) == file)):
+                return own
+        return name if self.everything or (self.root is not None and _lies_in(self.root, name)) else None
 
 
-KINDS = ("mods", "objectives", "workflows")
+LONGEST_NAME = 200
+"""Characters of a name that are told."""
 
 EVERYTHING = Permission(everything=True)
 """For names that were typed by the person whose process this is."""
@@ -80,15 +109,17 @@ EVERYTHING = Permission(everything=True)
 def permission_of(node_config: Mapping[str, Value]) -> Permission:
     """A client's permission, from its node's own settings.
 
-    Our client.py puts `allow` and `trust-code` there, and what runs in the server's own process says so with the
-    former. Under Flower a simulation's clients are the same person's as its server; a SuperNode takes what the app's
-    own bundle holds (of an installed fedkeras, which is in no bundle, nothing).
+    Our client.py puts `allow`, `trust-code`, `dataset` and `model` there, and what runs in the server's own process
+    says so with the first. Under Flower a simulation's clients are the same person's as its server; a SuperNode takes
+    what the app's own bundle holds (of an installed fedkeras, which is in no bundle, nothing), and what its
+    `--node-config` names.
     """
+    own = {kind: str(node_config[kind]) for kind in OWN_FLAGS if kind in node_config}
     if "allow" in node_config:
-        return Permission.parse(str(node_config["allow"]), bool(node_config.get("trust-code")))
+        return Permission.parse(str(node_config["allow"]), bool(node_config.get("trust-code")), **own)
     if in_simulation():
         return EVERYTHING
-    return Permission(root=ROOT if is_checkout() else None)
+    return replace(Permission.parse("", **own), root=ROOT if is_checkout() else None)
 
 
 def in_simulation() -> bool:
@@ -99,6 +130,12 @@ def in_simulation() -> bool:
 
 EVERYTHING_NAMED = "*"
 """In the place of names: whoever started this client is whoever runs the server."""
+
+
+def _file_name(name: str) -> str:
+    """The last part of a path on any system; "" for a name that is no file's."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return last if last.endswith(FILES) else ""
 
 
 def _lies_in(root: Path, name: str) -> bool:

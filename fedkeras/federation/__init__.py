@@ -7,6 +7,7 @@ dispatcher          messages to several clients and their replies, deadlines, sc
 reply_order         replies in the order of cid
 source_check        whether server and client mean the same data set
 requests            a message as a client's handlers see it
+received_config     what a client makes of the run configuration that it is sent
 validation          what is wrong with a reply
 round_result        what came of a round
 metrics             a round's lines of history.csv

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from fedkeras.config import Config, Value
+from fedkeras.config import Config
+from fedkeras.federation.received_config import received_config
 from fedkeras.federation.records import of_kind
 from fedkeras.named_code import Permission, in_simulation, permission_of
 
@@ -23,11 +24,9 @@ class ClientContext:
 
     @cached_property
     def config(self) -> Config:
-        """The run's configuration, with what is this node's own: its data folder if it has one, and its trust."""
-        table = {**self.context.run_config, "trust-code": self.trusts_code}
-        if "data-dir" in self.context.node_config:
-            table["data-dir"] = self.context.node_config["data-dir"]
-        return self.resolve(_config_from(tuple(table.items())))
+        """The run's configuration, as this client takes it. Raises UserError for a name it does not permit."""
+        own = {**self.context.node_config, "trust-code": self.trusts_code}
+        return self.resolve(received_config(self.context.run_config, own, self.permission))
 
     @property
     def cid(self) -> int:
@@ -89,9 +88,3 @@ class ContentHandler:
     def __call__(self, request: ClientRequest) -> Message:
         """The reply."""
         return request.reply_with(self.content_of(request))
-
-
-@lru_cache(maxsize=8)
-def _config_from(table: tuple[tuple[str, Value], ...]) -> Config:
-    """Checked once and not for every message."""
-    return Config.from_run_config(dict(table))

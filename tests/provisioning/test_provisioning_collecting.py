@@ -1,5 +1,6 @@
 """What is collected: every model counts with its own figures, and one bad answer costs one client, not the others."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from fedkeras import atomic, models, server
 from fedkeras.config import Config
@@ -17,7 +19,7 @@ from fedkeras.data.normalise import normaliser_from
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import ClientRefused
 from fedkeras.federation.requests import ClientRequest
-from fedkeras.flower.identity import SERVER_NODE_ID, act_as
+from fedkeras.flower.identity import SERVER_NODE_ID, act_as, node_id_of
 from fedkeras.provisioning import central_evaluation
 from fedkeras.provisioning.agreement import description_in
 from fedkeras.provisioning.preprocessing import Preprocessing
@@ -43,7 +45,7 @@ class Machines(InProcessGrid):
     """Machines with a cache each, which answer as client.py does; they come one after the other if `in_turn`."""
 
     def __init__(self, folder, count, in_turn=False):
-        super().__init__(self.answer, count, {})
+        super().__init__(self.answer, count, {}, {"deliver": True})
         self.folder, self.come = folder, 1 if in_turn else count
 
     def cids(self):
@@ -261,3 +263,31 @@ def test_a_result_of_which_a_part_is_deleted_is_none_any_more(tmp_path, monkeypa
     monkeypatch.setattr(outbox.shutil, "rmtree", lambda *_, **__: None)  # killed before it was through
     outbox.forget(kept)
     assert outbox.pending() == [] and not (Path(outbox.results()) / kept.key).exists()
+
+
+@pytest.mark.parametrize(
+    ("delivers", "knows_run", "gets"), [(False, False, ""), (True, False, "all"), (False, True, "own")]
+)
+def test_a_server_gets_what_was_trained_in_its_own_run_and_all_only_of_a_client_that_delivers(
+    tmp_path, monkeypatch, delivers, knows_run, gets
+):
+    """The id of a run is known to the server that began it; another server would be given a stranger's models."""
+    monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path))
+    monkeypatch.setattr(client, "local_jobs", client.LocalJobs())
+    kept = outbox.keep("its run", 0, lambda folder: (folder / "model.keras").write_text("x") and {"num-examples": 1})
+
+    def asked(kind, **sent):
+        act_as(SERVER_NODE_ID, 1)
+        message = Message(RecordDict({"config": ConfigRecord(sent)}), node_id_of(0), f"query.{kind}")
+        context = Context(1, node_id_of(0), {"partition-id": 0, "deliver": delivers}, RecordDict(), {})
+        return client.HANDLERS[message.metadata.message_type](ClientRequest(context, message)).content
+
+    if knows_run:
+        assert kept.key in asked("progress", run="its run")["config"]["result"]
+    with contextlib.nullcontext() if gets == "all" else pytest.raises(UserError, match="this client with --deliver"):
+        assert kept.key in asked("pending")["config"]["results"]
+    with contextlib.nullcontext() if gets else pytest.raises(UserError, match="does not hold that result for this run"):
+        assert asked("deliver", key=kept.key, name="model.keras", first=0)["arrays"]
+    with contextlib.nullcontext() if gets else pytest.raises(UserError, match="does not hold that result for this run"):
+        asked("confirm", key=kept.key, digest=kept.digest)
+    assert len(outbox.pending()) == (not gets)

@@ -80,7 +80,7 @@ def test_a_server_without_data_keeps_the_weights(start: Starter) -> None:
     np.savez(folder / "own.npz", **arrays, x_test=np.zeros((3, 4)), y_test=[0, 1, 2])
     flags = ("--dataset", "own.npz", "--model", "motionsense_dense", "--num-partitions", 1)
     server, address = start.server(*flags, "--no-central-evaluation", "--num-server-rounds", 1)
-    client = start.client(address, 0, "--data-dir", folder)
+    client = start.client(address, 0, "--data-dir", folder, "--dataset", "own.npz")
     assert server.ended() == 0, server.err + client.err
     assert "the weights are in" in server.err
     with np.load(start.run_folder() / "weights.npz") as saved:

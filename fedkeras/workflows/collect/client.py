@@ -87,6 +87,8 @@ class LocalJobs:
 
     def __init__(self) -> None:
         self._jobs: dict[int, LocalJob] = {}
+        self.runs: set[str] = set()
+        """The runs that this process has worked for: their server knows their ids, which nobody guesses."""
         self._one_at_a_time = threading.Lock()
 
     def begin(self, run: str, cid: int, train: Train) -> None:
@@ -140,13 +142,16 @@ def fit(request: ClientRequest) -> RecordDict:
         finally:
             progress_bar.shown.over(cid)
 
-    local_jobs.begin(str(request.sent["run"]), cid, train)
+    run = str(request.sent["run"])
+    local_jobs.runs.add(run)
+    local_jobs.begin(run, cid, train)
     return reply()
 
 
 def progress(request: ClientRequest) -> RecordDict:
     """What the client is at; and when it is done, the key of the result."""
     run = str(request.sent["run"])
+    local_jobs.runs.add(run)
     job = local_jobs.find(run, request.cid)
     if job is None:
         kept = outbox.kept_for(run, request.cid)
@@ -160,14 +165,15 @@ def progress(request: ClientRequest) -> RecordDict:
 
 
 def pending(request: ClientRequest) -> RecordDict:
-    """All results that this machine still holds."""
-    del request
+    """All results that this machine still holds. Raises UserError unless this client was started to deliver them."""
+    if not _delivers_all(request):
+        raise UserError("the server asks for what this machine trained in other runs: start this client with --deliver")
     return reply(results=json.dumps([asdict(result) for result in outbox.pending()]))
 
 
 def deliver(request: ClientRequest) -> RecordDict:
     """A piece of a file of a result."""
-    result = outbox.find(str(request.sent["key"]))
+    result = _asked_for(request)
     name, first = str(request.sent["name"]), int(request.sent["first"])
     piece = outbox.read(result, name, first, PIECE_BYTES)
     sizes = list(result.files.values())
@@ -178,11 +184,23 @@ def deliver(request: ClientRequest) -> RecordDict:
 
 def confirm(request: ClientRequest) -> RecordDict:
     """The server has a result on its disk: with the right digest it need not be kept any longer."""
-    result = outbox.find(str(request.sent["key"]))
+    result = _asked_for(request)
     if result.digest != request.sent["digest"]:
         raise UserError("the server confirms another digest than this result's: it is kept")
     outbox.forget(result)
     return reply()
+
+
+def _asked_for(request: ClientRequest) -> LocalResult:
+    """The result that is meant, which is this run's unless the client delivers all. Raises UserError."""
+    result = outbox.find(str(request.sent["key"]))
+    if result.run not in local_jobs.runs and not _delivers_all(request):
+        raise UserError("this client does not hold that result for this run")
+    return result
+
+
+def _delivers_all(request: ClientRequest) -> bool:
+    return bool(request.context.node_config.get("deliver"))
 
 
 HANDLERS = {f"query.{step.__name__}": ContentHandler(step) for step in (fit, progress, pending, deliver, confirm)}

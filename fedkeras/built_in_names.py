@@ -1,0 +1,25 @@
+"""The names of what is built in, for whoever must tell them from names of code or of files, and loads neither.
+
+Each is what its registry holds: the data sets of `data.catalogue` and `data.keras_sets`, the models of `models.zoo`,
+the mods of `mods.chain`, the values that `--mode` takes of `workflows.base`.
+"""
+
+DATA_SETS = (
+    "digits", "mnist", "femnist", "motionsense", "synthetic", "synthetic:",
+    "keras:mnist", "keras:fashion_mnist", "keras:cifar10", "keras:cifar100",
+)  # fmt: skip
+"""A name that ends in a colon is followed by options, which are numbers."""
+
+MODELS = (
+    "digits_cnn", "mnist_cnn", "mnist_2nn", "mlp", "logistic_regression", "femnist_cnn", "leaf_cnn",
+    "motionsense_dense", "motionsense_cnn", "lenet", "autoencoder",
+)  # fmt: skip
+
+MODS = ("stragglers",)
+
+WORKFLOWS = ("federated", "collect")
+
+
+def is_one_of(name: str, built_in: tuple[str, ...]) -> bool:
+    """Whether `name` is among these, options behind it included."""
+    return name in built_in or any(own.endswith(":") and name.startswith(own) for own in built_in)

@@ -1,0 +1,66 @@
+"""What a client makes of the run configuration that a server sends it: a claim, until each name in it is permitted.
+
+The only way from the wire to a Config. What belongs to the server's own machine (paths, ports, secrets, trust) is not
+taken from it; a name that would become code or an opened file is taken if it is built in, or if this client was started
+with it (`named_code.Permission`). So whatever reads the Config later may import and open what it names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import Field, fields
+from functools import lru_cache
+
+from fedkeras.built_in_names import is_one_of
+from fedkeras.config import Config, Value, fields_of, flag
+from fedkeras.errors import UserError
+from fedkeras.fields import SERVER_ONLY, setting_of
+from fedkeras.named_code import OWN_FLAGS, Permission, in_simulation, parse_specs
+
+MOST_THREADS = 1024
+"""TensorFlow makes as many threads as it is told."""
+
+
+def received_config(told: Mapping[str, Value], own: Mapping[str, Value], permission: Permission) -> Config:
+    """The Config of a client in a run whose server has `told` it these settings; `own` are the client's.
+
+    Raises UserError for a key or a value that no Config takes, and for a name that is not permitted here.
+    """
+    table = dict(told)
+    if not in_simulation():  # there one person's configuration is the clients' and the server's
+        table = {key: value for key, value in table.items() if key not in _SERVERS}
+    table |= {key: own[key] for key in ("data-dir", "trust-code") if key in own}
+    names = tuple((kind, str(own[kind])) for kind in OWN_FLAGS if kind in own)
+    return _checked(tuple(table.items()), permission, names)
+
+
+_SERVERS = frozenset(flag(name) for name in fields_of(SERVER_ONLY))
+
+
+@lru_cache(maxsize=8)
+def _checked(table: tuple[tuple[str, Value], ...], permission: Permission, own: tuple[tuple[str, str], ...]) -> Config:
+    """Checked once and not for every message. `own` are the names that this client was started with, by kind."""
+    told = Config.from_run_config(dict(table))
+    if told.threads_per_client > MOST_THREADS:
+        raise UserError(f"the server asks for {told.threads_per_client} threads (--threads-per-client): too many")
+    if told.hands_out_model and not permission.everything:
+        told = told.with_defaults(["model"])  # the server's own file: what it holds is handed out, and this is its name
+    taken = {flag(field.name): _permitted(field, told, permission) for field in fields(Config)}
+    config = Config.from_run_config(told.to_run_config() | {name: value for name, value in taken.items() if value})
+    for kind, name in own:
+        handed_out = config.hands_out_model if kind == "model" else not config.uses_catalogue
+        if not handed_out and getattr(config, kind) != name:
+            theirs = getattr(told, kind) or "unset"
+            raise UserError(f"this client is started with --{kind} {name}, and the server's run has --{kind} {theirs}")
+    return config
+
+
+def _permitted(field: Field, told: Config, permission: Permission) -> Value:
+    """The field's value as it stands here; "" where it names neither code nor a file. Raises UserError."""
+    foreign, value = setting_of(field).foreign, getattr(told, field.name)
+    if foreign is None or not value:
+        return ""
+    if foreign.kind == "mods":
+        for spec in parse_specs(value, flag(field.name)):
+            if not is_one_of(spec.name, foreign.built_in):
+                permission.require(foreign.kind, spec.name)
+        return value
+    return value if is_one_of(value, foreign.built_in) else permission.require(foreign.kind, value)
