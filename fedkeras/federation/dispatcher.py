@@ -78,13 +78,15 @@ class Dispatcher:
         refused = self._push(messages, [cid_of[message.metadata.dst_node_id] for message in messages], None)
 
         def replies() -> Iterator[Message]:
-            yield from (_not_sent(messages[index]) for index in refused)
-            while self._pending:
-                arrived, late = self._receive(math.inf)
-                yield from (reply for _, reply in arrived)
-                if late:
-                    break
-            self.close()
+            try:
+                yield from (_not_sent(messages[index]) for index in refused)
+                while self._pending:
+                    arrived, late = self._receive(math.inf)
+                    yield from (reply for _, reply in arrived)
+                    if late:
+                        break
+            finally:  # whoever takes the replies may stop in the middle
+                self.close()
 
         return replies()
 

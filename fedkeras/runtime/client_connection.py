@@ -71,10 +71,12 @@ class ClientConnection:
     peer: str
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     goodbye: Goodbye | None = None
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def close(self, goodbye: Goodbye) -> None:
-        """End it with this Goodbye."""
+        """End it with this Goodbye, soon: whether the process reads it or not."""
         self.goodbye = goodbye
+        self.closing.set()
         self.wake.set()
 
     async def next(self) -> Outgoing | Frame:
@@ -94,13 +96,14 @@ class ClientConnection:
 class MessageQueue:
     """The messages that wait for a process, or for any process of a pool (`shared`).
 
-    `returned` are the ids of messages that came back from a process that was lost.
+    `sessions` are in the order in which they joined; `returned` are the ids of messages that came back from a process
+    that was lost.
     """
 
     cids: tuple[int, ...]
     shared: bool
     waiting: dict[str, Outgoing] = field(default_factory=dict)
-    sessions: set[Session] = field(default_factory=set)
+    sessions: dict[Session, None] = field(default_factory=dict)
     returned: set[str] = field(default_factory=set)
 
     def is_served(self) -> bool:

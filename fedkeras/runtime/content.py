@@ -58,6 +58,8 @@ def decode_content(header: Header, pieces: Sequence[memoryview]) -> RecordDict:
     take, content = _Taker(pieces), RecordDict()
     for entry in header.records:
         kind = entry.WhichOneof("kind")
+        if entry.name in content:
+            raise WireError(f"two records of the name '{entry.name}'")
         if kind == "arrays":
             arrays = {
                 info.name: Array(info.dtype, tuple(info.shape), info.stype, take(info.num_bytes))

@@ -70,9 +70,8 @@ class GrpcGrid(OwnGrid):
         self._host, self._port, self._credentials = host, port, tls.server_credentials(access)
         self._sessions = Sessions(reconnect_grace, self._fail_messages, PeerLog(num_partitions))
         self._service = Service(
-            self._sessions, Authenticator(access.passphrase), num_partitions, run_config, run_id, self._receive,
-            max_message_bytes,
-            _capacity(), shareable,
+            self._sessions, Authenticator(access.passphrase), num_partitions, run_config, run_id, self._decode,
+            self._deliver, max_message_bytes, _capacity(), shareable,
         )  # fmt: skip
         self._max_message_bytes = max_message_bytes
         self._goodbye = Goodbye(over=True, reason="the server stopped before the run was finished")
@@ -152,7 +151,6 @@ class GrpcGrid(OwnGrid):
         """
         message_ids, encoded = [], {}
         for message in messages:
-            message_ids.append(self._register(message))
             content = message.content
             if id(content) not in encoded:  # a strategy's messages to all nodes share one content: encode it once
                 encoded[id(content)] = encode_content(content), content  # kept, so that its id is not used again
@@ -161,6 +159,8 @@ class GrpcGrid(OwnGrid):
             if (size := outgoing[0].payload_bytes) > self._max_message_bytes:
                 most = self._max_message_bytes / 1e6
                 raise RunFailed(f"a message has {size / 1e6:.3g} MB, {most:.3g} are allowed: give --max-message-mb")
+            message_ids.append(self._register(message))  # now that it can be sent: until then nothing is owed
+            outgoing[0].message_id = message_ids[-1]
             self._loop.call_soon_threadsafe(self._send, cid, message_ids[-1], outgoing)
         return message_ids
 
@@ -211,11 +211,13 @@ class GrpcGrid(OwnGrid):
         if self._mailbox.expected(message_id) and (why_not := self._sessions.put(cid, message_id, outgoing)):
             self._mailbox.fail(message_id, ErrorCode.NODE_UNAVAILABLE, why_not)
 
-    def _receive(self, header: Header, pieces: list[memoryview], on_release: Callable[[], None]) -> None:
+    def _decode(self, header: Header, pieces: list[memoryview]) -> Message:
         message = self._mailbox.expected(header.reply_to_message_id)
         if message is not None and cid_of(message.metadata.dst_node_id) != header.cid:
             raise WireError("a reply to another client's message")
-        reply = wire.decode(header, pieces, self.run.run_id, node_id_of(header.cid), SERVER_NODE_ID)
+        return wire.decode(header, pieces, self.run.run_id, node_id_of(header.cid), SERVER_NODE_ID)
+
+    def _deliver(self, reply: Message, on_release: Callable[[], None]) -> None:
         self._mailbox.deliver(reply, functools.partial(self._in_loop, on_release))
 
     def _in_loop(self, call: Callable[[], None]) -> None:

@@ -23,6 +23,10 @@ from fedkeras.runtime.passphrase import Access
 log = logging.getLogger("fedkeras")
 
 
+class BadMessage(RunFailed):
+    """The server sent what cannot be read; it hears of that, since it would wait for an answer."""
+
+
 def serve(
     app: App,
     server: str,
@@ -69,7 +73,7 @@ def serve(
         session.leave("it was interrupted")
         raise
     except UserError as error:
-        if not isinstance(error, RunFailed):
+        if not isinstance(error, RunFailed) or isinstance(error, BadMessage):
             session.leave(str(error))
         raise
     finally:
@@ -113,12 +117,12 @@ def _answer_all(app: App, session: ClientSession, contexts: dict[int, Context], 
             continue
         header, pieces = received
         if header.cid not in contexts:
-            raise RunFailed(f"the server sent a message for client {header.cid}, which is not served here")
+            raise BadMessage(f"the server sent a message for client {header.cid}, which is not served here")
         act_as(node_id_of(header.cid), run_id)
         try:
             message = wire.decode(header, pieces, run_id, SERVER_NODE_ID, node_id_of(header.cid))
         except WireError as error:
-            raise RunFailed(f"the server sent {error}") from error
+            raise BadMessage(f"the server sent {error}") from error
         del received, pieces  # the message has its own copy; the next one may be large
         reply = answer(app, message, contexts[header.cid])
         if reply.has_error():
@@ -127,7 +131,7 @@ def _answer_all(app: App, session: ClientSession, contexts: dict[int, Context], 
             said[header.cid] = reply.error.reason
         try:
             outgoing = wire.encode(reply, header.cid)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - else the server would wait for this answer
             log.error("client %d's answer cannot be sent: %s", header.cid, error)
             outgoing = wire.encode(error_reply(error, message), header.cid)
         session.reply(header.message_id, outgoing)

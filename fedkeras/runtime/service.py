@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
+from flwr.app import Message
 
 from fedkeras.errors import one_line
 from fedkeras.runtime import wire
@@ -34,9 +35,14 @@ STALL_SECONDS = 60.0
 SLOW_READER_SECONDS, SLOW_SENDER_SECONDS = 2.0, 15.0
 """A client that takes longer to read a frame, or to send a message, no longer holds up the others."""
 
-OnReply = Callable[[Header, list[memoryview], Callable[[], None]], None]
-"""Called as on_reply(header, pieces, on_release) with each whole reply; calls `on_release`, in the network's loop, when
-it no longer holds the reply."""
+LOST = "lost its connection", False
+"""Why a stream ended, and whether for good, where nothing else is known of it."""
+
+Decode = Callable[[Header, list[memoryview]], Message]
+"""Called as decode(header, pieces) with each whole reply; raises WireError for one that is of no use."""
+
+Deliver = Callable[[Message, Callable[[], None]], None]
+"""Called as deliver(reply, on_release), which is called in the network's loop when nobody holds the reply any more."""
 
 
 class Service:
@@ -53,13 +59,14 @@ class Service:
         num_partitions: int,
         run_config: Settings,
         run_id: int,
-        on_reply: OnReply,
+        decode: Decode,
+        deliver: Deliver,
         max_message_bytes: int,
         capacity: int,
         shareable: bool = True,
     ) -> None:
         self._sessions, self._admission, self._authenticator = sessions, Admission(authenticator), authenticator
-        self._on_reply = on_reply
+        self._decode, self._deliver = decode, deliver
         self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
         self._about_run = {
             "run_id": run_id,
@@ -84,31 +91,45 @@ class Service:
             self._peer_log.about_stranger(context.peer(), "refused a client from %s: %s", context.peer(), refusal)
             await context.write(Frame(goodbye=refusal.goodbye))
             return
+        await self._attend(hello, cids, self._authenticator.server_proof(hello, challenge), context)
+
+    async def _attend(self, hello: Hello, cids: tuple[int, ...], mac: bytes, context: grpc.aio.ServicerContext) -> None:
+        """Serve a client that may join, until its stream ends."""
         connection, resumed = self._sessions.join(hello, cids, context.peer())
-        session = connection.session
-        how = "is back" if resumed else "joined"
-        self._tell(logging.INFO, connection, "client %s %s from %s", cids_text(cids), how, connection.peer)
-        welcome = Welcome(
-            **self._about_run,
-            mac=self._authenticator.server_proof(hello, challenge),
-            session=session.name,
-            resumed=resumed,
-            wanted=[key for key in hello.held if session.holding.get(key)] if resumed else [],
-            cids=cids,
-            max_message_bytes=self._max_message_bytes,
-        )
+        end = LOST
+        try:
+            session = connection.session
+            how = "is back" if resumed else "joined"
+            self._tell(logging.INFO, connection, "client %s %s from %s", cids_text(cids), how, connection.peer)
+            welcome = Welcome(
+                **self._about_run,
+                mac=mac,
+                session=session.name,
+                resumed=resumed,
+                wanted=[key for key in hello.held if session.holding.get(key)] if resumed else [],
+                cids=cids,
+                max_message_bytes=self._max_message_bytes,
+            )
+            end = await self._exchange(connection, context, welcome)
+        finally:  # whatever ended it, a cancellation too: what the process owes is somebody else's now
+            self._sessions.lost(connection, *end)
+
+    async def _exchange(
+        self, connection: ClientConnection, context: grpc.aio.ServicerContext, welcome: Welcome
+    ) -> tuple[str, bool]:
+        """Read and write until one of them ends; return why, and whether for good."""
         reading = asyncio.ensure_future(self._read(connection, context))
         writing = asyncio.ensure_future(self._write(connection, context, welcome))
+        closing = asyncio.ensure_future(connection.closing.wait())
         try:
-            await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((reading, writing, closing), return_when=asyncio.FIRST_COMPLETED)
             if connection.goodbye:  # the client returns it when it has read it; else it may not have arrived
                 await asyncio.wait((reading, writing), timeout=GOODBYE_SECONDS)
         finally:
-            reading.cancel()
-            writing.cancel()
-            end, _ = await asyncio.gather(reading, writing, return_exceptions=True)
-            reason, final = end if isinstance(end, tuple) else ("lost its connection", False)
-            self._sessions.lost(connection, reason, final)
+            for task in (reading, writing, closing):
+                task.cancel()
+            end, *_ = await asyncio.gather(reading, writing, closing, return_exceptions=True)
+        return end if isinstance(end, tuple) else LOST
 
     def _check(self, hello: Hello) -> None:
         """Raise AdmissionRefused if a client that knows the passphrase may not join all the same."""
@@ -145,12 +166,12 @@ class Service:
 
     async def _write(self, connection: ClientConnection, context: grpc.aio.ServicerContext, welcome: Welcome) -> None:
         """Send what waits, up to a Goodbye; a write waits until the client reads (gRPC's flow control)."""
-        await context.write(Frame(welcome=welcome))
+        await self._write_frame(connection, context, Frame(welcome=welcome))
         last: list[bytes] = []
         while True:
             item = await connection.next()
             if isinstance(item, Frame):
-                await context.write(item)
+                await self._write_frame(connection, context, item)
                 if item.HasField("goodbye"):
                     return
                 continue
@@ -207,7 +228,7 @@ class Service:
             return "stopped in the middle of a message", False
         finally:
             reservation.release()
-        return "lost its connection", False
+        return LOST
 
     def _reservation(self) -> Reservation:
         return Reservation(self._budget, SLOW_SENDER_SECONDS)
@@ -219,8 +240,12 @@ class Service:
     def _accept(
         self, connection: ClientConnection, header: Header, pieces: list[memoryview], on_release: Callable[[], None]
     ) -> None:
-        if header.cid not in connection.session.cids:
+        """Take a whole reply. It is looked at first and noted afterwards: one that is of no use answers nothing."""
+        session = connection.session
+        if header.cid not in session.cids:
             raise WireError(f"a message of client {header.cid}, which it is not")
-        if not self._sessions.answered(connection.session, header.reply_to_message_id):
+        if header.reply_to_message_id not in session.recent:
             raise WireError("a reply to a message that it was never sent")
-        self._on_reply(header, pieces, on_release)
+        reply = self._decode(header, pieces)
+        self._sessions.answered(session, header.reply_to_message_id)
+        self._deliver(reply, on_release)

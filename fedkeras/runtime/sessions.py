@@ -66,7 +66,7 @@ class Sessions:
         session = Session(cids, queue)
         session.connection = connection = ClientConnection(session, peer)
         session.peer = peer
-        queue.sessions.add(session)
+        queue.sessions[session] = None
         self._queues.update(dict.fromkeys(cids, queue))
         self._by_name[session.name] = session
         return connection, False
@@ -82,30 +82,17 @@ class Sessions:
         queue.wake()
         return ""
 
-    def answered(self, session: Session, message_id: str) -> bool:
-        """Note a reply; False if the process was never sent this message."""
-        if message_id not in session.recent:
-            return False
-        session.queue.waiting.pop(message_id, None)  # taken back for others meanwhile, who need not answer it now
+    def answered(self, session: Session, message_id: str) -> None:
+        """Note a good reply to a message that this process was sent lately."""
         session.holding.pop(message_id, None)
-        session.queue.returned.discard(message_id)
+        self._forget(session.queue, message_id)  # handed to others meanwhile, who need not answer it now
         session.acknowledge(message_id)
-        return True
 
     def forget(self, message_ids: Iterable[str]) -> None:
         """Give messages up: they are not sent, or not begun, if there is still time."""
         for message_id in message_ids:
             for queue in set(self._queues.values()):
-                queue.waiting.pop(message_id, None)
-                queue.returned.discard(message_id)
-                for session in queue.sessions:
-                    if message_id in session.resend:  # it would be sent once more, so the process does not have it
-                        session.resend.remove(message_id)
-                        del session.holding[message_id]
-                    elif message_id in session.holding:
-                        # It counts as held until the process confirms that it is not, for it may be at work on it.
-                        session.holding[message_id] = None
-                        session.acknowledge(message_id)
+                self._forget(queue, message_id)
 
     def dropped(self, session: Session, message_id: str) -> None:
         """Note that a process has dropped a message that was given up, and may hold another one in its place."""
@@ -133,6 +120,19 @@ class Sessions:
             if session.connection:
                 session.connection.close(goodbye_to(session.cids))
 
+    @staticmethod
+    def _forget(queue: MessageQueue, message_id: str) -> None:
+        queue.waiting.pop(message_id, None)
+        queue.returned.discard(message_id)
+        for session in queue.sessions:
+            if message_id in session.resend:  # it would be sent once more, so the process does not have it
+                session.resend.remove(message_id)
+                session.holding.pop(message_id, None)
+            elif message_id in session.holding:
+                # It counts as held until the process confirms that it is not, for it may be at work on it.
+                session.holding[message_id] = None
+                session.acknowledge(message_id)
+
     def _resume(self, session: Session, hello: Hello, peer: str) -> ClientConnection:
         if session.connection:  # the old connection is dead, and this is how the server learns of it
             session.connection.close(Goodbye(reason="it is connected again", again=True))
@@ -150,7 +150,7 @@ class Sessions:
     def _queue_for(self, cids: tuple[int, ...], shared: bool) -> MessageQueue:
         """The queue for a new process: its pool's, else what an absent or replaced process with these ids has left."""
         reason = "another client took its place"
-        for queue in {self._queues[cid] for cid in cids if cid in self._queues}:
+        for queue in dict.fromkeys(self._queues[cid] for cid in cids if cid in self._queues):
             if queue.cids == cids and queue.shared and shared:
                 return queue
             for session in list(queue.sessions):
@@ -173,6 +173,7 @@ class Sessions:
         twice = [key for key in session.holding if key in session.queue.returned]
         for message_id in twice:
             del session.holding[message_id]
+            session.queue.returned.discard(message_id)
         session.queue.take_back(session)
         self._fail(twice, (), f"is gone: {reason}, as the process before it")
 
@@ -195,5 +196,5 @@ class Sessions:
         if session.expiry:
             session.expiry.cancel()
             session.expiry = None
-        session.queue.sessions.discard(session)
+        session.queue.sessions.pop(session, None)
         self._by_name.pop(session.name, None)

@@ -12,6 +12,7 @@ import xxhash
 from flwr.app import Error, Message, Metadata
 from google.protobuf.message import DecodeError
 
+from fedkeras.errors import describe
 from fedkeras.runtime.content import Altered, EncodedContent, WireError, decode_content, encode_content
 from fedkeras.runtime.federation_pb2 import Frame, Header
 
@@ -107,17 +108,22 @@ def same_buffers(one: Sequence[bytes], other: Sequence[bytes]) -> bool:
 
 
 def decode(header: Header, pieces: Sequence[memoryview], run_id: int, source: int, destination: int) -> Message:
-    """A complete message. Ids of run and nodes are given by the receiver, who knows them. Raises WireError."""
+    """A complete message. Ids of run and nodes are given by the receiver, who knows them.
+
+    Raises WireError, and nothing else, whatever the other side has put together.
+    """
     try:
         metadata = Metadata(
             run_id, header.message_id, source, destination, header.reply_to_message_id, header.group_id,
             header.created_at or time.time(), header.ttl, header.message_type,
         )  # fmt: skip
-    except ValueError as error:
-        raise WireError(str(error)) from error
-    if header.HasField("error"):
-        return Message(Error(header.error.code, header.error.reason), metadata=metadata)
-    return Message(decode_content(header, pieces), metadata=metadata)
+        if header.HasField("error"):
+            return Message(Error(header.error.code, header.error.reason), metadata=metadata)
+        return Message(decode_content(header, pieces), metadata=metadata)
+    except WireError:
+        raise
+    except Exception as error:
+        raise WireError(f"a message that is none: {describe(error)}") from error
 
 
 def _varint(number: int) -> bytes:
