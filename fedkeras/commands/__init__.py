@@ -1,14 +1,14 @@
 """`fedkeras COMMAND`: a module a command, with `main(args) -> exit status`.
 
-server client           the two programs
-simulate demo           on one machine: Flower's simulation, and the first thing to try
-data                    how a data set is divided among clients
-runs report curves      what runs have left behind
-compare                 the same data pooled, local, federated, split
-aggregate               model files that were trained apart, combined
-certs certs_folder      an authority of one's own, and certificates
-completion              for a shell
-process_tree guarded    what a command has started, ended with it
+server client               the two programs
+simulate demo               on one machine: Flower's simulation, and the first thing to try
+data                        how a data set is divided among clients
+runs history report curves  what runs have left behind
+compare                     the same data pooled, local, federated, split
+aggregate                   model files that were trained apart, combined
+certs certs_folder          an authority of one's own, and certificates
+completion                  for a shell
+process_tree guarded        what a command has started, ended with it
 """
 
 from dataclasses import dataclass
@@ -54,6 +54,10 @@ COMMANDS = {
     "report": Command(
         "a run's report as one HTML page, or several runs side by side",
         "fedkeras.commands.report:ReportFlags",
+    ),
+    "history": Command(
+        "a run's figures as CSV, JSON, Markdown or Flower's lists",
+        "fedkeras.commands.history:HistoryFlags",
     ),
     "curves": Command("draw a run's learning curves again", "fedkeras.commands.curves:CurvesFlags"),
     "aggregate": Command(

@@ -11,7 +11,7 @@ from fedkeras.config import Config
 from fedkeras.reports.divergence import DIVERGED, diverged_since
 from fedkeras.reports.headline import SOURCES, Headline, figure, figures
 from fedkeras.reports.history import NO_METRICS, read_rows
-from fedkeras.reports.run_folder import Json, JsonTable
+from fedkeras.reports.run_folder import Json, JsonTable, RunFolder
 
 STATUSES = ("finished", DIVERGED, "interrupted", "failed")
 """How a run ended; diverged: it came to its end, and its last loss is not finite."""
@@ -62,7 +62,7 @@ def _version(name: str) -> str | None:
 def ending(summary: JsonTable, rows: Iterable[Row], folder: Path) -> list[str]:
     """The lines to print when a run ends: losses and metrics by round, final and best accuracy, time, folder.
 
-    They are at most 80 columns wide but for warnings, and for the folder's path, which is the last.
+    They are at most 80 columns wide but for warnings and paths; the folder's is the last line.
     """
     rows = list(rows)
     lines = [""]
@@ -73,7 +73,8 @@ def ending(summary: JsonTable, rows: Iterable[Row], folder: Path) -> list[str]:
     lines += [_accuracy(summary)] if isinstance(summary["accuracy"], Real) else []
     warnings = summary.get("warnings") or []
     lines += [f"warning: {text}" for text in warnings]
-    return [*lines, _status(summary, rows, len(warnings)), str(folder)]
+    kept = [f"history: {RunFolder(folder).history_path}"] if rows else []
+    return [*lines, *kept, _status(summary, rows, len(warnings)), str(folder)]
 
 
 def _status(summary: JsonTable, rows: list[Row], warnings: int) -> str:

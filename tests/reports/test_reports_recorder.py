@@ -71,7 +71,8 @@ def test_plain_table_has_one_aligned_row_a_round_and_the_folder_last(folder, cap
     assert lines[lines.index("loss (clients)") + 1].split() == ["1:", "2.5000", "2:", "2.5000", "3:", "2.5000"]
     assert lines[-2].startswith("finished in 0.") and lines[-2].endswith(" s")
     assert lines[-1] == str(folder.path)
-    assert out.replace("\n", "").isprintable() and all(len(line) <= 80 for line in lines[:-1])
+    assert lines[-3] == f"history: {folder.history_path}"
+    assert out.replace("\n", "").isprintable() and all(len(line) <= 80 for line in lines[:-3])
 
 
 @pytest.mark.parametrize(
