@@ -30,6 +30,7 @@ from fedkeras.flower import code_digest
 from fedkeras.flower.client_app import NamedClientApp
 from fedkeras.mods.chain import make_mods
 from fedkeras.named_code import OWN_FLAGS, Permission
+from fedkeras.output import outlast
 from fedkeras.provisioning import client as provisioning_client
 from fedkeras.reports import progress_bar
 from fedkeras.reports.log import CleanFormatter
@@ -104,6 +105,7 @@ def main() -> int:
     from fedkeras.runtime.node import serve
     from fedkeras.runtime.passphrase import Access, read_passphrase
 
+    outlast()
     console = logging.StreamHandler()
     console.setFormatter(CleanFormatter("client: %(message)s"))
     logging.basicConfig(handlers=[console], level=logging.WARNING)

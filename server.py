@@ -21,6 +21,7 @@ from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
 from fedkeras.flower import code_digest
 from fedkeras.named_code import EVERYTHING_NAMED
+from fedkeras.output import outlast
 from fedkeras.reports import RunFolder, resuming
 from fedkeras.runtime.client_app import App
 from fedkeras.workflows.base import Summary, Workflow, workflow_of
@@ -116,6 +117,7 @@ def command() -> int:
     from fedkeras.flower import other_app, settings
     from fedkeras.runtime.spawn import clients
 
+    outlast()
     lifeline.follow()
     interruption = Interruption()
     look_in_working_directory()

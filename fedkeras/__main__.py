@@ -6,10 +6,12 @@ import sys
 from fedkeras.checkout import look_in_working_directory, program, typed, version
 from fedkeras.commands import COMMANDS
 from fedkeras.errors import UserError, complain
+from fedkeras.output import outlast
 
 
 def main() -> int:
     """Run the named command and return its exit status."""
+    outlast()
     name, args = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if name in ("-h", "--help"):
         print(f"usage: {typed('COMMAND')} [flags]\n")

@@ -15,6 +15,7 @@
     run report comparison page                      one run and several as an HTML page
     charts grids svg curves                         its pictures
     listing                                         all runs in a folder
+    text_table                                      aligned columns that fit a terminal
     export                                          a history as a table by round, or as Flower's lists
 
 Knows neither TensorFlow nor Flower nor gRPC, and nothing of the way to train.

@@ -27,6 +27,12 @@ class ListedRun:
     figures: Figures = field(default_factory=dict)
     fault: str = ""
 
+    @property
+    def never_began(self) -> bool:
+        """True of a run that ended before it had trained anything: refused, interrupted while waiting, killed."""
+        nothing = not self.fault and not self.figures["rounds"] and self.figures.get("source") is None
+        return nothing and self.status in ("failed", "interrupted", "unfinished")
+
 
 def list_runs(parent: Path) -> list[ListedRun]:
     """The runs below `parent`, newest first: folders with a config.json or a history. Raises UserError without it."""

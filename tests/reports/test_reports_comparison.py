@@ -8,7 +8,8 @@ from run_folders import make
 from test_reports_html import Page
 
 from fedkeras.commands import report, runs
-from fedkeras.reports import held
+from fedkeras.config import Config
+from fedkeras.reports import RunFolder, held
 from fedkeras.reports.listing import list_runs
 
 A, B, C = "20260101-100000-a", "20260102-100000-b", "20260103-100000-c"
@@ -68,7 +69,48 @@ def test_runs_are_listed_newest_first_and_a_broken_one_is_no_end(parent, capsys)
     assert lines[1].split() == [C, "unfinished", "digits", "fedavg", "2", "0.7500", "2", "-"]
     assert lines[2].startswith(B) and "broken" in lines[2] and "summary.json is damaged" in lines[2]
     assert lines[3].split() == [A, "finished", "digits", "fedavg", "3", "0.8333", "3", "30.0"]
-    assert len(lines) == 4 and len(lines[0]) == len(lines[1]) == len(lines[3])
+    assert len(lines) == 4 and len(lines[0]) == len(lines[1]) == len(lines[3]), "aligned"
+
+
+def refused(parent):
+    """The folder of a run that ended before its first round."""
+    folder = RunFolder(parent / "20260105-100000-refused")
+    folder.path.mkdir()
+    folder.write_config(Config())
+    return folder
+
+
+def test_on_a_terminal_of_80_columns_lines_fit_it(parent, capsys, monkeypatch):
+    make(parent / "20260104-100000-a-run-whose-name-is-so-long-that-no-terminal-would-take-the-line-whole")
+    monkeypatch.setattr("fedkeras.commands.runs.terminal_width", lambda: 80)
+    assert runs.main([str(parent)]) == 0
+    titles, long, newest, *_ = capsys.readouterr().out.splitlines()
+    assert max(len(titles), len(long), len(newest)) <= 80
+    assert titles.split() == ["run", "status", "rounds", "best", "seconds"]
+    assert long.split() == ["20260104-100000-a-run…d-take-the-line-whole", "finished", "3", "0.8333", "30.0"]
+    assert newest.split() == [C, "unfinished", "2", "0.7500", "-"]
+
+
+def test_what_never_began_is_left_out_and_pruned_when_asked(parent, capsys, monkeypatch):
+    never = refused(parent)
+    never.write_summary({"status": "failed"})
+    assert runs.main([str(parent)]) == 0
+    assert "refused" not in (out := capsys.readouterr().out) and "1 run ended before the first round" in out
+    assert runs.main([str(parent), "--all"]) == 0 and "refused" in capsys.readouterr().out
+    for answer, gone in (("", False), ("n", False), ("Y", True)):
+        monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
+        assert runs.main([str(parent), "--prune"]) == 0
+        assert never.path.exists() != gone
+    assert "deleted 1 folder" in capsys.readouterr().out and (parent / A).exists() and (parent / B).exists()
+    assert runs.main([str(parent), "--prune"]) == 0 and "nothing to prune" in capsys.readouterr().out
+
+
+def test_prune_without_a_terminal_says_what_to_do(parent, capsys, monkeypatch):
+    never = refused(parent)
+    monkeypatch.setattr("builtins.input", lambda _: (_ for _ in ()).throw(EOFError))
+    assert runs.main([str(parent), "--prune"]) == 2
+    assert capsys.readouterr().err.count("--yes deletes without asking") == 1
+    assert runs.main([str(parent), "--prune", "--yes"]) == 0 and not never.path.exists()
 
 
 def test_json_holds_the_same_and_more(parent, capsys):
