@@ -16,7 +16,7 @@ from fedkeras.commands.process_tree import end_tree
 
 END_SECONDS = 5.0
 """How long the program's processes have to end in order."""
-_CODE = "import sys; sys.path.append(sys.argv[1]); from fedkeras.commands import guarded; sys.exit(guarded.main())"
+_CODE = "import sys; sys.path.append(sys.argv[1]); from fedkeras.commands import guarded; sys.exit(guarded.run())"
 
 
 def guarded(program: Sequence[str]) -> list[str]:
@@ -24,7 +24,7 @@ def guarded(program: Sequence[str]) -> list[str]:
     return [sys.executable, "-P", "-c", _CODE, str(ROOT), *program]
 
 
-def main() -> int:
+def run() -> int:
     """Run the program and return its exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     lifeline.follow(2 * END_SECONDS)
