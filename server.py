@@ -139,7 +139,7 @@ def command() -> int:
         shareable = not workflow.keeps_client_state(config)
         # The grid is left first: it tells the clients to end, and only then are spawned ones waited for.
         with contextlib.ExitStack() as spawned, listening(config, run_config, shareable) as grid:
-            print(f"listening on {grid.address} for {config.num_partitions} clients", flush=True)
+            print(f"listening on {grid.address} for {config.num_partitions} clients: {grid.protection}", flush=True)
             if not config.spawn:
                 print(f"clients join with: {join_command(config, grid.address)}", flush=True)
             spawned.enter_context(

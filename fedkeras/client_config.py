@@ -49,13 +49,13 @@ class ClientConfig:
     passphrase_file: str = setting("", SECURITY)
     """File with the server's passphrase; or set FEDKERAS_PASSPHRASE, or type it on a terminal when it is wanted."""
     tls_ca: str = setting("", SECURITY)
-    """The authority that signed the server's certificate (PEM): encrypt, and talk to that server only."""
+    """The authority that signed the server's certificate (PEM): talk to that server only."""
     tls_cert: str = setting("", SECURITY)
     """This client's own certificate chain (PEM), for a server with --tls-client-ca."""
     tls_key: str = setting("", SECURITY)
     """The private key of tls-cert (PEM)."""
     insecure: bool = setting(False, SECURITY)
-    """Allow a passphrase to be used over an unencrypted connection beyond this machine."""
+    """Connect without encryption to a server that is started so, though others could read and change what is sent."""
 
     trust_code: bool = setting(False, CODE)
     """Load a model file from the server even if it brings code of its own, and any code or file it names."""
@@ -120,6 +120,7 @@ def join_command(config: Config, address: str) -> str:
     words += ["--data-dir", "DIR"] if config.data_dir and config.uses_catalogue else []
     words += ["--passphrase-file", "FILE"] if config.passphrase_file else []
     words += ["--tls-ca", "FILE"] if config.tls_cert else []
+    words += ["--insecure"] if config.insecure and not config.tls_cert else []
     for name in fields_of():
         foreign, value = setting_of(Config.__dataclass_fields__[name]).foreign, str(getattr(config, name))
         unused = (name == "model" and config.hands_out_model) or (name == "dataset" and not config.uses_catalogue)

@@ -187,17 +187,17 @@ class Config:
     passphrase_file: str = setting("", SECURITY, SERVER_ONLY, MAY_CHANGE, ANY_APP)
     """File with the passphrase that clients must know; or set FEDKERAS_PASSPHRASE. Unset: anybody may join."""
     tls_cert: str = setting("", SECURITY, SERVER_ONLY, MAY_CHANGE, ANY_APP)
-    """The server's certificate chain (PEM): encrypt. `python -m fedkeras certs` makes one."""
+    """The server's certificate chain (PEM), made with `python -m fedkeras certs`; unset: one made as it starts."""
     tls_key: str = setting("", SECURITY, SERVER_ONLY, MAY_CHANGE, ANY_APP)
     """The private key of tls-cert (PEM)."""
     tls_client_ca: str = setting("", SECURITY, SERVER_ONLY, MAY_CHANGE, ANY_APP)
     """Demand of clients a certificate of this authority (PEM)."""
     insecure: bool = setting(False, SECURITY, SERVER_ONLY, MAY_CHANGE, ANY_APP)
-    """Allow to listen beyond this machine without encryption."""
+    """Plaintext without tls-cert, though others could change it; listen beyond this machine though anybody may join."""
 
     # This process
     host: str = setting("127.0.0.1", PROCESS, SERVER_ONLY, MAY_CHANGE, ANY_APP)
-    """Address the gRPC server listens on; beyond loopback it needs TLS, or --insecure."""
+    """Address the gRPC server listens on; beyond loopback a passphrase or tls-client-ca is needed, or --insecure."""
     port: Annotated[int, Bounds(low=0, high=65535)] = setting(9080, PROCESS, SERVER_ONLY, MAY_CHANGE, ANY_APP)
     """Port the gRPC server listens on; 0: a free one."""
     max_message_mb: Count = setting(1024, PROCESS, SERVER_ONLY, MAY_CHANGE, ANY_APP)

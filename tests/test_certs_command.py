@@ -14,8 +14,9 @@ from cryptography import x509
 
 from fedkeras.commands import certs, certs_folder
 from fedkeras.runtime.certificates import fingerprint, names_in, new_authority
+from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.passphrase import Access
-from fedkeras.runtime.tls import channel_credentials, server_credentials
+from fedkeras.runtime.tls import server_channel
 
 HERE_ONLY = ["localhost", "127.0.0.1", "::1"]
 
@@ -126,10 +127,11 @@ def test_what_is_made_is_what_the_runtime_takes(run, tmp_path: Path, caplog: pyt
     folder = tmp_path / "pki"
     ca = str(folder / "ca.pem")
     own = Access(tls_cert=str(folder / "server.pem"), tls_key=str(folder / "server-key.pem"), tls_ca=ca)
-    assert server_credentials(own) is not None
+    assert server_channel("127.0.0.1", own).credentials is not None
     for name in ("anna", "bob@b.example"):
         key = str(folder / f"client-{name}-key.pem")
-        assert channel_credentials(Access(tls_cert=str(folder / f"client-{name}.pem"), tls_key=key, tls_ca=ca))
+        access = Access(tls_cert=str(folder / f"client-{name}.pem"), tls_key=key, tls_ca=ca)
+        assert ClientChannel("a.example:9080", access).encrypts
     assert not caplog.messages
     assert f"--tls-client-ca {ca}\n" in said
     assert "--tls-ca ca.pem --tls-cert client-anna.pem --tls-key client-anna-key.pem\n" in said

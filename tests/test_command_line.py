@@ -72,7 +72,7 @@ def test_help_of_which_only_the_beginning_is_read(tmp_path: Path) -> None:
         (["--strategy", "fedbest"], "fedbest"),
         (["--strategy-args", "eta"], "--strategy-args"),
         (["--min-available-nodes", "4"], "--min-available-nodes is 4"),
-        (["--host", "0.0.0.0"], "--host is 0.0.0.0, which others can reach, and nothing would be encrypted"),
+        (["--host", "0.0.0.0"], "--host is 0.0.0.0, which others can reach, and anybody could join"),
         (["--host", "192.168.1.7"], "or say --insecure"),
         (["--spawn", "4"], "--spawn 4 is more processes than there are partitions"),
         (["stray"], "stray"),

@@ -7,6 +7,7 @@ runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split
 aggregate                   model files that were trained apart, combined
 certs certs_folder          an authority of one's own, and certificates
+passphrase                  by which a server and its clients know each other
 completion                  for a shell
 process_tree guarded        what a command has started, ended with it
 """
@@ -67,6 +68,10 @@ COMMANDS = {
     "certs": Command(
         "an authority of your own, and certificates for a server and its clients",
         "fedkeras.commands.certs:CertsFlags",
+    ),
+    "passphrase": Command(
+        "write a new random passphrase for a server and its clients",
+        "fedkeras.commands.passphrase:PassphraseFlags",
     ),
     "completion": Command(
         "print a script that lets bash or zsh complete commands and flags",

@@ -12,8 +12,8 @@ node            over gRPC: a client process
 client_session server_connection      its stream, lost and found again
 wire content federation_pb2           how a message is encoded
 channel         gRPC's options, the same at both ends
-handshake passphrase                  who may join
-tls tls_files tls_diagnosis certificates    what is encrypted
+handshake spake2 passphrase           who may join
+tls tls_files certificates client_channel tls_probe    what is encrypted, and with whom
 spawn           clients started on the server's machine
 
 in_process      within one process

@@ -8,7 +8,8 @@ from importlib.metadata import version
 import grpc
 
 from fedkeras.runtime import handshake, wire
-from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello
+from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Join, Proof
+from fedkeras.runtime.spake2 import InvalidShare
 
 log = logging.getLogger("fedkeras")
 
@@ -45,8 +46,8 @@ class Admission:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def admit(self, context: grpc.aio.ServicerContext) -> tuple[Hello, Challenge]:
-        """The Hello of a client that knows the passphrase, and the challenge it answered. Raises AdmissionRefused."""
+    async def admit(self, context: grpc.aio.ServicerContext) -> Join:
+        """What a client that knows the passphrase asks for. Raises AdmissionRefused."""
         crowded_out = asyncio.get_running_loop().create_future()
         while len(self._waiting) >= WAITING:
             oldest = next(iter(self._waiting))
@@ -66,7 +67,7 @@ class Admission:
             handshaking.cancel()
             self._waiting.pop(crowded_out, None)
 
-    async def _shake_hands(self, context: grpc.aio.ServicerContext) -> tuple[Hello, Challenge]:
+    async def _shake_hands(self, context: grpc.aio.ServicerContext) -> Join:
         frame = await context.read()
         hello = frame.hello if isinstance(frame, Frame) and frame.HasField("hello") else None
         if hello is None:
@@ -76,17 +77,34 @@ class Admission:
                 f"it runs fedkeras {hello.version} (protocol {hello.protocol}) and the server {version('fedkeras')} "
                 f"(protocol {wire.PROTOCOL}); install the same version on both sides"
             )
-        challenge = self._authenticator.challenge()
-        await context.write(Frame(challenge=challenge))
+        await self._log_in(context, hello)
+        frame = await context.read()
+        if not (isinstance(frame, Frame) and frame.HasField("join")):
+            raise AdmissionRefused("it did not say which client it is")
+        return frame.join
+
+    async def _log_in(self, context: grpc.aio.ServicerContext, hello: Hello) -> None:
+        """Return when the client has shown that it knows the passphrase, and was shown that the server does."""
+        login = self._authenticator.login()
+        if login is None:
+            await context.write(Frame(challenge=Challenge()))
+            return
+        await context.write(Frame(challenge=Challenge(share=login.share)))
         frame = await context.read()
         if not (isinstance(frame, Frame) and frame.HasField("proof")):
             raise AdmissionRefused("it did not answer the challenge")
+        if not hello.share or not frame.proof.mac:
+            raise AdmissionRefused("it gave no passphrase")
         address = context.peer().rpartition(":")[0]
         await self._rate_limit.wait(address)
-        if not self._authenticator.accepts(frame.proof.mac, hello, challenge):
+        try:
+            own = login.meet(hello.share)
+        except InvalidShare as error:
+            raise AdmissionRefused(f"it sent {error}") from error
+        if not login.accepts(frame.proof.mac):
             self._rate_limit.note_failure(address)
-            raise AdmissionRefused("the passphrase is wrong" if frame.proof.mac else "it gave no passphrase")
-        return hello, challenge
+            raise AdmissionRefused("the passphrase is wrong, or what is sent is changed on the way")
+        await context.write(Frame(proof=Proof(mac=own)))
 
 
 class RateLimit:

@@ -25,6 +25,11 @@ ALWAYS = ("localhost", "127.0.0.1", "::1")
 EARLIER = timedelta(hours=1)
 """Certificates are valid from a little before now, for machines whose clocks are behind."""
 
+OWN_NAME = "fedkeras"
+ALWAYS_VALID = datetime(1950, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""Of a certificate that lives as long as its server: no machine's clock, however wrong, is outside. RFC 5280 has no
+earlier year, and the end is its "no well-defined expiration"."""
+
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
@@ -68,6 +73,24 @@ def new_server(authority: Signed, hosts: list[str], now: datetime | None = None,
 def new_client(authority: Signed, name: str, now: datetime | None = None, days: int = 365) -> Signed:
     """A client's certificate; `name` (at most 64 characters) is for people to read, no address."""
     return _sign(authority, name, ExtendedKeyUsageOID.CLIENT_AUTH, [], now, days)
+
+
+def new_self_signed() -> Signed:
+    """A certificate for a server that has no other, which is to be pinned: the login says whose it is."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), _common_name(OWN_NAME)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(ALWAYS_VALID[0]).not_valid_after(ALWAYS_VALID[1])
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(OWN_NAME)]), critical=False)
+    return Signed(builder.sign(key, hashes.SHA256()), key)
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    """The certificate as it travels in a handshake."""
+    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def general_name(host: str) -> x509.GeneralName:

@@ -13,15 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.runtime import handshake, tls, wire
+from fedkeras.runtime import wire
+from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.content import WireError
-from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Settled, Welcome
-from fedkeras.runtime.passphrase import Access, ask_passphrase
-from fedkeras.runtime.server_connection import NeedsPassphrase, RunOver, ServerConnection, Unreachable
-from fedkeras.runtime.tls_diagnosis import diagnose
+from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Settled, Welcome
+from fedkeras.runtime.passphrase import Access, NeedsPassphrase, ask_passphrase
+from fedkeras.runtime.server_connection import RunOver, ServerConnection, Unconfirmed
+from fedkeras.runtime.tls_probe import Unfit, Unreachable
 from fedkeras.runtime.wire import Assembler
 
 log = logging.getLogger("fedkeras")
@@ -34,6 +34,9 @@ REPORT_SECONDS = 5.0
 
 LEAVE_SECONDS = 5.0
 """How long the last frames of a client that leaves may take."""
+
+UNCONFIRMED = 3
+"""How many logins of a process may be broken off between the client's proof and the server's: each can be a guess."""
 
 Received = tuple[Header, list[memoryview]]
 """A whole message: its header, and its arrays' bytes in pieces."""
@@ -63,9 +66,7 @@ class ClientSession:
     ) -> None:
         self._server, self._cids, self._shared, self._access = server, cids, shared, access
         self._replace_other, self._max_wait, self._report = replace_other, max_wait, report
-        host, _, _ = server.rpartition(":")
-        tls.require_encryption_for_passphrase(host, access)
-        self._credentials = tls.channel_credentials(access)
+        self._channel, self._unconfirmed = ClientChannel(server, access), 0
         self._lock = threading.Lock()
         self.end_note = ""
         """What the server had to say to this process when the run had ended well."""
@@ -208,7 +209,7 @@ class ClientSession:
             if typed is None:
                 raise
             self._access = replace(self._access, passphrase=typed)
-            tls.require_encryption_for_passphrase(self._server.rpartition(":")[0], self._access)
+            self._channel = ClientChannel(self._server, self._access)
             self._attempts, self._since = 0, time.monotonic()  # the time of typing is no waiting for the server
             return self._connect(first=True)
 
@@ -230,31 +231,39 @@ class ClientSession:
                 pause = min(FIRST_PAUSE * 2 ** min(self._attempts - 1, 10), LONGEST_PAUSE)
                 self._leaving.wait(min(pause * random.uniform(0.5, 1.0), left))
             self._attempts += 1
+            unfit = None
             try:
-                connection = ServerConnection(self._server, self._hello(), self._access, self._credentials)
+                connection = ServerConnection(self._server, self._channel, self._access.passphrase, self._join())
                 self._opened = time.monotonic()
                 return connection
             except Unreachable as error:
                 why = str(error)
-            unfit = self._diagnose()
+                self._note_unconfirmed(error)
+                unfit = self._channel.diagnose()
+            except Unfit as error:
+                unfit = error
             if unfit and first:  # later it may be a server that is just being started again
-                raise UserError(unfit)
+                raise unfit
 
-    def _gave_up(self, first: bool, why: str, unfit: str | None) -> UserError:
+    def _note_unconfirmed(self, error: Unreachable) -> None:
+        """Raise UserError if too many of this process's logins were broken off in their middle."""
+        self._unconfirmed += isinstance(error, Unconfirmed)
+        if self._unconfirmed >= UNCONFIRMED:
+            raise UserError(
+                f"what answers at {self._server} took this client's proof {self._unconfirmed} times and gave none of "
+                f"its own; each time could be a guess at the passphrase, so this client stops ({error})"
+            )
+
+    def _gave_up(self, first: bool, why: str, unfit: UserError | None) -> UserError:
         log.debug("the last attempt: %s", why)
         if unfit or why.startswith(("the server says", "it takes")):
-            return RunFailed(unfit or f"{why} ({self._server})")
+            return RunFailed(str(unfit) if unfit else f"{why} ({self._server})")
         kind = UserError if first else RunFailed
         return kind(f"no server answers at {self._server} after {self._max_wait:g} s: start it first, or give --server")
 
-    def _hello(self) -> Hello:
+    def _join(self) -> Join:
         with self._lock:
-            return Hello(
-                protocol=wire.PROTOCOL, version=version("fedkeras"), cids=self._cids, shared=self._shared,
-                nonce=handshake.new_nonce(), session=self._session, held=self._held,
+            return Join(
+                cids=self._cids, shared=self._shared, session=self._session, held=self._held,
                 replace=self._replace_other and not self._session,
             )  # fmt: skip
-
-    def _diagnose(self) -> str | None:
-        host, _, port = self._server.rpartition(":")
-        return diagnose(host.strip("[]"), int(port), self._access)

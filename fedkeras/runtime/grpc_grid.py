@@ -49,7 +49,7 @@ class GrpcGrid(OwnGrid):
     `access` demands. A client that loses its connection has `reconnect_grace` seconds to come back. Messages of up to
     `max_message_bytes` are sent and received. `shareable`: several processes may share partitions (`--shared`), which
     is wrong where clients keep something between two messages. Raises UserError for certificates that are of no use,
-    and where the port would be open to others without encryption.
+    and where anybody on the network could join or read.
     """
 
     def __init__(
@@ -66,12 +66,11 @@ class GrpcGrid(OwnGrid):
         shareable: bool = True,
     ) -> None:
         super().__init__(run_id)
-        tls.require_encryption_to_listen(host, access)
-        self._host, self._port, self._credentials = host, port, tls.server_credentials(access)
+        self._host, self._port, self._channel = host, port, tls.server_channel(host, access)
         self._sessions = Sessions(reconnect_grace, self._fail_messages, PeerLog(num_partitions))
         self._service = Service(
-            self._sessions, Authenticator(access.passphrase), num_partitions, run_config, run_id, self._decode,
-            self._deliver, max_message_bytes, _capacity(), shareable,
+            self._sessions, Authenticator(access.passphrase, self._channel.certificate), num_partitions, run_config,
+            run_id, self._decode, self._deliver, max_message_bytes, _capacity(), shareable,
         )  # fmt: skip
         self._max_message_bytes = max_message_bytes
         self._goodbye = Goodbye(over=True, reason="the server stopped before the run was finished")
@@ -91,6 +90,11 @@ class GrpcGrid(OwnGrid):
     def port(self) -> int:
         """The port that was really bound."""
         return self._port
+
+    @property
+    def protection(self) -> str:
+        """What protects its connections, in a few words for the person who starts the server."""
+        return self._channel.protection
 
     def start(self) -> "GrpcGrid":
         """Listen. Raises UserError if the port is in use or not allowed."""
@@ -173,10 +177,10 @@ class GrpcGrid(OwnGrid):
         service, method = wire.METHOD.strip("/").split("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
         try:
-            if self._credentials is None:
+            if self._channel.credentials is None:
                 self._port = server.add_insecure_port(self.address)
             else:
-                self._port = server.add_secure_port(self.address, self._credentials)
+                self._port = server.add_secure_port(self.address, self._channel.credentials)
         except RuntimeError as error:
             raise UserError(
                 f"cannot listen on {self.address}: the port is in use or not allowed; "

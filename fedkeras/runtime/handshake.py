@@ -1,95 +1,74 @@
-"""The handshake of a new stream: both sides prove that they have the passphrase, which itself never travels.
+"""The login on a new stream: both sides prove that they have the passphrase, and that nobody sits between them.
 
-    client -> Hello      what it is, and a nonce
-    server -> Challenge  its own nonce, and scrypt's salt and parameters
-    client -> Proof      HMAC-SHA256(key, "node", all of the above)
-    server -> Welcome    HMAC-SHA256(key, "server", all of the above)
+    client -> Hello      what it is, and its share
+    server -> Challenge  the server's share; none if it demands no passphrase
+    client -> Proof      the client's confirmation
+    server -> Proof      the server's
+    client -> Join       whom it serves, and its session
+    server -> Welcome    the run
 
-The key is scrypt(passphrase) (RFC 7914), HMAC is that of RFC 2104. The nonces make a recorded handshake worthless, and
-the role in the text ("node" is the client's) makes one side's proof worthless to the other. The client proves itself
-first, so that a stranger gets nothing that was computed from the passphrase. Without TLS, an eavesdropper can try
-passphrases on a recorded handshake, at the cost of one scrypt each.
+It is SPAKE2 (spake2.py), with scrypt (RFC 7914) of the passphrase as the password, and the SHA-256 of the server's
+certificate, as each side sees it, as what both must see alike: who stands between two TLS connections of his own shows
+the client another certificate, and neither side's confirmation fits. Without TLS (`--insecure`) nothing is bound to the
+login, and what is sent after it is not protected.
+
+scrypt's salt and parameters are part of the protocol, and nobody's choice: with SPAKE2 they are no help against
+guessing, which takes one login a guess; they keep a number from being the passphrase where it is remembered. The client
+confirms first, so that a stranger gets nothing that was computed from the passphrase but a share, which says nothing.
 """
 
 import hashlib
 import hmac
-import json
-import os
 import unicodedata
 from functools import lru_cache
 
-from fedkeras.errors import UserError
-from fedkeras.runtime.federation_pb2 import Challenge, Hello
+from fedkeras.runtime.spake2 import PASSWORD_BYTES, Spake2, password_number
 
-NONCE_BYTES = 32
+IDENTITIES = (b"fedkeras client, protocol 6", b"fedkeras server, protocol 6")
+SALT = b"fedkeras passphrase, protocol 6"
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 15, 8, 1
-"""Some 0.1 s and 32 MB for each guess; a server derives its key once."""
-
-MAX_N, MAX_R, MAX_P = 1 << 17, 16, 4
-"""What a client agrees to: a false server must not make it compute for hours, or make guessing cheaper."""
-
-NODE, SERVER = "node", "server"
-
-
-def new_nonce() -> bytes:
-    """Random bytes that are used once."""
-    return os.urandom(NONCE_BYTES)
+"""Some 0.1 s and 32 MB, once a process."""
 
 
 @lru_cache(maxsize=4)
-def derive(passphrase: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    """The key that stands for a passphrase; the same text in any Unicode spelling gives the same key."""
+def password_of(passphrase: str) -> int:
+    """The number that stands for a passphrase; the same text in any Unicode spelling gives the same."""
     text = unicodedata.normalize("NFC", passphrase).encode()
-    return hashlib.scrypt(text, salt=salt, n=n, r=r, p=p, dklen=32, maxmem=256 * n * r)
+    hashed = hashlib.scrypt(
+        text, salt=SALT, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, dklen=PASSWORD_BYTES, maxmem=256 * SCRYPT_N * SCRYPT_R
+    )
+    return password_number(hashed)
 
 
-def key_for(challenge: Challenge, passphrase: str) -> bytes:
-    """A client's key for this server. Raises UserError if the server demands parameters that no honest server does."""
-    n, r, p = challenge.scrypt_n, challenge.scrypt_r, challenge.scrypt_p
-    fair = SCRYPT_N <= n <= MAX_N and not n & (n - 1) and SCRYPT_R <= r <= MAX_R and SCRYPT_P <= p <= MAX_P
-    if not fair or not 16 <= len(challenge.salt) <= 64 or len(challenge.nonce) != NONCE_BYTES:
-        raise UserError(
-            f"the server's challenge is out of bounds (scrypt n={n}, r={r}, p={p}); this client does not answer it"
-        )
-    return derive(passphrase, challenge.salt, n, r, p)
+class Login:
+    """One side of one login; `certificate` is the server's as this side sees it (DER), empty without TLS."""
 
+    def __init__(self, passphrase: str, certificate: bytes, client: bool) -> None:
+        self._client = client
+        self._side = Spake2(client, password_of(passphrase), IDENTITIES)
+        self._seen = hashlib.sha256(certificate).digest() if certificate else b""
+        self._expected = b""
+        self.share = self._side.share
 
-def proof(key: bytes, role: str, hello: Hello, challenge: Challenge) -> bytes:
-    """What `role` (NODE or SERVER) shows of the key, for this one handshake."""
-    fields = [
-        role, hello.protocol, hello.version, list(hello.cids), hello.shared, hello.replace, hello.session.hex(),
-        list(hello.held), hello.nonce.hex(), challenge.nonce.hex(), challenge.salt.hex(), challenge.scrypt_n,
-        challenge.scrypt_r, challenge.scrypt_p,
-    ]  # fmt: skip
-    return hmac.digest(key, json.dumps(fields).encode(), "sha256")
+    def meet(self, share: bytes) -> bytes:
+        """This side's confirmation, when the other's share has come. Raises InvalidShare."""
+        keys = self._side.meet(share, self._seen)
+        own, self._expected = (keys.confirm_a, keys.confirm_b)[:: 1 if self._client else -1]
+        return own
 
-
-def proves(mac: bytes, key: bytes, role: str, hello: Hello, challenge: Challenge) -> bool:
-    """True if `mac` is that proof; compared in constant time."""
-    return hmac.compare_digest(mac, proof(key, role, hello, challenge))
+    def accepts(self, mac: bytes) -> bool:
+        """True if this is the other side's confirmation, so that it has the passphrase; compared in constant time."""
+        return bool(self._expected) and hmac.compare_digest(mac, self._expected)
 
 
 class Authenticator:
-    """Checks clients' proofs: one salt and one key for as long as the server runs, or none where anybody may join."""
+    """Makes the server's side of each login, or none where anybody may join."""
 
-    def __init__(self, passphrase: str | None) -> None:
-        self._salt = os.urandom(16) if passphrase is not None else b""
-        self._key = derive(passphrase, self._salt, SCRYPT_N, SCRYPT_R, SCRYPT_P) if passphrase is not None else None
+    def __init__(self, passphrase: str | None, certificate: bytes = b"") -> None:
+        self._passphrase, self._certificate = passphrase, certificate
+        if passphrase is not None:
+            password_of(passphrase)  # takes its time before the first client comes
 
-    def challenge(self) -> Challenge:
-        """A new one for each stream."""
-        if self._key is None:
-            return Challenge(nonce=new_nonce())
-        return Challenge(
-            nonce=new_nonce(), salt=self._salt, scrypt_n=SCRYPT_N, scrypt_r=SCRYPT_R, scrypt_p=SCRYPT_P
-        )  # fmt: skip
-
-    def accepts(self, mac: bytes, hello: Hello, challenge: Challenge) -> bool:
-        """True if the client knows the passphrase, or need not."""
-        return self._key is None or (
-            len(hello.nonce) == NONCE_BYTES and proves(mac, self._key, NODE, hello, challenge)
-        )  # fmt: skip
-
-    def server_proof(self, hello: Hello, challenge: Challenge) -> bytes:
-        """The server's own proof, for a client that has given its proof; empty without a passphrase."""
-        return b"" if self._key is None else proof(self._key, SERVER, hello, challenge)
+    def login(self) -> Login | None:
+        """A new one for each stream; None if no passphrase is demanded."""
+        return None if self._passphrase is None else Login(self._passphrase, self._certificate, client=False)

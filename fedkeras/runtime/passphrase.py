@@ -84,13 +84,22 @@ class Access:
 
     passphrase: str | None = None
     tls_cert: str = ""
-    """This side's own certificate chain; a server that has one encrypts."""
+    """This side's own certificate chain."""
     tls_key: str = ""
     tls_ca: str = ""
-    """The authority that signed the other side's certificate. A client that has one encrypts; a server that has one
-    demands a certificate of each client."""
+    """The authority that signed the other side's certificate; a server that has one demands one of each client."""
     insecure: bool = False
-    """Allow plaintext beyond loopback."""
+    """Plaintext where there are no certificates; a server may take anybody from anywhere."""
+
+
+class NeedsPassphrase(UserError):
+    """The server demands one and this client has none. `asked`: it said so; else it encrypts, and that is why."""
+
+    def __init__(self, server: str, asked: bool = False) -> None:
+        why = "" if asked else "encrypts, so it "
+        other = "" if asked else "; or, if an authority signed its certificate, that authority with --tls-ca"
+        give = f"--passphrase-file or set {VARIABLE}"
+        super().__init__(f"the server at {server} {why}demands a passphrase: give {give}{other}")
 
 
 def access_of_server(config: Config) -> Access:

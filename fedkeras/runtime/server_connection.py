@@ -5,14 +5,18 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from importlib.metadata import version
 
 import grpc
 
 from fedkeras.errors import UserError
-from fedkeras.runtime import handshake, passphrase, wire
-from fedkeras.runtime.channel import channel_options
-from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Proof, Welcome
-from fedkeras.runtime.passphrase import Access
+from fedkeras.runtime import wire
+from fedkeras.runtime.client_channel import ClientChannel
+from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Join, Proof, Welcome
+from fedkeras.runtime.handshake import Login
+from fedkeras.runtime.passphrase import NeedsPassphrase
+from fedkeras.runtime.spake2 import InvalidShare
+from fedkeras.runtime.tls_probe import Unreachable
 
 LAST_FRAME_SECONDS = 1.0
 """How long the server may take to end the stream when the client has sent its last frame."""
@@ -21,8 +25,8 @@ CLOSE_SECONDS = 5.0
 """How long the threads of a closed connection are waited for."""
 
 
-class Unreachable(Exception):
-    """There is no connection now; there may be one later."""
+class Unconfirmed(Unreachable):
+    """The connection ended when this client had given its proof and the server none: it may have been a guess."""
 
 
 class JoinRefused(UserError):
@@ -30,32 +34,26 @@ class JoinRefused(UserError):
 
 
 class ServerConnection:
-    """Opens a stream to the server and joins with `hello`; `welcome` is the server's answer.
+    """Opens a stream to the server, logs in and sends `join`; `welcome` is the server's answer.
 
-    Raises Unreachable, or UserError where trying again is no use.
+    `passphrase`: None if this client has none. Raises Unreachable, or UserError where trying again is no use.
     """
 
-    def __init__(
-        self, server: str, hello: Hello, access: Access, credentials: grpc.ChannelCredentials | None = None
-    ) -> None:
-        self._server, self._access = server, access
+    def __init__(self, server: str, channel: ClientChannel, passphrase: str | None, join: Join) -> None:
+        self._server, self._passphrase, self._knows_server = server, passphrase, channel.knows_server
         self._outgoing: queue.SimpleQueue[Iterable[Frame | wire.Chunk] | None] = queue.SimpleQueue()
         self._sender: Future[threading.Thread] = Future()  # these two are gRPC's threads for this call
         self._receiver: Future[threading.Thread | None] = Future()
-        self._ended = False
-        options = channel_options(wire.MAX_FRAME_BYTES)
-        self._channel = (
-            grpc.insecure_channel(server, options)
-            if credentials is None
-            else grpc.secure_channel(server, credentials, options)
-        )
-        join = self._channel.stream_stream(wire.METHOD, wire.serialise, wire.parse)
-        self.send((Frame(hello=hello),))
-        self._call = join(self._requests())
+        self._ended, self._proved = False, False
+        self._channel, certificate = channel.open()
+        method = self._channel.stream_stream(wire.METHOD, wire.serialise, wire.parse)
+        self._call = method(self._requests())
         if not self._call.add_callback(lambda: self._receiver.set_result(threading.current_thread())):
             self._receiver.set_result(None)  # it is over already
         try:
-            self.welcome = self._shake_hands(hello)
+            self._log_in(certificate)
+            self.send((Frame(join=join),))
+            self.welcome: Welcome = self._expect("welcome")
         except BaseException:
             self.close()
             raise
@@ -101,33 +99,52 @@ class ServerConnection:
                 raise UserError(f"what answers at {self._server} is no fedkeras server") from None
             raise Unreachable(error.details() or error.code().name) from None
 
-    def _shake_hands(self, hello: Hello) -> Welcome:
-        challenge = self._expect("challenge")
-        key = self._key(challenge)
-        self.send((Frame(proof=Proof(mac=key and handshake.proof(key, handshake.NODE, hello, challenge))),))
-        welcome = self._expect("welcome")
-        if key and not handshake.proves(welcome.mac, key, handshake.SERVER, hello, challenge):
-            raise UserError(f"what answers at {self._server} does not know the passphrase; it is not your server")
-        return welcome
+    def _log_in(self, certificate: bytes) -> None:
+        """Show that this client knows the passphrase, and see that the server does. Nothing is believed before."""
+        login = None if self._passphrase is None else Login(self._passphrase, certificate, client=True)
+        share = login.share if login else b""
+        self.send((Frame(hello=Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), share=share)),))
+        challenge: Challenge = self._expect("challenge")
+        if login is None:
+            self._require_open(challenge)
+            return
+        if not challenge.share:
+            raise UserError(
+                f"the server at {self._server} asks for no passphrase, so it may be any; "
+                "start it with the passphrase too, or this client without"
+            )
+        try:
+            own = login.meet(challenge.share)
+        except InvalidShare as error:
+            raise UserError(f"what answers at {self._server} sent {error}; it is not your server") from error
+        self.send((Frame(proof=Proof(mac=own)),))
+        try:
+            proof: Proof = self._expect("proof")
+        except Unreachable as error:
+            raise Unconfirmed(str(error)) from error
+        if not login.accepts(proof.mac):
+            raise UserError(
+                f"what answers at {self._server} does not know the passphrase, or changes what is sent; it is not your "
+                "server"
+            )
+        self._proved = True
 
-    def _key(self, challenge: Challenge) -> bytes:
-        known = self._access.passphrase
-        if not challenge.scrypt_n:
-            if known is not None:
-                raise UserError(
-                    f"the server at {self._server} asks for no passphrase, so it may be any; "
-                    "start it with the passphrase too, or this client without"
-                )
-            return b""
-        if known is None:
-            raise NeedsPassphrase(self._server)
-        return handshake.key_for(challenge, known)
+    def _require_open(self, challenge: Challenge) -> None:
+        """Raise UserError if the server demands a passphrase, or if nothing shows that it is the right one."""
+        if challenge.share:
+            raise NeedsPassphrase(self._server, asked=True)
+        if not self._knows_server:
+            raise UserError(
+                f"the server at {self._server} asks for no passphrase, so it may be any: start it with a passphrase, "
+                "or give its certificate's authority with --tls-ca"
+            )
+        self._proved = True
 
-    def _expect(self, kind: str) -> Challenge | Welcome:
+    def _expect(self, kind: str) -> Challenge | Proof | Welcome:
         frame = self._next()
         found = None if isinstance(frame, memoryview) else frame.WhichOneof("content")
         if found == "goodbye":
-            raise refusal(frame.goodbye)
+            raise refusal(frame.goodbye, self._proved)
         if found != kind:
             raise UserError(f"what answers at {self._server} is no fedkeras server of this version")
         return getattr(frame, kind)
@@ -138,15 +155,6 @@ class ServerConnection:
             yield from frames
 
 
-class NeedsPassphrase(UserError):
-    """The server demands one and this client has none."""
-
-    def __init__(self, server: str) -> None:
-        super().__init__(
-            f"the server at {server} demands a passphrase: give --passphrase-file or set {passphrase.VARIABLE}"
-        )
-
-
 class RunOver(UserError):
     """The run has ended; `goodbye` says how."""
 
@@ -155,9 +163,12 @@ class RunOver(UserError):
         self.goodbye = goodbye
 
 
-def refusal(goodbye: Goodbye) -> Exception:
-    """A Goodbye before the Welcome, as an exception."""
-    if goodbye.over:
+def refusal(goodbye: Goodbye, proved: bool) -> Exception:
+    """A Goodbye before the Welcome, as an exception.
+
+    Unless the server has `proved` who it is, it may refuse this client; that a run is over is not believed.
+    """
+    if goodbye.over and proved:
         return RunOver(goodbye)
     if goodbye.again:
         return Unreachable(f"the server says: {goodbye.reason}")

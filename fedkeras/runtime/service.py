@@ -15,7 +15,7 @@ from fedkeras.runtime.budget import Budget, Reservation, Slots
 from fedkeras.runtime.client_app import Settings
 from fedkeras.runtime.client_connection import ClientConnection, cids_text
 from fedkeras.runtime.content import Altered, WireError
-from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Welcome
+from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Welcome
 from fedkeras.runtime.handshake import Authenticator
 from fedkeras.runtime.sessions import Sessions
 from fedkeras.runtime.wire import Assembler
@@ -65,7 +65,7 @@ class Service:
         capacity: int,
         shareable: bool = True,
     ) -> None:
-        self._sessions, self._admission, self._authenticator = sessions, Admission(authenticator), authenticator
+        self._sessions, self._admission = sessions, Admission(authenticator)
         self._decode, self._deliver = decode, deliver
         self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
         self._about_run = {
@@ -84,18 +84,18 @@ class Service:
         try:
             if len(self._admission) + len(self._sessions) >= self._capacity:
                 raise AdmissionRefused(f"the server is full: it takes {self._capacity} connections", again=True)
-            hello, challenge = await self._admission.admit(context)
-            self._check(hello)
-            cids = tuple(hello.cids) or self._free_partition()
+            join = await self._admission.admit(context)
+            self._check(join)
+            cids = tuple(join.cids) or self._free_partition()
         except AdmissionRefused as refusal:
             self._peer_log.about_stranger(context.peer(), "refused a client from %s: %s", context.peer(), refusal)
             await context.write(Frame(goodbye=refusal.goodbye))
             return
-        await self._attend(hello, cids, self._authenticator.server_proof(hello, challenge), context)
+        await self._attend(join, cids, context)
 
-    async def _attend(self, hello: Hello, cids: tuple[int, ...], mac: bytes, context: grpc.aio.ServicerContext) -> None:
+    async def _attend(self, join: Join, cids: tuple[int, ...], context: grpc.aio.ServicerContext) -> None:
         """Serve a client that may join, until its stream ends."""
-        connection, resumed = self._sessions.join(hello, cids, context.peer())
+        connection, resumed = self._sessions.join(join, cids, context.peer())
         end = LOST
         try:
             session = connection.session
@@ -103,10 +103,9 @@ class Service:
             self._tell(logging.INFO, connection, "client %s %s from %s", cids_text(cids), how, connection.peer)
             welcome = Welcome(
                 **self._about_run,
-                mac=mac,
                 session=session.name,
                 resumed=resumed,
-                wanted=[key for key in hello.held if session.holding.get(key)] if resumed else [],
+                wanted=[key for key in join.held if session.holding.get(key)] if resumed else [],
                 cids=cids,
                 max_message_bytes=self._max_message_bytes,
             )
@@ -131,24 +130,24 @@ class Service:
             end, *_ = await asyncio.gather(reading, writing, closing, return_exceptions=True)
         return end if isinstance(end, tuple) else LOST
 
-    def _check(self, hello: Hello) -> None:
+    def _check(self, join: Join) -> None:
         """Raise AdmissionRefused if a client that knows the passphrase may not join all the same."""
         if self.goodbye_to is not None:
             refusal = AdmissionRefused("the run is over")
-            refusal.goodbye = self.goodbye_to(hello.cids)
-            self._sessions.forget_session(hello.session)
+            refusal.goodbye = self.goodbye_to(join.cids)
+            self._sessions.forget_session(join.session)
             raise refusal
-        if outside := [cid for cid in hello.cids if cid >= self._num_partitions]:
+        if outside := [cid for cid in join.cids if cid >= self._num_partitions]:
             raise AdmissionRefused(
                 f"--cid {outside[0]} does not exist: the run has {self._num_partitions} partitions, "
                 f"0 to {self._num_partitions - 1} (the server's --num-partitions)"
             )
-        if hello.shared and not self._shareable:
+        if join.shared and not self._shareable:
             raise AdmissionRefused(
                 "clients of this run keep something between two messages and cannot share partitions: "
                 "leave out --shared, and give each a --cid of its own"
             )
-        if (taken := self._sessions.taken(hello)) is not None:
+        if (taken := self._sessions.taken(join)) is not None:
             raise AdmissionRefused(
                 f"--cid {taken} is already connected; give each client a cid of its own, or --replace the other one"
             )

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from fedkeras.runtime.client_connection import ClientConnection, MessageQueue, Session, cids_text
-from fedkeras.runtime.federation_pb2 import Goodbye, Hello
+from fedkeras.runtime.federation_pb2 import Goodbye, Join
 from fedkeras.runtime.peer_log import PeerLog
 from fedkeras.runtime.wire import Outgoing
 
@@ -47,23 +47,23 @@ class Sessions:
         if session := self._by_name.get(name):
             self._leave(session, "it came back after the end of the run")
 
-    def taken(self, hello: Hello) -> int | None:
+    def taken(self, join: Join) -> int | None:
         """The first of its client ids that is served by others (not by its own pool), or None if all are free."""
-        cids, own = tuple(hello.cids), self._by_name.get(hello.session)
-        for cid in () if hello.replace else cids:
+        cids, own = tuple(join.cids), self._by_name.get(join.session)
+        for cid in () if join.replace else cids:
             queue = self._queues.get(cid)
-            pool = queue and hello.shared and queue.shared and queue.cids == cids
+            pool = queue and join.shared and queue.shared and queue.cids == cids
             if queue and queue.is_served() and not pool and not (own and own.queue is queue):
                 return cid
         return None
 
-    def join(self, hello: Hello, cids: tuple[int, ...], peer: str) -> tuple[ClientConnection, bool]:
+    def join(self, join: Join, cids: tuple[int, ...], peer: str) -> tuple[ClientConnection, bool]:
         """Add a process whose ids are not `taken`; True if it resumes a session that it had."""
-        session = self._by_name.get(hello.session)
+        session = self._by_name.get(join.session)
         if session and session.cids == cids:
-            return self._resume(session, hello, peer), True
-        queue = self._queue_for(cids, hello.shared)
-        session = Session(cids, queue)
+            return self._resume(session, join, peer), True
+        queue = self._queue_for(cids, join.shared)
+        session = Session(cids, queue, holder_secret=join.holder_secret)
         session.connection = connection = ClientConnection(session, peer)
         session.peer = peer
         queue.sessions[session] = None
@@ -133,7 +133,7 @@ class Sessions:
                 session.holding[message_id] = None
                 session.acknowledge(message_id)
 
-    def _resume(self, session: Session, hello: Hello, peer: str) -> ClientConnection:
+    def _resume(self, session: Session, join: Join, peer: str) -> ClientConnection:
         if session.connection:  # the old connection is dead, and this is how the server learns of it
             session.connection.close(Goodbye(reason="it is connected again", again=True))
         if session.expiry:
@@ -142,9 +142,9 @@ class Sessions:
         session.connection = ClientConnection(session, peer)
         session.peer = peer
         session.acknowledgements.clear()  # the Welcome names all that is still to be answered
-        session.holding = {key: outgoing for key, outgoing in session.holding.items() if outgoing or key in hello.held}
+        session.holding = {key: outgoing for key, outgoing in session.holding.items() if outgoing or key in join.held}
         # What was under way when the connection broke is sent again from its beginning.
-        session.resend = deque(key for key, outgoing in session.holding.items() if outgoing and key not in hello.held)
+        session.resend = deque(key for key, outgoing in session.holding.items() if outgoing and key not in join.held)
         return session.connection
 
     def _queue_for(self, cids: tuple[int, ...], shared: bool) -> MessageQueue:

@@ -87,8 +87,9 @@ def client_flags(config: Config, port: int, allow: str, trust_code: bool) -> lis
         "--tls-ca": config.tls_cert,
         "--allow": allow,
     }
+    switches = {"--trust-code": trust_code, "--insecure": config.insecure}
     flags = [word for flag, value in given.items() if value for word in (flag, value)]
-    return [*flags, "--trust-code"] if trust_code else flags
+    return [*flags, *(flag for flag, on in switches.items() if on)]
 
 
 def address_here(host: str) -> str:

@@ -1,75 +1,72 @@
-"""TLS for gRPC: credentials from an Access, and where plaintext is refused.
+"""What a connection is protected by: TLS wherever there is a passphrase, a certificate or another machine.
 
-Why a connection fails all the same is found out by tls_diagnosis.py.
+Loopback without a passphrase is plain, and `--insecure` alone permits plaintext elsewhere. A server without certificate
+files makes itself one. A client pins the certificate that the server shows (client_channel.py): the login, or an
+authority, says whose it is.
 """
 
 import ipaddress
 import logging
+from dataclasses import dataclass
 
 import grpc
 
 from fedkeras.errors import UserError
+from fedkeras.runtime.certificates import der, new_self_signed
 from fedkeras.runtime.passphrase import Access
-from fedkeras.runtime.tls_files import read_authority, read_own
+from fedkeras.runtime.tls_files import read_authority, read_certificates, read_own
 
 log = logging.getLogger("fedkeras")
 
 
-def server_credentials(access: Access) -> grpc.ServerCredentials | None:
-    """For `add_secure_port`, or None without a certificate; demands clients' certificates if there is a `tls_ca`.
+@dataclass(frozen=True)
+class ServerChannel:
+    """What a server listens with: gRPC's credentials and its certificate (DER), None and empty for plaintext.
 
-    Warns, once a call, of certificates that expire soon and of keys that others may read. Raises UserError if a file is
-    missing or of no use.
+    `protection` says in a few words what that is.
     """
-    _require_both(access)
-    if not access.tls_cert:
-        if access.tls_ca:
-            raise UserError("--tls-client-ca needs a server that encrypts: give --tls-cert and --tls-key too")
-        return None
-    chain, key = read_own(access.tls_cert, access.tls_key, "server")
+
+    credentials: grpc.ServerCredentials | None
+    certificate: bytes
+    protection: str
+
+
+def server_channel(host: str, access: Access) -> ServerChannel:
+    """For a server that listens on `host`, with the certificate in files, or one made for as long as it runs.
+
+    It demands clients' certificates if there is a `tls_ca`. Warns of certificates that expire soon, of keys that others
+    may read, and of what `insecure` permits. Raises UserError if a file is missing or of no use, and where anybody on
+    the network could join or read.
+    """
+    require_both(access)
+    _require_proof_of_clients(host, access)
+    if not encrypts(host, access):
+        return ServerChannel(None, b"", _protection(host, access))
+    if access.tls_cert:
+        chain, key = read_own(access.tls_cert, access.tls_key, "server")
+        certificate = read_certificates(access.tls_cert, "--tls-cert")[0]
+    else:
+        if access.passphrase is None:
+            raise UserError("--tls-client-ca needs a server that clients can know: give --tls-cert and --tls-key too")
+        own = new_self_signed()
+        chain, key, certificate = own.certificate_pem(), own.key_pem(), own.certificate
     clients = read_authority(access.tls_ca, "--tls-client-ca", "client") if access.tls_ca else None
-    return grpc.ssl_server_credentials([(key, chain)], clients, require_client_auth=clients is not None)
+    credentials = grpc.ssl_server_credentials([(key, chain)], clients, require_client_auth=clients is not None)
+    return ServerChannel(credentials, der(certificate), _protection(host, access))
 
 
-def channel_credentials(access: Access) -> grpc.ChannelCredentials | None:
-    """For `secure_channel`, or None without a `tls_ca`: the server's name and authority are always checked.
-
-    Warns and raises as `server_credentials` does.
-    """
-    _require_both(access)
-    if not access.tls_ca:
-        if access.tls_cert:
-            raise UserError("--tls-cert without --tls-ca: give the authority that signed the server's certificate too")
-        return None
-    authority = read_authority(access.tls_ca, "--tls-ca", "server")
-    if not access.tls_cert:
-        return grpc.ssl_channel_credentials(authority)
-    chain, key = read_own(access.tls_cert, access.tls_key, "client")
-    return grpc.ssl_channel_credentials(authority, key, chain)
+def encrypts(host: str, access: Access) -> bool:
+    """True if a server on this host, or a client of a server there, uses TLS."""
+    if access.tls_cert or access.tls_ca:
+        return True
+    return not access.insecure and (access.passphrase is not None or not is_loopback(host))
 
 
-def require_encryption_to_listen(host: str, access: Access) -> None:
-    """Raise UserError if a server on `host` would be open to the network without TLS; with `insecure` only warn."""
-    if is_loopback(host) or access.tls_cert:
-        return
-    if not access.insecure:
-        raise UserError(
-            f"--host is {host}, which others can reach, and nothing would be encrypted: make certificates with "
-            "`python -m fedkeras certs` and give --tls-cert and --tls-key, or say --insecure"
-        )
-    log.warning("listening on %s without encryption (--insecure): others can read and change what is sent", host)
-
-
-def require_encryption_for_passphrase(host: str, access: Access) -> None:
-    """Raise UserError if a client would use its passphrase in plaintext with another machine; with `insecure` warn."""
-    if access.passphrase is None or is_loopback(host) or access.tls_ca:
-        return
-    if not access.insecure:
-        raise UserError(
-            f"a passphrase would be used with {host} without encryption: give --tls-ca (the server's authority, made "
-            "with `python -m fedkeras certs`), or say --insecure"
-        )
-    log.warning("using the passphrase with %s without encryption (--insecure)", host)
+def require_both(access: Access) -> None:
+    """Raise UserError if there is a certificate without its key, or a key without its certificate."""
+    if bool(access.tls_cert) != bool(access.tls_key):
+        given, missing = ("--tls-cert", "--tls-key") if access.tls_cert else ("--tls-key", "--tls-cert")
+        raise UserError(f"{given} without {missing}: a certificate and its private key are given together")
 
 
 def is_loopback(host: str) -> bool:
@@ -85,7 +82,25 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _require_both(access: Access) -> None:
-    if bool(access.tls_cert) != bool(access.tls_key):
-        given, missing = ("--tls-cert", "--tls-key") if access.tls_cert else ("--tls-key", "--tls-cert")
-        raise UserError(f"{given} without {missing}: a certificate and its private key are given together")
+def _require_proof_of_clients(host: str, access: Access) -> None:
+    """Raise UserError if others could reach a server that lets anybody join; with `insecure` only warn."""
+    if is_loopback(host):
+        return
+    plain = not encrypts(host, access)
+    anybody = access.passphrase is None and not access.tls_ca
+    if anybody and not access.insecure:
+        raise UserError(
+            f"--host is {host}, which others can reach, and anybody could join: write a passphrase with `python -m "
+            "fedkeras passphrase FILE` and give --passphrase-file FILE on both sides, or say --insecure"
+        )
+    if plain or anybody:
+        what = [*["anybody may join"] * anybody, *["others can read and change what is sent"] * plain]
+        log.warning("listening on %s with --insecure: %s", host, ", and ".join(what))
+
+
+def _protection(host: str, access: Access) -> str:
+    who = [*["the passphrase"] * (access.passphrase is not None), *["a certificate"] * bool(access.tls_ca)]
+    where = "anybody on this machine" if is_loopback(host) else "ANYBODY"
+    joins = f"{where} may join" if not who else f"clients need {' and '.join(who)}"
+    how = "encrypted" if encrypts(host, access) else "not encrypted" if is_loopback(host) else "NOT ENCRYPTED"
+    return f"{how}, {joins}"

@@ -127,14 +127,14 @@ def _check_usage(certificate: x509.Certificate, path: str, side: str, flag: str 
 def _check_dates(certificates: list[x509.Certificate], what: str) -> None:
     """Judge the one that is valid longest: a file of authorities may hold old ones too."""
     now = datetime.now(UTC)
+    clock = f"this machine's clock says {now:%Y-%m-%d %H:%M}"
     valid = [one for one in certificates if one.not_valid_before_utc <= now <= one.not_valid_after_utc]
     last = max(valid or certificates, key=lambda one: one.not_valid_after_utc)
     since, until = last.not_valid_before_utc, last.not_valid_after_utc
     if now < since:
-        clock = f"this machine's clock says {now:%Y-%m-%d %H:%M}"
         raise UserError(f"{what} is valid from {since:%Y-%m-%d %H:%M} UTC only, and {clock}")
     if now > until:
-        raise UserError(f"{what} expired on {until:%Y-%m-%d}: `python -m fedkeras certs` makes a new one")
+        raise UserError(f"{what} expired on {until:%Y-%m-%d}, and {clock}: `python -m fedkeras certs` makes a new one")
     if until - now < timedelta(days=WARN_DAYS):
         log.warning("%s expires on %s: make a new one in time", what, f"{until:%Y-%m-%d}")
 

@@ -17,7 +17,7 @@ from fedkeras.runtime.content import Altered, EncodedContent, WireError, decode_
 from fedkeras.runtime.federation_pb2 import Frame, Header
 
 METHOD = "/fedkeras.Federation/Join"
-PROTOCOL = 5
+PROTOCOL = 6
 CHUNK_BYTES = 2 << 20
 MAX_FRAME_BYTES = 4 << 20
 """gRPC's limit for one frame; only a Header of a model with very many arrays comes near it."""

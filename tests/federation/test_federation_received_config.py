@@ -125,6 +125,7 @@ def test_a_number_of_threads_is_bounded() -> None:
     ("config", "words"),
     [
         (Config(), "--server 127.0.0.1:9"),
+        (Config(insecure=True), "--server 127.0.0.1:9 --insecure"),
         (Config(dataset="mine:f", model="/srv/m.keras"), "--dataset mine:f --model /srv/m.keras"),
         (Config(mods="stragglers;mine:M:x=1;mine:N"), "--allow mods=mine:M --allow mods=mine:N"),
         (Config(mode="mine:W", data_dir="/d"), "--data-dir DIR --allow workflows=mine:W"),

@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -13,9 +12,9 @@ from processes import until
 
 from fedkeras.errors import RunFailed
 from fedkeras.flower.internals import set_message_id
-from fedkeras.runtime import handshake, wire
 from fedkeras.runtime.budget import Budget, Reservation, Slots
-from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello
+from fedkeras.runtime.client_channel import ClientChannel
+from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Join
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.mailbox import Mailbox
 from fedkeras.runtime.passphrase import Access
@@ -64,8 +63,7 @@ def test_a_slot_is_free_again_while_a_write_hangs() -> None:
 
 def join(grid: GrpcGrid, cid: int) -> ServerConnection:
     """Log in, and no more."""
-    own = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), cids=[cid], nonce=handshake.new_nonce())
-    return ServerConnection(grid.address, own, Access())
+    return ServerConnection(grid.address, ClientChannel(grid.address, Access()), None, Join(cids=[cid]))
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from processes import ROOT, Starter, until
 from proxy import DOWN, UP, Proxy
-from tls_servers import Files, key_of, loose_credentials
+from tls_servers import Files, key_of
 
 from fedkeras.errors import UserError
-from fedkeras.runtime import tls
+from fedkeras.runtime import tls_files
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.passphrase import Access
 
@@ -39,12 +39,15 @@ def test_nothing_can_be_read_on_the_way(encrypted, files, start: Starter, questi
         assert client.ended() == 0
 
 
-def test_who_has_the_wrong_authority_or_none_is_told_so(encrypted, files, start, monkeypatch) -> None:
+def test_who_has_the_wrong_authority_or_passphrase_is_told_so(encrypted, files, start, monkeypatch) -> None:
     monkeypatch.setenv("FEDKERAS_PASSPHRASE", "a passphrase")
+    other = start.folder / "other"
+    other.write_text("another passphrase")
+    other.chmod(0o600)
     strangers = start.toy(encrypted.address, 0, "--tls-ca", files.stranger_ca)
-    plain = start.toy(encrypted.address, 1)
-    assert (strangers.ended(), plain.ended()) == (2, 2)
-    for process, reason in ((strangers, "was not signed by"), (plain, "encrypts: give the authority")):
+    wrong = start.toy(encrypted.address, 1, "--passphrase-file", other)
+    assert (strangers.ended(), wrong.ended()) == (2, 2)
+    for process, reason in ((strangers, "was not signed by"), (wrong, "the passphrase is wrong")):
         (line,) = process.err.splitlines()
         assert reason in line
     assert not encrypted.cids()
@@ -55,7 +58,7 @@ def test_a_server_whose_certificate_has_expired(files, start: Starter, monkeypat
     access = Access(tls_cert=files.old_server, tls_key=key_of(files.old_server))
     with pytest.raises(UserError, match="expired"):
         GrpcGrid("127.0.0.1", 0, 1, {}, access=access)
-    monkeypatch.setattr(tls, "server_credentials", lambda _: loose_credentials(files.old_server))
+    monkeypatch.setattr(tls_files, "_check_dates", lambda *_: None)
     with GrpcGrid("127.0.0.1", 0, 1, {}, access=access) as grid:
         client = start.toy(grid.address, 0, "--tls-ca", files.ca)
         assert client.ended() == 2
@@ -63,12 +66,13 @@ def test_a_server_whose_certificate_has_expired(files, start: Starter, monkeypat
         assert "expired" in line
 
 
-def test_beyond_loopback_only_with_encryption_or_aloud(files: Files, caplog) -> None:
+def test_beyond_loopback_only_with_a_passphrase_or_aloud(files: Files, caplog) -> None:
     with pytest.raises(UserError, match=r"--host is 0\.0\.0\.0, which others can reach"):
         GrpcGrid("0.0.0.0", 0, 1, {})
+    GrpcGrid("0.0.0.0", 0, 1, {}, access=Access("a passphrase"))
+    assert not caplog.messages
     GrpcGrid("0.0.0.0", 0, 1, {}, access=Access(insecure=True))
-    assert "without encryption (--insecure)" in caplog.text
-    GrpcGrid("0.0.0.0", 0, 1, {}, access=Access(tls_cert=files.server, tls_key=key_of(files.server)))
+    assert "anybody may join" in caplog.text
 
 
 def test_certs_server_and_spawned_clients(start: Starter) -> None:

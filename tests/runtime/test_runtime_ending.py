@@ -179,6 +179,7 @@ def test_spawned_clients_are_started_with_what_the_server_permits() -> None:
     plain, permitted = spawn.client_flags(config, 1, "", False), spawn.client_flags(config, 1, allow, True)
     assert plain == ["--server", "127.0.0.1:1"]
     assert permitted == [*plain, "--allow", allow, "--trust-code"]
+    assert spawn.client_flags(replace(config, insecure=True), 1, "", False) == [*plain, "--insecure"]
 
 
 def test_the_processes_of_a_run_that_is_not_shareable_share_no_partition() -> None:

@@ -16,7 +16,7 @@ from processes import Starter, until
 
 from fedkeras.flower.identity import cid_of, node_id_of
 from fedkeras.runtime import wire
-from fedkeras.runtime.federation_pb2 import Frame, Header, Hello, Proof
+from fedkeras.runtime.federation_pb2 import Frame, Header, Hello, Join
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.own_grid import Ending
 
@@ -297,10 +297,10 @@ def test_a_client_that_breaks_the_protocol_is_closed_and_named(
 ) -> None:
     """Client 7 answers a message that client 0 was asked, in client 0's name or in its own."""
     toy(0)
-    hello = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), cids=[7])
+    hello = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"))
     to_server = queue.SimpleQueue()
     to_server.put(Frame(hello=hello).SerializeToString())
-    to_server.put(Frame(proof=Proof()).SerializeToString())
+    to_server.put(Frame(join=Join(cids=[7])).SerializeToString())
     with grpc.insecure_channel(grid.address) as channel:
         stream = channel.stream_stream(wire.METHOD)(iter(to_server.get, None), timeout=60)
         assert wire.parse(next(stream)).HasField("challenge")

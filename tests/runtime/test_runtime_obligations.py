@@ -20,7 +20,7 @@ from fedkeras.federation.records import record
 from fedkeras.flower.identity import SERVER_NODE_ID, node_id_of
 from fedkeras.runtime import wire
 from fedkeras.runtime.admission import AdmissionRefused
-from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Hello, Settled, Value
+from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Settled, Value
 from fedkeras.runtime.grpc_grid import GrpcGrid
 
 GRACE = 30.0
@@ -96,11 +96,11 @@ class Obligations(RuleBasedStateMachine):
         asyncio.set_event_loop(self.loop)
         self.loop.run_until_complete(turns())
 
-    def connect(self, process: Process, hello: Hello) -> None:
+    def connect(self, process: Process, join: Join) -> None:
         async def check() -> None:
-            self.service._check(hello)
+            self.service._check(join)
             connection = process.connection = Connection(process)
-            attend = self.service._attend(hello, process.cids, b"", connection)
+            attend = self.service._attend(join, process.cids, connection)
             connection.task = asyncio.ensure_future(attend)
 
         with contextlib.suppress(AdmissionRefused):
@@ -135,7 +135,7 @@ class Obligations(RuleBasedStateMachine):
     def join(self, cids: tuple[int, ...], shared: bool, replace: bool) -> None:
         process = Process(cids, shared)
         self.processes.append(process)
-        self.connect(process, Hello(cids=cids, shared=shared, replace=replace))
+        self.connect(process, Join(cids=cids, shared=shared, replace=replace))
 
     @precondition(lambda self: self.processes)
     @rule(data=st.data(), lies=st.booleans())
@@ -143,7 +143,7 @@ class Obligations(RuleBasedStateMachine):
         """Under its session's name, while the old connection may still be there; and it may lie about what it has."""
         process = data.draw(st.sampled_from(self.processes))
         held = self.some(data) if lies and self.pushed else process.received
-        self.connect(process, Hello(cids=process.cids, shared=process.shared, session=process.session, held=held))
+        self.connect(process, Join(cids=process.cids, shared=process.shared, session=process.session, held=held))
 
     @precondition(lambda self: any(each.received for each in self.connected()))
     @rule(data=st.data(), how=st.sampled_from(["good", "error", "cut", "again"]))

@@ -11,7 +11,7 @@ from processes import Process, Starter, until
 
 from fedkeras.flower.identity import cid_of
 from fedkeras.runtime.client_connection import IN_FLIGHT, ClientConnection
-from fedkeras.runtime.federation_pb2 import Header, Hello
+from fedkeras.runtime.federation_pb2 import Header, Join
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.sessions import Sessions
 
@@ -100,8 +100,8 @@ def test_stragglers_that_are_given_up_do_not_use_a_process_up(start: Starter, gr
 def test_what_was_given_up_during_a_break_does_not_count_afterwards() -> None:
     """A message of which the process knows nothing, since the connection broke under way, is not held by it."""
     sessions = Sessions(30.0, lambda *_: None)
-    hello = Hello(cids=[0, 1], shared=True)
-    connection, _ = sessions.join(hello, (0, 1), "here")
+    join = Join(cids=[0, 1], shared=True)
+    connection, _ = sessions.join(join, (0, 1), "here")
     for name in ("a", "b", "c"):
         sessions.put(0, name, (Header(message_id=name), []))
     held = [connection.session.next_message()[0].message_id for _ in range(IN_FLIGHT)]
@@ -111,7 +111,7 @@ def test_what_was_given_up_during_a_break_does_not_count_afterwards() -> None:
         sessions.lost(connection, "lost its connection", final=False)
         sessions.forget(["a", "b"])
         return sessions.join(
-            Hello(cids=[0, 1], shared=True, session=connection.session.name, held=["a"]), (0, 1), "here"
+            Join(cids=[0, 1], shared=True, session=connection.session.name, held=["a"]), (0, 1), "here"
         )[0]
 
     again = asyncio.run(break_and_return())

@@ -12,6 +12,7 @@ from proxy import DOWN, UP, Proxy
 
 from fedkeras.runtime.client_session import LONGEST_PAUSE
 from fedkeras.runtime.grpc_grid import GrpcGrid
+from fedkeras.runtime.passphrase import Access
 
 MEGABYTES = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(3_000_000, dtype=np.float32))})})
 
@@ -145,9 +146,13 @@ def test_work_that_was_given_up_is_not_begun(client, patient, question) -> None:
     assert client.out.count("working for client 0") == 1
 
 
-def test_clients_find_the_server_that_was_started_again(start: Starter, question) -> None:
-    """It knows nothing of their session, and tells them of another run."""
-    first = GrpcGrid("127.0.0.1", 0, 1, {"round": 1}).start()
+@pytest.mark.parametrize("passphrase", [None, "a long passphrase"])
+def test_clients_find_the_server_that_was_started_again(start: Starter, question, monkeypatch, passphrase) -> None:
+    """It knows nothing of their session, tells them of another run, and shows another certificate than the first."""
+    if passphrase:
+        monkeypatch.setenv("FEDKERAS_PASSPHRASE", passphrase)
+    access = Access(passphrase)
+    first = GrpcGrid("127.0.0.1", 0, 1, {"round": 1}, access=access).start()
     port = int(first.address.rpartition(":")[2])
     with Proxy(first.address) as proxy:
         client = start.toy(proxy.address, 0)
@@ -157,7 +162,7 @@ def test_clients_find_the_server_that_was_started_again(start: Starter, question
         proxy.refuse()
         proxy.cut()
         first.stop()
-        with GrpcGrid("127.0.0.1", port, 1, {"round": 2}) as second:
+        with GrpcGrid("127.0.0.1", port, 1, {"round": 2}, access=access) as second:
             proxy.accept()
             until(lambda: second.cids(), "the client")
             (reply,) = second.send_and_receive([question(0, "who")], timeout=60)

@@ -6,25 +6,32 @@ import re
 import shutil
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from tls_servers import Files, call, grpc_server, key_of, loose_credentials
+from tls_servers import Files, grpc_server, key_of, loose_credentials, reach
 
 from fedkeras.errors import UserError
-from fedkeras.runtime.certificates import general_name, names_in, new_authority, new_client, new_server
-from fedkeras.runtime.passphrase import Access
-from fedkeras.runtime.tls import (
-    channel_credentials,
-    is_loopback,
-    require_encryption_for_passphrase,
-    require_encryption_to_listen,
-    server_credentials,
+from fedkeras.runtime import client_channel
+from fedkeras.runtime.certificates import (
+    der,
+    general_name,
+    names_in,
+    new_authority,
+    new_client,
+    new_self_signed,
+    new_server,
 )
+from fedkeras.runtime.client_channel import ClientChannel
+from fedkeras.runtime.passphrase import Access
+from fedkeras.runtime.tls import is_loopback, server_channel
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +41,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 def own(cert: str, ca: str = "") -> Access:
     return Access(tls_cert=cert, tls_key=key_of(cert), tls_ca=ca)
+
+
+def server_credentials(access: Access) -> grpc.ServerCredentials | None:
+    return server_channel("127.0.0.1", access).credentials
+
+
+def client(access: Access) -> ClientChannel:
+    return ClientChannel("a.example:9080", access)
+
+
+def der_of(cert: str) -> bytes:
+    return der(x509.load_pem_x509_certificate(Path(cert).read_bytes()))
 
 
 def has_ipv6_loopback() -> bool:
@@ -90,48 +109,88 @@ def test_what_is_no_name_for_a_server(host: str) -> None:
         general_name(host)
 
 
+def test_what_stands_in_a_certificate_that_a_server_makes_itself() -> None:
+    """It is valid on every clock, for a server, and signs nothing."""
+    certificate = new_self_signed().certificate
+    certificate.verify_directly_issued_by(certificate)
+    extension = certificate.extensions.get_extension_for_class
+    assert not extension(x509.BasicConstraints).value.ca
+    assert list(extension(x509.ExtendedKeyUsage).value) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    assert isinstance(certificate.public_key().curve, ec.SECP256R1)
+    assert (certificate.not_valid_before_utc.year, certificate.not_valid_after_utc.year) == (1950, 9999)
+    assert der(certificate) != der(new_self_signed().certificate)
+
+
 # --- gRPC with them
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_call_over_tls(files: Files, host: str) -> None:
-    credentials = channel_credentials(Access(tls_ca=files.ca))
+    """The certificate is pinned, whoever signed it; with an authority it must have signed it, and for this name."""
     with grpc_server(server_credentials(own(files.server)), host) as port:
-        assert call(f"{host}:{port}", credentials) == b"x!"
-        assert call(f"{host}:{port}", credentials, ssl_target_name_override="a.example") == b"x!"
-        assert call(f"{host}:{port}", credentials, ssl_target_name_override="b.example") is None
-        assert call(f"{host}:{port}", channel_credentials(Access(tls_ca=files.stranger_ca))) is None
-        assert call(f"{host}:{port}", None) is None
+        assert reach(f"{host}:{port}", Access(tls_ca=files.ca)) == b"x!"
+        assert reach(f"{host}:{port}", Access(passphrase="x")) == b"x!"
+        assert reach(f"{host}:{port}", Access(tls_ca=files.stranger_ca)) is None
+        assert reach(f"{host}:{port}", Access()) is None  # in plaintext
+        assert ClientChannel(f"{host}:{port}", Access(tls_ca=files.ca)).open()[1] == der_of(files.server)
+    with grpc_server(loose_credentials(files.elsewhere), host) as port:
+        assert reach(f"{host}:{port}", Access(tls_ca=files.ca)) is None
+        assert reach(f"{host}:{port}", Access(passphrase="x")) == b"x!"
 
 
 @pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no ::1")
 def test_a_call_over_tls_and_ipv6(files: Files) -> None:
     with grpc_server(server_credentials(own(files.server)), "::1") as port:
-        assert call(f"[::1]:{port}", channel_credentials(Access(tls_ca=files.ca))) == b"x!"
+        for access in (Access(tls_ca=files.ca), Access(passphrase="x")):
+            assert reach(f"[::1]:{port}", access) == b"x!"
+
+
+def test_a_server_without_files_makes_itself_a_certificate() -> None:
+    """Another one each time; and a client that has seen one reaches no server with the other."""
+    access = Access(passphrase="x")
+    one, other = server_channel("127.0.0.1", access), server_channel("127.0.0.1", access)
+    with grpc_server(one.credentials) as port:
+        seen = ClientChannel(f"127.0.0.1:{port}", access)
+        assert seen.open()[1] == one.certificate != other.certificate
+    with grpc_server(other.credentials) as port, patch.object(client_channel, "fetch_certificate") as fetched:
+        fetched.return_value = one.certificate
+        assert reach(f"127.0.0.1:{port}", access) is None
+        fetched.return_value = other.certificate
+        assert reach(f"127.0.0.1:{port}", access) == b"x!"
+
+
+@pytest.mark.parametrize("names", [["10.0.0.7"], ["2001:db8::1"], ["*.b.example"], []])
+def test_a_pinned_certificate_may_have_any_name(names: list[str]) -> None:
+    authority = new_authority()
+    with patch("fedkeras.runtime.certificates.ALWAYS", ()):
+        server = new_server(authority, names)
+    pair = (server.key_pem(), server.certificate_pem() + authority.certificate_pem())
+    with grpc_server(grpc.ssl_server_credentials([pair])) as port:
+        assert reach(f"127.0.0.1:{port}", Access(passphrase="x")) == b"x!"
 
 
 def test_a_servers_own_file_serves_clients_on_its_machine(files: Files) -> None:
     with grpc_server(server_credentials(own(files.server))) as port:
-        assert call(f"127.0.0.1:{port}", channel_credentials(Access(tls_ca=files.server))) == b"x!"
+        assert reach(f"127.0.0.1:{port}", Access(tls_ca=files.server)) == b"x!"
 
 
 def test_clients_certificates(files: Files) -> None:
     with grpc_server(server_credentials(own(files.server, files.ca))) as port:
-        assert call(f"127.0.0.1:{port}", channel_credentials(own(files.client, files.ca))) == b"x!"
-        assert call(f"127.0.0.1:{port}", channel_credentials(own(files.stranger, files.ca))) is None
-        assert call(f"127.0.0.1:{port}", channel_credentials(Access(tls_ca=files.ca))) is None
-        old = [Path(path).read_bytes() for path in (files.ca, key_of(files.old_client), files.old_client)]
-        assert call(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(*old)) is None
+        assert reach(f"127.0.0.1:{port}", own(files.client, files.ca)) == b"x!"
+        assert reach(f"127.0.0.1:{port}", replace(own(files.client), passphrase="x")) == b"x!"
+        assert reach(f"127.0.0.1:{port}", own(files.stranger, files.ca)) is None
+        assert reach(f"127.0.0.1:{port}", Access(tls_ca=files.ca)) is None
+        old = [Path(path).read_bytes() for path in (key_of(files.old_client), files.old_client)]
+        with patch.object(client_channel, "read_own", lambda *_: old[::-1]):
+            assert reach(f"127.0.0.1:{port}", own(files.client, files.ca)) is None
+    with grpc_server(server_channel("0.0.0.0", Access(passphrase="x", tls_ca=files.ca)).credentials) as port:
+        assert reach(f"127.0.0.1:{port}", replace(own(files.client), passphrase="x")) == b"x!"
+        assert reach(f"127.0.0.1:{port}", Access(passphrase="x")) is None
 
 
 def test_an_expired_server_is_not_believed(files: Files) -> None:
     with grpc_server(loose_credentials(files.old_server)) as port:
-        assert call(f"127.0.0.1:{port}", channel_credentials(Access(tls_ca=files.ca))) is None
-
-
-def test_no_certificates_no_credentials() -> None:
-    assert server_credentials(Access()) is None
-    assert channel_credentials(Access(passphrase="x")) is None
+        assert reach(f"127.0.0.1:{port}", Access(tls_ca=files.ca)) is None
 
 
 # --- files that are refused
@@ -145,11 +204,11 @@ def refusal(make, access: Access) -> str:
 
 
 def test_what_belongs_together(files: Files) -> None:
-    for make in (server_credentials, channel_credentials):
+    for make in (server_credentials, client):
         assert refusal(make, Access(tls_cert=files.server)).startswith("--tls-cert without --tls-key")
         assert refusal(make, Access(tls_key=files.server)).startswith("--tls-key without --tls-cert")
     assert refusal(server_credentials, Access(tls_ca=files.ca)).startswith("--tls-client-ca needs a server that")
-    assert refusal(channel_credentials, own(files.client)).startswith("--tls-cert without --tls-ca")
+    assert refusal(client, own(files.client)).startswith("--tls-cert without --tls-ca")
 
 
 def test_certificates_that_a_server_refuses(files: Files) -> None:
@@ -169,28 +228,28 @@ def test_certificates_that_a_server_refuses(files: Files) -> None:
         key_of(files.server), files.server
     )
     assert f"--tls-key {files.server} is a certificate; give the private key" in said(files.server, files.server)
-    assert re.search(r"old-server\.pem expired on \d{4}-\d\d-\d\d: ", said(files.old_server))
+    assert re.search(r"old-server\.pem expired on \d{4}-\d\d-\d\d, and this machine's clock s", said(files.old_server))
     assert re.search(r"--tls-client-ca \S+old-ca\.pem expired on ", said(files.server, ca=files.old_ca))
     assert re.search(r"future-server\.pem is valid from \d{4}.* UTC only, and this m", said(files.future_server))
 
 
 def test_certificates_that_a_client_refuses(files: Files) -> None:
-    assert "--tls-ca" in refusal(channel_credentials, Access(tls_ca=f"{files.folder}/nothing.pem"))
-    assert "is not a certificate for a server" in refusal(channel_credentials, Access(tls_ca=files.client))
-    assert "is a private key; give" in refusal(channel_credentials, Access(tls_ca=key_of(files.ca)))
-    assert "old-ca.pem expired on" in refusal(channel_credentials, Access(tls_ca=files.old_ca))
-    assert "old-client.pem expired on" in refusal(channel_credentials, own(files.old_client, files.ca))
-    assert "is not a certificate for a client" in refusal(channel_credentials, own(files.elsewhere, files.ca))
+    assert "--tls-ca" in refusal(client, Access(tls_ca=f"{files.folder}/nothing.pem"))
+    assert "is not a certificate for a server" in refusal(client, Access(tls_ca=files.client))
+    assert "is a private key; give" in refusal(client, Access(tls_ca=key_of(files.ca)))
+    assert "old-ca.pem expired on" in refusal(client, Access(tls_ca=files.old_ca))
+    assert "old-client.pem expired on" in refusal(client, own(files.old_client, files.ca))
+    assert "is not a certificate for a client" in refusal(client, own(files.elsewhere, files.ca))
 
 
 def test_files_that_are_damaged(files: Files, tmp_path: Path) -> None:
     for number, content in enumerate((b"", b"hello", bytes(range(256)), Path(files.ca).read_bytes()[:300])):
         bad = tmp_path / f"{number}.pem"
         bad.write_bytes(content)
-        assert f"--tls-ca {bad} " in refusal(channel_credentials, Access(tls_ca=str(bad)))
+        assert f"--tls-ca {bad} " in refusal(client, Access(tls_ca=str(bad)))
         assert f"--tls-key {bad} " in refusal(server_credentials, Access(tls_cert=files.server, tls_key=str(bad)))
     bad.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    assert "holds a damaged certificate" in refusal(channel_credentials, Access(tls_ca=str(bad)))
+    assert "holds a damaged certificate" in refusal(client, Access(tls_ca=str(bad)))
     bad.write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
     locked = serialization.load_pem_private_key(Path(key_of(files.server)).read_bytes(), None).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
@@ -206,7 +265,7 @@ def test_one_valid_authority_among_old_ones_is_enough(files: Files, tmp_path: Pa
     several = tmp_path / "several.pem"
     several.write_bytes(Path(files.old_ca).read_bytes() + Path(files.ca).read_bytes())
     with grpc_server(server_credentials(own(files.server))) as port:
-        assert call(f"127.0.0.1:{port}", channel_credentials(Access(tls_ca=str(several)))) == b"x!"
+        assert reach(f"127.0.0.1:{port}", Access(tls_ca=str(several))) == b"x!"
 
 
 def test_what_is_warned_of(files: Files, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
@@ -247,30 +306,73 @@ def test_what_is_loopback() -> None:
         assert not is_loopback(host), host
 
 
-def test_listening_beyond_loopback(caplog: pytest.LogCaptureFixture) -> None:
-    for host, access in (("::1", Access()), ("0.0.0.0", Access(tls_cert="x", tls_key="y"))):
-        require_encryption_to_listen(host, access)
+LOCAL, OUTSIDE, SECRET = "127.0.0.1", "0.0.0.0", "a long passphrase"
+
+
+@pytest.mark.parametrize(
+    ("host", "access", "encrypted", "said"),
+    [
+        (LOCAL, Access(), False, "not encrypted, anybody on this machine may join"),
+        (LOCAL, Access(SECRET), True, "encrypted, clients need the passphrase"),
+        (LOCAL, Access(SECRET, insecure=True), False, "not encrypted, clients need the passphrase"),
+        (LOCAL, Access(insecure=True), False, "not encrypted, anybody on this machine may join"),
+        (OUTSIDE, Access(SECRET), True, "encrypted, clients need the passphrase"),
+        (OUTSIDE, Access(SECRET, insecure=True), False, "NOT ENCRYPTED, clients need the passphrase"),
+        (OUTSIDE, Access(insecure=True), False, "NOT ENCRYPTED, ANYBODY may join"),
+    ],
+)  # fmt: skip
+def test_what_a_server_without_files_is_protected_by(host, access, encrypted, said, caplog) -> None:
+    channel = server_channel(host, access)
+    assert channel.protection == said
+    assert (channel.credentials is not None, bool(channel.certificate)) == (encrypted, encrypted)
+    warned = host == OUTSIDE and access.insecure
+    assert (f"listening on {host} with --insecure: " in caplog.text) == warned
+    assert ("others can read and change what is sent" in caplog.text) == warned
+    assert ("anybody may join" in caplog.text) == (warned and access.passphrase is None)
+
+
+def test_what_a_server_with_certificates_is_protected_by(files: Files, caplog) -> None:
+    for access, needed in (
+        (own(files.server, files.ca), "a certificate"),
+        (replace(own(files.server, files.ca), passphrase=SECRET), "the passphrase and a certificate"),
+        (replace(own(files.server), passphrase=SECRET), "the passphrase"),
+        (Access(SECRET, tls_ca=files.ca), "the passphrase and a certificate"),
+    ):
+        channel = server_channel(OUTSIDE, access)
+        assert channel.protection == f"encrypted, clients need {needed}"
+        assert (channel.certificate == der_of(files.server)) == bool(access.tls_cert)
     assert not caplog.messages
+    assert server_channel(LOCAL, own(files.server)).protection == "encrypted, anybody on this machine may join"
+    channel = server_channel(OUTSIDE, replace(own(files.server), insecure=True))
+    assert (channel.protection, channel.certificate) == ("encrypted, ANYBODY may join", der_of(files.server))
+    assert "with --insecure: anybody may join" in caplog.text
+
+
+def test_nobody_listens_to_the_network_without_knowing_who_joins(files: Files) -> None:
+    """A server's own certificate shows who it is, not who its clients are."""
     for host in ("0.0.0.0", "::", "192.168.1.5", ""):
-        with pytest.raises(UserError, match=r"python -m fedkeras certs.*--tls-cert and --tls-key, or say --insecure"):
-            require_encryption_to_listen(host, Access(tls_ca="x"))
-    require_encryption_to_listen("0.0.0.0", Access(insecure=True))
-    assert "without encryption (--insecure)" in caplog.text
+        for access in (Access(), own(files.server)):
+            with pytest.raises(UserError, match=r"anybody could join: write.*fedkeras passphrase FILE.*--insecure"):
+                server_channel(host, access)
 
 
-def test_a_passphrase_beyond_loopback(caplog: pytest.LogCaptureFixture) -> None:
-    secret = Access(passphrase="secret")
-    require_encryption_for_passphrase("localhost", secret)
-    require_encryption_for_passphrase("a.example", Access())
-    require_encryption_for_passphrase("a.example", Access(passphrase="secret", tls_ca="x"))
-    assert not caplog.messages
-    with pytest.raises(
-        UserError, match=r"passphrase.* a\.example .*--tls-ca.*python -m fedkeras certs.*--insecure"
-    ) as said:
-        require_encryption_for_passphrase("a.example", secret)
-    assert "secret" not in str(said.value)
-    require_encryption_for_passphrase("a.example", Access(passphrase="secret", insecure=True))
-    assert "without encryption (--insecure)" in caplog.text
+@pytest.mark.parametrize(
+    ("host", "access", "encrypted", "knows"),
+    [
+        ("localhost", Access(), False, True), ("localhost", Access(SECRET), True, True),
+        ("localhost", Access(SECRET, insecure=True), False, True),
+        ("a.example", Access(), True, False), ("a.example", Access(SECRET), True, False),
+        ("a.example", Access(SECRET, insecure=True), False, True), ("a.example", Access(insecure=True), False, True),
+        ("a.example", Access(insecure=True, tls_ca="ca"), True, True), ("a.example", Access(tls_ca="ca"), True, True),
+        ("a.example", Access(SECRET, tls_ca="ca"), True, True),
+    ],
+)  # fmt: skip
+def test_what_a_client_does(files: Files, host: str, access: Access, encrypted: bool, knows: bool, caplog) -> None:
+    channel = ClientChannel(f"{host}:9080", replace(access, tls_ca=access.tls_ca and files.ca))
+    assert (channel.encrypts, channel.knows_server) == (encrypted, knows)
+    exposed = access.passphrase is not None and access.insecure and host == "a.example"
+    assert ("without encryption (--insecure)" in caplog.text) == exposed
+    assert SECRET not in caplog.text
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl command")

@@ -161,7 +161,7 @@ def test_a_chunk_of_any_length_has_protobufs_own_bytes(size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [Frame(hello=Hello(cids=[3])), Frame(welcome=Welcome(run_id=4)), Frame(goodbye=Goodbye(reason="no"))]
+    "frame", [Frame(hello=Hello(protocol=3)), Frame(welcome=Welcome(run_id=4)), Frame(goodbye=Goodbye(reason="no"))]
 )
 def test_other_frames_survive(frame: Frame) -> None:
     assert wire.parse(wire.serialise(frame)) == frame

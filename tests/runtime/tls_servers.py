@@ -13,6 +13,9 @@ from unittest.mock import patch
 import grpc
 
 from fedkeras.runtime.certificates import Signed, new_authority, new_client, new_server
+from fedkeras.runtime.client_channel import ClientChannel
+from fedkeras.runtime.passphrase import Access
+from fedkeras.runtime.tls_probe import Unfit, Unreachable
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=100)
 SOME_DAY = datetime.now(UTC) + timedelta(days=100)
@@ -74,10 +77,12 @@ def grpc_server(credentials: grpc.ServerCredentials | None, host: str = "127.0.0
         server.stop(0).wait()
 
 
-def call(target: str, credentials: grpc.ChannelCredentials | None, **options: str) -> bytes | None:
-    """The server's answer to `x`, or None if it cannot be reached."""
-    named = [(f"grpc.{key}", value) for key, value in options.items()]
-    channel = grpc.secure_channel(target, credentials, named) if credentials else grpc.insecure_channel(target)
+def reach(target: str, access: Access) -> bytes | None:
+    """The server's answer to `x` over a client's channel, or None if it cannot be reached so."""
+    try:
+        channel, _ = ClientChannel(target, access).open()
+    except (Unfit, Unreachable):
+        return None
     with channel:
         try:
             return channel.unary_unary("/any/method")(b"x", timeout=30)

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 from fedkeras.errors import UserError, complain
 from fedkeras.federation.initial_weights import content_of
-from fedkeras.runtime import client_session, node, wire
+from fedkeras.runtime import node, server_connection, wire
 from fedkeras.runtime.passphrase import Access, read_passphrase
 
 app = ClientApp()
@@ -122,7 +122,7 @@ def main() -> int:
     flags = parser.parse_args()
     wire.PROTOCOL = flags.protocol
     if flags.version:
-        client_session.version = lambda _: flags.version
+        server_connection.version = lambda _: flags.version
     try:
         note = node.serve(
             app,

@@ -15,7 +15,7 @@ from processes import Process
 
 from faults.stage import Stage, Verdict
 from fedkeras.reports.history import read_rows
-from fedkeras.runtime import certificates, handshake, wire
+from fedkeras.runtime import certificates, wire
 from fedkeras.runtime.federation_pb2 import (
     ArrayInfo,
     Arrays,
@@ -23,6 +23,7 @@ from fedkeras.runtime.federation_pb2 import (
     Goodbye,
     Header,
     Hello,
+    Join,
     Proof,
     Record,
     Settled,
@@ -90,7 +91,7 @@ def garbage(stage: Stage) -> Verdict:
                 frames = [_frame(chance) for _ in range(chance.choice([1, 1, 1, 3]))]
                 sent += len(frames)
                 if chance.random() < 0.5:
-                    frames[:0] = [frame.SerializeToString() for frame in (_hello(cids=[3]), Frame(proof=Proof()))]
+                    frames[:0] = [frame.SerializeToString() for frame in (_hello(), Frame(join=Join(cids=[3])))]
                 with contextlib.suppress(grpc.RpcError):
                     # Without an answer in a while it is a frame that makes the server wait for more, as it should
                     list(join(iter(frames), timeout=0.2))
@@ -202,7 +203,7 @@ def _frame(chance: random.Random) -> bytes:
 
 
 def _hello(**own: object) -> Frame:
-    told = {"protocol": wire.PROTOCOL, "version": version("fedkeras"), "cids": [1], "nonce": handshake.new_nonce()}
+    told = {"protocol": wire.PROTOCOL, "version": version("fedkeras")}
     return Frame(hello=Hello(**(told | own)))
 
 
@@ -218,9 +219,10 @@ def _seeds() -> list[bytes]:
     )  # fmt: skip
     frames = [
         _hello(),
-        _hello(cids=[1 << 31], shared=True),
-        _hello(session=b"x" * 16, held=["a", "b" * 1000]),
-        _hello(cids=list(range(1000))),
+        _hello(share=b"\4" + bytes(64)),
+        Frame(join=Join(cids=[1 << 31], shared=True)),
+        Frame(join=Join(session=b"x" * 16, held=["a", "b" * 1000])),
+        Frame(join=Join(cids=list(range(1000)))),
         Frame(proof=Proof(mac=bytes(32))),
         Frame(header=header),
         Frame(settled=Settled(message_id="a")),

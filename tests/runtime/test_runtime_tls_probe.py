@@ -5,12 +5,16 @@ import socket
 import ssl
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from cryptography import x509
 from tls_servers import Files, bare_server, grpc_server, key_of, loose_credentials, ssl_answer
 
-from fedkeras.runtime.passphrase import Access
-from fedkeras.runtime.tls_diagnosis import diagnose
+from fedkeras.errors import UserError
+from fedkeras.runtime.certificates import der
+from fedkeras.runtime.passphrase import Access, NeedsPassphrase
+from fedkeras.runtime.tls_probe import Unfit, Unreachable, diagnose, fetch_certificate
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +22,27 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(tmp_path_factory.mktemp("pem"))
 
 
-def said(port: int, ca: str = "", cert: str = "", host: str = "127.0.0.1", timeout: float = 10.0) -> str:
-    """The diagnosis, which is one line; '' for None."""
-    access = Access(tls_ca=ca, tls_cert=cert, tls_key=key_of(cert))
-    text = diagnose(host, port, access, timeout) or ""
-    assert "\n" not in text
-    return text
+def said(
+    port: int,
+    ca: str = "",
+    cert: str = "",
+    host: str = "127.0.0.1",
+    timeout: float = 10.0,
+    passphrase: str | None = None,
+) -> str:
+    """Why this client cannot connect: as its certificate is fetched, or when that is pinned; '' for no reason found."""
+    access = Access(passphrase, tls_ca=ca, tls_cert=cert, tls_key=key_of(cert))
+    certificate = b""
+    try:
+        if ca or cert or passphrase:
+            certificate = fetch_certificate(host, port, access, timeout)
+        error = diagnose(host, port, access, certificate, timeout)
+    except Unreachable:
+        return ""
+    except Unfit as unfit:
+        error = unfit
+    assert error is None or (isinstance(error, UserError) and "\n" not in str(error))
+    return str(error or "")
 
 
 def test_nothing_is_wrong(files: Files) -> None:
@@ -42,14 +61,19 @@ def test_nothing_is_wrong(files: Files) -> None:
 
 def test_only_one_side_encrypts(files: Files) -> None:
     with grpc_server(None) as port:
-        line = f"the server at 127.0.0.1:{port} does not encrypt: leave out --tls-ca, or start it with --tls-cert"
+        line = f"the server at 127.0.0.1:{port} does not encrypt: leave out --tls-ca, or start it"
         for _ in range(10):  # the answer is a matter of who is faster
             assert said(port, files.ca).startswith(line)
+        assert "does not encrypt, so it asks for no passphrase, is an older version, or" in said(port, passphrase="x")
     for demand in ("", files.ca):
         with grpc_server(loose_credentials(files.server, demand)) as port:
-            assert said(port).startswith(f"the server at 127.0.0.1:{port} encrypts: give the authority")
+            assert said(port).startswith(f"the server at 127.0.0.1:{port} encrypts, so it demands a passphrase: give")
+            assert "an authority signed its certificate, that authority with --tls-ca" in said(port)
+            assert isinstance(diagnose("127.0.0.1", port, Access(), b""), NeedsPassphrase)
+            plain = diagnose("127.0.0.1", port, Access("x", insecure=True), b"")
+            assert "encrypts: leave out --insecure" in str(plain)
     with bare_server(ssl_answer(files.server, files.ca, newest=ssl.TLSVersion.TLSv1_2)) as port:
-        assert "encrypts: give the authority" in said(port)
+        assert "encrypts, so it demands a passphrase" in said(port)
 
 
 def test_the_servers_certificate(files: Files) -> None:
@@ -62,11 +86,24 @@ def test_the_servers_certificate(files: Files) -> None:
         for host in ("127.0.0.1", "localhost"):
             assert f"is for b.example, 10.0.0.7, not for {host}: use one" in said(port, files.ca, host=host)
     with grpc_server(loose_credentials(files.old_server)) as port:
-        assert re.search(r"expired on \d{4}-\d\d-\d\d: it needs a new one", said(port, files.ca))
+        line = said(port, files.ca)
+        assert re.search(r"expired on \d{4}-\d\d-\d\d, and this machine's clock says 2.*: it needs a new one", line)
     with grpc_server(loose_credentials(files.future_server)) as port:
         assert re.search(r"is valid from \d{4}.* UTC only, and this machine's clock says 2", said(port, files.ca))
     with grpc_server(loose_credentials(files.client)) as port:
         assert "is not good for a server: " in said(port, files.ca)
+
+
+def test_a_pinned_certificate_and_the_clock(files: Files) -> None:
+    """Without an authority nothing but the dates of a certificate from files can be wrong, or the clock."""
+    for cert in (files.old_server, files.future_server):
+        with grpc_server(loose_credentials(cert)) as port:
+            line = said(port, passphrase="x")
+        assert re.search(r"valid from \d{4}.* to \d{4}.* UTC only, and this machine's clock says .*: set the c", line)
+    with grpc_server(loose_credentials(files.server)) as port:
+        assert said(port, passphrase="x") == ""
+        shown = fetch_certificate("127.0.0.1", port, Access("x"), 10.0)
+        assert shown == der(x509.load_pem_x509_certificates(Path(files.server).read_bytes())[0])
 
 
 def test_the_clients_certificate(files: Files) -> None:
@@ -105,7 +142,7 @@ def test_a_server_that_answers_with_an_alert(files: Files, alert: int, named: st
 
     with bare_server(refuse) as port:
         assert named in said(port, files.ca)
-        assert "encrypts: give the authority" in said(port)
+        assert "encrypts, so it demands a passphrase" in said(port)
 
 
 def test_files_that_cannot_be_used(files: Files) -> None:
