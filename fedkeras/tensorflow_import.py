@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from fedkeras.errors import UserError
 
@@ -107,11 +108,19 @@ def _without_greeting() -> Iterator[None]:
                     os.write(2, line)
 
 
+def _writes_to_stderr(stream: TextIO) -> bool:
+    """True if it ends in descriptor 2, whatever is wrapped around it."""
+    try:
+        return stream.fileno() == 2
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
 @contextlib.contextmanager
 def _python_writes_to(descriptor: int) -> Iterator[None]:
     """Keep Python's stderr out of what is held: a process that ends during the import has its last words to say."""
     before = sys.stderr
-    if before is not sys.__stderr__:  # a notebook's or a test's, which does not write to descriptor 2
+    if not _writes_to_stderr(before):  # a notebook's or a test's
         yield
         return
     sys.stderr = open(os.dup(descriptor), "w", buffering=1, errors="backslashreplace")  # noqa: SIM115, PTH123
