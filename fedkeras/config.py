@@ -113,6 +113,8 @@ class Config:
     # What the server does in a round
     num_server_rounds: Count = setting(10, STRATEGY, MAY_CHANGE)
     """Rounds of federated training."""
+    stop_after: CountOrZero = setting(0, STRATEGY, SERVER_ONLY, MAY_CHANGE)
+    """End after this many rounds without a better loss, and keep the best round's model; 0: do all rounds."""
     strategy: str = setting("fedavg", STRATEGY, names=STRATEGIES)
     """What the server makes of the clients' weights, by a name or as module:Class."""
     strategy_args: str = setting("", STRATEGY)

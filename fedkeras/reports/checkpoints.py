@@ -27,7 +27,7 @@ from fedkeras.atomic import replace_file, sync
 from fedkeras.callbacks import Row
 from fedkeras.config import Value
 from fedkeras.errors import UserError
-from fedkeras.reports.headline import best, choose_headline
+from fedkeras.reports.headline import best, choose_headline, lowest_loss
 from fedkeras.reports.history import AGGREGATES, count_rows
 from fedkeras.reports.run_folder import JsonTable, RunFolder
 
@@ -130,12 +130,14 @@ def _bytes(array: np.ndarray) -> memoryview:
 class Checkpoints:
     """Writes a run's checkpoints while the next round's clients train: one at a time, each waits for the one before.
 
-    Kept are the `keep` newest and the best by the run's headline figure. `rows` is the history so far. A disk that
-    refuses is a warning; the run goes on. Use as a context manager: leaving waits for what is being written.
+    Kept are the `keep` newest and the best by the run's headline figure, or by its loss (`by_loss`). `rows` is the
+    history so far. A disk that refuses is a warning; the run goes on. Use as a context manager: leaving waits for what
+    is being written.
     """
 
-    def __init__(self, folder: RunFolder, keep: int, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, folder: RunFolder, keep: int, rows: Iterable[Row] = (), by_loss: bool = False) -> None:
         self._folder, self._keep = folder, keep
+        self._best = lowest_loss if by_loss else best
         self._rows = [row for row in rows if row["client"] in AGGREGATES]
         self._thread: threading.Thread | None = None
 
@@ -176,7 +178,7 @@ class Checkpoints:
         past = [number for number in found if number <= newest]
         headline = choose_headline(self._rows)
         shown = headline.select(self._rows) if headline else []
-        kept = {*past[-self._keep :], best(row for row in shown if row["round"] in past).get("round")}
+        kept = {*past[-self._keep :], self._best(row for row in shown if row["round"] in past).get("round")}
         for number in found:
             if number not in kept:
                 path_of(self._folder, number).unlink(missing_ok=True)

@@ -64,6 +64,11 @@ def best(rows: Iterable[Row]) -> Row:
     accurate = [row for row in rows if finite(row.get("accuracy")) is not None]
     if accurate:
         return max(accurate, key=lambda row: row["accuracy"])
+    return lowest_loss(rows)
+
+
+def lowest_loss(rows: Iterable[Row]) -> Row:
+    """The first row of the lowest loss; an empty mapping if none has a finite one."""
     return min((row for row in rows if finite(row.get("loss")) is not None), key=lambda row: row["loss"], default={})
 
 

@@ -6,6 +6,7 @@
     local_trainer       a client's model and examples: shared by rounds and collect
     checkpointer        the callback that keeps what a run needs to go on
     soundness           the callback that warns of a loss or a variance that cannot be
+    early_stopping      the callback that ends rounds without a better loss, and keeps the best model
     interruption        the callback of Ctrl-C and SIGTERM
     beginning           when a run has begun, what goes wrong makes it a failed one
     participation       the callback that tells clients which had no part in the run

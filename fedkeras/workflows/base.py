@@ -25,6 +25,7 @@ from fedkeras.mods.chain import ModChain
 from fedkeras.named_code import EVERYTHING, Permission, find_class
 from fedkeras.reports import Checkpoint, Choices, ReportSection, RunFolder
 from fedkeras.reports.progress_table import ProgressTable
+from fedkeras.workflows.early_stopping import EarlyStopping
 
 Summary = dict[str, object]
 """What summary.json holds."""
@@ -73,6 +74,8 @@ class RunContext:
     """Where a resumed run goes on; None: at its beginning."""
     finish: Callable[..., Summary]
     """`finish(status="finished", **more)` writes summary.json with `more` in it, tells the callbacks and returns it."""
+    early_stopping: EarlyStopping | None = None
+    """The callback of --stop-after, if that is wanted."""
     trainable: Trainable | None = None
     """The names of the arrays that are trained, in the arrays' order; None: it is not known yet."""
 

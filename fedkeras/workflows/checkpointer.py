@@ -46,7 +46,9 @@ class Checkpointer(Callback):
         self, folder: RunFolder, config: Config, state: StrategyState, failures: FailureTracker, recorder: Recorder
     ) -> None:
         self._config, self._state, self._failures, self._recorder = config, state, failures, recorder
-        self._checkpoints = Checkpoints(folder, config.keep_checkpoints, read_rows(folder.history_path))
+        self._checkpoints = Checkpoints(
+            folder, config.keep_checkpoints, read_rows(folder.history_path), by_loss=config.stop_after > 0
+        )
         self._settings, self._versions = config.to_run_config() | {"resume": ""}, versions()
         self._trainable: tuple[str, ...] | None = None
         self._last: RoundResult | None = None

@@ -43,12 +43,16 @@ def run_rounds(run: RunContext, one_round: OneRound) -> Summary:
     if done < run.config.num_server_rounds:
         run.clients.wait()  # here and not in the round: who interrupts while nobody is connected need not wait for it
     run.callbacks.on_run_begin(run)
-    final = repeat_rounds(run, one_round, arrays, done + 1)
+    stopping = run.early_stopping
+    if stopping is None or not stopping.stopped:
+        arrays = repeat_rounds(run, one_round, arrays, done + 1)
+    final = arrays if stopping is None else stopping.kept(arrays)
     weights = records.views(final)
     run.central.save(weights, run.folder.model_path)
     if predictions := run.central.predictions(weights):
         write_predictions(run.folder.predictions_path, *predictions)
-    return run.finish(num_weights=sum(array.size for array in weights.values()))
+    more = {} if stopping is None else {"model_round": stopping.best_round}
+    return run.finish(num_weights=sum(array.size for array in weights.values()), **more)
 
 
 def _own_model(run: RunContext) -> WeightNames | None:

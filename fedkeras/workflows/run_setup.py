@@ -36,6 +36,7 @@ from fedkeras.tensorflow_import import check_keras
 from fedkeras.workflows import checkpointer
 from fedkeras.workflows.base import CHOSEN_BY_FLAGS, Clients, EvaluateFn, RunContext, Summary, Workflow
 from fedkeras.workflows.beginning import Beginning
+from fedkeras.workflows.early_stopping import EarlyStopping
 from fedkeras.workflows.interruption import Interruption
 from fedkeras.workflows.participation import Participation
 from fedkeras.workflows.soundness import Soundness
@@ -51,6 +52,7 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     if config.split == "off":
         config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
     check_provisioning_flags(config)
+    _check_stopping(workflow, config)
     workflow.check(config)
     make_mods(config.mods).check(config)
     if config.model.endswith(SUFFIXES) and (path := Path(config.model).expanduser()).is_file():
@@ -132,8 +134,20 @@ def open_run(
             # Where there are no rounds, the first Ctrl-C has none to wait for.
             stop = [interruption or Interruption()] if workflow.has_rounds else []
             part = Participation(own_grid, config.num_partitions)
+            stopping = EarlyStopping(folder, config.stop_after) if config.stop_after else None
+            early = [stopping] if stopping else []
             callbacks = Callbacks(
-                [beginning, recorder, recorder.live_view, Soundness(recorder), part, *mods.callbacks(), keeper, *stop]
+                [
+                    beginning,
+                    recorder,
+                    recorder.live_view,
+                    Soundness(recorder),
+                    part,
+                    *mods.callbacks(),
+                    *early,
+                    keeper,
+                    *stop,
+                ]
             )
             clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks, choices, central, loss)
 
@@ -161,6 +175,7 @@ def open_run(
                 callbacks=callbacks,
                 failures=failures,
                 choices=choices,
+                early_stopping=stopping,
                 start=start,
                 finish=finish,
             )
@@ -222,6 +237,16 @@ def _check_mode(config: Config) -> None:
         raise UserError("--split and --collect-only are two ways to train: leave one of them out")
     if chosen and config.mode not in ("federated", "collect"):
         raise UserError(f"--mode {config.mode} and {chosen[0]} are two ways to train: leave one of them out")
+
+
+def _check_stopping(workflow: Workflow, config: Config) -> None:
+    """The best round's model must be there in the end, after a resumption too."""
+    if config.stop_after and config.split != "off":
+        raise UserError("--stop-after keeps the best round's model, and with --split clients keep their parts of it")
+    if config.stop_after and not workflow.has_rounds:
+        raise UserError("--stop-after is for rounds; clients that train by themselves stop early with --patience")
+    if config.stop_after and config.checkpoint_every > 1:
+        raise UserError("--stop-after keeps the best round's model: with it, --checkpoint-every is 1, or 0 for none")
 
 
 def _folder(workflow: Workflow, config: Config, parent: Path) -> RunFolder:
