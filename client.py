@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flwr.app import ConfigRecord, Context, Message
 
-from fedkeras import atomic, lifeline, scaling
+from fedkeras import atomic, data, lifeline, scaling
 from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config
@@ -104,6 +104,7 @@ def main() -> int:
     from fedkeras.flower import other_app, settings
     from fedkeras.runtime.node import serve
     from fedkeras.runtime.passphrase import Access, read_passphrase
+    from fedkeras.runtime.sent_log import SentLog
 
     outlast()
     console = logging.StreamHandler()
@@ -123,6 +124,7 @@ def main() -> int:
             served, ready = app, (lambda contexts: None) if flags.deliver else prepare
             node_config |= {"decimal": flags.decimal, "thousands": flags.thousands}
             node_config |= {"trust-code": flags.trust_code, "allow": ",".join(flags.allow), "deliver": flags.deliver}
+            node_config |= {"max-download-mb": flags.max_download_mb}
             node_config |= {kind: name for kind in OWN_FLAGS if (name := getattr(flags, kind))}
             # TensorFlow takes seconds to import: begin now, while the server is looked for.
             if not flags.deliver:
@@ -134,9 +136,10 @@ def main() -> int:
             read_passphrase(flags.passphrase_file), flags.tls_cert, flags.tls_key, flags.tls_ca, flags.insecure
         )
         with atomic.private(flags.private), _choices_shown():
+            sent_log = SentLog(flags.sent_log_path(data.cache.folder() / "sent"), flags.server)
             note = serve(
                 served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
-                replace=flags.replace, in_thread=not flags.app,
+                replace=flags.replace, in_thread=not flags.app, terms=flags.terms(), sent_log=sent_log,
             )  # fmt: skip
     except UserError as error:
         status = complain(program("client"), error)

@@ -20,6 +20,7 @@ for them. In this folder, from the top floor down; a floor imports those below i
     flower          Flower's own ground
 
     config fields flags client_config    settings: their fields, their command lines
+    client_terms                         what a client demands of a run
     callbacks                            what hangs on a run
     named_code                           names that become code, and who may decide about them
     built_in_names strategy_names        what is built in, by name; strategies

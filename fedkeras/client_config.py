@@ -1,13 +1,16 @@
 """The flags of client.py: who a node is, where the server is, and what is the node's own."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from fedkeras.built_in_names import is_one_of
 from fedkeras.checkout import typed
+from fedkeras.client_terms import ClientTerms
 from fedkeras.config import Config, fields_of, flag
 from fedkeras.errors import UserError
-from fedkeras.fields import FlagGroup, setting, setting_of
+from fedkeras.fields import Count, FlagGroup, setting, setting_of
 from fedkeras.named_code import OWN_FLAGS, Permission, parse_specs
 
 MAX_CIDS = 1_000_000
@@ -15,6 +18,7 @@ MAX_CIDS = 1_000_000
 CONNECTION = FlagGroup("connection", "Which client this is, and where its server is.")
 OWN_DATA = FlagGroup("data and results", "What this machine holds; the server says all else about the training.")
 SECURITY = FlagGroup("security", "Proof of who this is, and of who the server is.")
+TERMS = FlagGroup("terms", "What this client demands of a run, how much it takes, and where it notes what it sends.")
 CODE = FlagGroup("code", "Whose code may run, and which files may be opened, beside what is built in.")
 OTHER_APP = FlagGroup("other app", "Another Flower app in place of this one.")
 
@@ -57,6 +61,15 @@ class ClientConfig:
     insecure: bool = setting(False, SECURITY)
     """Connect without encryption to a server that is started so, though others could read and change what is sent."""
 
+    require: tuple[str, ...] = setting((), TERMS)
+    """Take part only if: tls, passphrase, 'rounds<=50', 'hours<=8', mods=NAME:option=value, 'KEY<=N', KEY=VALUE."""
+    max_message_mb: Count = setting(1024, TERMS)
+    """Largest message that the server may send, in megabytes."""
+    max_download_mb: Count = setting(10_000, TERMS)
+    """Most room on this disk for what servers hand out, and for results kept to be delivered, in megabytes each."""
+    sent_log: str = setting("", TERMS)
+    """File for a line on each message that is sent; unset: one in the cache's folder `sent`; none: no such file."""
+
     trust_code: bool = setting(False, CODE)
     """Load a model file from the server even if it brings code of its own, and any code or file it names."""
     dataset: str = setting("", CODE)
@@ -75,6 +88,18 @@ class ClientConfig:
     def permission(self) -> Permission:
         """Which code and files the server may name. Raises UserError."""
         return Permission.parse(self.allow, self.trust_code, dataset=self.dataset, model=self.model)
+
+    def terms(self) -> ClientTerms:
+        """What this client demands of a run. Raises UserError."""
+        known = None if self.app else Config().for_clients()
+        return ClientTerms(self.require, self.max_message_mb * 1_000_000, known)
+
+    def sent_log_path(self, folder: Path) -> Path | None:
+        """The file for what is sent; `folder` is where it is unless a flag says otherwise. None: it is not wanted."""
+        if self.sent_log:
+            return None if self.sent_log == "none" else Path(self.sent_log)
+        name = f"{self.server}-cid-{self.cid or 'any'}"
+        return folder / f"{re.sub('[^A-Za-z0-9.-]+', '-', name)[:200]}.csv"
 
     def cids(self) -> list[int]:
         """`--cid` as numbers, ascending; none if it is unset. Raises UserError."""
@@ -101,7 +126,7 @@ class ClientConfig:
             raise UserError(f"--max-wait must be a number of seconds, at least 0, not {self.max_wait}")
         if self.decimal and self.decimal == self.thousands:
             raise UserError(f"--decimal and --thousands are both '{self.decimal}': they are two marks")
-        _ = self.permission
+        _ = self.permission, self.terms()
         if self.node_config and not self.app:
             raise UserError("--node-config is for another Flower app; name it with --app")
         if self.app and self.shared:

@@ -11,6 +11,9 @@ from fedkeras.federation.received_config import received_config
 from fedkeras.federation.records import of_kind
 from fedkeras.named_code import Permission, in_simulation, permission_of
 
+DOWNLOAD_MB = 10_000
+"""Where the node's own settings do not say it."""
+
 Handler = Callable[["ClientRequest"], Message]
 """Answers a message; what it raises becomes an error reply with the reason in one line."""
 
@@ -38,6 +41,11 @@ class ClientContext:
         """Started with --trust-code: a model file may bring code of its own. In a simulation the server's flag."""
         told = in_simulation() and self.context.run_config.get("trust-code", False)
         return bool(self.context.node_config.get("trust-code", told))
+
+    @property
+    def download_bytes(self) -> int:
+        """The most that servers' hand-outs may take on this disk; as much again, results that wait to be delivered."""
+        return int(self.context.node_config.get("max-download-mb", DOWNLOAD_MB)) * 1_000_000
 
     @property
     def permission(self) -> Permission:

@@ -59,6 +59,8 @@ class ProvisionedClients:
 
     def begin(self, context: Context, client: ProvisionedClient) -> None:
         """Keep this client, for the run of this Context; what its cid had in another run is forgotten."""
+        if client.cid in self._clients:
+            self._clients[client.cid].drop_receivers()
         self._runs[client.cid], self._clients[client.cid] = uuid.uuid4().hex, client
         context.state[STATE] = ConfigRecord({"run": self._runs[client.cid]})
 
@@ -79,6 +81,8 @@ def offer(request: ClientRequest) -> RecordDict:
     if not (_is_digest(model) and suffix in (".keras", ".h5") and (not rows or _is_digest(rows))):
         raise ValueError("the server's offer names no digests")
     client = provisioned_clients.find(request.context, request.cid)
+    if client is not None:
+        client.drop_receivers()
     if client is None or client.digests != (model, rows):
         client = ProvisionedClient(request.cid, download_cache.model_path(model, suffix), (model, rows))
         provisioned_clients.begin(request.context, client)
@@ -90,10 +94,9 @@ def offer(request: ClientRequest) -> RecordDict:
     lacks_model = not client.model.is_file()
     lacks_rows = bool(rows) and not download_cache.rows_path(rows).is_dir()
     model_bytes, rows_bytes = int(request.sent["model-bytes"]), int(request.sent["rows-bytes"])
-    wanted = lacks_model * model_bytes + lacks_rows * rows_bytes
+    wanted = lacks_model * max(model_bytes, 0) + lacks_rows * max(rows_bytes, 0)
     if wanted:
-        download_cache.require_space(wanted)
-    client.model_receiver = client.rows_receiver = None
+        download_cache.require_space(wanted, request.download_bytes)
     if lacks_model:
         client.model_receiver = download_cache.ModelReceiver(model, suffix, model_bytes)
     if lacks_rows:
@@ -118,6 +121,7 @@ def data_rows(request: ClientRequest) -> RecordDict:
     if receiver is None:
         raise ValueError("rows of data that were not begun")
     first, count, arrays = int(request.sent["first"]), int(request.sent["count"]), arrays_of(request.content)
+    receiver.check_slice(first, count)
     if request.sent["compressed"]:
         shapes = {name: (dtype, (count, *shape[1:])) for name, (dtype, shape) in receiver.layout.items()}
         arrays = {name: decompress(array, *shapes[name]) for name, array in arrays.items()}
@@ -132,7 +136,7 @@ def describe(request: ClientRequest) -> RecordDict:
     if not config.data_source:
         return _describe_part(config, request.cid, [data.own_rows(config, request.cid)[0]])
     client = _client(request)
-    client.model_receiver = client.rows_receiver = None
+    client.drop_receivers()
     from fedkeras.models.trusted_code import code_in  # Keras: not before the server is found
 
     code = code_in(client.model)

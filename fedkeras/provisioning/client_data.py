@@ -57,6 +57,13 @@ class ProvisionedClient:
     rows_receiver: RowsReceiver | None = None
     columns: Columns = UNNAMED
 
+    def drop_receivers(self) -> None:
+        """Leave nothing of what was not received to its end."""
+        for receiver in (self.model_receiver, self.rows_receiver):
+            if receiver is not None:
+                receiver.drop()
+        self.model_receiver = self.rows_receiver = None
+
     @property
     def x(self) -> np.ndarray:
         """The examples as they came."""

@@ -7,6 +7,8 @@ second run transfers nothing again, and a transfer that was cut leaves nothing t
 import contextlib
 import hashlib
 import json
+import math
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,9 @@ import numpy as np
 from fedkeras import atomic
 from fedkeras.data import cache
 from fedkeras.errors import UserError
-from fedkeras.provisioning.shards import Digest, Tables
+from fedkeras.provisioning.shards import SLICE_BYTES, Digest, Tables
+
+LARGEST_SLICE = 8 * SLICE_BYTES
 
 SPARE_BYTES = 16 << 20
 """What must be free beside the data: the model, the results."""
@@ -47,14 +51,32 @@ def open_rows(digest: str) -> Tables:
         raise UserError(f"the data received in {path} are damaged ({error}): delete that folder") from error
 
 
-def require_space(num_bytes: int) -> None:
-    """Raise UserError, before anything is sent, where the disk has no room."""
+def require_space(num_bytes: int, most: int) -> None:
+    """Raise UserError, before anything is sent, where the disk has no room, or this client gives no more than `most`.
+
+    What was received before counts, whole or not.
+    """
     with writing(num_bytes):
         folder().mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder()).free
+    if (held := size_of(folder())) + num_bytes > most:
+        raise UserError(
+            f"the server hands out {num_bytes / 1e6:.1f} MB, and what servers hand out may take {most / 1e6:.0f} MB "
+            f"here (--max-download-mb), of which {held / 1e6:.1f} are taken: what lies in {folder()} may be deleted"
+        )
     if num_bytes and free < num_bytes + SPARE_BYTES:
         why = f"{free / 1e6:.1f} MB are free, of which {SPARE_BYTES / 1e6:.0f} must stay free"
         raise UserError(_full(num_bytes, why))
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all files below a folder; 0 if there is none."""
+    total = 0
+    for place, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):  # another process has put it into its place meanwhile
+                total += (Path(place) / name).lstat().st_size
+    return total
 
 
 @contextlib.contextmanager
@@ -70,6 +92,8 @@ class ModelReceiver:
     """Takes a model file in pieces, in order."""
 
     def __init__(self, digest: str, suffix: str, num_bytes: int) -> None:
+        if num_bytes < 1:
+            raise ValueError(f"a model file of {num_bytes} bytes")
         self._digest, self._suffix, self._size, self._got = digest, suffix, num_bytes, 0
         self._seen = hashlib.sha256()
         self._partial = _partial_path(model_path(digest, suffix))
@@ -103,8 +127,11 @@ class RowsReceiver:
     """Takes tables of stated types and shapes in slices, in order."""
 
     def __init__(self, digest: str, layout: str, num_bytes: int) -> None:
-        self._digest, self._seen, self._bytes, self._got = digest, Digest(layout), num_bytes, 0
         self.layout = _read_layout(layout)
+        self._digest, self._seen, self._bytes, self._got = digest, Digest(layout), num_bytes, 0
+        stated = sum(math.prod(shape) * dtype.itemsize for dtype, shape in self.layout.values())
+        if stated != num_bytes:  # the room that was asked for is what is written
+            raise ValueError(f"the server's tables have {stated} bytes, and it says {num_bytes}")
         self._rows = next(iter(self.layout.values()))[1][0]
         self._partial = _partial_path(rows_path(digest))
         self._files: dict[str, BinaryIO] = {}
@@ -127,6 +154,12 @@ class RowsReceiver:
         except BaseException:
             self.drop()
             raise
+
+    def check_slice(self, first: int, count: int) -> None:
+        """Raise ValueError, before anything is uncompressed, for rows that are not the next, or too many at once."""
+        size = count * (self._bytes // self._rows)
+        if first != self._got or not 0 < count <= self._rows - first or (count > 1 and size > LARGEST_SLICE):
+            raise ValueError(f"{count} rows do not follow row {self._got}")
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -161,11 +194,18 @@ class RowsReceiver:
         shutil.rmtree(self._partial, ignore_errors=True)
 
 
+LONGEST_LAYOUT = 10_000
+
+
 def _read_layout(text: str) -> dict[str, tuple[np.dtype, list[int]]]:
     """Names, types and shapes as the server says them. Raises ValueError for what is no table of numbers or text."""
-    layout = {
-        name: (np.dtype(dtype), [int(size) for size in shape]) for name, (dtype, shape) in json.loads(text).items()
-    }
+    if len(text) > LONGEST_LAYOUT:
+        raise ValueError(f"the server describes its tables in {len(text)} characters")
+    try:
+        named = json.loads(text).items()
+        layout = {name: (np.dtype(dtype), [int(size) for size in shape]) for name, (dtype, shape) in named}
+    except (TypeError, AttributeError, RecursionError, SyntaxError) as error:
+        raise ValueError("the server's tables are described wrongly") from error
     counts = {shape[0] for _, shape in layout.values()}
     if not {"x"} <= set(layout) <= {"x", "y", "sample_weight"} or len(counts) != 1 or min(counts) < 1:
         raise ValueError("the server's tables are not x, or x and y of as many rows")

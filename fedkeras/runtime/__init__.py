@@ -10,6 +10,7 @@ admission budget                      who may do what before it has joined, and 
 peer_log        what is logged of each, within bounds
 node            over gRPC: a client process
 client_session server_connection      its stream, lost and found again
+sent_log        a client's own record of what it has sent
 wire content federation_pb2           how a message is encoded
 channel         gRPC's options, the same at both ends
 handshake spake2 passphrase           who may join

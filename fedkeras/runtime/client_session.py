@@ -51,6 +51,7 @@ class ClientSession:
 
     `max_wait`: seconds for which the server is tried, at the start and after a break. `replace_other`: take the place
     of a client that is connected under the same cid. `report` is called with lines for the person at the terminal.
+    `max_message_bytes`: of a message of the server's, whatever it says of itself.
     Raises UserError if the server refuses this client or does not answer in time.
     """
 
@@ -63,9 +64,11 @@ class ClientSession:
         replace_other: bool,
         max_wait: float,
         report: Callable[[str], None],
+        max_message_bytes: int = wire.MAX_MESSAGE_BYTES,
     ) -> None:
         self._server, self._cids, self._shared, self._access = server, cids, shared, access
         self._replace_other, self._max_wait, self._report = replace_other, max_wait, report
+        self._max_message_bytes = max_message_bytes
         self._channel, self._unconfirmed = ClientChannel(server, access), 0
         self._lock = threading.Lock()
         self.end_note = ""
@@ -86,6 +89,20 @@ class ClientSession:
     def cids(self) -> list[int]:
         """The partitions that this process serves, chosen by itself or by the server."""
         return self._cids
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the connection is."""
+        return self._channel.encrypts
+
+    @property
+    def knows_passphrase(self) -> bool:
+        """Whether the server has shown that it knows this client's passphrase."""
+        return self._access.passphrase is not None
+
+    def withdraw(self, reason: UserError) -> None:
+        """Have `receive` raise `reason`, in whichever thread waits there."""
+        self._inbox.put(reason)
 
     def receive(self) -> Received | Welcome | None:
         """Wait for what is next: a message, the Welcome of a new session, or None when the run is finished.
@@ -147,6 +164,8 @@ class ClientSession:
                     self._connection.end()
                     self._inbox.put(goodbye)
                     return
+                except wire.TooLarge as error:
+                    raise UserError(f"the server sends {error} (--max-message-mb)") from error
                 except (Unreachable, WireError) as error:
                     if self._leaving.is_set():
                         return  # it has said Goodbye: to reconnect now would keep the server waiting for its end
@@ -166,7 +185,7 @@ class ClientSession:
 
     def _read(self, connection: ServerConnection) -> Goodbye:
         """Receive until the Goodbye. Raises Unreachable when the connection breaks, WireError for wrong frames."""
-        assembler = Assembler(keep=True, max_bytes=connection.welcome.max_message_bytes)
+        assembler = Assembler(keep=True, max_bytes=self._max_message_bytes)
         for frame in connection.frames():
             kind = None if isinstance(frame, memoryview) else frame.WhichOneof("content")
             if kind == "goodbye":

@@ -8,9 +8,11 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from importlib.metadata import version
 
 from flwr.app import Context
 
+from fedkeras.client_terms import ClientTerms
 from fedkeras.errors import RunFailed, UserError, describe
 from fedkeras.flower.identity import SERVER_NODE_ID, act_as, node_id_of
 from fedkeras.runtime import wire
@@ -19,6 +21,7 @@ from fedkeras.runtime.client_session import ClientSession
 from fedkeras.runtime.content import WireError
 from fedkeras.runtime.federation_pb2 import Welcome
 from fedkeras.runtime.passphrase import Access
+from fedkeras.runtime.sent_log import SentLog
 
 log = logging.getLogger("fedkeras")
 
@@ -40,6 +43,8 @@ def serve(
     access: Access = Access(),  # noqa: B008 - frozen
     replace: bool = False,
     in_thread: bool = False,
+    terms: ClientTerms | None = None,
+    sent_log: SentLog | None = None,
 ) -> str:
     """Serve the partitions `cids` at the server `host:port`; return when the run is finished, with the server's word.
 
@@ -53,30 +58,46 @@ def serve(
     started so serve the partitions between them; with `replace`, it takes the place of a client that is connected under
     the same cid. `in_thread`: `prepare` and the app run in a thread of their own, so that Ctrl-C takes effect in the
     middle of a graph that runs for minutes; the thread is abandoned then, and the process should end. Otherwise they
-    run in the caller's thread.
+    run in the caller's thread. `terms` are what this client demands of the run, `sent_log` notes what it sends.
 
     Raises UserError if the server refuses this client or cannot be reached, RunFailed if the run ends otherwise than
     well, or well but without this client.
     """
-    session = ClientSession(server, cids, shared, access, replace, max_wait, report)
+    terms, sent_log = terms or ClientTerms(), sent_log or SentLog(None, server)
+    bounded = {} if terms.max_message_bytes is None else {"max_message_bytes": terms.max_message_bytes}
+    session = ClientSession(server, cids, shared, access, replace, max_wait, report, **bounded)
+    names = ", ".join(map(str, session.cids))
+    timer: threading.Timer | None = None
     try:
-        report(f"joined {server} as client {', '.join(map(str, session.cids))}")
-        contexts = _contexts(session.welcome, session.cids, node_config)
+        sent_log.note_words(names, "join", f"fedkeras {version('fedkeras')}, client {names}{', shared' * shared}")
+        if (list(cids) or session.cids[:1]) != session.cids:
+            raise UserError(f"the server takes this process for client {names[:100]}, which it is not")
+        report(f"joined {server} as client {names}")
+        terms.begin(session.encrypted, session.knows_passphrase)
+        contexts = _contexts(session.welcome, session.cids, node_config, terms)
+        if terms.seconds_left < threading.TIMEOUT_MAX:
+            timer = threading.Timer(terms.seconds_left, lambda: session.withdraw(terms.time_is_over()))
+            timer.daemon = True
+            timer.start()
 
         def work() -> None:
             _prepare(prepare, list(contexts.values()))
-            _answer_all(app, session, contexts, node_config)
+            _answer_all(app, session, contexts, node_config, terms, sent_log)
 
         _wait_for(work) if in_thread else work()
         return session.end_note
     except KeyboardInterrupt:
+        sent_log.note_words(names, "leave", "it was interrupted")
         session.leave("it was interrupted")
         raise
     except UserError as error:
         if not isinstance(error, RunFailed) or isinstance(error, BadMessage):
+            sent_log.note_words(names, "leave", str(error))
             session.leave(str(error))
         raise
     finally:
+        if timer:
+            timer.cancel()
         session.close()
 
 
@@ -104,20 +125,35 @@ def _wait_for(work: Callable[[], None]) -> None:
     done.result()
 
 
-def _contexts(welcome: Welcome, cids: Sequence[int], node_config: Settings) -> dict[int, Context]:
-    run_config = json.loads(welcome.run_config)
+def _contexts(welcome: Welcome, cids: Sequence[int], node_config: Settings, terms: ClientTerms) -> dict[int, Context]:
+    """A Context for each cid. Raises UserError for a run that cannot be read, or is not as this client demands."""
+    try:
+        run_config = json.loads(welcome.run_config)
+        if not all(isinstance(value, bool | int | float | str) for value in run_config.values()):
+            raise ValueError("a value that is none")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UserError("the server's run configuration cannot be read: it is no server of this version") from error
+    terms.check_run(run_config)
     return {cid: new_context(cid, welcome.num_partitions, welcome.run_id, run_config, node_config) for cid in cids}
 
 
-def _answer_all(app: App, session: ClientSession, contexts: dict[int, Context], node_config: Settings) -> None:
+def _answer_all(
+    app: App,
+    session: ClientSession,
+    contexts: dict[int, Context],
+    node_config: Settings,
+    terms: ClientTerms,
+    sent_log: SentLog,
+) -> None:
     run_id, said = session.welcome.run_id, dict[int, str]()
     while (received := session.receive()) is not None:
         if isinstance(received, Welcome):  # of a server that was started again
-            contexts, run_id = _contexts(received, list(contexts), node_config), received.run_id
+            contexts, run_id = _contexts(received, list(contexts), node_config, terms), received.run_id
             continue
         header, pieces = received
         if header.cid not in contexts:
             raise BadMessage(f"the server sent a message for client {header.cid}, which is not served here")
+        terms.check_message(header.cid, header.message_type)
         act_as(node_id_of(header.cid), run_id)
         try:
             message = wire.decode(header, pieces, run_id, SERVER_NODE_ID, node_id_of(header.cid))
@@ -133,5 +169,7 @@ def _answer_all(app: App, session: ClientSession, contexts: dict[int, Context], 
             outgoing = wire.encode(reply, header.cid)
         except Exception as error:  # noqa: BLE001 - else the server would wait for this answer
             log.error("client %d's answer cannot be sent: %s", header.cid, error)
-            outgoing = wire.encode(error_reply(error, message), header.cid)
+            reply = error_reply(error, message)
+            outgoing = wire.encode(reply, header.cid)
+        sent_log.note(message, reply, outgoing)
         session.reply(header.message_id, outgoing)

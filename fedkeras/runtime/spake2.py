@@ -50,9 +50,7 @@ class Spake2:
     `secret` is this exchange's own random number; only a test gives it.
     """
 
-    def __init__(
-        self, first: bool, password: int, identities: tuple[bytes, bytes], secret: int | None = None
-    ) -> None:
+    def __init__(self, first: bool, password: int, identities: tuple[bytes, bytes], secret: int | None = None) -> None:
         self._first, self._password, self._identities = first, password, identities
         self._secret = 1 + secrets.randbelow(ORDER - 1) if secret is None else secret
         masks = _masks(password)

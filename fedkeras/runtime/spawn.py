@@ -89,6 +89,7 @@ def client_flags(config: Config, port: int, allow: str, trust_code: bool) -> lis
     }
     switches = {"--trust-code": trust_code, "--insecure": config.insecure}
     flags = [word for flag, value in given.items() if value for word in (flag, value)]
+    flags += ["--sent-log", "none"]  # what they send stays on this machine, with whoever started them
     return [*flags, *(flag for flag, on in switches.items() if on)]
 
 

@@ -33,6 +33,10 @@ Outgoing = tuple[Header, list[bytes]]
 """A message that is ready to be sent: its header, and its arrays' buffers."""
 
 
+class TooLarge(WireError):
+    """A message of more bytes than the receiver takes: the same again when it is sent again."""
+
+
 def serialise(frame: Frame | Chunk) -> bytes:
     """gRPC's serialiser."""
     if isinstance(frame, Frame):
@@ -176,7 +180,7 @@ class Assembler:
         if self._header is not None:
             raise WireError("a new message before the last one was complete")
         if header.payload_bytes > self._max_bytes:
-            raise WireError(f"a message of {header.payload_bytes} bytes; at most {self._max_bytes} are taken")
+            raise TooLarge(f"a message of {header.payload_bytes} bytes; at most {self._max_bytes} are taken")
         if sum(info.num_bytes for record in header.records for info in record.arrays.arrays) != header.payload_bytes:
             raise WireError("a message whose arrays do not add up to its length")
         self._header, self.missing, self._hash = header, header.payload_bytes, xxhash.xxh3_128()

@@ -1,6 +1,7 @@
 """What is handed out arrives bit for bit; a damaged or foreign slice is refused; nothing half stays."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ Y = RNG.integers(0, 4, 5000)
 def own_cache(tmp_path, monkeypatch):
     """Nothing goes into the user's cache."""
     monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path / "cache"))
-    download_cache.require_space(0)
+    download_cache.require_space(0, 10**9)
 
 
 def received(shard: Shard, compressed: bool = False) -> dict:
@@ -92,6 +93,49 @@ def test_a_compressed_bomb_is_not_uncompressed():
         protocol.decompress(bomb, np.dtype(np.uint8), (10,))
 
 
+def test_a_hand_out_takes_no_more_than_the_client_gives():
+    (download_cache.folder() / ".model-part").write_bytes(bytes(1000))  # not whole, and it takes room all the same
+    download_cache.require_space(500, 1500)
+    with pytest.raises(UserError, match=r"may take 0 MB here \(--max-download-mb\), of which 0\.0 are taken"):
+        download_cache.require_space(501, 1500)
+
+
+@pytest.mark.parametrize(
+    ("layout", "stated"),
+    [
+        ({"x": ["<f4", [10, 3]]}, 119),  # 120 bytes
+        ({"x": ["<f4", [10**12, 3]]}, 120),
+        ({"x": ["<U1000000000", [10, 3]]}, 120),
+        ({"x": ["<f4", [10, 3]], "../y": ["<f4", [10, 3]]}, 240),
+        ({"x": ["O", [10, 3]]}, 240),
+        ({"x": ["<f4", [10, -3]]}, -120),
+        ({"x": ["<f4", [10, 3], " " * 10_000]}, 120),
+    ],
+)
+def test_the_room_that_was_asked_for_is_what_is_written(layout, stated):
+    with pytest.raises(ValueError):
+        download_cache.RowsReceiver("0" * 64, json.dumps(layout), stated)
+    with pytest.raises(ValueError):
+        download_cache.ModelReceiver("0" * 64, ".keras", 0)
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 5001), (1, 4999), (0, 0), (0, -1), (0, 10**18)])
+def test_a_slice_is_counted_before_it_is_uncompressed(first, count):
+    shard = Shard(X, Y, np.arange(5000))
+    receiver = download_cache.RowsReceiver(shard.digest, shard.layout, shard.num_bytes)
+    receiver.check_slice(0, 5000)
+    with pytest.raises(ValueError, match="rows do not follow row 0"):
+        receiver.check_slice(first, count)
+
+
+def test_a_slice_of_many_megabytes_is_none():
+    wide = Shard(np.zeros((100, 1000, 1000), np.uint8), None, np.arange(100))
+    receiver = download_cache.RowsReceiver("0" * 64, wide.layout, wide.num_bytes)
+    receiver.check_slice(0, 33)
+    with pytest.raises(ValueError, match="34 rows"):
+        receiver.check_slice(0, 34)
+
+
 def test_compression_is_used_where_the_line_is_slow_and_the_data_repeat():
     same, noise = {"x": np.zeros((1000, 100))}, {"x": RNG.integers(0, 256, 800_000).astype(np.uint8)}
     assert protocol.compression_pays(same, sent_in=10.0)
@@ -101,10 +145,10 @@ def test_compression_is_used_where_the_line_is_slow_and_the_data_repeat():
 
 def test_a_full_disk_is_one_line(monkeypatch):
     with pytest.raises(UserError, match=r"cannot be kept in .*FEDKERAS_CACHE"):
-        download_cache.require_space(10**18)
+        download_cache.require_space(10**18, 10**19)
     monkeypatch.setenv("FEDKERAS_CACHE", "/proc/nowhere")
     with pytest.raises(UserError, match="cannot be kept in /proc/nowhere"):
-        download_cache.require_space(10)
+        download_cache.require_space(10, 10**9)
 
 
 @pytest.mark.parametrize(

@@ -177,8 +177,8 @@ def test_spawned_clients_are_started_with_what_the_server_permits() -> None:
     """Code that the person at the server trusts is trusted by the clients that the server starts, and no other."""
     config, allow = Config(spawn=2, num_partitions=4), "mods=mine:Clip,objectives=mine:Own"
     plain, permitted = spawn.client_flags(config, 1, "", False), spawn.client_flags(config, 1, allow, True)
-    assert plain == ["--server", "127.0.0.1:1"]
-    assert permitted == [*plain, "--allow", allow, "--trust-code"]
+    assert plain == ["--server", "127.0.0.1:1", "--sent-log", "none"]
+    assert permitted == [*plain[:2], "--allow", allow, *plain[2:], "--trust-code"]
     assert spawn.client_flags(replace(config, insecure=True), 1, "", False) == [*plain, "--insecure"]
 
 

@@ -143,6 +143,8 @@ def fit(request: ClientRequest) -> RecordDict:
             progress_bar.shown.over(cid)
 
     run = str(request.sent["run"])
+    if outbox.kept_for(run, cid) is None:
+        outbox.require_room(request.download_bytes)
     local_jobs.runs.add(run)
     local_jobs.begin(run, cid, train)
     return reply()

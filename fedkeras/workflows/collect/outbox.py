@@ -12,6 +12,7 @@ from pathlib import Path
 from fedkeras import atomic
 from fedkeras.data import cache
 from fedkeras.errors import UserError
+from fedkeras.provisioning.download_cache import size_of
 
 FILES = ("model.keras", "epochs.csv", "log.txt", "folds.csv", "normaliser.npz", "labels.json", "columns.json")
 """What a result may consist of."""
@@ -56,6 +57,15 @@ def keep(run: str, cid: int, make: Callable[[Path], Figures]) -> LocalResult:
             "folder that has room"
         ) from error
     return result
+
+
+def require_room(most: int) -> None:
+    """Raise UserError if what is kept takes `most` bytes already: a server may begin as many runs as it likes."""
+    if (held := size_of(results())) > most:
+        raise UserError(
+            f"{held / 1e6:.0f} MB of results wait here to be delivered, and no more than {most / 1e6:.0f} are kept "
+            f"(--max-download-mb): deliver them with --deliver, or delete {results()}"
+        )
 
 
 def pending() -> list[LocalResult]:
