@@ -19,6 +19,12 @@ HANDSHAKE_SECONDS = 10.0
 WAITING = 64
 """Handshakes under way at the same time; the connection that has taken longest makes room for a new one."""
 
+LOGIN_FRAME_BYTES = 16 << 10
+"""The longest frame of a connection that has not authenticated itself: parsed, it may take 16 times its length."""
+
+BYTES_A_PARTITION = 64
+"""What a client that has authenticated itself may say of each partition: that it serves it, which message it holds."""
+
 FIRST_DELAY, LONGEST_DELAY = 0.25, 8.0
 """Seconds between two attempts from an address that gave a wrong passphrase; doubled with each further one."""
 
@@ -35,11 +41,19 @@ class AdmissionRefused(Exception):
         self.goodbye = Goodbye(reason=reason, again=again)
 
 
-class Admission:
-    """Takes a connection's Hello and checks its proof. Its length is the number of handshakes under way."""
+class CrowdedOut(AdmissionRefused):
+    """Others need its place, and the memory that its frames take, at once: it has no time to read why."""
 
-    def __init__(self, authenticator: handshake.Authenticator) -> None:
-        self._authenticator = authenticator
+
+class Admission:
+    """Takes a connection's Hello and checks its proof. Its length is the number of handshakes under way.
+
+    A client may serve all of the run's `num_partitions`, and hold a message for each.
+    """
+
+    def __init__(self, authenticator: handshake.Authenticator, num_partitions: int) -> None:
+        self._authenticator, self._version = authenticator, version("fedkeras")
+        self._join_bytes = LOGIN_FRAME_BYTES + BYTES_A_PARTITION * num_partitions
         self._waiting: dict[asyncio.Future[None], None] = {}
         self._rate_limit = RateLimit()
 
@@ -61,24 +75,24 @@ class Admission:
             if handshaking.done():
                 return handshaking.result()
             if crowded_out.done():
-                raise AdmissionRefused("too many connections are waiting to be let in", again=True)
+                raise CrowdedOut("too many connections are waiting to be let in", again=True)
             raise AdmissionRefused(f"it did not show who it is within {HANDSHAKE_SECONDS:g} s", again=True)
         finally:
             handshaking.cancel()
             self._waiting.pop(crowded_out, None)
 
     async def _shake_hands(self, context: grpc.aio.ServicerContext) -> Join:
-        frame = await context.read()
+        frame = await _next_frame(context)
         hello = frame.hello if isinstance(frame, Frame) and frame.HasField("hello") else None
         if hello is None:
             raise AdmissionRefused("it did not say hello; is it a fedkeras client?")
-        if (hello.protocol, hello.version) != (wire.PROTOCOL, version("fedkeras")):
+        if (hello.protocol, hello.version) != (wire.PROTOCOL, self._version):
             raise AdmissionRefused(
-                f"it runs fedkeras {hello.version} (protocol {hello.protocol}) and the server {version('fedkeras')} "
+                f"it runs fedkeras {hello.version} (protocol {hello.protocol}) and the server {self._version} "
                 f"(protocol {wire.PROTOCOL}); install the same version on both sides"
             )
         await self._log_in(context, hello)
-        frame = await context.read()
+        frame = await _next_frame(context, self._join_bytes)
         if not (isinstance(frame, Frame) and frame.HasField("join")):
             raise AdmissionRefused("it did not say which client it is")
         return frame.join
@@ -90,7 +104,7 @@ class Admission:
             await context.write(Frame(challenge=Challenge()))
             return
         await context.write(Frame(challenge=Challenge(share=login.share)))
-        frame = await context.read()
+        frame = await _next_frame(context)
         if not (isinstance(frame, Frame) and frame.HasField("proof")):
             raise AdmissionRefused("it did not answer the challenge")
         if not hello.share or not frame.proof.mac:
@@ -105,6 +119,17 @@ class Admission:
             self._rate_limit.note_failure(address)
             raise AdmissionRefused("the passphrase is wrong, or what is sent is changed on the way")
         await context.write(Frame(proof=Proof(mac=own)))
+
+
+async def _next_frame(context: grpc.aio.ServicerContext, most: int = LOGIN_FRAME_BYTES) -> wire.Parsed:
+    """The next frame of somebody who has not logged in, unless it is longer than any that such a one may send."""
+    data = await context.read()
+    if not isinstance(data, bytes):
+        raise AdmissionRefused("it ended its stream before it had logged in")
+    if (size := len(data)) > most:
+        del data  # the exception below keeps this call's names, and is kept itself until the garbage is collected
+        raise AdmissionRefused(f"it sent {size} bytes before it had logged in; at most {most} are taken")
+    return wire.parse(data)
 
 
 class RateLimit:

@@ -134,7 +134,7 @@ class ClientSession:
                 self._drop(message_id)
                 return
             self._replies[message_id] = outgoing
-            self._connection.send(wire.frames(*outgoing))
+            self._connection.send(wire.frames(*outgoing, wire.TO_SERVER))
 
     def _drop(self, message_id: str) -> None:
         """Tell the server that this process is free for another message. If that is lost, the next Hello repeats it."""
@@ -185,7 +185,7 @@ class ClientSession:
 
     def _read(self, connection: ServerConnection) -> Goodbye:
         """Receive until the Goodbye. Raises Unreachable when the connection breaks, WireError for wrong frames."""
-        assembler = Assembler(keep=True, max_bytes=self._max_message_bytes)
+        assembler = Assembler(wire.TO_CLIENT, max_bytes=self._max_message_bytes)
         for frame in connection.frames():
             kind = None if isinstance(frame, memoryview) else frame.WhichOneof("content")
             if kind == "goodbye":
@@ -214,7 +214,7 @@ class ClientSession:
             self._held = {key: None for key in self._held if key in wanted}
             self._replies = {key: outgoing for key, outgoing in self._replies.items() if key in wanted}
             for outgoing in self._replies.values():
-                connection.send(wire.frames(*outgoing))
+                connection.send(wire.frames(*outgoing, wire.TO_SERVER))
         self._report(f"connected again to {self._server}")
         if not connection.welcome.resumed:
             self._inbox.put(connection.welcome)

@@ -21,6 +21,7 @@ from fedkeras.flower.internals import ErrorCode
 from fedkeras.runtime import tls, wire
 from fedkeras.runtime.channel import server_options
 from fedkeras.runtime.client_app import Settings
+from fedkeras.runtime.connections import MOST_STRANGERS, Connections
 from fedkeras.runtime.content import WireError, encode_content
 from fedkeras.runtime.federation_pb2 import Goodbye, Header
 from fedkeras.runtime.handshake import Authenticator
@@ -38,8 +39,8 @@ AWAY_SECONDS = 3.0
 STOP_SECONDS = 2.0
 """How long gRPC then has to end the streams that are left."""
 
-SPARE_FILES = 64
-"""File descriptors that are kept free for other things than connections."""
+SPARE_FILES = 128
+"""File descriptors that are left for other things than connections: the run's files, libraries, temporary files."""
 
 
 class GrpcGrid(OwnGrid):
@@ -67,16 +68,20 @@ class GrpcGrid(OwnGrid):
     ) -> None:
         super().__init__(run_id)
         self._host, self._port, self._channel = host, port, tls.server_channel(host, access)
+        self._max_connections = _max_connections()
+        self._connections = Connections(lambda: self._port, min(MOST_STRANGERS, self._max_connections // 4))
         self._sessions = Sessions(reconnect_grace, self._fail_messages, PeerLog(num_partitions))
         self._service = Service(
             self._sessions, Authenticator(access.passphrase, self._channel.certificate), num_partitions, run_config,
-            run_id, self._decode, self._deliver, max_message_bytes, _capacity(), shareable,
+            run_id, self._decode, self._deliver, max_message_bytes,
+            self._max_connections - self._connections.most_strangers, self._connections, shareable,
         )  # fmt: skip
         self._max_message_bytes = max_message_bytes
         self._goodbye = Goodbye(over=True, reason="the server stopped before the run was finished")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fedkeras-grpc", daemon=True)
         self._server: grpc.aio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._failure = ""
         self._endings: dict[int, Ending] = {}
 
@@ -172,8 +177,10 @@ class GrpcGrid(OwnGrid):
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _start(self) -> None:
-        server = grpc.aio.server(options=server_options(wire.MAX_FRAME_BYTES))
-        handler = grpc.stream_stream_rpc_method_handler(self._service.join, wire.parse, wire.serialise)
+        largest = wire.TO_CLIENT.max_frame_bytes, wire.TO_SERVER.max_frame_bytes
+        server = grpc.aio.server(options=server_options(*largest, self._max_connections))
+        # Frames are taken as bytes: of strangers' the length is looked at before anything else.
+        handler = grpc.stream_stream_rpc_method_handler(self._service.join, None, wire.serialise)
         service, method = wire.METHOD.strip("/").split("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
         try:
@@ -188,6 +195,7 @@ class GrpcGrid(OwnGrid):
             ) from error
         await server.start()
         self._server = server
+        self._watching = asyncio.ensure_future(self._connections.watch())
 
     async def _stop(self) -> None:
         self._service.goodbye_to = self._goodbye_to
@@ -196,6 +204,7 @@ class GrpcGrid(OwnGrid):
         while len(self._sessions) and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         await self._server.stop(STOP_SECONDS)
+        self._watching.cancel()
         # The streams' handlers have ended, gRPC's own tasks around them perhaps not: closing the loop would complain.
         if left := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(left, timeout=1.0)
@@ -234,8 +243,8 @@ class GrpcGrid(OwnGrid):
             self._mailbox.fail(message_id, ErrorCode.NODE_UNAVAILABLE, reason)
 
 
-def _capacity() -> int:
-    """Connections that this process can have open: a client beyond them is refused with a reason."""
+def _max_connections() -> int:
+    """Connections that this process may have open; its limit of open files is raised as far as it may be."""
     try:
         import resource  # not on Windows
     except ImportError:
@@ -245,4 +254,5 @@ def _capacity() -> int:
     if soft < wanted:
         with contextlib.suppress(OSError, ValueError):  # then the limit stays as it is
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(limit - SPARE_FILES, limit // 2)

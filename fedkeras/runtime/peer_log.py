@@ -4,11 +4,12 @@ A client that joins and leaves a thousand times a second, or a stranger that is 
 disk and the terminal with lines that the server wrote itself.
 """
 
-import ipaddress
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from fedkeras.runtime.addresses import network_of
 
 log = logging.getLogger("fedkeras")
 
@@ -49,7 +50,7 @@ class Allowance:
 
 
 class PeerLog:
-    """Writes lines about peers, each with an allowance of lines by its address (see `address_of`).
+    """Writes lines about peers, each with an allowance of lines by its address (see `network_of`).
 
     `clients`: how many clients the run may have, all of whom may be at one address, join together and leave together.
     """
@@ -69,7 +70,7 @@ class PeerLog:
         self._write(level, True, peer, text, values)
 
     def _write(self, level: int, known: bool, peer: str, text: str, values: tuple[Told, ...]) -> None:
-        address, now = address_of(peer), self._clock()
+        address, now = network_of(peer), self._clock()
         allowance = self._allowances.pop((known, address), None) or (
             Allowance(self._client_lines, CLIENT_SECONDS, self._client_lines, now)
             if known
@@ -84,21 +85,3 @@ class PeerLog:
         more = f" ({allowance.left_out} more lines about {address} are left out)" if allowance.left_out else ""
         allowance.left_out = 0
         log.log(level, f"{text}%s", *values, more)
-
-
-def address_of(peer: str) -> str:
-    """A gRPC peer's machine, as far as addresses tell: its IPv4 address, or the /64 network of an IPv6 address.
-
-    A household or a server has a whole /64, and may take another address of it for each connection.
-    """
-    kind, _, rest = peer.partition(":")
-    host = rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]").strip("[]").partition("%")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return peer if kind == "unix" else rest or peer
-    if address.version == 4:
-        return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))

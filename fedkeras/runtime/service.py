@@ -10,10 +10,11 @@ from flwr.app import Message
 
 from fedkeras.errors import one_line
 from fedkeras.runtime import wire
-from fedkeras.runtime.admission import Admission, AdmissionRefused
+from fedkeras.runtime.admission import Admission, AdmissionRefused, CrowdedOut
 from fedkeras.runtime.budget import Budget, Reservation, Slots
 from fedkeras.runtime.client_app import Settings
 from fedkeras.runtime.client_connection import ClientConnection, cids_text
+from fedkeras.runtime.connections import Connections
 from fedkeras.runtime.content import Altered, WireError
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Welcome
 from fedkeras.runtime.handshake import Authenticator
@@ -28,6 +29,9 @@ WRITING = 8
 
 GOODBYE_SECONDS = 2.0
 """How long a client has to take its goodbye."""
+
+FAREWELL_SECONDS = 1.0
+"""How long a stranger has to read why it is sent away: a line, for which there is room if it reads at all."""
 
 STALL_SECONDS = 60.0
 """How long a client may stop in the middle of a message, sending or reading."""
@@ -48,8 +52,8 @@ Deliver = Callable[[Message, Callable[[], None]], None]
 class Service:
     """Handles each client's stream, in the network's loop.
 
-    `run_config` is what clients are told of the run, `capacity` how many connections are admitted. `shareable`: several
-    processes may share partitions.
+    `run_config` is what clients are told of the run, `capacity` how many clients are admitted, `connections` who ends
+    those of all others. `shareable`: several processes may share partitions.
     """
 
     def __init__(
@@ -63,9 +67,10 @@ class Service:
         deliver: Deliver,
         max_message_bytes: int,
         capacity: int,
+        connections: Connections,
         shareable: bool = True,
     ) -> None:
-        self._sessions, self._admission = sessions, Admission(authenticator)
+        self._sessions, self._admission = sessions, Admission(authenticator, num_partitions)
         self._decode, self._deliver = decode, deliver
         self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
         self._about_run = {
@@ -74,13 +79,14 @@ class Service:
             "run_config": json.dumps(dict(run_config)),
         }
         self._budget, self._writing = Budget(UNDER_WAY_BYTES), Slots(WRITING, SLOW_READER_SECONDS)
-        self._shareable = shareable
+        self._connections, self._shareable = connections, shareable
         self._peer_log = sessions.peer_log
         self.goodbye_to: Callable[[Sequence[int]], Goodbye] | None = None
         """Once the run is over: the answer to every client that still comes, by its cids."""
 
     async def join(self, _: AsyncIterator[wire.Parsed], context: grpc.aio.ServicerContext) -> None:
         """Serve one client process, from its Hello to the end of its stream: gRPC's handler."""
+        peer = context.peer()
         try:
             if len(self._admission) + len(self._sessions) >= self._capacity:
                 raise AdmissionRefused(f"the server is full: it takes {self._capacity} connections", again=True)
@@ -88,9 +94,10 @@ class Service:
             self._check(join)
             cids = tuple(join.cids) or self._free_partition()
         except AdmissionRefused as refusal:
-            self._peer_log.about_stranger(context.peer(), "refused a client from %s: %s", context.peer(), refusal)
-            await context.write(Frame(goodbye=refusal.goodbye))
+            self._peer_log.about_stranger(peer, "refused a client from %s: %s", peer, refusal)
+            await self._send_away(context, peer, refusal)
             return
+        self._connections.logged_in(peer)
         await self._attend(join, cids, context)
 
     async def _attend(self, join: Join, cids: tuple[int, ...], context: grpc.aio.ServicerContext) -> None:
@@ -111,6 +118,7 @@ class Service:
             )
             end = await self._exchange(connection, context, welcome)
         finally:  # whatever ended it, a cancellation too: what the process owes is somebody else's now
+            self._connections.logged_out(connection.peer)
             self._sessions.lost(connection, *end)
 
     async def _exchange(
@@ -129,6 +137,14 @@ class Service:
                 task.cancel()
             end, *_ = await asyncio.gather(reading, writing, closing, return_exceptions=True)
         return end if isinstance(end, tuple) else LOST
+
+    async def _send_away(self, context: grpc.aio.ServicerContext, peer: str, refusal: AdmissionRefused) -> None:
+        """Tell a stranger why, unless it does not read: what is written to it would keep the stream for ever."""
+        try:
+            async with asyncio.timeout(0 if isinstance(refusal, CrowdedOut) else FAREWELL_SECONDS):
+                await context.write(Frame(goodbye=refusal.goodbye))
+        except TimeoutError:
+            self._connections.hang_up(peer)
 
     def _check(self, join: Join) -> None:
         """Raise AdmissionRefused if a client that knows the passphrase may not join all the same."""
@@ -178,7 +194,7 @@ class Service:
             # The process has these arrays already if another of its clients, or the last phase of a round, needed them.
             header.same_payload = bool(buffers) and wire.same_buffers(buffers, last)
             async with self._writing.slot() as one_write:
-                for frame in wire.frames(header, () if header.same_payload else buffers):
+                for frame in wire.frames(header, () if header.same_payload else buffers, wire.TO_CLIENT):
                     with one_write():
                         await self._write_frame(connection, context, frame)
             last = buffers or last
@@ -196,10 +212,10 @@ class Service:
 
     async def _read(self, connection: ClientConnection, context: grpc.aio.ServicerContext) -> tuple[str, bool]:
         """Receive replies until the stream ends; return why it ended, and whether for good."""
-        assembler, cids = Assembler(max_bytes=self._max_message_bytes), connection.session.cids
+        assembler, cids = Assembler(wire.TO_SERVER, self._max_message_bytes), connection.session.cids
         reservation = self._reservation()
         try:
-            while (frame := await self._next_frame(context, assembler.missing)) is not grpc.aio.EOF:
+            while (frame := await self._next_frame(context, assembler.midway)) is not grpc.aio.EOF:
                 if isinstance(frame, Frame) and frame.HasField("goodbye") and frame.goodbye.over:
                     return "the run is over", True
                 if isinstance(frame, Frame) and frame.HasField("goodbye"):
@@ -233,8 +249,9 @@ class Service:
         return Reservation(self._budget, SLOW_SENDER_SECONDS)
 
     @staticmethod
-    async def _next_frame(context: grpc.aio.ServicerContext, missing: int) -> wire.Parsed:
-        return await (asyncio.wait_for(context.read(), STALL_SECONDS) if missing else context.read())
+    async def _next_frame(context: grpc.aio.ServicerContext, midway: bool) -> wire.Parsed:
+        data = await (asyncio.wait_for(context.read(), STALL_SECONDS) if midway else context.read())
+        return wire.parse(data) if isinstance(data, bytes) else data
 
     def _accept(
         self, connection: ClientConnection, header: Header, pieces: list[memoryview], on_release: Callable[[], None]

@@ -1,12 +1,16 @@
 """Flower messages on the wire: a Header frame with all but the arrays' bytes, then those bytes in Chunk frames.
 
 A message is cut into chunks so that a large one does not hold up what else travels on the connection. A chunk is
-encoded and decoded by hand, in protobuf's own format, so that its bytes are copied once on each side. At the other end
-the Assembler puts a stream's messages together again; one that is too long, too short or altered is never used.
+encoded and decoded by hand, in protobuf's own format, so that its bytes are copied once on each side. A Header that is
+larger than a frame may be travels in parts. At the other end the Assembler puts a stream's messages together again; one
+that is too long, too short or altered is never used.
+
+Frames to the server are smaller than those to a client: gRPC takes a whole one before it can be known who sends it.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import xxhash
 from flwr.app import Error, Message, Metadata
@@ -14,13 +18,27 @@ from google.protobuf.message import DecodeError
 
 from fedkeras.errors import describe
 from fedkeras.runtime.content import Altered, EncodedContent, WireError, decode_content, encode_content
-from fedkeras.runtime.federation_pb2 import Frame, Header
+from fedkeras.runtime.federation_pb2 import Frame, Header, HeaderPart
 
 METHOD = "/fedkeras.Federation/Join"
 PROTOCOL = 6
-CHUNK_BYTES = 2 << 20
-MAX_FRAME_BYTES = 4 << 20
-"""gRPC's limit for one frame; only a Header of a model with very many arrays comes near it."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """How large a chunk is, in bytes: all but a message's last have exactly this size."""
+
+    chunk_bytes: int
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """The largest frame, and so gRPC's limit: one full chunk, and what protobuf puts before it."""
+        return self.chunk_bytes + 64
+
+
+TO_CLIENT, TO_SERVER = Direction(2 << 20), Direction(512 << 10)
+MAX_HEADER_BYTES = 4 << 20
+"""The largest Header, that of a model with very many arrays."""
 MAX_MESSAGE_BYTES = 1 << 30
 """The largest payload that is received from the other side, unless another bound is given."""
 
@@ -77,16 +95,16 @@ def encode(message: Message, cid: int, content: EncodedContent | None = None) ->
     content = content or encode_content(message.content)
     header.records.extend(content.records)
     header.payload_bytes, header.digest = sum(map(len, content.buffers)), content.digest
-    if (size := header.ByteSize()) > MAX_FRAME_BYTES - 64:
+    if (size := header.ByteSize()) > MAX_HEADER_BYTES:
         raise ValueError(
             f"{size} bytes beside the arrays are too many for a message: put large values into an ArrayRecord"
         )
     return header, content.buffers
 
 
-def chunks(buffers: Iterable[bytes]) -> Iterator[Chunk]:
-    """Cut buffers into chunks of CHUNK_BYTES; small buffers share one. No byte is copied."""
-    chunk, room = [], CHUNK_BYTES
+def chunks(buffers: Iterable[bytes], direction: Direction) -> Iterator[Chunk]:
+    """Cut buffers into chunks of the direction's size; small buffers share one. No byte is copied."""
+    chunk, room = [], direction.chunk_bytes
     for buffer in buffers:
         rest = memoryview(buffer)
         while len(rest):
@@ -95,15 +113,22 @@ def chunks(buffers: Iterable[bytes]) -> Iterator[Chunk]:
             room -= len(piece)
             if not room:
                 yield chunk
-                chunk, room = [], CHUNK_BYTES
+                chunk, room = [], direction.chunk_bytes
     if chunk:
         yield chunk
 
 
-def frames(header: Header, buffers: Iterable[bytes]) -> Iterator[Frame | Chunk]:
+def frames(header: Header, buffers: Iterable[bytes], direction: Direction) -> Iterator[Frame | Chunk]:
     """All frames of one message."""
-    yield Frame(header=header)
-    yield from chunks(buffers)
+    most = direction.chunk_bytes
+    if (size := header.ByteSize()) <= most:
+        yield Frame(header=header)
+    else:
+        encoded = header.SerializeToString()
+        for start in range(0, size, most):
+            part = encoded[start : start + most]
+            yield Frame(header_part=HeaderPart(data=part, last=start + most >= size))
+    yield from chunks(buffers, direction)
 
 
 def same_buffers(one: Sequence[bytes], other: Sequence[bytes]) -> bool:
@@ -152,19 +177,26 @@ def _read_varint(data: bytes, start: int) -> tuple[int, int]:
 class Assembler:
     """Puts the messages of one stream together from its Header and Chunk frames.
 
-    With `keep` (a client's side) the last payload is kept, and a header may refer to it instead of a second transfer.
-    `max_bytes` bounds a message's payload.
+    `direction` is that of the messages. A client keeps the last payload, and a header may refer to it instead of a
+    second transfer. `max_bytes` bounds a message's payload.
     """
 
-    def __init__(self, keep: bool = False, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, direction: Direction, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self._chunk_bytes, self._max_bytes = direction.chunk_bytes, max_bytes
+        keep = direction is TO_CLIENT
+        self._header_parts = bytearray()
         self._kept: list[memoryview] | None = [] if keep else None
         self._kept_digest = b""
         self._header: Header | None = None
         self._pieces: list[memoryview] = []
         self._hash = xxhash.xxh3_128()
         self.missing = 0
-        """Bytes that have yet to come before the message is whole."""
+        """Bytes of arrays that have yet to come before the message is whole."""
+
+    @property
+    def midway(self) -> bool:
+        """True if a message has begun that is not whole yet."""
+        return bool(self.missing or self._header_parts)
 
     def add(self, frame: Parsed) -> tuple[Header, list[memoryview]] | None:
         """Take a frame; return (header, pieces) when it completes a message. Raises WireError."""
@@ -172,12 +204,27 @@ class Assembler:
             self._add_chunk(frame)
         elif frame.WhichOneof("content") == "header":
             self._begin(frame.header)
+        elif frame.WhichOneof("content") == "header_part":
+            self._add_header_part(frame.header_part)
         else:
             raise WireError(f"a frame that does not belong here: {frame.WhichOneof('content') or 'no frame at all'}")
-        return None if self.missing else self._complete()
+        return None if self.midway else self._complete()
+
+    def _add_header_part(self, part: HeaderPart) -> None:
+        # Full ones, as with chunks; and a header has at least two, or it would be no part
+        full, parts = len(part.data) == self._chunk_bytes, self._header_parts
+        if not (full or (part.last and parts)) or len(parts) + len(part.data) > MAX_HEADER_BYTES:
+            raise WireError("a header in parts that have another size than they should")
+        parts += part.data
+        if part.last:
+            self._header_parts = bytearray()
+            try:
+                self._begin(Header.FromString(bytes(parts)))
+            except DecodeError:
+                raise WireError("a header in parts that is none") from None
 
     def _begin(self, header: Header) -> None:
-        if self._header is not None:
+        if self._header is not None or self._header_parts:
             raise WireError("a new message before the last one was complete")
         if header.payload_bytes > self._max_bytes:
             raise TooLarge(f"a message of {header.payload_bytes} bytes; at most {self._max_bytes} are taken")
@@ -191,7 +238,7 @@ class Assembler:
 
     def _add_chunk(self, chunk: memoryview) -> None:
         # The exact size, for a million chunks of a byte each would take far more memory than they carry.
-        if self._header is None or len(chunk) != min(CHUNK_BYTES, self.missing):
+        if self._header is None or len(chunk) != min(self._chunk_bytes, self.missing):
             raise WireError("a chunk that belongs to no message")
         self._pieces.append(chunk)
         self._hash.update(chunk)

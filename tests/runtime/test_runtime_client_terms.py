@@ -199,4 +199,4 @@ def test_a_run_configuration_that_cannot_be_read_is_one_line(text: str) -> None:
 def test_a_length_beyond_all_is_refused_before_a_byte_is_kept() -> None:
     header = Header(message_id="1", payload_bytes=2**63)
     with pytest.raises(wire.TooLarge):
-        wire.Assembler(keep=True, max_bytes=10**9).add(Frame(header=header))
+        wire.Assembler(wire.TO_CLIENT, max_bytes=10**9).add(Frame(header=header))

@@ -269,6 +269,7 @@ def test_an_older_version_is_refused_in_one_line(guarded: GrpcGrid) -> None:
     """Its Hello names its protocol in the same place; what else it sends is not looked at."""
     old = bytes([Frame.HELLO_FIELD_NUMBER << 3 | 2, 9]) + b"\x08\x05\x12\x050.1.0"  # protocol 5, version 0.1.0
     with Stranger(guarded.address) as stranger:
+        stranger._call.cancel()  # a connection has one call at a time
         channel = stranger._channel.stream_stream(wire.METHOD)
         (answer,) = list(channel(iter([old]), timeout=60))
         reason = wire.parse(answer).goodbye.reason

@@ -45,7 +45,7 @@ class Connection:
     def __init__(self, process: Process) -> None:
         self.process, self.frames, self.reads = process, asyncio.Queue(), True
         self.task: asyncio.Task[None] | None = None
-        self.assembler = wire.Assembler(keep=True)
+        self.assembler = wire.Assembler(wire.TO_CLIENT)
 
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
@@ -151,7 +151,7 @@ class Obligations(RuleBasedStateMachine):
         process = data.draw(st.sampled_from([each for each in self.connected() if each.received]))
         message_id = data.draw(st.sampled_from(list(process.received)))
         header, buffers = self.reply(message_id, process.received[message_id], failed=how == "error")
-        frames = [wire.parse(wire.serialise(frame)) for frame in wire.frames(header, buffers)]
+        frames = [wire.parse(wire.serialise(frame)) for frame in wire.frames(header, buffers, wire.TO_SERVER)]
         for frame in frames[: 1 if how == "cut" else None] * (2 if how == "again" else 1):
             process.connection.frames.put_nowait(frame)
         if how == "cut":
@@ -189,7 +189,7 @@ class Obligations(RuleBasedStateMachine):
             header.cid = (header.cid + 1) % 3
         elif fault == "sum":
             arrays[0].num_bytes += 1
-        frames = [wire.parse(wire.serialise(frame)) for frame in wire.frames(header, buffers)]
+        frames = [wire.parse(wire.serialise(frame)) for frame in wire.frames(header, buffers, wire.TO_SERVER)]
         for frame in [Frame()] if fault == "frame" else frames:
             process.connection.frames.put_nowait(frame)
         self.settle()

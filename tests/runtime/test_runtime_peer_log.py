@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
+from fedkeras.runtime.addresses import network_of
 from fedkeras.runtime.mailbox import LATE_LINES, Mailbox
-from fedkeras.runtime.peer_log import ADDRESSES, PeerLog, address_of
+from fedkeras.runtime.peer_log import ADDRESSES, PeerLog
 
 
 class Clock:
@@ -43,7 +44,7 @@ def lines(caplog: pytest.LogCaptureFixture):
     ],
 )
 def test_an_address_is_an_ipv4_address_or_a_network_of_ipv6(peer: str, address: str):
-    assert address_of(peer) == address
+    assert network_of(peer) == address
 
 
 def test_of_a_stranger_there_is_a_line_each_five_seconds_which_counts_the_others(clock, lines):

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedkeras.runtime import wire
-from fedkeras.runtime.federation_pb2 import ArrayInfo, Arrays, Frame, Goodbye, Header, Hello, Record, Welcome
+from fedkeras.runtime.federation_pb2 import (
+    ArrayInfo,
+    Arrays,
+    Frame,
+    Goodbye,
+    Header,
+    HeaderPart,
+    Hello,
+    Record,
+    Welcome,
+)
 from fedkeras.runtime.wire import Assembler
 
 RUN, SERVER, NODE = 7, 1, 5
@@ -24,14 +34,17 @@ def message_of(content: RecordDict | Error) -> Message:
     return Message(content, metadata=metadata)
 
 
-def sent(message: Message, cid: int = 4) -> list[bytes]:
+CHUNK_BYTES = wire.TO_SERVER.chunk_bytes
+
+
+def sent(message: Message, cid: int = 4, direction: wire.Direction = wire.TO_SERVER) -> list[bytes]:
     """The message as the bytes of its frames."""
-    return [wire.serialise(frame) for frame in wire.frames(*wire.encode(message, cid))]
+    return [wire.serialise(frame) for frame in wire.frames(*wire.encode(message, cid), direction)]
 
 
-def received(frames: list[bytes]) -> list[Message]:
+def received(frames: list[bytes], direction: wire.Direction = wire.TO_SERVER) -> list[Message]:
     """The messages in these frames."""
-    assembler = Assembler()
+    assembler = Assembler(direction)
     complete = filter(None, (assembler.add(wire.parse(frame)) for frame in frames))
     return [wire.decode(header, pieces, RUN, SERVER, NODE) for header, pieces in complete]
 
@@ -98,19 +111,56 @@ def test_numpy_gets_its_array_back(array: np.ndarray) -> None:
     assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
-@pytest.mark.parametrize("size", [wire.CHUNK_BYTES + d for d in (-129, -128, -127, 0, 1)] + [3 * wire.CHUNK_BYTES])
+@pytest.mark.parametrize("size", [CHUNK_BYTES + d for d in (-129, -128, -127, 0, 1)] + [3 * CHUNK_BYTES])
 def test_arrays_around_and_beyond_a_chunk(size: int) -> None:
     """The .npy header is 128 bytes, so that these end before, at and behind the edge of a chunk."""
     content = RecordDict({
         "a": ArrayRecord({"w": Array(np.arange(size, dtype=np.uint8)), "b": Array(np.array(1.5))}),
         "b": ArrayRecord({"v": Array(np.arange(size, dtype=np.uint8)[::-1])}),
     })  # fmt: skip
-    frames = sent(message_of(content))
-    assert max(map(len, frames)) <= wire.CHUNK_BYTES + 10
     total = sum(len(array.data) for record in content.values() for array in record.values())
-    assert len(frames) == 1 + math.ceil(total / wire.CHUNK_BYTES)
-    (arrived,) = received(frames)
-    assert plain(arrived.content) == plain(content)
+    for direction in (wire.TO_SERVER, wire.TO_CLIENT):
+        frames = sent(message_of(content), direction=direction)
+        assert max(map(len, frames)) <= direction.max_frame_bytes
+        assert len(frames) == 1 + math.ceil(total / direction.chunk_bytes)
+        (arrived,) = received(frames, direction)
+        assert plain(arrived.content) == plain(content)
+
+
+@pytest.mark.parametrize("size", [CHUNK_BYTES - 200, CHUNK_BYTES, 3 * CHUNK_BYTES, wire.MAX_HEADER_BYTES - 500])
+def test_a_header_larger_than_a_frame_travels_in_parts(size: int) -> None:
+    """A model with very many arrays; names and values, which are no arrays, may be as large."""
+    blob = ConfigRecord({"blob": np.random.default_rng(0).bytes(size)})
+    content = RecordDict({"c": blob, "a": ArrayRecord({"w": Array(np.arange(9))})})
+    for direction in (wire.TO_SERVER, wire.TO_CLIENT):
+        frames = sent(message_of(content), direction=direction) * 2
+        assert max(map(len, frames)) <= direction.max_frame_bytes
+        first, second = received(frames, direction)
+        assert plain(first.content) == plain(second.content) == plain(content)
+
+
+def part(size: int, last: bool = False) -> Frame:
+    return Frame(header_part=HeaderPart(data=bytes(size), last=last))
+
+
+@pytest.mark.parametrize(
+    ("frames", "fault"),
+    [
+        ([part(10, last=True)], "another size"),
+        ([part(CHUNK_BYTES - 1)], "another size"),
+        ([part(CHUNK_BYTES), part(7)], "another size"),
+        ([part(CHUNK_BYTES)] * 9, "another size"),
+        ([part(CHUNK_BYTES), part(1, last=True)], "is none"),
+        ([part(CHUNK_BYTES), memoryview(b"abc")], "belongs to no message"),
+        ([part(CHUNK_BYTES), Frame(header=Header())], "before the last one was complete"),
+    ],
+)
+def test_parts_that_are_no_header_are_refused(frames: list, fault: str) -> None:
+    assembler = Assembler(wire.TO_SERVER)
+    with pytest.raises(wire.WireError, match=fault):
+        for frame in frames:
+            assert assembler.add(frame) is None
+            assert assembler.midway, "its rest is waited for as the rest of any message is: not for ever"
 
 
 def test_many_tiny_arrays_share_a_chunk() -> None:
@@ -138,8 +188,8 @@ def test_an_integer_beyond_64_bits_is_refused(number: int) -> None:
         wire.encode(message_of(RecordDict({"m": MetricRecord({"n": number})})), 0)
 
 
-def test_a_header_beyond_grpcs_limit_is_refused() -> None:
-    blob = ConfigRecord({"blob": bytes(wire.MAX_FRAME_BYTES)})
+def test_a_header_beyond_the_limit_is_refused() -> None:
+    blob = ConfigRecord({"blob": bytes(wire.MAX_HEADER_BYTES)})
     with pytest.raises(ValueError, match="put large values into an ArrayRecord"):
         wire.encode(message_of(RecordDict({"c": blob})), 0)
 
@@ -151,7 +201,7 @@ def test_a_chunk_has_protobufs_own_bytes(pieces: list[bytes]) -> None:
     assert wire.parse(ours) == b"".join(pieces)
 
 
-@pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, wire.CHUNK_BYTES - 1, wire.CHUNK_BYTES])
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, CHUNK_BYTES - 1, CHUNK_BYTES])
 def test_a_chunk_of_any_length_has_protobufs_own_bytes(size: int) -> None:
     data = np.random.default_rng(0).bytes(size)
     ours = wire.serialise([memoryview(data)])
@@ -273,7 +323,7 @@ def header_for(*sizes: int, payload: int | None = None) -> Frame:
     ],
 )
 def test_frames_that_make_no_sense_are_refused(frames: list, fault: str) -> None:
-    assembler = Assembler()
+    assembler = Assembler(wire.TO_SERVER)
     with pytest.raises(wire.WireError, match=fault):
         for frame in frames:
             assembler.add(frame)
@@ -283,12 +333,12 @@ def test_a_promise_of_bytes_takes_no_memory() -> None:
     """A header may announce what it likes: only bytes that came are held."""
     tracemalloc.start()
     try:
-        assembler = Assembler()
+        assembler = Assembler(wire.TO_SERVER)
         assert assembler.add(header_for(1 << 30)) is None
         assert wire.parse(b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\x7f" + bytes(10)) == Frame()
         assert tracemalloc.get_traced_memory()[1] < 100_000
-        assert assembler.add(wire.parse(Frame(chunk=bytes(wire.CHUNK_BYTES)).SerializeToString())) is None
-        assert tracemalloc.get_traced_memory()[1] < 4 * wire.CHUNK_BYTES
+        assert assembler.add(wire.parse(Frame(chunk=bytes(CHUNK_BYTES)).SerializeToString())) is None
+        assert tracemalloc.get_traced_memory()[1] < 4 * CHUNK_BYTES
     finally:
         tracemalloc.stop()
 
@@ -297,15 +347,15 @@ def test_a_header_may_refer_to_the_last_payload_on_a_nodes_side_only() -> None:
     digest = xxhash.xxh3_128(b"abc").digest()
     sent = [Frame(header=Header(payload_bytes=3, records=[array_record(3)], digest=digest)), memoryview(b"abc")]
     again = Frame(header=Header(payload_bytes=3, records=[array_record(3)], digest=digest, same_payload=True))
-    node = Assembler(keep=True)
+    node = Assembler(wire.TO_CLIENT)
     assert [node.add(frame) is not None for frame in sent] == [False, True]
     assert [bytes(piece) for piece in node.add(again)[1]] == [b"abc"]
     with pytest.raises(wire.WireError, match="not there"):
         node.add(Frame(header=Header(payload_bytes=2, records=[array_record(2)], digest=digest, same_payload=True)))
     with pytest.raises(wire.WireError, match="not there"):
         other = xxhash.xxh3_128(b"abd").digest()
-        Assembler(keep=True).add(Frame(header=Header(digest=other, same_payload=True)))
-    server = Assembler()
+        Assembler(wire.TO_CLIENT).add(Frame(header=Header(digest=other, same_payload=True)))
+    server = Assembler(wire.TO_SERVER)
     assert [server.add(frame) is not None for frame in sent] == [False, True]
     with pytest.raises(wire.WireError, match="not there"):
         server.add(again)

@@ -74,7 +74,7 @@ def answer_twice() -> None:
         answer(self, message_id, outgoing)
         with self._lock:
             for again in (outgoing, *sent):
-                self._connection.send(wire.frames(*again))
+                self._connection.send(wire.frames(*again, wire.TO_SERVER))
         sent[:] = [outgoing]
 
     ClientSession.reply = reply
