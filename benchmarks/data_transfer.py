@@ -122,13 +122,13 @@ def transfer(
         while len(grid.cids()) < CLIENTS:
             time.sleep(0.05)
         seconds, sent = [], [0]
-        push = grid.push_messages
+        push = grid.push_within
 
-        def counting(messages: list[Message]) -> list[str]:
+        def counting(messages: list[Message], reply_limits: list[int | None]) -> list[str]:
             sent[0] += sum(payload(message.content) for message in messages)
-            return push(messages)
+            return push(messages, reply_limits)
 
-        grid.push_messages = counting
+        grid.push_within = counting
         for _ in range(2):
             sent[0], started = 0, time.monotonic()
             cohort = {cid: node for node, cid in grid.cids().items()}

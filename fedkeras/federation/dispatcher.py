@@ -29,6 +29,9 @@ AHEAD = 3
 
 NOT_SENT = "Flower's SuperLink has refused the message to it (it may be too large for it)"
 
+SPARE_BYTES = 1_000_000
+"""What a reply may have in arrays beside those that are expected of it."""
+
 UNDER_WAY = 64 << 20
 """Bytes of arrays under way to all clients above which scripts wait for an answer, whatever they would do."""
 
@@ -68,14 +71,17 @@ class Dispatcher:
         """What is under way, by message id."""
         return self._pending
 
-    def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
+    def exchange(
+        self, messages: Sequence[Message], reply_limits: Sequence[int | None] | None = None
+    ) -> Iterator[Message]:
         """Send a round's messages at once, then yield each reply when it is there, those that are errors too.
 
         Ends with the last reply or at the deadline. The messages are on their way when this returns, before the first
-        reply is asked for.
+        reply is asked for. `reply_limits` are bytes of arrays that the reply to each may have (None: any number).
         """
         cid_of = {node_id: cid for cid, node_id in self._nodes.items()}
-        refused = self._push(messages, [cid_of[message.metadata.dst_node_id] for message in messages], None)
+        cids = [cid_of[message.metadata.dst_node_id] for message in messages]
+        refused = self._push(messages, cids, None, reply_limits or [None] * len(messages))
 
         def replies() -> Iterator[Message]:
             try:
@@ -90,10 +96,16 @@ class Dispatcher:
 
         return replies()
 
-    def send(self, cids: Collection[int], action: str, tag: Tag, content: RecordDict) -> None:
-        """Send the same content to some clients; those that have failed are passed over."""
+    def send(
+        self, cids: Collection[int], action: str, tag: Tag, content: RecordDict, reply_limit: int | None = None
+    ) -> None:
+        """Send the same content to some clients; those that have failed are passed over.
+
+        A reply may have `reply_limit` bytes of arrays; None: any number.
+        """
         cids = [cid for cid in cids if cid not in self.failures]
-        for index in self._push([Message(content, self._nodes[cid], action) for cid in cids], cids, tag):
+        messages = [Message(content, self._nodes[cid], action) for cid in cids]
+        for index in self._push(messages, cids, tag, [reply_limit] * len(cids)):
             self.fail(cids[index], NOT_SENT)
 
     def take(self, cid: int, tag: Tag) -> Message | None:
@@ -141,11 +153,13 @@ class Dispatcher:
         self._abandon(list(self._pending))
         self._arrived.clear()
 
-    def _push(self, messages: Sequence[Message], cids: Sequence[int], tag: Tag) -> list[int]:
+    def _push(
+        self, messages: Sequence[Message], cids: Sequence[int], tag: Tag, reply_limits: Sequence[int | None]
+    ) -> list[int]:
         """Send; return the positions of the messages that the grid has refused: no answer to them will come."""
         deadline = math.inf if self._grid.patient else time.monotonic() + self._timeout
         sizes: dict[int, int] = {}
-        pushed = [message_id for message_id in self._grid.push_messages(messages) if message_id]
+        pushed = [message_id for message_id in self._grid.push_within(messages, reply_limits) if message_id]
         # A grid may push in another order than it was given; what it has pushed carries its id.
         own = {message.metadata.message_id for message in messages} - {""}
         others, pushed_ids, refused = iter([each for each in pushed if each not in own]), set(pushed), []
@@ -194,11 +208,15 @@ def _not_sent(message: Message) -> Message:
 
 @dataclass(frozen=True)
 class Ask:
-    """What a script says. Without `wait` it goes on at once, and the answer only matters if it is an error."""
+    """What a script says. Without `wait` it goes on at once, and the answer only matters if it is an error.
+
+    The answer may have `reply_limit` bytes of arrays.
+    """
 
     action: str
     content: RecordDict
     wait: bool = True
+    reply_limit: int = SPARE_BYTES
 
 
 class ClientRefused(Exception):
@@ -306,7 +324,7 @@ class ScriptedTalks(Generic[T]):
                 return
             progress.said += 1
             progress.tags.add(progress.said)
-            self._dispatcher.send([cid], ask.action, progress.said, ask.content)
+            self._dispatcher.send([cid], ask.action, progress.said, ask.content, ask.reply_limit)
             if ask.wait:
                 progress.awaited = progress.said
                 return

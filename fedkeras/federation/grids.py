@@ -115,10 +115,14 @@ class FederationGrid(GridView):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages, each with the run's message_config in it."""
         messages = list(messages)
+        return self.push_within(messages, [None] * len(messages))
+
+    def push_within(self, messages: Sequence[Message], reply_limits: Sequence[int | None]) -> Iterable[str]:
+        """The same; the reply to each may have so many bytes of arrays (None: any number)."""
         if self._message_config:
             for content in {id(message.content): message.content for message in messages}.values():
                 _config_of(content).update(self._message_config)
-        return self._push(messages)
+        return self._push(messages, reply_limits)
 
     def wait_for_replies(self, message_ids: Iterable[str], timeout: float) -> list[Message]:
         """The replies to these messages that are there: at least one, or none after `timeout` seconds."""
@@ -128,8 +132,8 @@ class FederationGrid(GridView):
         """Wait for these no longer."""
         self._own.abandon(message_ids)
 
-    def _push(self, messages: Sequence[Message]) -> Iterable[str]:
-        return self._own.push_messages(messages)
+    def _push(self, messages: Sequence[Message], reply_limits: Sequence[int | None]) -> Iterable[str]:
+        return self._own.push_within(messages, reply_limits)
 
 
 class FlowerGrid(FederationGrid):
@@ -178,8 +182,8 @@ class FlowerGrid(FederationGrid):
     def set_endings(self, endings: Mapping[int, Ending]) -> None:
         """Flower's nodes are told nothing at the end."""
 
-    def _push(self, messages: Sequence[Message]) -> Iterable[str]:
-        return self._grid.push_messages(messages)
+    def _push(self, messages: Sequence[Message], reply_limits: Sequence[int | None]) -> Iterable[str]:
+        return self._grid.push_messages(messages)  # Flower's grids have a limit of their own, and one for all
 
 
 def federation_grid(grid: Grid, message_config: Mapping[str, Value] | None = None) -> FederationGrid:

@@ -84,7 +84,11 @@ class Mod(Stateful):
         return inner.exchange(messages)
 
     def reply_limit(self, limit: int | None, message: Message) -> int | None:
-        """Bytes of arrays that the reply to `message` may have; `limit` is what the workflow allows, None: no limit."""
+        """Bytes of arrays that the reply to `message` may have; `limit` is what the workflow allows, None: no limit.
+
+        It holds for what travels, where a larger reply is refused before its bytes are taken, and for what `decode` has
+        made of it: a mod that encodes numbers in more bytes than they had raises it.
+        """
         return limit
 
     def callbacks(self) -> Sequence[Callback]:

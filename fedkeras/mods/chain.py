@@ -1,7 +1,7 @@
 """Several mods as one: which are chosen, and in which order their hooks are called."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Context, Error, Message
@@ -75,9 +75,12 @@ class ModChain:
         """All of theirs."""
         return [callback for mod in self.mods for callback in mod.callbacks()]
 
-    def over(self, dispatcher: Dispatcher) -> "ModExchange":
-        """A round's exchange by this dispatcher with all mods around it."""
-        return ModExchange(self.mods, dispatcher)
+    def over(self, dispatcher: Dispatcher, limit_of: Callable[[Message], int | None]) -> "ModExchange":
+        """A round's exchange by this dispatcher with all mods around it.
+
+        `limit_of(message)`: the bytes of arrays that the workflow expects in the reply to a message, None for any.
+        """
+        return ModExchange(self, dispatcher, limit_of)
 
 
 class ModExchange:
@@ -86,8 +89,9 @@ class ModExchange:
     `sent` is what each node was sent last, by node id, before it was encoded.
     """
 
-    def __init__(self, mods: Sequence[Mod], dispatcher: Dispatcher) -> None:
-        self._mods, self._dispatcher = mods, dispatcher
+    def __init__(self, mods: ModChain, dispatcher: Dispatcher, limit_of: Callable[[Message], int | None]) -> None:
+        self._mods, self._dispatcher, self._limit_of = mods.mods, dispatcher, limit_of
+        self._chain = mods
         self.sent: dict[int, Message] = {}
 
     def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
@@ -101,9 +105,15 @@ class ModExchange:
     def transmit(self, messages: Sequence[Message]) -> Iterator[Message]:
         """The innermost step."""
         self.sent.update({message.metadata.dst_node_id: message for message in messages})
+        limits = [self.reply_limit(message) for message in messages]
         if not self._mods:
-            return self._dispatcher.exchange(messages)
-        return map(self._decoded, self._dispatcher.exchange([self._encoded(message) for message in messages]))
+            return self._dispatcher.exchange(messages, limits)
+        encoded = [self._encoded(message) for message in messages]
+        return map(self._decoded, self._dispatcher.exchange(encoded, limits))
+
+    def reply_limit(self, message: Message) -> int | None:
+        """Bytes of arrays that the reply to a message may have, on its way as well as when it is decoded."""
+        return self._chain.reply_limit(self._limit_of(message), message)
 
     def _encoded(self, message: Message) -> Message:
         for mod in reversed(self._mods):

@@ -21,7 +21,7 @@ from fedkeras.federation.grids import FederationGrid
 from fedkeras.federation.requests import ClientContext, ClientRequest
 from fedkeras.provisioning.agreement import DataDescription, agree, description_in, of_one_kind
 from fedkeras.provisioning.preprocessing import Preprocessing
-from fedkeras.provisioning.protocol import ask
+from fedkeras.provisioning.protocol import DESCRIPTION_BYTES, ask
 from fedkeras.reports import Choices, RunFolder
 
 log = logging.getLogger("fedkeras")
@@ -121,7 +121,7 @@ def shared_in(values: Mapping[str, object]) -> Preprocessing | None:
 
 
 def _describe() -> Script[DataDescription]:
-    answer = yield ask("describe")
+    answer = yield ask("describe", reply_limit=DESCRIPTION_BYTES)
     return description_in(answer)
 
 

@@ -12,10 +12,13 @@ from typing import TypeVar
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from fedkeras.federation.dispatcher import Ask, ClientRefused
+from fedkeras.federation.dispatcher import SPARE_BYTES, Ask, ClientRefused
 from fedkeras.federation.records import of_kind, record, views
 
 MAX_ROWS = 10**12
+
+DESCRIPTION_BYTES = 64 << 20
+"""What a client's description may have in arrays: statistics of each feature, in as many parts as there are folds."""
 
 Value = bool | int | float | str | list[int]
 """A small value of a message."""
@@ -26,9 +29,18 @@ ReportState = Callable[[int, str], None]
 T = TypeVar("T", bound=Value)
 
 
-def ask(action: str, arrays: Mapping[str, np.ndarray] | None = None, wait: bool = True, **values: Value) -> Ask:
-    """A message to a client, which client.py answers by its handler of the query `action`."""
-    return Ask(f"query.{action}", _content(arrays, values), wait)
+def ask(
+    action: str,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    wait: bool = True,
+    reply_limit: int = SPARE_BYTES,
+    **values: Value,
+) -> Ask:
+    """A message to a client, which client.py answers by its handler of the query `action`.
+
+    The answer may have `reply_limit` bytes of arrays.
+    """
+    return Ask(f"query.{action}", _content(arrays, values), wait, reply_limit)
 
 
 def reply(arrays: Mapping[str, np.ndarray] | None = None, **values: Value) -> RecordDict:

@@ -21,7 +21,7 @@ from fedkeras.provisioning.agreement import DataDescription, description_in
 from fedkeras.provisioning.central_evaluation import marks_of, open_test
 from fedkeras.provisioning.model_file import ModelFile, open_model_file
 from fedkeras.provisioning.preprocessing import Preprocessing
-from fedkeras.provisioning.protocol import ReportState, ask, compress, compression_pays, value_of
+from fedkeras.provisioning.protocol import DESCRIPTION_BYTES, ReportState, ask, compress, compression_pays, value_of
 from fedkeras.provisioning.shards import Shard, Tables
 
 
@@ -99,7 +99,7 @@ def provision_client(
     if preprocessing is not None and known == preprocessing.digest:
         return None
     report(cid, "looking at its data")
-    answer = yield ask("describe")
+    answer = yield ask("describe", reply_limit=DESCRIPTION_BYTES)
     description = description_in(answer)
     if not description.rows:
         raise ClientRefused("has no examples")

@@ -7,6 +7,9 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 
+MOVE_SECONDS = 1.0
+"""How often it is tried again to take a slow reply from the budget for slow ones."""
+
 
 class Budget:
     """Bytes of memory that messages under way may take; each waits for its own, first come first served.
@@ -30,6 +33,13 @@ class Budget:
                 self.release(count)
             raise
 
+    def take(self, count: int) -> bool:
+        """Take `count` bytes if they are free at once; True if they were."""
+        if self._queue or not self._fits(count):
+            return False
+        self._used += count
+        return True
+
     def release(self, count: int) -> None:
         """Free what was taken."""
         self._used -= count
@@ -40,36 +50,61 @@ class Budget:
         self._next()
 
     def _next(self) -> None:
-        while self._queue and (not self._used or self._used + self._queue[0][0] <= self._size):
+        while self._queue and self._fits(self._queue[0][0]):
             count, granted = self._queue.popleft()
             if not granted.done():  # else the waiting task was cancelled
                 self._used += count
                 granted.set_result(None)
 
+    def _fits(self, count: int) -> bool:
+        return not self._used or self._used + count <= self._size
+
 
 class Reservation:
-    """What one message takes of a Budget: until nobody holds the message any more, but at most for `seconds`.
+    """What one reply takes of the memory for replies, until nobody holds it any more.
 
-    A client that is slower than that keeps sending, and no longer holds up the others.
+    After `seconds` it is taken from the budget for `slow` ones, where that has room, and no longer holds up the others.
     """
 
-    def __init__(self, budget: Budget, seconds: float) -> None:
-        self._budget, self._seconds = budget, seconds
+    def __init__(self, budget: Budget, slow: Budget, seconds: float) -> None:
+        self._held_of, self._slow, self._seconds = budget, slow, seconds
         self._count = 0
+        self._delivered = False
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """True from `acquire` to `release`."""
+        return self._timer is not None
 
     async def acquire(self, count: int) -> None:
         """Wait until `count` bytes are free."""
-        await self._budget.acquire(count)
+        await self._held_of.acquire(count)
         self._count = count
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self.release)
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._move)
+
+    def deliver(self) -> None:
+        """The reply is whole and lies ready for the round loop, which may wait for another one first.
+
+        If neither budget has room for it for long, it no longer counts: that other one could never arrive.
+        """
+        self._delivered = True
 
     def release(self) -> None:
         """Free what was taken, if it is not free yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._budget.release(self._count)
+            self._held_of.release(self._count)
+
+    def _move(self) -> None:
+        if self._slow.take(self._count):
+            self._held_of.release(self._count)
+            self._held_of = self._slow
+        elif self._delivered:
+            self.release()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(MOVE_SECONDS, self._move)
 
 
 class Slots:

@@ -58,8 +58,9 @@ class ClientChannel:
 
         Raises Unreachable, or Unfit for what no further attempt changes as long as the server is the same.
         """
-        self._certificate, options = b"", channel_options(
-            wire.TO_SERVER.max_frame_bytes, wire.TO_CLIENT.max_frame_bytes
+        self._certificate, options = (
+            b"",
+            channel_options(wire.TO_SERVER.max_frame_bytes, wire.TO_CLIENT.max_frame_bytes),
         )
         if not self.encrypts:
             return grpc.insecure_channel(self._server, options), b""

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Settled
 from fedkeras.runtime.wire import Outgoing
 
+PROCESSES = 256
+"""Processes that may share the same partitions; each has buffers of its own in the server's memory."""
+
 IN_FLIGHT = 2
 """Messages that a process of a pool may hold: one to work on and one that has already arrived."""
 

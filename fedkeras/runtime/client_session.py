@@ -42,6 +42,12 @@ Received = tuple[Header, list[memoryview]]
 """A whole message: its header, and its arrays' bytes in pieces."""
 
 
+def _size(received: Received) -> int:
+    """Bytes of memory that a message takes, beside the arrays that it shares with the one before it."""
+    header, _ = received
+    return header.ByteSize() + (0 if header.same_payload else header.payload_bytes)
+
+
 class LostConnection(RunFailed):
     """The connection was lost while the run was still going on, and could not be made again."""
 
@@ -78,6 +84,7 @@ class ClientSession:
         self._replies: dict[str, wire.Outgoing] = {}
         self._inbox: queue.SimpleQueue[Received | Welcome | Goodbye | Exception] = queue.SimpleQueue()
         self._leaving = threading.Event()
+        self._unread, self._taken = 0, threading.Condition()
         self._attempts, self._since, self._opened = 0, time.monotonic(), 0.0
         self._connection = self._first_connection()
         self.welcome: Welcome = self._connection.welcome
@@ -111,6 +118,10 @@ class ClientSession:
         """
         while True:
             item = self._inbox.get()
+            if isinstance(item, tuple):
+                with self._taken:
+                    self._unread -= _size(item)
+                    self._taken.notify_all()
             if isinstance(item, Exception):
                 raise item
             if isinstance(item, Goodbye):
@@ -198,8 +209,16 @@ class ClientSession:
                 self._attempts = 0  # the connection brought something: the next break is a new one
                 with self._lock:
                     self._held[complete[0].message_id] = None
-                self._inbox.put(complete)
+                self._keep(complete, self._max_message_bytes)
         raise AssertionError("frames() ends with an exception")
+
+    def _keep(self, received: Received, most: int) -> None:
+        """Let a message wait for the app, and read nothing more while as much waits as one message may have."""
+        with self._taken:
+            self._unread += _size(received)
+            self._inbox.put(received)
+            while self._unread > most and not self._leaving.is_set():
+                self._taken.wait(1.0)
 
     def _forget(self, message_id: str) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ loop's thread hands messages over to it, and waits for replies in a Mailbox.
 
 import asyncio
 import contextlib
-import functools
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -16,18 +16,19 @@ import grpc
 from flwr.app import Message
 
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.flower.identity import SERVER_NODE_ID, cid_of, node_id_of
+from fedkeras.flower.identity import cid_of, node_id_of
 from fedkeras.flower.internals import ErrorCode
 from fedkeras.runtime import tls, wire
 from fedkeras.runtime.channel import server_options
 from fedkeras.runtime.client_app import Settings
 from fedkeras.runtime.connections import MOST_STRANGERS, Connections
-from fedkeras.runtime.content import WireError, encode_content
-from fedkeras.runtime.federation_pb2 import Goodbye, Header
+from fedkeras.runtime.content import encode_content
+from fedkeras.runtime.federation_pb2 import Goodbye
 from fedkeras.runtime.handshake import Authenticator
 from fedkeras.runtime.own_grid import Ending, OwnGrid
 from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.peer_log import PeerLog
+from fedkeras.runtime.replies import Replies
 from fedkeras.runtime.service import Service
 from fedkeras.runtime.sessions import Sessions
 
@@ -73,7 +74,7 @@ class GrpcGrid(OwnGrid):
         self._sessions = Sessions(reconnect_grace, self._fail_messages, PeerLog(num_partitions))
         self._service = Service(
             self._sessions, Authenticator(access.passphrase, self._channel.certificate), num_partitions, run_config,
-            run_id, self._decode, self._deliver, max_message_bytes,
+            run_id, Replies(self._mailbox, lambda: self.run.run_id, self._in_loop), max_message_bytes,
             self._max_connections - self._connections.most_strangers, self._connections, shareable,
         )  # fmt: skip
         self._max_message_bytes = max_message_bytes
@@ -158,8 +159,15 @@ class GrpcGrid(OwnGrid):
 
         Raises RunFailed for one that is too large.
         """
+        return self._push(zip(messages, itertools.repeat(None)))
+
+    def push_within(self, messages: Sequence[Message], reply_limits: Sequence[int | None]) -> Iterable[str]:
+        """The same; a reply beyond its limit is refused by its header."""
+        return self._push(zip(messages, reply_limits, strict=True))
+
+    def _push(self, messages: Iterable[tuple[Message, int | None]]) -> list[str]:
         message_ids, encoded = [], {}
-        for message in messages:
+        for message, reply_limit in messages:
             content = message.content
             if id(content) not in encoded:  # a strategy's messages to all nodes share one content: encode it once
                 encoded[id(content)] = encode_content(content), content  # kept, so that its id is not used again
@@ -168,7 +176,9 @@ class GrpcGrid(OwnGrid):
             if (size := outgoing[0].payload_bytes) > self._max_message_bytes:
                 most = self._max_message_bytes / 1e6
                 raise RunFailed(f"a message has {size / 1e6:.3g} MB, {most:.3g} are allowed: give --max-message-mb")
-            message_ids.append(self._register(message))  # now that it can be sent: until then nothing is owed
+            message_ids.append(
+                self._register(message, reply_limit)
+            )  # now that it can be sent: until then nothing is owed
             outgoing[0].message_id = message_ids[-1]
             self._loop.call_soon_threadsafe(self._send, cid, message_ids[-1], outgoing)
         return message_ids
@@ -223,15 +233,6 @@ class GrpcGrid(OwnGrid):
     def _send(self, cid: int, message_id: str, outgoing: wire.Outgoing) -> None:
         if self._mailbox.expected(message_id) and (why_not := self._sessions.put(cid, message_id, outgoing)):
             self._mailbox.fail(message_id, ErrorCode.NODE_UNAVAILABLE, why_not)
-
-    def _decode(self, header: Header, pieces: list[memoryview]) -> Message:
-        message = self._mailbox.expected(header.reply_to_message_id)
-        if message is not None and cid_of(message.metadata.dst_node_id) != header.cid:
-            raise WireError("a reply to another client's message")
-        return wire.decode(header, pieces, self.run.run_id, node_id_of(header.cid), SERVER_NODE_ID)
-
-    def _deliver(self, reply: Message, on_release: Callable[[], None]) -> None:
-        self._mailbox.deliver(reply, functools.partial(self._in_loop, on_release))
 
     def _in_loop(self, call: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits in it any more

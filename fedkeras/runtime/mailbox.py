@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from flwr.app import Error, Message
 
@@ -15,23 +16,35 @@ LATE_LINES, LATE_SECONDS = 50, 5.0
 """Lines about answers that came too late: so many at once, and one more each so many seconds."""
 
 
+class Asked(NamedTuple):
+    """A message that a node was sent, and how many bytes of arrays the reply may have; None: any number."""
+
+    message: Message
+    reply_limit: int | None
+
+
 class Mailbox:
     """Messages that were sent and not yet answered, and their replies. Safe between two threads: the network's, which
     delivers replies, and the round loop's, which takes them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._outstanding: dict[str, Message] = {}
+        self._outstanding: dict[str, Asked] = {}
         self._replies: dict[str, tuple[Message, Callable[[], None]]] = {}
         self._late = Allowance(LATE_LINES, LATE_SECONDS, LATE_LINES, time.monotonic())
 
-    def expect(self, message: Message) -> None:
-        """Note a message that is about to be sent."""
+    def expect(self, message: Message, reply_limit: int | None = None) -> None:
+        """Note a message that is about to be sent; its reply may have `reply_limit` bytes of arrays (None: any)."""
         with self._changed:
-            self._outstanding[message.metadata.message_id] = message
+            self._outstanding[message.metadata.message_id] = Asked(message, reply_limit)
 
     def expected(self, message_id: str) -> Message | None:
         """The message of this id if a reply to it is still expected, else None: it was answered, or given up."""
+        asked = self.asked(message_id)
+        return asked and asked.message
+
+    def asked(self, message_id: str) -> "Asked | None":
+        """The same, with what its reply may have."""
         with self._changed:
             return self._outstanding.get(message_id)
 
@@ -39,7 +52,7 @@ class Mailbox:
         """Ids of the messages that these nodes have not answered."""
         nodes = set(node_ids)
         with self._changed:
-            return [key for key, message in self._outstanding.items() if message.metadata.dst_node_id in nodes]
+            return [key for key, asked in self._outstanding.items() if asked.message.metadata.dst_node_id in nodes]
 
     def deliver(self, reply: Message, on_release: Callable[[], None] = lambda: None) -> None:
         """Put a reply in. One that is not expected is dropped: it came too late, or twice.

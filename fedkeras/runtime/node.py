@@ -166,7 +166,8 @@ def _answer_all(
                 log.error("client %d could not answer: %s", header.cid, reply.error.reason)
             said[header.cid] = reply.error.reason
         try:
-            outgoing = wire.encode(reply, header.cid)
+            limit = wire.header_limit(header.ByteSize())  # what the server takes
+            outgoing = wire.encode(reply, header.cid, max_header_bytes=limit)
         except Exception as error:  # noqa: BLE001 - else the server would wait for this answer
             log.error("client %d's answer cannot be sent: %s", header.cid, error)
             reply = error_reply(error, message)

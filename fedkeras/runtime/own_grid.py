@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
@@ -28,6 +28,7 @@ class OwnGrid(Grid):
     """A Grid of our own runtimes. Beyond Flower's interface it
 
     - waits for replies instead of polling for them: `wait_for_replies`;
+    - bounds replies before they are there: `push_within`;
     - gives messages up, so that a client that has not begun them need not: `abandon`;
     - knows which node is which client without sending a message: `cids`;
     - declares how its clients run: `patient`, `keeps_processes`;
@@ -78,6 +79,14 @@ class OwnGrid(Grid):
         """A new message; Flower prefers its constructor."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
+    def push_within(self, messages: Sequence[Message], reply_limits: Sequence[int | None]) -> Iterable[str]:
+        """As `push_messages`; the reply to each may have so many bytes of arrays (None: any number).
+
+        Where clients are other processes, a larger reply is refused before its bytes are taken. Within one process
+        there is nobody to be refused.
+        """
+        return self.push_messages(messages)
+
     def get_node_ids(self) -> Iterable[int]:
         """Connected nodes, in the order of cid."""
         return sorted(self.cids())
@@ -97,9 +106,9 @@ class OwnGrid(Grid):
         self.abandon(waiting)
         return replies
 
-    def _register(self, message: Message) -> str:
+    def _register(self, message: Message, reply_limit: int | None = None) -> str:
         """Name a message and expect a reply to it. Returns its id."""
         message_id = uuid.uuid4().hex
         set_message_id(message, message_id)
-        self._mailbox.expect(message)
+        self._mailbox.expect(message, reply_limit)
         return message_id

@@ -1,28 +1,34 @@
 """The server's end of a stream: admits a client, sends it the messages that wait for it, receives its replies."""
 
 import asyncio
+import functools
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
-from flwr.app import Message
 
 from fedkeras.errors import one_line
 from fedkeras.runtime import wire
 from fedkeras.runtime.admission import Admission, AdmissionRefused, CrowdedOut
 from fedkeras.runtime.budget import Budget, Reservation, Slots
 from fedkeras.runtime.client_app import Settings
-from fedkeras.runtime.client_connection import ClientConnection, cids_text
+from fedkeras.runtime.client_connection import PROCESSES, ClientConnection, Session, cids_text
 from fedkeras.runtime.connections import Connections
 from fedkeras.runtime.content import Altered, WireError
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Welcome
 from fedkeras.runtime.handshake import Authenticator
+from fedkeras.runtime.replies import Replies
 from fedkeras.runtime.sessions import Sessions
 from fedkeras.runtime.wire import Assembler
 
-UNDER_WAY_BYTES = 64 << 20
-"""Bytes of replies that are being received or wait for the round loop; further clients wait, and keep their own."""
+UNDER_WAY_BYTES, SLOW_BYTES = 64 << 20, 128 << 20
+"""Bytes of replies that are being received or wait for the round loop, from clients that send them soon, and from those
+that take longer. Further clients wait, and keep their own. A reply that is larger is taken alone."""
+
+HEADER_COST, SMALL_HEADER = 16, 16 << 10
+"""Bytes in memory of a byte of a Header, which is many small things; small ones count with their arrays alone."""
 
 WRITING = 8
 """Clients to which messages are written at once: each has a part of its message in gRPC's buffers meanwhile."""
@@ -36,17 +42,14 @@ FAREWELL_SECONDS = 1.0
 STALL_SECONDS = 60.0
 """How long a client may stop in the middle of a message, sending or reading."""
 
+REPLY_SECONDS, SLOWEST = 60.0, 64_000
+"""A whole reply may take this long, and a second more for each so many bytes: half a megabit a second."""
+
 SLOW_READER_SECONDS, SLOW_SENDER_SECONDS = 2.0, 15.0
 """A client that takes longer to read a frame, or to send a message, no longer holds up the others."""
 
 LOST = "lost its connection", False
 """Why a stream ended, and whether for good, where nothing else is known of it."""
-
-Decode = Callable[[Header, list[memoryview]], Message]
-"""Called as decode(header, pieces) with each whole reply; raises WireError for one that is of no use."""
-
-Deliver = Callable[[Message, Callable[[], None]], None]
-"""Called as deliver(reply, on_release), which is called in the network's loop when nobody holds the reply any more."""
 
 
 class Service:
@@ -63,22 +66,22 @@ class Service:
         num_partitions: int,
         run_config: Settings,
         run_id: int,
-        decode: Decode,
-        deliver: Deliver,
+        replies: Replies,
         max_message_bytes: int,
         capacity: int,
         connections: Connections,
         shareable: bool = True,
     ) -> None:
         self._sessions, self._admission = sessions, Admission(authenticator, num_partitions)
-        self._decode, self._deliver = decode, deliver
+        self._replies = replies
         self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
         self._about_run = {
             "run_id": run_id,
             "num_partitions": num_partitions,
             "run_config": json.dumps(dict(run_config)),
         }
-        self._budget, self._writing = Budget(UNDER_WAY_BYTES), Slots(WRITING, SLOW_READER_SECONDS)
+        self._budget, self._slow = Budget(UNDER_WAY_BYTES), Budget(SLOW_BYTES)
+        self._writing = Slots(WRITING, SLOW_READER_SECONDS)
         self._connections, self._shareable = connections, shareable
         self._peer_log = sessions.peer_log
         self.goodbye_to: Callable[[Sequence[int]], Goodbye] | None = None
@@ -163,6 +166,10 @@ class Service:
                 "clients of this run keep something between two messages and cannot share partitions: "
                 "leave out --shared, and give each a --cid of its own"
             )
+        if len(set(join.cids)) < len(join.cids):
+            raise AdmissionRefused("it names a --cid twice")
+        if self._sessions.is_full(join):
+            raise AdmissionRefused(f"{PROCESSES} processes share these partitions already", again=True)
         if (taken := self._sessions.taken(join)) is not None:
             raise AdmissionRefused(
                 f"--cid {taken} is already connected; give each client a cid of its own, or --replace the other one"
@@ -212,10 +219,12 @@ class Service:
 
     async def _read(self, connection: ClientConnection, context: grpc.aio.ServicerContext) -> tuple[str, bool]:
         """Receive replies until the stream ends; return why it ended, and whether for good."""
-        assembler, cids = Assembler(wire.TO_SERVER, self._max_message_bytes), connection.session.cids
-        reservation = self._reservation()
+        session, cids = connection.session, connection.session.cids
+        judge, most = functools.partial(self._judge, session), functools.partial(_header_limit, session)
+        assembler = Assembler(wire.TO_SERVER, self._max_message_bytes, judge, most)
+        reservation, deadline = self._reservation(), math.inf
         try:
-            while (frame := await self._next_frame(context, assembler.midway)) is not grpc.aio.EOF:
+            while (frame := await self._next_frame(context, assembler.midway, deadline)) is not grpc.aio.EOF:
                 if isinstance(frame, Frame) and frame.HasField("goodbye") and frame.goodbye.over:
                     return "the run is over", True
                 if isinstance(frame, Frame) and frame.HasField("goodbye"):
@@ -223,15 +232,24 @@ class Service:
                     self._tell(logging.WARNING, connection, "client %s leaves: %s", cids_text(cids), reason)
                     return f"it left: {reason}", True
                 if isinstance(frame, Frame) and frame.HasField("settled"):
-                    self._sessions.dropped(connection.session, frame.settled.message_id)
+                    self._sessions.dropped(session, frame.settled.message_id)
                     continue
+                midway = assembler.midway
                 complete = assembler.add(frame)
-                if assembler.missing and isinstance(frame, Frame):  # the header of what is about to come
-                    await reservation.acquire(assembler.missing)
+                begun = assembler.header
+                if begun and not session.holding.get(begun.reply_to_message_id):  # given up meanwhile
+                    assembler.skip()
+                    reservation.release()
+                elif begun and not reservation.is_held:  # the header of what is about to come
+                    await reservation.acquire(begun.payload_bytes + HEADER_COST * begun.ByteSize())
+                if assembler.midway and (not midway or (isinstance(frame, Frame) and assembler.missing)):
+                    deadline = asyncio.get_running_loop().time() + seconds_for(assembler.missing)
+                if complete and not reservation.is_held and (size := complete[0].ByteSize()) > SMALL_HEADER:
+                    await reservation.acquire(HEADER_COST * size)
                 if complete:
-                    self._accept(connection, *complete, reservation.release)
+                    self._accept(session, *complete, reservation)
                     reservation = self._reservation()
-                frame = complete = None  # else a client's last reply would be kept until its next one begins
+                frame = complete = begun = None  # else a client's last reply would be kept until its next one begins
         except WireError as error:
             text = "closing the stream of client %s, which sent %s"
             self._tell(logging.WARNING, connection, text, cids_text(cids), error)
@@ -239,6 +257,13 @@ class Service:
             return f"it sent {error}", not isinstance(error, Altered)
         except TimeoutError:
             text = "closing the stream of client %s, which stopped in mid-message"
+            header, late = assembler.header, asyncio.get_running_loop().time() >= deadline
+            if header and late and session.holding.get(header.reply_to_message_id):
+                took = f"its reply of {header.payload_bytes / 1e6:.3g} MB"
+                took += f" was not whole within {seconds_for(header.payload_bytes):.0f} s"
+                self._sessions.answered(session, header.reply_to_message_id)
+                self._replies.fail(header.reply_to_message_id, took)
+                text = f"closing the stream of client %s: {took}"
             self._tell(logging.WARNING, connection, text, cids_text(cids))
             return "stopped in the middle of a message", False
         finally:
@@ -246,22 +271,46 @@ class Service:
         return LOST
 
     def _reservation(self) -> Reservation:
-        return Reservation(self._budget, SLOW_SENDER_SECONDS)
+        return Reservation(self._budget, self._slow, SLOW_SENDER_SECONDS)
 
     @staticmethod
-    async def _next_frame(context: grpc.aio.ServicerContext, midway: bool) -> wire.Parsed:
-        data = await (asyncio.wait_for(context.read(), STALL_SECONDS) if midway else context.read())
+    async def _next_frame(context: grpc.aio.ServicerContext, midway: bool, deadline: float) -> wire.Parsed:
+        left = deadline - asyncio.get_running_loop().time()
+        patience = min(STALL_SECONDS, max(0.0, left)) if midway else None
+        data = await asyncio.wait_for(context.read(), patience)
         return wire.parse(data) if isinstance(data, bytes) else data
 
-    def _accept(
-        self, connection: ClientConnection, header: Header, pieces: list[memoryview], on_release: Callable[[], None]
-    ) -> None:
-        """Take a whole reply. It is looked at first and noted afterwards: one that is of no use answers nothing."""
-        session = connection.session
+    def _judge(self, session: Session, header: Header) -> bool:
+        """Whether the reply with this header is wanted. Raises WireError for what this process cannot have to say."""
+        message_id = header.reply_to_message_id
         if header.cid not in session.cids:
             raise WireError(f"a message of client {header.cid}, which it is not")
-        if header.reply_to_message_id not in session.recent:
+        if message_id not in session.recent:
             raise WireError("a reply to a message that it was never sent")
-        reply = self._decode(header, pieces)
+        asked = session.holding.get(message_id)
+        fault = self._replies.fault(header, asked[0]) if asked else ""
+        if asked and not fault:
+            return True
+        if fault:
+            self._sessions.answered(session, message_id)
+            self._replies.fail(message_id, fault)
+        else:  # it was given up, answered before, or taken from this process for another one, which has it still
+            self._sessions.answered_in_vain(session, message_id)
+        return False
+
+    def _accept(self, session: Session, header: Header, pieces: list[memoryview], reservation: Reservation) -> None:
+        """Take a whole reply. It is looked at first and noted afterwards: one that is of no use answers nothing."""
+        reply = self._replies.read(header, pieces)
         self._sessions.answered(session, header.reply_to_message_id)
-        self._deliver(reply, on_release)
+        reservation.deliver()
+        self._replies.deliver(reply, reservation.release)
+
+
+def _header_limit(session: Session) -> int:
+    """The most bytes of a Header that this process may have to send now."""
+    return wire.header_limit(max((asked[0].ByteSize() for asked in session.holding.values() if asked), default=0))
+
+
+def seconds_for(size: int) -> float:
+    """How long a reply of so many bytes may take to arrive."""
+    return REPLY_SECONDS + size / SLOWEST

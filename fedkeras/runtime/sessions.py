@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from fedkeras.runtime.client_connection import ClientConnection, MessageQueue, Session, cids_text
+from fedkeras.runtime.client_connection import PROCESSES, ClientConnection, MessageQueue, Session, cids_text
 from fedkeras.runtime.federation_pb2 import Goodbye, Join
 from fedkeras.runtime.peer_log import PeerLog
 from fedkeras.runtime.wire import Outgoing
@@ -57,6 +57,12 @@ class Sessions:
                 return cid
         return None
 
+    def is_full(self, join: Join) -> bool:
+        """True if it would be one more process of a pool that has as many as it may, all of them connected."""
+        queue, cids = self._queues.get(join.cids[0]) if join.cids else None, tuple(join.cids)
+        joins = queue and join.shared and queue.shared and queue.cids == cids and join.session not in self._by_name
+        return bool(joins) and sum(bool(each.connection) for each in queue.sessions) >= PROCESSES
+
     def join(self, join: Join, cids: tuple[int, ...], peer: str) -> tuple[ClientConnection, bool]:
         """Add a process whose ids are not `taken`; True if it resumes a session that it had."""
         session = self._by_name.get(join.session)
@@ -82,8 +88,14 @@ class Sessions:
         queue.wake()
         return ""
 
+    @staticmethod
+    def answered_in_vain(session: Session, message_id: str) -> None:
+        """Note a reply to a message that this process does not hold, or that was given up: it owes no other."""
+        session.holding.pop(message_id, None)
+        session.acknowledge(message_id)
+
     def answered(self, session: Session, message_id: str) -> None:
-        """Note a good reply to a message that this process was sent lately."""
+        """Note the reply to a message that this process holds."""
         session.holding.pop(message_id, None)
         self._forget(session.queue, message_id)  # handed to others meanwhile, who need not answer it now
         session.acknowledge(message_id)
@@ -152,6 +164,9 @@ class Sessions:
         reason = "another client took its place"
         for queue in dict.fromkeys(self._queues[cid] for cid in cids if cid in self._queues):
             if queue.cids == cids and queue.shared and shared:
+                if len(queue.sessions) >= PROCESSES:  # one that is away makes room
+                    absent = next(session for session in queue.sessions if not session.connection)
+                    self._leave(absent, "others of its pool came")
                 return queue
             for session in list(queue.sessions):
                 if session.connection:

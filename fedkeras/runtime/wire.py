@@ -9,7 +9,7 @@ Frames to the server are smaller than those to a client: gRPC takes a whole one 
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -41,6 +41,12 @@ MAX_HEADER_BYTES = 4 << 20
 """The largest Header, that of a model with very many arrays."""
 MAX_MESSAGE_BYTES = 1 << 30
 """The largest payload that is received from the other side, unless another bound is given."""
+
+HEADER_SPARE_BYTES = 1 << 20
+"""What a reply may have beside its arrays, and beside twice what its message had there."""
+
+MAX_RECORDS, MAX_ENTRIES = 100, 20_000
+"""Records of a message; arrays, values and texts in all of them: a few bytes each on the wire, hundreds in memory."""
 
 _CHUNK_TAG = bytes([Frame.CHUNK_FIELD_NUMBER << 3 | 2])
 
@@ -74,7 +80,14 @@ def parse(data: bytes) -> Parsed:
         return Frame()
 
 
-def encode(message: Message, cid: int, content: EncodedContent | None = None) -> Outgoing:
+def header_limit(sent: int) -> int:
+    """Bytes that the Header of a reply may have, where its message's had `sent`."""
+    return min(MAX_HEADER_BYTES, 2 * sent + HEADER_SPARE_BYTES)
+
+
+def encode(
+    message: Message, cid: int, content: EncodedContent | None = None, max_header_bytes: int = MAX_HEADER_BYTES
+) -> Outgoing:
     """A message as its Header and buffers; `content` is encode_content's result where many messages share it.
 
     Raises ValueError for what cannot be sent: integers beyond 64 bits, or names and values that take too much room.
@@ -95,10 +108,12 @@ def encode(message: Message, cid: int, content: EncodedContent | None = None) ->
     content = content or encode_content(message.content)
     header.records.extend(content.records)
     header.payload_bytes, header.digest = sum(map(len, content.buffers)), content.digest
-    if (size := header.ByteSize()) > MAX_HEADER_BYTES:
+    if (size := header.ByteSize()) > max_header_bytes:
         raise ValueError(
             f"{size} bytes beside the arrays are too many for a message: put large values into an ArrayRecord"
         )
+    if fault := _fault_of_records(header):
+        raise ValueError(fault)
     return header, content.buffers
 
 
@@ -155,6 +170,18 @@ def decode(header: Header, pieces: Sequence[memoryview], run_id: int, source: in
         raise WireError(f"a message that is none: {describe(error)}") from error
 
 
+def _fault_of_records(header: Header) -> str:
+    """What is wrong with the number of a message's records, arrays and values, or ''."""
+    if (count := len(header.records)) > MAX_RECORDS:
+        return f"a message of {count} records; at most {MAX_RECORDS} are taken"
+    # A record is one of three kinds; the others have nothing in them.
+    count = sum(len(r.arrays.arrays) + len(r.metrics.values) + len(r.config.values) for r in header.records)
+    if count <= MAX_ENTRIES:
+        tables = (values for record in header.records for values in (record.metrics.values, record.config.values))
+        count += sum(len(value.strings) + len(value.blobs) for values in tables for value in values)
+    return f"a message of {count} arrays and values; at most {MAX_ENTRIES} are taken" if count > MAX_ENTRIES else ""
+
+
 def _varint(number: int) -> bytes:
     encoded = bytearray()
     while number > 0x7F:
@@ -178,12 +205,22 @@ class Assembler:
     """Puts the messages of one stream together from its Header and Chunk frames.
 
     `direction` is that of the messages. A client keeps the last payload, and a header may refer to it instead of a
-    second transfer. `max_bytes` bounds a message's payload.
+    second transfer. `max_bytes` bounds a message's payload, and `max_header_bytes()` a Header that comes in parts.
+    `judge(header)` is asked before any bytes of a payload are kept: False lets the message pass by; it may raise
+    WireError.
     """
 
-    def __init__(self, direction: Direction, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(
+        self,
+        direction: Direction,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+        judge: Callable[[Header], bool] = lambda header: True,
+        max_header_bytes: Callable[[], int] = lambda: MAX_HEADER_BYTES,
+    ) -> None:
         self._chunk_bytes, self._max_bytes = direction.chunk_bytes, max_bytes
+        self._judge, self._max_header_bytes = judge, max_header_bytes
         keep = direction is TO_CLIENT
+        self._skipped = False
         self._header_parts = bytearray()
         self._kept: list[memoryview] | None = [] if keep else None
         self._kept_digest = b""
@@ -197,6 +234,15 @@ class Assembler:
     def midway(self) -> bool:
         """True if a message has begun that is not whole yet."""
         return bool(self.missing or self._header_parts)
+
+    @property
+    def header(self) -> Header | None:
+        """Of the message that is under way and not skipped."""
+        return None if self._skipped else self._header
+
+    def skip(self) -> None:
+        """Let what is left of this message pass by, and forget what there is of it."""
+        self._skipped, self._pieces = True, []
 
     def add(self, frame: Parsed) -> tuple[Header, list[memoryview]] | None:
         """Take a frame; return (header, pieces) when it completes a message. Raises WireError."""
@@ -213,8 +259,10 @@ class Assembler:
     def _add_header_part(self, part: HeaderPart) -> None:
         # Full ones, as with chunks; and a header has at least two, or it would be no part
         full, parts = len(part.data) == self._chunk_bytes, self._header_parts
-        if not (full or (part.last and parts)) or len(parts) + len(part.data) > MAX_HEADER_BYTES:
+        if not (full or (part.last and parts)):
             raise WireError("a header in parts that have another size than they should")
+        if len(parts) + len(part.data) > (most := self._max_header_bytes()):
+            raise WireError(f"more than {most} bytes beside a message's arrays")
         parts += part.data
         if part.last:
             self._header_parts = bytearray()
@@ -226,11 +274,14 @@ class Assembler:
     def _begin(self, header: Header) -> None:
         if self._header is not None or self._header_parts:
             raise WireError("a new message before the last one was complete")
+        if fault := _fault_of_records(header):
+            raise WireError(fault)
         if header.payload_bytes > self._max_bytes:
             raise TooLarge(f"a message of {header.payload_bytes} bytes; at most {self._max_bytes} are taken")
         if sum(info.num_bytes for record in header.records for info in record.arrays.arrays) != header.payload_bytes:
             raise WireError("a message whose arrays do not add up to its length")
         self._header, self.missing, self._hash = header, header.payload_bytes, xxhash.xxh3_128()
+        self._skipped = not self._judge(header)
         if header.same_payload:
             if not self._kept or header.digest != self._kept_digest or sum(map(len, self._kept)) != self.missing:
                 raise WireError("a message that refers to a payload that is not there")
@@ -240,13 +291,16 @@ class Assembler:
         # The exact size, for a million chunks of a byte each would take far more memory than they carry.
         if self._header is None or len(chunk) != min(self._chunk_bytes, self.missing):
             raise WireError("a chunk that belongs to no message")
-        self._pieces.append(chunk)
-        self._hash.update(chunk)
         self.missing -= len(chunk)
+        if not self._skipped:
+            self._pieces.append(chunk)
+            self._hash.update(chunk)
 
-    def _complete(self) -> tuple[Header, list[memoryview]]:
-        header, pieces = self._header, self._pieces
-        self._header, self._pieces = None, []
+    def _complete(self) -> tuple[Header, list[memoryview]] | None:
+        header, pieces, skipped = self._header, self._pieces, self._skipped
+        self._header, self._pieces, self._skipped = None, [], False
+        if skipped:
+            return None
         if header.payload_bytes and not header.same_payload:
             if self._hash.digest() != header.digest:
                 raise Altered("a message whose bytes are not those that its digest was taken of")

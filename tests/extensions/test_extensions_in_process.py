@@ -135,7 +135,7 @@ def test_the_first_mod_is_the_outermost_on_both_sides():
     chain = ModChain([Tracing("a"), Tracing("b")])
     chain.answer("message", "context", lambda message, context: seen.append("handler"))
     assert seen == ["a in", "b in", "handler", "b out", "a out"]
-    exchange = chain.over(None)
+    exchange = chain.over(None, lambda message: None)
     seen.clear()
     exchange._encoded("message")
     assert seen == ["b encodes", "a encodes"], "what leaves the server last is what a client sees first"

@@ -8,15 +8,16 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from hypothesis import given
 from hypothesis import strategies as some
-from toy_federation import Silent, ToyClients, content, flowers_own, reply
+from toy_federation import Silent, ToyClients, content, federate, flowers_own, reply
 
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.grids import CohortGrid
-from fedkeras.federation.records import views
+from fedkeras.federation.records import payload, views
 from fedkeras.federation.reply_order import EarlyReplies, in_order
 from fedkeras.flower.identity import cid_of, node_id_of
 from fedkeras.flower.internals import set_message_id
 from fedkeras.runtime.in_process import InProcessGrid
+from fedkeras.strategies.fedavg import FedAvg
 
 
 def exchange(grid, messages, timeout):
@@ -203,3 +204,20 @@ def test_a_disk_that_is_full_loses_no_reply(monkeypatch, caplog):
         waiting.put(cid, message)
     assert [waiting.take(cid) for cid in replies] == list(replies.values())
     assert "stays in memory: [Errno 28] No space left" in caplog.text
+
+
+def test_a_grid_is_told_how_large_each_reply_may_be():
+    """A training's reply has the arrays that were sent, an evaluation's has none; both have a little to spare."""
+    told = []
+
+    class Told(InProcessGrid):
+        def push_within(self, messages, reply_limits):
+            told.extend(
+                (m.metadata.message_type, payload(m.content), limit)
+                for m, limit in zip(messages, reply_limits, strict=True)
+            )
+            return super().push_within(messages, reply_limits)
+
+    grid = Told(ToyClients(), 2, {})
+    federate(FedAvg(), grid._app, {"w": np.zeros(1000, np.float32)}, grid, num_partitions=2, num_server_rounds=1)
+    assert told == [("train", 4128, 1_004_128)] * 2 + [("evaluate", 4128, 1_000_000)] * 2

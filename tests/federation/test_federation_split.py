@@ -23,6 +23,7 @@ class ToyMiddle:
     """M2 is one number: each U adds the gradient to it. Replicas as in the real one."""
 
     names = frozenset({"m2"})
+    example_bytes = None
 
     def __init__(self):
         self.log = []

@@ -149,7 +149,7 @@ def part(size: int, last: bool = False) -> Frame:
         ([part(10, last=True)], "another size"),
         ([part(CHUNK_BYTES - 1)], "another size"),
         ([part(CHUNK_BYTES), part(7)], "another size"),
-        ([part(CHUNK_BYTES)] * 9, "another size"),
+        ([part(CHUNK_BYTES)] * 9, "more than 4194304 bytes"),
         ([part(CHUNK_BYTES), part(1, last=True)], "is none"),
         ([part(CHUNK_BYTES), memoryview(b"abc")], "belongs to no message"),
         ([part(CHUNK_BYTES), Frame(header=Header())], "before the last one was complete"),

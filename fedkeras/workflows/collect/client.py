@@ -19,13 +19,12 @@ from fedkeras.federation.requests import ClientRequest, ContentHandler
 from fedkeras.provisioning.protocol import reply
 from fedkeras.reports import progress_bar
 from fedkeras.workflows.collect import outbox
-from fedkeras.workflows.collect.outbox import Figures, LocalResult
+from fedkeras.workflows.collect.outbox import PIECE_BYTES, Figures, LocalResult
 from fedkeras.workflows.collect.training import train_once
 from fedkeras.workflows.local_trainer import LocalTrainer
 
 log = logging.getLogger("fedkeras")
 
-PIECE_BYTES = 16 << 20
 ANSWER_SECONDS = 1.0
 """A question after the state is answered when it changes, or after this time."""
 

@@ -14,6 +14,9 @@ from fedkeras.data import cache
 from fedkeras.errors import UserError
 from fedkeras.provisioning.download_cache import size_of
 
+PIECE_BYTES = 16 << 20
+"""What is delivered of a file at once."""
+
 FILES = ("model.keras", "epochs.csv", "log.txt", "folds.csv", "normaliser.npz", "labels.json", "columns.json")
 """What a result may consist of."""
 

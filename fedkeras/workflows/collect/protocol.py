@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedkeras import atomic
-from fedkeras.federation.dispatcher import ClientRefused, Script
+from fedkeras.federation.dispatcher import SPARE_BYTES, ClientRefused, Script
 from fedkeras.federation.validation import MAX_EXAMPLES
 from fedkeras.provisioning.protocol import ReportState, arrays_of_answer, ask, value_of
-from fedkeras.workflows.collect.outbox import FILES, LocalResult, digest_of
+from fedkeras.workflows.collect.outbox import FILES, PIECE_BYTES, LocalResult, digest_of
 
 MAX_BYTES = 10**11
 MAX_RESULTS = 1000
@@ -77,7 +77,8 @@ def take(cid: int, result: LocalResult, collected: CollectedModels, report: Repo
         for name, size in result.files.items():
             with (partial / name).open("wb") as file:
                 while file.tell() < size:
-                    answer = yield ask("deliver", key=result.key, name=name, first=file.tell())
+                    most = PIECE_BYTES + SPARE_BYTES
+                    answer = yield ask("deliver", None, True, most, key=result.key, name=name, first=file.tell())
                     piece = arrays_of_answer(answer).get("piece")
                     if piece is None or piece.dtype != "uint8" or not 0 < piece.size <= size - file.tell():
                         raise ClientRefused(f"sent a piece of {name} that does not fit")

@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, Message, MessageType
 from fedkeras import factory
 from fedkeras.config import Config
 from fedkeras.federation import strategy_adapter
+from fedkeras.federation.dispatcher import SPARE_BYTES
 from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.messages import metrics_of
 from fedkeras.federation.records import of_kind, payload
@@ -30,9 +31,6 @@ from fedkeras.workflows.base import RunContext, Summary, Workflow
 from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, repeat_rounds, run_rounds
 
 log = logging.getLogger("fedkeras")
-
-SPARE_BYTES = 1_000_000
-"""What a reply may have beside the arrays that its client was sent."""
 
 
 class RoundsWorkflow(Workflow):
@@ -149,7 +147,7 @@ def good_replies(
     messages = strategy_adapter.configure(run.strategy, phase.name, result.round, arrays, shown, _kept(run, arrays))
     messages = sorted(messages, key=lambda message: cid_of[message.metadata.dst_node_id])
     expected = [cid_of[message.metadata.dst_node_id] for message in messages]
-    exchange = run.mods.over(phase.dispatcher)
+    exchange = run.mods.over(phase.dispatcher, functools.partial(workflow.reply_limit, run.config))
     arriving = exchange.exchange(messages)
     faults: dict[int, str] = {}
     rows: dict[int, dict] = {}
@@ -160,8 +158,7 @@ def good_replies(
             arrived += 1
             result.took(PART_OF_PHASE[phase.name])
             cid, sent = cid_of[reply.metadata.src_node_id], exchange.sent[reply.metadata.src_node_id]
-            limit = run.mods.reply_limit(workflow.reply_limit(run.config, sent), sent)
-            fault = fault_of_size(reply, limit) or fault_of(reply, sent)
+            fault = fault_of_size(reply, exchange.reply_limit(sent)) or fault_of(reply, sent)
             if fault:
                 faults[cid] = fault
                 phase.failed(cid, fault)

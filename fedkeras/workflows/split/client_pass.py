@@ -17,9 +17,9 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedkeras.config import Config, Value
-from fedkeras.federation.dispatcher import Dispatcher
+from fedkeras.federation.dispatcher import SPARE_BYTES, Dispatcher
 from fedkeras.federation.messages import metrics_of, num_examples
-from fedkeras.federation.records import of_kind
+from fedkeras.federation.records import of_kind, payload
 from fedkeras.federation.validation import fault_of_arrays, fault_of_evaluate
 from fedkeras.workflows.split.protocol import BACKWARD, LOSS, WEIGHTS
 
@@ -32,6 +32,9 @@ class BodyServer(Protocol):
 
     names: frozenset[str]
     """the body's weights by name; the others are the clients'."""
+
+    example_bytes: int | None
+    """the most bytes of one example's activations on their way; None where its shape is not fixed."""
 
     def start(self, weights: Mapping[str, np.ndarray]) -> None:
         """Begin a round or an evaluation with these weights of the whole model: new optimizer, no replicas."""
@@ -59,6 +62,11 @@ class BodyServer(Protocol):
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Put back what `state` gave."""
+
+
+def limit_of_activations(body: BodyServer, examples: int) -> int | None:
+    """The bytes of arrays that a reply with the activations of so many examples may have; None: not known."""
+    return None if body.example_bytes is None else examples * body.example_bytes + SPARE_BYTES
 
 
 class Step(NamedTuple):
@@ -157,10 +165,11 @@ class ClientPass:
         try:
             if kind == "F":
                 output, penalty = self._body.forward(self.cid, batch, content, self._size(batch))
-                self._send(LOSS, ("loss", batch), output, batch, penalty=penalty)
+                # The answer is the gradient of what is sent.
+                self._send(LOSS, ("loss", batch), output, batch, payload(output) + SPARE_BYTES, penalty=penalty)
             elif kind == "U":
                 gradient = self._body.backward(self.cid, batch, content)
-                self._send(BACKWARD, ("backward", batch), gradient, batch)
+                self._send(BACKWARD, ("backward", batch), gradient, batch, self._reply_limit)
                 self._body.update()  # while the gradient is on its way and the client at work
             else:
                 self._finish(message)
@@ -172,9 +181,17 @@ class ClientPass:
         first = batch % (self.batches // self._config.local_epochs) * self._config.batch_size
         return min(self._config.batch_size, self.examples - first)
 
-    def _send(self, action: str, tag: Hashable, content: RecordDict, batch: int, **more: float) -> None:
+    @property
+    def _reply_limit(self) -> int | None:
+        """What the next activations may have, or head and tail at the end."""
+        activations = limit_of_activations(self._body, self._config.batch_size)
+        return None if activations is None else activations + payload(RecordDict({WEIGHTS: self._like}))
+
+    def _send(
+        self, action: str, tag: Hashable, content: RecordDict, batch: int, reply_limit: int | None, **more: float
+    ) -> None:
         content["config"] = ConfigRecord({**self._message_config, "batch": batch, **more})
-        self._dispatcher.send([self.cid], action, tag, content)
+        self._dispatcher.send([self.cid], action, tag, content, reply_limit)
 
     def _finish(self, message: Message) -> None:
         if fault := fault_of_evaluate(message):

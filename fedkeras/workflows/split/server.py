@@ -26,7 +26,7 @@ from fedkeras.federation.round_result import RoundResult, require
 from fedkeras.federation.validation import fault_of_arrays, fault_of_evaluate
 from fedkeras.workflows.base import RunContext, Summary, Workflow
 from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, run_rounds
-from fedkeras.workflows.split.client_pass import BodyServer
+from fedkeras.workflows.split.client_pass import BodyServer, limit_of_activations
 from fedkeras.workflows.split.protocol import EVALUATION_BATCH, SCORE, TEST, WEIGHTS, weights_without_body
 from fedkeras.workflows.split.server_model import SplitServer
 from fedkeras.workflows.split.split_round import SplitRound
@@ -178,7 +178,8 @@ def evaluate_clients(
     here, so who comes first is served.
     """
     message_config = {**message_config, "epoch": uuid.uuid4().hex}
-    dispatcher.send(cids, TEST, 0, RecordDict({WEIGHTS: weights, "config": ConfigRecord(message_config)}))
+    content = RecordDict({WEIGHTS: weights, "config": ConfigRecord(message_config)})
+    dispatcher.send(cids, TEST, 0, content, limit_of_activations(body, EVALUATION_BATCH))
     meanwhile()
     awaited, sizes, metrics = dict.fromkeys(cids, 0), {}, {}
     while found := dispatcher.next({cid: tag for cid, tag in awaited.items() if cid not in dispatcher.failures}):
@@ -216,7 +217,7 @@ def _one_batch(
         return True
     output, penalty = body.test(batch, message.content, min(EVALUATION_BATCH, sizes[cid] - first))
     output["config"] = ConfigRecord({**message_config, "batch": batch, "penalty": penalty})
-    dispatcher.send([cid], SCORE, batch + 1, output)
+    dispatcher.send([cid], SCORE, batch + 1, output, limit_of_activations(body, EVALUATION_BATCH))
     return False
 
 

@@ -1,5 +1,6 @@
 """The server's half of split learning as the round loop takes it (`BodyServer`): the body by messages."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,6 +25,8 @@ class SplitServer:
         self._config, self._dtype = config, config.split_dtype
         self._parts = self._body.parts
         self.names = frozenset(self._parts.names["body"])
+        shape = self._parts.models["body"].inputs[0].shape[1:]
+        self.example_bytes = None if None in shape else 4 * math.prod(shape)
         self._num_seeds = len(models.random_states(self._parts.whole))
         self._seeds: dict[int, np.ndarray] = {}
         self._replicas: set[int] = set()

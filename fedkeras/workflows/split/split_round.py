@@ -11,7 +11,7 @@ from fedkeras.config import Config, Value
 from fedkeras.federation.aggregation import Mean
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.records import views
-from fedkeras.workflows.split.client_pass import BodyServer, ClientPass
+from fedkeras.workflows.split.client_pass import BodyServer, ClientPass, limit_of_activations
 from fedkeras.workflows.split.protocol import START, WEIGHTS, weights_without_body
 
 
@@ -39,7 +39,9 @@ def begin(
     cids, dispatcher = list(cids), split_round.dispatcher
     message_config = {**split_round.message_config, "epoch": uuid.uuid4().hex}
     config = {**message_config, "server-round": split_round.server_round, "in-flight": split_round.in_flight}
-    dispatcher.send(cids, START, "start", RecordDict({WEIGHTS: weights, "config": ConfigRecord(config)}))
+    content = RecordDict({WEIGHTS: weights, "config": ConfigRecord(config)})
+    examples = split_round.in_flight * split_round.config.batch_size
+    dispatcher.send(cids, START, "start", content, limit_of_activations(split_round.body, examples))
     passes = {}
     for cid in cids:
         passes[cid] = ClientPass(
