@@ -15,9 +15,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+import fedkeras  # noqa: F401 - before Flower, whose import decides what gRPC prints
+
+# isort: split
 from flwr.app import ConfigRecord, Context, Message
 
 from fedkeras import atomic, data, lifeline, scaling
+from fedkeras.address import parse_server, require_known
 from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import ClientConfig
 from fedkeras.config import Config
@@ -118,6 +122,7 @@ def main() -> int:
         node_config = settings.node_config(flags.node_config, flags.data_dir)
         cids = flags.cids()
         flags.check()
+        require_known(parse_server(flags.server)[0])
         if flags.app:
             served, ready = other_app.load_client_app(flags.app), lambda contexts: None
         else:

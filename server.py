@@ -11,6 +11,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import fedkeras  # noqa: F401 - before Flower, whose import decides what gRPC prints
+
+# isort: split
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 

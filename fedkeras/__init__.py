@@ -24,9 +24,16 @@ for them. In this folder, from the top floor down; a floor imports those below i
     callbacks                            what hangs on a run
     named_code                           names that become code, and who may decide about them
     built_in_names strategy_names        what is built in, by name; strategies
+    address                              HOST:PORT as a person types it
     atomic checkout errors lifeline output randomness shapes stratified tensorflow_import    what everybody needs
 """
 
+import os
+
 from fedkeras.checkout import make_importable
 
+# gRPC's C++ logs errors that are exceptions or log lines here. It reads this when it is imported, which Flower does;
+# Flower sets "error" if the user sets nothing.
+if os.environ.get("GRPC_VERBOSITY", "error") == "error":
+    os.environ["GRPC_VERBOSITY"] = "none"
 make_importable()

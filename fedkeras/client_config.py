@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fedkeras.address import parse_server
 from fedkeras.built_in_names import is_one_of
 from fedkeras.checkout import typed
 from fedkeras.client_terms import ClientTerms
@@ -119,9 +120,7 @@ class ClientConfig:
         """Raise UserError if another flag makes no sense."""
         if self.shared and not self.cid:
             raise UserError("--shared needs the --cid that the processes share, such as 0-9")
-        host, _, port = self.server.rpartition(":")
-        if not (host and port.isdecimal() and 0 < int(port) < 65536):
-            raise UserError(f"--server is '{self.server}'; give HOST:PORT, such as 127.0.0.1:9080")
+        parse_server(self.server)
         if not 0 <= self.max_wait < float("inf"):
             raise UserError(f"--max-wait must be a number of seconds, at least 0, not {self.max_wait}")
         if self.decimal and self.decimal == self.thousands:

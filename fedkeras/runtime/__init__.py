@@ -19,9 +19,3 @@ spawn           clients started on the server's machine
 
 in_process      within one process
 """
-
-import os
-
-# gRPC's C++ logs errors that are exceptions or log lines here. Flower sets "error" if the user sets nothing.
-if os.environ.get("GRPC_VERBOSITY", "error") == "error":
-    os.environ["GRPC_VERBOSITY"] = "none"

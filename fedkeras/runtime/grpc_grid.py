@@ -15,6 +15,7 @@ from types import TracebackType
 import grpc
 from flwr.app import Message
 
+from fedkeras.address import require_free
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.flower.identity import cid_of, node_id_of
 from fedkeras.flower.internals import ErrorCode
@@ -103,7 +104,8 @@ class GrpcGrid(OwnGrid):
         return self._channel.protection
 
     def start(self) -> "GrpcGrid":
-        """Listen. Raises UserError if the port is in use or not allowed."""
+        """Listen. Raises UserError if that is not possible, with the reason."""
+        require_free(self._host, self._port)
         self._thread.start()
         self._run_in_loop(self._start())
         return self
