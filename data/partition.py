@@ -85,7 +85,7 @@ def _deal(labels: np.ndarray, config: Config) -> Parts:
     if config.partitioner == "mcmahan":
         return mcmahan(labels, clients, config.shards_per_client, seed)
     try:
-        return sizes(labels, _weights(config), seed)
+        return sizes(labels, size_weights(config), seed)
     except EmptyPart:
         raise UserError(f"--sizes {config.sizes} leaves a client without examples; make its share larger") from None
 
@@ -207,7 +207,8 @@ def _units(source: Source) -> Parts | np.ndarray:
     return np.split(order, starts[1:])
 
 
-def _weights(config: Config) -> np.ndarray:
+def size_weights(config: Config) -> np.ndarray:
+    """What --sizes says, a number above 0 a client, (clients,). Raises UserError."""
     try:
         weights = np.array([float(word) for word in config.sizes.split(",") if word.strip()])
     except ValueError:

@@ -121,6 +121,10 @@ class Config:
     """The strategy's own options as key=value, comma-separated, such as eta=0.1,tau=0.001."""
     proximal_mu: NonNegative = setting(0.01, STRATEGY, strategy="fedprox")
     """fedprox: weight of the proximal term."""
+    client_weights: Literal["examples", "uniform", "known"] = setting("examples", STRATEGY)
+    """examples: as many as the server dealt, else as a client says; uniform: all alike; known: said before round 1."""
+    max_client_weight: Annotated[float, Bounds(low=1.0)] = setting(50.0, STRATEGY)
+    """Most that a client's own word counts for, in medians of the clients of a round."""
     mods: str = setting("", STRATEGY, foreign=Foreign("mods", MODS))
     """What is put around the training: name:option=value,...; several separated by semicolons, the outermost first."""
     fraction_train: Annotated[float, Bounds(above=0.0, high=1.0)] = setting(1.0, STRATEGY)

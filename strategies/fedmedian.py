@@ -20,6 +20,7 @@ class FedMedian(AllAtOnce):
     """The median of the clients' weights, coordinate by coordinate, each client counted once."""
 
     takes_all = True
+    robust = True
 
     def combine(self, updates: list[ArrayRecord]) -> dict[str, np.ndarray]:
         """Medians over clients."""

@@ -29,6 +29,7 @@ class Krum(AllAtOnce):
     """
 
     takes_all = True
+    robust = True
 
     def __init__(self, num_byzantine: int = 1, num_selected: int = 1) -> None:
         if type(num_byzantine) is not int or num_byzantine < 0:

@@ -30,5 +30,5 @@ def train(split_round: SplitRound) -> tuple[dict[int, ClientPass], dict[str, np.
     done = {cid: client_pass for cid, client_pass in passes.items() if client_pass.done}
     bodies = Mean()
     for cid, client_pass in done.items():
-        bodies.add(split_round.body.weights(cid), client_pass.examples)
+        bodies.add(split_round.body.weights(cid), client_pass.weight)
     return done, {**mean_of_heads_and_tails(done.values()), **bodies.result()}

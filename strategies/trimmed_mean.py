@@ -21,6 +21,7 @@ class TrimmedMean(AllAtOnce):
     """The mean of each weight without the fraction `beta` of the clients at either end, 0 <= beta < 0.5."""
 
     takes_all = True
+    robust = True
 
     def __init__(self, beta: float = 0.2) -> None:
         if not 0 <= beta < 0.5:

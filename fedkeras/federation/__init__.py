@@ -1,6 +1,7 @@
 """What the server of every way to train needs; it knows no workflow, no mod and no strategy's page.
 
 grids               what a grid can do: ours, Flower's, and the cohort that a strategy is shown
+client_weights      what each client counts for
 client_manager      which clients are connected, and waiting for them
 sampling            the cohort of a round, and who is suspended after failures
 dispatcher          messages to several clients and their replies, deadlines, scripts

@@ -31,6 +31,9 @@ class BaseStrategy(Strategy):
     """True: the rule is for all arrays. Else the strategy is shown the trainable ones alone, when it configures and
     when it aggregates; the others (BatchNormalization's statistics, counters, frozen layers) are averaged as in FedAvg.
     """
+    robust = False
+    """True: it withstands liars. The clients' figures are then medians too, each client counted once: what a run
+    publishes, and the best checkpoint, are no more a liar's than its weights are."""
     moves_global_model = False
     """True: it moves the global model of the round before, so that it cannot combine models that were trained apart."""
     trainable: tuple[str, ...] | None = None

@@ -1,10 +1,11 @@
 """The lines of history.csv that a round gives: one a client and phase, and their means."""
 
 from collections.abc import Mapping
+from statistics import median
 
 from flwr.app import MetricRecord
 
-from fedkeras.reports.history import BYTES, NOT_AVERAGED
+from fedkeras.reports.history import AGGREGATES, BYTES, NOT_AVERAGED
 
 RowTable = dict[str, int | float | str]
 """A line of history.csv while it is made."""
@@ -26,24 +27,39 @@ def row(
     return {"round": server_round, "phase": phase, "client": client, "num_examples": 0, **values, **carried}
 
 
-def add_means(rows: list[RowTable], server_round: int, phase: str, extra: MetricRecord | None, seconds: float) -> None:
-    """Append the line `all`: example-weighted means over the clients' lines of this phase, if there are any.
+def add_means(
+    rows: list[RowTable],
+    server_round: int,
+    phase: str,
+    extra: MetricRecord | None,
+    seconds: float,
+    weights: Mapping[str, int] | None = None,
+    robust: bool = False,
+) -> None:
+    """Append the line `all`: means over the clients' lines of this phase, if there are any.
 
-    A metric that only some clients report is averaged over those. Metrics in `extra`, the strategy's own aggregate,
-    are added where the clients report none of that name. `seconds` is the phase's wall time on the server, not a mean;
-    bytes are added up.
+    Each line counts by what `weights` gives its client, and by its examples without them; `robust`: all alike, and the
+    median in the place of the mean, which fewer than half of them cannot move out of the range of the others. A metric
+    that only some clients report is averaged over those. Metrics in `extra`, the strategy's own aggregate, are added
+    where the clients report none of that name. `seconds` is the phase's wall time on the server, not a mean; examples
+    and bytes are added up.
     """
-    clients = [line for line in rows if line["phase"] == phase and line["client"] not in ("server", "all")]
+    clients = [line for line in rows if line["phase"] == phase and line["client"] not in AGGREGATES]
     if not clients:
         return
     total = sum(line["num_examples"] for line in clients)
     names = {name: None for line in clients for name in line if name not in NOT_AVERAGED}  # as a set with an order
-    means = {name: _mean(name, [line for line in clients if name in line]) for name in names}
+    weights = weights or {line["client"]: line["num_examples"] for line in clients}
+    means = {}
+    for name in names:
+        having = [line for line in clients if name in line]
+        values = [line[name] for line in having]
+        means[name] = median(values) if robust else _mean(values, [weights[line["client"]] for line in having])
     own = {name: value for name, value in (extra or {}).items() if column(name) not in {*NOT_AVERAGED, *names}}
     carried = {name: sum(line[name] for line in clients) for name in BYTES if all(name in line for line in clients)}
     metrics = {"num_examples": total, **means, **own, "seconds": seconds, **carried}
     rows.append(row(server_round, phase, "all", metrics))
 
 
-def _mean(name: str, lines: list[dict]) -> float:
-    return sum(line["num_examples"] * line[name] for line in lines) / sum(line["num_examples"] for line in lines)
+def _mean(values: list[float], weights: list[int]) -> float:
+    return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)

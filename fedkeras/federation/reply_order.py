@@ -1,11 +1,11 @@
 """Replies in the order of cid, whatever the order of arrival: early ones wait, above a bound in temporary files."""
 
-import contextlib
+import io
 import logging
+import os
 import pickle
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
 
 from flwr.app import Message
 
@@ -17,16 +17,18 @@ HELD_IN_MEMORY = 64 << 20
 """Bytes of replies that came before their turn and wait in memory; further ones wait in a temporary file."""
 
 
-def in_order(replies: Iterable[tuple[int, Message | None]], cids: Iterable[int]) -> Iterator[tuple[int, Message]]:
+def in_order(
+    replies: Iterable[tuple[int, Message | None]], cids: Iterable[int], hold: bool = False
+) -> Iterator[tuple[int, Message]]:
     """Yield (cid, reply) in the order of `cids`, as soon as every earlier client has answered or failed.
 
     `replies` are (cid, reply) pairs in the order of arrival, with None for a client that failed. Clients that never
-    show up are passed over at the end.
+    show up are passed over at the end. With `hold` none is yielded before the last has come.
     """
     turn, early = list(cids), EarlyReplies()
     for cid, reply in replies:
         early.put(cid, reply)
-        while turn and turn[0] in early:
+        while not hold and turn and turn[0] in early:
             if (reply := early.take(turn[0])) is not None:
                 yield turn[0], reply
             turn.pop(0)
@@ -36,11 +38,12 @@ def in_order(replies: Iterable[tuple[int, Message | None]], cids: Iterable[int])
 
 
 class EarlyReplies:
-    """Replies that came early, by cid. Above `limit` bytes in memory they go to a temporary file each."""
+    """Replies that came early, by cid. Above `limit` bytes in memory they go to a temporary file, one for all."""
 
     def __init__(self, limit: int = HELD_IN_MEMORY) -> None:
         self._limit, self._held = limit, 0
-        self._replies: dict[int, tuple[int, Message | None, BinaryIO | None]] = {}
+        self._replies: dict[int, tuple[int, Message | None, int | None]] = {}
+        self._spool: io.FileIO | None = None
 
     def __contains__(self, cid: int) -> bool:
         return cid in self._replies
@@ -48,33 +51,38 @@ class EarlyReplies:
     def put(self, cid: int, reply: Message | None) -> None:
         """Keep a reply, or None for a client that failed."""
         size = _size(reply)
-        spool = _spooled(reply) if size and self._held + size > self._limit else None
-        if spool is None:
+        place = self._spooled(reply) if size and self._held + size > self._limit else None
+        if place is None:
             self._held += size
-        self._replies[cid] = (size, reply, None) if spool is None else (0, None, spool)
+        self._replies[cid] = (size, reply, None) if place is None else (0, None, place)
 
     def take(self, cid: int) -> Message | None:
         """Give a reply back and forget it."""
-        size, reply, spool = self._replies.pop(cid)
+        size, reply, place = self._replies.pop(cid)
         self._held -= size
-        if spool is None:
+        if place is None:
             return reply
-        with spool:
-            spool.seek(0)
-            return pickle.load(spool)
+        self._spool.seek(place)
+        reader = io.BufferedReader(self._spool)
+        reply = pickle.load(reader)
+        reader.detach()
+        if all(place is None for *_, place in self._replies.values()):
+            self._spool.close()  # which removes it
+            self._spool = None
+        return reply
 
-
-def _spooled(reply: Message) -> BinaryIO | None:
-    """The reply in a temporary file, which closing removes; None where the disk has no room."""
-    try:
-        with contextlib.ExitStack() as closing:
-            spool = closing.enter_context(tempfile.TemporaryFile())
-            pickle.dump(reply, spool, pickle.HIGHEST_PROTOCOL)
-            closing.pop_all()
-            return spool
-    except OSError as error:
-        log.warning("a reply that came early stays in memory: %s", error)
-        return None
+    def _spooled(self, reply: Message) -> int | None:
+        """Where in the temporary file the reply is; None where the disk has no room."""
+        try:
+            self._spool = self._spool or tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the last
+            place = self._spool.seek(0, os.SEEK_END)
+            rest = memoryview(pickle.dumps(reply, pickle.HIGHEST_PROTOCOL))
+            while rest:  # unbuffered: what a full disk refused must not be tried again by the next seek
+                rest = rest[self._spool.write(rest) :]
+            return place
+        except OSError as error:  # what was written of it lies behind all others and is never looked at
+            log.warning("a reply that came early stays in memory: %s", error)
+            return None
 
 
 def _size(reply: Message | None) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord
 
 from fedkeras.errors import RunFailed
+from fedkeras.federation.client_weights import Weighting
 from fedkeras.federation.metrics import RowTable
 
 
@@ -19,6 +20,8 @@ class RoundResult:
     answered: int = 0
     rows: list[RowTable] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
+    weightings: dict[str, Weighting[int]] = field(default_factory=dict)
+    """By phase, what the clients counted for, by cid."""
     seconds: float = 0.0
     arrays: ArrayRecord | None = None
     timing: dict[str, float] = field(default_factory=dict)

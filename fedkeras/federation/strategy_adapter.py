@@ -23,6 +23,7 @@ from flwr.serverapp.strategy import (
 from fedkeras.errors import RunFailed, UserError, one_line, reason_of
 from fedkeras.federation.aggregation import as_dtype
 from fedkeras.federation.grids import CohortGrid
+from fedkeras.federation.messages import NUM_EXAMPLES
 from fedkeras.federation.records import record, view
 from fedkeras.federation.trainable import Shown, Trainable, complete, withheld
 from fedkeras.federation.validation import fault_of_arrays
@@ -36,6 +37,10 @@ TAKE_ALL = (
     DifferentialPrivacyServerSideFixedClipping,
 )
 """Flower's strategies whose rule is for all arrays: a plain mean beside it would let a liar, or a secret, through."""
+
+
+ROBUST = (FedMedian, FedTrimmedAvg, Krum, MultiKrum, Bulyan)
+"""Flower's strategies that withstand liars."""
 
 
 def nested(strategy: Strategy) -> list[Strategy]:
@@ -52,6 +57,13 @@ def kept_from(strategy: Strategy, arrays: ArrayRecord, trainable: Trainable) -> 
     if any(getattr(each, "takes_all", False) or isinstance(each, TAKE_ALL) for each in nested(strategy)):
         return set()
     return withheld(arrays, trainable)
+
+
+def is_robust(strategy: Strategy | None) -> bool:
+    """Whether the strategy, or one in it, withstands liars, so that the clients' figures must too."""
+    return strategy is not None and any(
+        getattr(each, "robust", False) or isinstance(each, ROBUST) for each in nested(strategy)
+    )
 
 
 def tell(strategy: Strategy, trainable: Trainable) -> None:
@@ -73,6 +85,11 @@ def check(strategy: Strategy, clients: int) -> list[str]:
             warnings.append(
                 f"Flower's {type(each).__name__} chooses by the trainable arrays, and the others are averaged over all "
                 "clients, liars too; --strategy krum averages those of the clients that it has chosen"
+            )
+        if (key := getattr(each, "weighted_by_key", NUM_EXAMPLES)) != NUM_EXAMPLES:
+            warnings.append(
+                f"{type(each).__name__} counts each client by its own metric '{key}': neither --client-weights nor "
+                "--max-client-weight has a say in that"
             )
         if callable(getattr(each, "check", None)):
             try:

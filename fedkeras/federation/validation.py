@@ -8,7 +8,7 @@ records and give all up if they differ, so `with_common_records` makes them alik
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
@@ -29,6 +29,18 @@ LARGEST = sys.float_info.max
 MAX_METRICS = 100
 MAX_NAME = 100
 """More metrics, or longer names, are no columns of a history that somebody reads."""
+
+SHARES = (
+    "accuracy",
+    "binary_accuracy",
+    "categorical_accuracy",
+    "sparse_categorical_accuracy",
+    "top_k_categorical_accuracy",
+    "sparse_top_k_categorical_accuracy",
+)
+"""Keras' own metrics that are shares of examples. Of other names nobody knows the range: a user may give any."""
+ROUNDED = 1e-6
+"""What float32 may add to a share."""
 
 LOSS_NOT_FINITE = "metric 'loss' is not finite"
 """What is wrong with an evaluation by a model that has diverged."""
@@ -86,7 +98,11 @@ def _fault_of_message(reply: Message) -> str | None:
     records = list(of_kind(reply.content, MetricRecord).values())
     if len(records) != 1:
         return f"sent {len(records)} metric records, not one"
-    metrics = records[0]
+    return fault_of_metrics(records[0])
+
+
+def fault_of_metrics(metrics: Mapping[str, int | float | list[int] | list[float]]) -> str | None:
+    """What is wrong with a client's figures, `num-examples` among them; in Flower's spelling."""
     count = metrics.get(NUM_EXAMPLES)
     if type(count) is not int and not (type(count) is float and count.is_integer()):
         return f"says it has {count!r} examples"
@@ -103,6 +119,10 @@ def _fault_of_message(reply: Message) -> str | None:
             return f"metric '{name}' has the name of a column of history.csv"
         if abs(value) > LARGEST or not math.isfinite(value):
             return f"metric '{name}' is not finite"
+        if name.removeprefix("val-").removeprefix("cv-") in SHARES and not -ROUNDED <= value <= 1 + ROUNDED:
+            return f"metric '{name}' is {value:g}, and a share of the examples is from 0 to 1"
+        if name == "seconds" and value < 0:
+            return f"metric 'seconds' is {value:g}, and no time is below 0"
     return None
 
 

@@ -37,6 +37,10 @@ class Mod(Stateful):
     shows_clients = True
     """False: no figure of a single client is kept or shown, neither in history.csv nor in a live view."""
 
+    fixed_counts = True
+    """False: what its clients state as `num-examples` may change from round to round (each trains on a sample of its
+    examples, or the number is masked), so that a changed count is nobody's fault."""
+
     trainable: tuple[str, ...] | None = None
     """On the server, from `on_run_begin` on: the names of the trainable arrays; the others are BatchNormalization's
     statistics, counters, frozen layers. A client's half learns them if `encode` puts them into its messages. A wrapper

@@ -65,6 +65,11 @@ class ModChain:
         """False if one of them hides the figures of single clients."""
         return all(mod.shows_clients for mod in self.mods)
 
+    @property
+    def fixed_counts(self) -> bool:
+        """False if one of them lets clients' numbers of examples change."""
+        return all(mod.fixed_counts for mod in self.mods)
+
     def reply_limit(self, limit: int | None, message: Message) -> int | None:
         """What all of them make of the limit."""
         for mod in reversed(self.mods):

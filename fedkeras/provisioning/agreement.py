@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import RecordDict
+from flwr.app import MessageType, RecordDict
 
 from fedkeras.config import Config
 from fedkeras.data import columns, labels, statistics
@@ -48,6 +48,13 @@ class DataDescription:
     counts: tuple[int, ...] = ()
     one_hot: bool = False
     """Whether the labels were rows of 0 and 1."""
+    held_out: int = 0
+    """Rows that are not trained on, the client's own test set."""
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """How many there are by phase."""
+        return {MessageType.TRAIN: self.rows, MessageType.EVALUATE: self.held_out}
 
     @property
     def kind(self) -> tuple[str, tuple[int, ...] | None, int | None]:
@@ -74,6 +81,7 @@ def description_in(answer: RecordDict) -> DataDescription:
             value_of(answer, "normaliser", str),
             counts,
             value_of(answer, "one_hot", bool),
+            value_of(answer, "held_out", int),
         )
     except (ValueError, AttributeError, RecursionError) as error:
         raise ClientRefused(f"describes its data wrongly: {error}") from error

@@ -148,7 +148,7 @@ def describe(request: ClientRequest) -> RecordDict:
         return _describe_part(config, request.cid, client.parts_of_training_rows(config))
     if config.target == "XY" and client.y is None:
         raise UserError("--target XY needs targets, and there are none; autoencoders take --target XX")
-    train, _ = client.train_and_test_rows(config)
+    train, held_out = client.train_and_test_rows(config)
     found = labels.fit(np.asarray(client.y)) if client.are_classes(config) else None
     counts = []
     if config.class_weight != "none" and found is not None:
@@ -157,6 +157,7 @@ def describe(request: ClientRequest) -> RecordDict:
     return reply(
         statistics,
         rows=len(train),
+        held_out=len(held_out),
         classes=json.dumps(found.to_dict()) if found else "",
         one_hot=found is not None and client.y.ndim == 2,
         normaliser="none" if config.normaliser == "default" else config.normaliser,
@@ -198,7 +199,7 @@ def _describe_part(config: Config, cid: int, parts: Sequence[np.ndarray]) -> Rec
 
     Statistics of a few examples would give them away: then none are sent.
     """
-    source, rows = data.open_source(config), data.own_rows(config, cid)[0]
+    source, (rows, held_out) = data.open_source(config), data.own_rows(config, cid)
     own: dict[str, np.ndarray] = {}
     name = "none"
     if scaling.fixed_normaliser(source, config) is None:
@@ -209,7 +210,8 @@ def _describe_part(config: Config, cid: int, parts: Sequence[np.ndarray]) -> Rec
                      for part in parts]  # fmt: skip
             own = stacked(found)
     counts = data.label_counts(config, [cid]).tolist() if config.class_weight != "none" else []
-    return reply(own, rows=len(rows), classes="", normaliser=name, counts=counts, columns="{}", shape=[], one_hot=False)
+    rows_of = {"rows": len(rows), "held_out": len(held_out)}
+    return reply(own, **rows_of, classes="", normaliser=name, counts=counts, columns="{}", shape=[], one_hot=False)
 
 
 @functools.lru_cache(maxsize=8)

@@ -118,9 +118,7 @@ class ProvisionedClient:
     def train_and_test_rows(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
         """Rows that are trained on and rows that are held out, sorted; where a run collects, all are trained on."""
         count = len(self.x)
-        wanted = 0
-        if config.mode != "collect" and config.test_fraction:
-            wanted = min(max(round(count * config.test_fraction), 1), count - 1)
+        wanted = num_held_out(config, count)
         order = np.zeros(count, np.int8)
         if self.are_classes(config):
             order = np.unique(_flat(self.y), return_inverse=True)[1]
@@ -190,6 +188,13 @@ class ProvisionedClient:
         """Raise UserError for a label that the others do not know."""
         if self.preprocessing.labels and self.are_classes(config):
             self.preprocessing.labels.encode(np.asarray(self.y))
+
+
+def num_held_out(config: Config, count: int) -> int:
+    """How many of a client's `count` rows it holds out as its test set; where a run collects, none."""
+    if config.mode == "collect" or not config.test_fraction:
+        return 0
+    return min(max(round(count * config.test_fraction), 1), count - 1)
 
 
 def _by_name(rows: np.ndarray, names: Names | None, wanted: Names | None) -> np.ndarray:

@@ -19,6 +19,7 @@ from fedkeras.config import Config
 from fedkeras.data.labels import shown
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.dispatcher import Script, ScriptedTalks, talk
 from fedkeras.federation.grids import federation_grid
 from fedkeras.provisioning.agreement import DataDescription, agree, of_one_kind
@@ -55,7 +56,7 @@ class ProvisionedClientManager:
         self, grid: Grid, config: Config, provision: Provision, folder: RunFolder, progress: ProgressTable,
         callbacks: Callback | None = None, agreed: Callable[[Preprocessing], None] = lambda preprocessing: None,
         choices: Choices | None = None,
-        set_normaliser: SetNormaliser = lambda normaliser: None,
+        set_normaliser: SetNormaliser = lambda normaliser: None, client_weights: ClientWeights | None = None,
     ) -> None:  # fmt: skip
         grid = federation_grid(grid)
         if not grid.keeps_processes:
@@ -64,7 +65,7 @@ class ProvisionedClientManager:
         self._folder, self.progress = folder, progress
         self._connected = ClientManager(grid, config, callbacks)
         self._callbacks, self._choices = callbacks or Callback(), choices or Choices()
-        self._agreed = agreed
+        self._agreed, self._client_weights = agreed, client_weights or ClientWeights(config)
         self._offers = ScriptedTalks(grid, math.inf)  # who is busy answers later; the grid answers for who is gone
         self._ready: set[int] = set()
         self._failures: dict[int, str] = {}
@@ -116,6 +117,8 @@ class ProvisionedClientManager:
         with self.progress:
             descriptions, failures = talk(self._grid, cohort, provide, timeout)
             new = {cid: one for cid, one in descriptions.items() if one is not None}
+            for cid, one in new.items():
+                self._client_weights.register(cid, one.examples)
             if new and self.preprocessing is None:
                 new, odd = of_one_kind(new)
                 failures |= odd
@@ -204,6 +207,7 @@ class ProvisionedClientManager:
         """Send a client what it lacks, now that there is a preprocessing."""
         description = yield from provision_client(cid, self._provision, self.preprocessing, self.progress.say)
         if description is not None:
+            self._client_weights.register(cid, description.examples)
             yield from send_preprocessing(self.preprocessing)
 
     def _take_answers(self, silence: float, enough: Callable[[], bool] = lambda: False) -> dict[int, str]:

@@ -16,6 +16,7 @@ from fedkeras.data import scaling
 from fedkeras.data.normalise import Normaliser
 from fedkeras.errors import RunFailed
 from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.dispatcher import Script, talk
 from fedkeras.federation.grids import FederationGrid
 from fedkeras.federation.requests import ClientContext, ClientRequest
@@ -43,8 +44,10 @@ class DescribedClientManager(ClientManager):
     def __init__(
         self, grid: FederationGrid, config: Config, folder: RunFolder | None, callbacks: Callback | None = None,
         *, choices: Choices, knows_source: bool = False, set_normaliser: SetNormaliser = lambda normaliser: None,
+        client_weights: ClientWeights | None = None,
     ) -> None:  # fmt: skip
         super().__init__(grid, config, callbacks)
+        self._client_weights = client_weights or ClientWeights(config)
         self._folder, self._choices = folder, choices
         self._set_normaliser = set_normaliser
         self._done = not must_ask(config, knows_source)
@@ -57,7 +60,19 @@ class DescribedClientManager(ClientManager):
         nodes = super().wait(wanted)
         if not self._done:
             self._ask_all(nodes)
+        if self._config.client_weights == "known":
+            self._register({cid: node for cid, node in nodes.items() if not self._client_weights.knows(cid)})
         return nodes
+
+    def _register(self, nodes: Mapping[int, int]) -> None:
+        """Ask clients of whose examples nothing is known how many they have, before they are used."""
+        if not nodes:
+            return
+        found, failures = talk(self._grid, nodes, lambda cid: _describe(), self._config.round_timeout)
+        for cid, one in found.items():
+            self._client_weights.register(cid, one.examples)
+        for cid, reason in failures.items():
+            log.warning("client %d does not say how many examples it has: %s", cid, reason)
 
     def _ask_all(self, nodes: Mapping[int, int]) -> None:
         found, failures = talk(self._grid, nodes, lambda cid: _describe(), self._config.round_timeout)
@@ -65,6 +80,8 @@ class DescribedClientManager(ClientManager):
             cid, reason = next(iter(failures.items()))
             raise RunFailed(f"no client can describe its data; client {cid}: {reason}")
         good, odd = of_one_kind(found)
+        for cid, one in good.items():
+            self._client_weights.register(cid, one.examples)
         for cid, reason in sorted((failures | odd).items()):
             log.warning("client %d has no part in the scaling, nor in the classes' weights: %s", cid, reason)
         agreed = agree(self._config, good, None)

@@ -1,19 +1,28 @@
 """What a run takes from provisioning when it is put together; where nothing is handed out, what is there without it."""
 
+import logging
 from pathlib import Path
 
+from flwr.app import MessageType
+
+from fedkeras import data
 from fedkeras.callbacks import Callbacks
 from fedkeras.config import Config
+from fedkeras.errors import UserError
 from fedkeras.factory import CentralEvaluation
 from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.grids import FederationGrid
 from fedkeras.provisioning.central_evaluation import TableEvaluation
+from fedkeras.provisioning.client_data import num_held_out
 from fedkeras.provisioning.client_manager import OfferAgain, ProvisionedClientManager
 from fedkeras.provisioning.described_clients import DescribedClientManager
 from fedkeras.provisioning.loss_check import LossCheck
 from fedkeras.provisioning.server import Provision
 from fedkeras.reports import Choices, RunFolder
 from fedkeras.reports.progress_table import ProgressTable
+
+log = logging.getLogger("fedkeras")
 
 
 def run_name(config: Config, how: str) -> str:
@@ -25,6 +34,26 @@ def run_name(config: Config, how: str) -> str:
 def has_test_set(config: Config, provision: Provision | None) -> bool:
     """True if there is a central test set for rounds: a data set's, or X_test and Y_test."""
     return provision is None or config.data_source == "keras" or provision.test is not None
+
+
+def dealt(config: Config, provision: Provision | None, has_data: bool) -> dict[str, dict[int, int]]:
+    """How many examples each client trains and tests on, {phase: {cid: examples}}, where this server has dealt them.
+
+    `has_data`: it can open the data set of --dataset. Empty where clients have data of their own, or their own copy.
+    """
+    if provision is not None and provision.shards:
+        held_out = {cid: num_held_out(config, len(shard)) for cid, shard in provision.shards.items()}
+        train = {cid: len(shard) - held_out[cid] for cid, shard in provision.shards.items()}
+        return {MessageType.TRAIN: train, MessageType.EVALUATE: held_out}
+    if not has_data or not config.uses_catalogue or config.collect_only:
+        return {}
+    try:
+        found = data.describe(config)
+    except UserError as error:
+        log.info("how many examples each client has is not known before they say it: %s", error)
+        return {}
+    sizes = {MessageType.TRAIN: found.train_sizes, MessageType.EVALUATE: found.test_sizes}
+    return {phase: dict(enumerate(each.tolist())) for phase, each in sizes.items()}
 
 
 def table_evaluation(
@@ -62,6 +91,7 @@ def clients_of(
     choices: Choices,
     central: CentralEvaluation,
     check: LossCheck | None = None,
+    client_weights: ClientWeights | None = None,
 ) -> ClientManager | ProvisionedClientManager:
     """Who is connected; clients that are handed something take part when they have it. Raises UserError.
 
@@ -69,7 +99,8 @@ def clients_of(
     """
     if config.collect_only:
         return ClientManager(grid, config, callbacks)
-    told = {"choices": choices, "set_normaliser": central.set_normaliser}
+    client_weights = client_weights or ClientWeights(config)
+    told = {"choices": choices, "set_normaliser": central.set_normaliser, "client_weights": client_weights}
     if provision is None:
         return DescribedClientManager(grid, config, folder, callbacks, knows_source=central.knows_source, **told)
     agreed = {} if check is None else {"agreed": check.when_agreed}

@@ -50,6 +50,8 @@ class Checkpoint:
     """Which of the weights are trained, by name; None: nobody had said."""
     failure_tracker: JsonTable = field(default_factory=dict)
     """Which clients have failed in a row, see fedkeras/federation/sampling.py."""
+    client_examples: JsonTable = field(default_factory=dict)
+    """How many examples clients have said that they have, see fedkeras/federation/client_weights.py."""
     history_rows: int = 0
     """Rows of history.csv up to and with this round."""
     seconds: float = 0.0
@@ -73,6 +75,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "versions": checkpoint.versions,
         "config": checkpoint.config,
         "rests": checkpoint.failure_tracker,  # the name that the file has had from the first version on
+        "client-examples": checkpoint.client_examples,
         "strategy": checkpoint.strategy,
         "trainable": None if checkpoint.trainable is None else list(checkpoint.trainable),
         "arrays": [
@@ -115,6 +118,7 @@ def read(path: Path) -> Checkpoint:
         strategy=header["strategy"],
         trainable=None if header.get("trainable") is None else tuple(header["trainable"]),
         failure_tracker=header["rests"],
+        client_examples=header.get("client-examples", {}),
         history_rows=header["history-rows"],
         seconds=header["seconds"],
         config=header["config"],

@@ -17,6 +17,7 @@ from fedkeras.callbacks import Callbacks
 from fedkeras.config import Config
 from fedkeras.factory import CentralEvaluation
 from fedkeras.federation import strategy_adapter
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.grids import FederationGrid
 from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.sampling import FailureTracker
@@ -68,6 +69,8 @@ class RunContext:
     callbacks: Callbacks
     failures: FailureTracker
     """Who has failed in a row."""
+    client_weights: ClientWeights
+    """What each client counts for."""
     choices: Choices
     """What the run decides by itself is noted here."""
     start: Checkpoint | None
@@ -92,6 +95,8 @@ class Workflow:
     name: str
     evaluates_centrally = True
     """Whether global arrays are tested on the server after each round."""
+    has_data = False
+    """Whether the server opens the data set in any case, and so knows who holds how much of it."""
     has_rounds = True
     """Whether there are rounds for a live table to count, and for --resume to go on with."""
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from fedkeras.callbacks import Callback, FinishedRound
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.records import views
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.federation.sampling import FailureTracker
 from fedkeras.federation.strategy_state import StrategyState
+from fedkeras.mods.chain import ModChain
 from fedkeras.reports import Checkpoint, Checkpoints, Recorder, RunFolder, read_rows, resuming
 from fedkeras.reports.summary import versions
 from fedkeras.workflows.interruption import StopRequested
@@ -36,6 +38,16 @@ def failures_at(config: Config, checkpoint: Checkpoint | None) -> FailureTracker
         raise UserError(f"--resume: the checkpoint is of another version: {error}") from error
 
 
+def client_weights_at(config: Config, checkpoint: Checkpoint | None, mods: ModChain) -> ClientWeights:
+    """The policy, with what clients had said of their examples at the checkpoint. Raises UserError."""
+    weights = ClientWeights(config, mods.fixed_counts)
+    try:
+        weights.restore(checkpoint.client_examples if checkpoint else {})
+    except ValueError as error:
+        raise UserError(f"--resume: the checkpoint is of another version: {error}") from error
+    return weights
+
+
 class Checkpointer(Callback):
     """Makes a checkpoint after a round when one is due, after the last round, and before an early end.
 
@@ -43,9 +55,11 @@ class Checkpointer(Callback):
     """
 
     def __init__(
-        self, folder: RunFolder, config: Config, state: StrategyState, failures: FailureTracker, recorder: Recorder
-    ) -> None:
+        self, folder: RunFolder, config: Config, state: StrategyState, failures: FailureTracker, recorder: Recorder,
+        client_weights: ClientWeights,
+    ) -> None:  # fmt: skip
         self._config, self._state, self._failures, self._recorder = config, state, failures, recorder
+        self._client_weights = client_weights
         self._checkpoints = Checkpoints(
             folder, config.keep_checkpoints, read_rows(folder.history_path), by_loss=config.stop_after > 0
         )
@@ -98,6 +112,7 @@ class Checkpointer(Callback):
             strategy=state.table,
             trainable=self._trainable,
             failure_tracker=self._failures.table(),
+            client_examples=self._client_weights.table(),
             history_rows=self._recorder.history_rows,
             seconds=self._recorder.seconds,
             config=self._settings,

@@ -5,14 +5,16 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from flwr.app import ArrayRecord, MessageType, MetricRecord
+from flwr.app import ArrayRecord, Message, MessageType, MetricRecord
 
 from fedkeras.callbacks import Row
 from fedkeras.factory import WeightNames
-from fedkeras.federation import records
+from fedkeras.federation import records, strategy_adapter
+from fedkeras.federation.client_weights import Weighting
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.initial_weights import initial_weights
-from fedkeras.federation.metrics import add_means, row
+from fedkeras.federation.messages import num_examples
+from fedkeras.federation.metrics import RowTable, add_means, row
 from fedkeras.federation.round_result import RoundResult, TooFewReplies
 from fedkeras.federation.trainable import Trainable, trainable_of
 from fedkeras.federation.validation import LOSS_NOT_FINITE
@@ -102,16 +104,36 @@ class Phase:
     """{cid: node id}, ascending in cid."""
     dispatcher: Dispatcher
     started: float = field(default_factory=time.monotonic)
+    weighting: Weighting[int] = field(default_factory=lambda: Weighting({}, {}))
+    """What the clients count for; known before the first good answer is used."""
     diverged: bool = False
     """True: no client's evaluation is good, and for some the loss was not finite."""
 
-    def client_row(self, cid: int, metrics: Mapping[str, float]) -> Row:
+    def client_row(self, cid: int, metrics: Mapping[str, float]) -> RowTable:
         """A client's line of history.csv, with the bytes that it has sent and was sent by now; callbacks are told."""
         line = row(
             self.result.round, self.name, str(cid), metrics, (self.dispatcher.up[cid], self.dispatcher.down[cid])
         )
         self.run.callbacks.on_client_result(cid, line if self.run.mods.shows_clients else _without_figures(line))
         return line
+
+    def fault_of_count(self, cid: int, reply: Message) -> str | None:
+        """What is wrong with the number of examples that a client states, in one line, or None."""
+        return self.run.client_weights.fault(self.name, cid, num_examples(reply.content))
+
+    def weigh(self, cids: Collection[int], claims: Mapping[int, int]) -> None:
+        """Settle what the clients `cids` that were asked count for, by what those that answered well have stated."""
+        self.weighting = self.run.client_weights.settle(self.name, cids, claims)
+        self.result.weightings[self.name] = self.weighting
+
+    def weigh_begun(self, claims: Mapping[int, int]) -> Mapping[int, int]:
+        """What clients that have begun, and stated their examples, count for: {cid: weight}."""
+        return self.run.client_weights.settle(self.name, claims, claims).weights
+
+    def commit(self, cid: int, line: RowTable) -> None:
+        """Take the line of a good answer into the round, with as many examples as count."""
+        line["num_examples"] = self.weighting.counts.get(cid, line["num_examples"])
+        self.result.rows.append(line)
 
     def failed(self, cid: int, reason: str) -> None:
         """A client gives no good answer; callbacks are told."""
@@ -130,7 +152,9 @@ class Phase:
         rows, seconds = self.result.rows, time.monotonic() - self.started
         if self.diverged:  # or the training loss, which looks well, would stand for the run
             rows.append(row(self.result.round, self.name, "all", {"loss": float("nan"), "seconds": seconds}))
-        add_means(rows, self.result.round, self.name, strategy_metrics, seconds)
+        weights = {str(cid): weight for cid, weight in self.weighting.weights.items()}
+        robust = strategy_adapter.is_robust(self.run.strategy)
+        add_means(rows, self.result.round, self.name, strategy_metrics, seconds, weights, robust)
         if not self.run.mods.shows_clients:
             rows[:] = [line for line in rows if line["phase"] != self.name or line["client"] in ("all", "server")]
 

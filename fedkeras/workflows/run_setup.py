@@ -19,6 +19,7 @@ from fedkeras.checkout import typed
 from fedkeras.config import Config, Value, fields_of
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation import registry, source_check, strategy_adapter
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.grids import federation_grid
 from fedkeras.federation.records import views
 from fedkeras.federation.sampling import FailureTracker, cohort_size
@@ -97,6 +98,8 @@ def open_run(
     )
     if tested:
         central.load()
+    if strategy_adapter.is_robust(strategy):
+        choices.note("clients' figures", f"of all together their median, each counted once, as {config.strategy} does")
     _note_scaling(choices, scaling.scaling_of(given, True, of_model).reason, given, tested)
     if tested and config.uses_catalogue and (said := data.weights_said(config)):
         choices.note("sample weights", said)
@@ -114,6 +117,8 @@ def open_run(
         choices.keep_in(folder)
         start = checkpointer.take_up(folder, config, state) if config.resume else None
         failures = checkpointer.failures_at(config, start)
+        client_weights = checkpointer.client_weights_at(config, start, mods)
+        client_weights.deal(provisioned_run.dealt(config, provision, tested or workflow.has_data))
         before = start.seconds if start else 0.0
         with (
             reports.Recorder(
@@ -123,13 +128,14 @@ def open_run(
                 before=before,
                 sections=lambda: workflow.report_sections(folder),
             ) as recorder,
-            checkpointer.Checkpointer(folder, config, state, failures, recorder) as keeper,
+            checkpointer.Checkpointer(folder, config, state, failures, recorder, client_weights) as keeper,
         ):
             if tested and (counts := factory.label_counts(config)):
                 reports.write_label_counts(folder.partitions_path, *counts)
             for number, warning in enumerate(warnings):
                 recorder.warn(0, f"strategy {number}", warning)
-            same_data = source_check.message_config(config) if tested and config.uses_catalogue else {}
+            opened = config.uses_catalogue and (tested or workflow.has_data)
+            same_data = source_check.message_config(config) if opened else {}
             own_grid = federation_grid(grid, {**(message_config or {}), **same_data})
             # Where there are no rounds, the first Ctrl-C has none to wait for.
             stop = [interruption or Interruption()] if workflow.has_rounds else []
@@ -149,7 +155,9 @@ def open_run(
                     *stop,
                 ]
             )
-            clients = provisioned_run.clients_of(own_grid, config, provision, folder, callbacks, choices, central, loss)
+            clients = provisioned_run.clients_of(
+                own_grid, config, provision, folder, callbacks, choices, central, loss, client_weights
+            )
 
             def evaluate_fn(server_round: int, arrays: ArrayRecord) -> Mapping[str, float] | None:
                 return central(server_round, views(arrays))
@@ -174,6 +182,7 @@ def open_run(
                 evaluate_fn=evaluate_fn if tested else None,
                 callbacks=callbacks,
                 failures=failures,
+                client_weights=client_weights,
                 choices=choices,
                 early_stopping=stopping,
                 start=start,
@@ -191,6 +200,7 @@ def bare_run(
     callbacks: Iterable[Callback] = (),
     evaluate_fn: EvaluateFn | None = None,
     failures: FailureTracker | None = None,
+    client_weights: ClientWeights | None = None,
     trainable: Trainable | None = None,
     message_config: Mapping[str, Value] | None = None,
 ) -> RunContext:
@@ -211,6 +221,7 @@ def bare_run(
         evaluate_fn=evaluate_fn,
         callbacks=hooks,
         failures=failures or FailureTracker(config),
+        client_weights=client_weights or ClientWeights(config, mods.fixed_counts),
         choices=choices,
         start=None,
         finish=lambda status="finished", **more: {"status": status, **more},

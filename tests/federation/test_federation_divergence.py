@@ -10,6 +10,7 @@ from toy_federation import ToyClients, configure, content, floats
 
 from fedkeras import factory, reports, server
 from fedkeras.errors import RunFailed
+from fedkeras.provisioning import provisioned_run
 from fedkeras.reports import RunFolder, read_rows, resuming
 from fedkeras.reports.divergence import best_checkpoint, diverged_since
 from fedkeras.reports.headline import best
@@ -43,8 +44,9 @@ def evaluating(*losses):
     return evaluate
 
 
-def run(tmp_path, *losses, central=None, strategy="fedavg", monkeypatch=None, **fields):
+def run(tmp_path, monkeypatch, *losses, central=None, strategy="fedavg", **fields):
     """A run with these losses at the clients, or on the central test set; its folder and summary."""
+    monkeypatch.setattr(provisioned_run, "dealt", lambda *_: {})  # the toy clients have no part of the data set
     if central:
         monkeypatch.setattr(
             factory.CentralEvaluation,
@@ -62,7 +64,7 @@ def run(tmp_path, *losses, central=None, strategy="fedavg", monkeypatch=None, **
 
 def test_a_central_loss_that_is_not_finite_is_said_at_once_once_and_at_the_end(tmp_path, monkeypatch, capfd):
     """Its accuracy is the highest of all, as that of a model which always says the first class may be."""
-    folder, summary = run(tmp_path, central=[0.5, 0.4, NAN, NAN], monkeypatch=monkeypatch)
+    folder, summary = run(tmp_path, monkeypatch, central=[0.5, 0.4, NAN, NAN])
     out, err = capfd.readouterr()
     assert err.count("the central loss is not finite") == 1
     assert err.startswith("warning:") and "warning: round 3: the central loss is not finite, so that" in err
@@ -83,16 +85,16 @@ def test_a_central_loss_that_is_not_finite_is_said_at_once_once_and_at_the_end(t
 
 
 def test_to_resume_it_is_status_3_again_and_more_rounds_go_on(tmp_path, monkeypatch):
-    folder, _ = run(tmp_path, central=[0.5, NAN], monkeypatch=monkeypatch)
+    folder, _ = run(tmp_path, monkeypatch, central=[0.5, NAN])
     config = configure(resume=str(folder.path), num_server_rounds=2)
     with pytest.raises(RunFailed, match="ended without a result"):
         resuming.already_finished(config)
     assert not resuming.already_finished(configure(resume=str(folder.path), num_server_rounds=3))
 
 
-def test_if_every_clients_loss_is_not_finite_so_is_their_mean(tmp_path):
+def test_if_every_clients_loss_is_not_finite_so_is_their_mean(tmp_path, monkeypatch):
     """Each is a failed client to the server; the training loss, which looks well, does not stand for the run."""
-    folder, summary = run(tmp_path, 0.5, NAN)
+    folder, summary = run(tmp_path, monkeypatch, 0.5, NAN)
     [mean] = [row for row in read_rows(folder.history_path) if (row["round"], row["phase"]) == (2, "evaluate")]
     assert mean["client"] == "all" and np.isnan(mean["loss"])
     assert (summary["status"], summary["source"], summary["best_round"]) == ("diverged", "clients", 1)
@@ -100,7 +102,7 @@ def test_if_every_clients_loss_is_not_finite_so_is_their_mean(tmp_path):
 
 
 def test_a_loss_that_comes_back_is_a_warning_and_no_other_end(tmp_path, monkeypatch, capfd):
-    _, summary = run(tmp_path, central=[NAN, 0.4, 0.3], monkeypatch=monkeypatch)
+    _, summary = run(tmp_path, monkeypatch, central=[NAN, 0.4, 0.3])
     assert summary["status"] == "finished"
     out = capfd.readouterr().out.splitlines()
     assert "warning: round 1: the central loss is not finite" in out[-3]
@@ -116,7 +118,7 @@ class StepsAll(FedAdam):
 
 def test_a_variance_below_zero_is_said_at_once_and_at_the_end(tmp_path, monkeypatch, capfd):
     name = f"{__name__}:StepsAll"
-    folder, summary = run(tmp_path, central=[0.5] * 4, monkeypatch=monkeypatch, strategy=name, strategy_args="eta=9.0")
+    folder, summary = run(tmp_path, monkeypatch, central=[0.5] * 4, strategy=name, strategy_args="eta=9.0")
     out, err = capfd.readouterr()
     assert err.count("'1.moving_variance' is down to -") == 1
     assert out.splitlines()[-2].endswith("with 1 warning") and "no variance is below zero" in out.splitlines()[-3]
@@ -124,8 +126,8 @@ def test_a_variance_below_zero_is_said_at_once_and_at_the_end(tmp_path, monkeypa
     assert "moving_variance" in report(read_run(folder.path))
 
 
-def test_a_strategy_that_does_nothing_says_so_at_the_start(tmp_path, capfd):
-    _, summary = run(tmp_path, 0.5, strategy="trimmed_mean", strategy_args="beta=0.2")
+def test_a_strategy_that_does_nothing_says_so_at_the_start(tmp_path, monkeypatch, capfd):
+    _, summary = run(tmp_path, monkeypatch, 0.5, strategy="trimmed_mean", strategy_args="beta=0.2")
     assert "warning: trimmed_mean with beta=0.2 trims nothing of 3 clients' values" in capfd.readouterr().err
     assert "trims nothing" in summary["warnings"][0]
 

@@ -83,16 +83,15 @@ def test_waiting_replies_above_the_limit_go_to_disk_and_come_back_equal(monkeypa
     files = []
     temporary = tempfile.TemporaryFile
 
-    def noting():
-        files.append(temporary())
+    def noting(**options):
+        files.append(temporary(**options))
         return files[-1]
 
     monkeypatch.setattr("tempfile.TemporaryFile", noting)
     originals, waiting = answers(0, 1, 2, 3), EarlyReplies(limit=10_000)
     for cid, message in originals.items():
         waiting.put(cid, message)
-    assert len(files) == 2
-    assert [file.tell() > 4000 for file in files] == [True, True]
+    assert [file.tell() > 8000 for file in files] == [True]  # one file for both: descriptors are few
     for cid in (3, 0, 2, 1):
         assert cid in waiting
         message = waiting.take(cid)
@@ -101,9 +100,9 @@ def test_waiting_replies_above_the_limit_go_to_disk_and_come_back_equal(monkeypa
         assert message.metadata == originals[cid].metadata
         np.testing.assert_array_equal(views(message.content["arrays"])["w"], np.full(1000, cid, np.float32))
         assert dict(message.content["metrics"]) == {"num-examples": cid + 1, "loss": 0.5}
-    assert all(file.closed for file in files)
+    assert files[0].closed
     waiting.put(4, originals[0])  # what was taken no longer counts
-    assert len(files) == 2
+    assert len(files) == 1
 
 
 def test_failures_and_errors_take_no_room():

@@ -11,6 +11,7 @@ from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.records import record, views
 from fedkeras.federation.registry import load
 from fedkeras.federation.strategy_state import StrategyState
+from fedkeras.mods.chain import ModChain
 from fedkeras.reports import Recorder, RunFolder, create_run_folder, read_rows
 from fedkeras.reports.checkpoints import path_of, rounds_of
 from fedkeras.runtime.in_process import InProcessGrid
@@ -33,16 +34,18 @@ def go(folder: RunFolder, rounds: int, resume: bool = False, stop_in: int = 0, *
     strategy, clients, asked = load("fedadam", {"beta_1": 0.9}), ToyClients(train=train), []
     memory = StrategyState(strategy)
     last = checkpointer.take_up(folder, config, memory) if resume else None
+    weights = checkpointer.client_weights_at(config, last, ModChain())
     rests, start = checkpointer.failures_at(config, last), record(last.weights if last else START)
     grid = InProcessGrid(clients, config.num_partitions, {})
     with (
         Recorder(folder, config, live=False) as recorder,
-        checkpointer.Checkpointer(folder, config, memory, rests, recorder) as keeper,
+        checkpointer.Checkpointer(folder, config, memory, rests, recorder, weights) as keeper,
     ):
         callbacks = [recorder, keeper, lambda outcome: asked.append(outcome.round)]
         final = run_rounds(
             strategy, grid, ClientManager(grid, config), start, config, None, callbacks,
             first_round=(last.round if last else 0) + 1, failures=rests, stop=lambda: stop_in in asked,
+            client_weights=weights,
         )  # fmt: skip
         keeper.on_run_end({})
         keeper.on_run_end({})  # twice is once

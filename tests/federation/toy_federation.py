@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fedkeras.config import Config
 from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.records import record, views
 from fedkeras.federation.round_result import RoundResult
@@ -171,11 +172,16 @@ def federate(
     grid: Grid | None = None,
     evaluate: Callable | None = None,
     callbacks: Iterable[Callable] = (),
+    dealt: dict[str, dict[int, int]] | None = None,
     **fields: object,
 ) -> tuple[Weights, list[RoundResult]]:
-    """A whole run; the final weights and every round's outcome."""
+    """A whole run; the final weights and every round's outcome. `dealt`: what the server knows of their examples."""
     config, outcomes = configure(**fields), []
+    client_weights = ClientWeights(config)
+    client_weights.deal(dealt or {})
     grid = grid or InProcessGrid(clients, config.num_partitions, {})
     nodes, given = ClientManager(grid, config), record(start)
-    final = run_rounds(strategy, grid, nodes, given, config, evaluate, [outcomes.append, *callbacks])
+    final = run_rounds(
+        strategy, grid, nodes, given, config, evaluate, [outcomes.append, *callbacks], client_weights=client_weights
+    )
     return views(final), outcomes

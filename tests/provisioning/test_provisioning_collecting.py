@@ -177,7 +177,7 @@ GOOD = {"key": "a" * 32, "run": "r", "cid": 0, "files": {"model.keras": 1}, "dig
 def test_a_result_that_makes_no_sense_is_refused(tmp_path, text):
     script = take_all(0, lambda key: True, CollectedModels(tmp_path), print)
     next(script)
-    with pytest.raises(ClientRefused, match=r"describes its result wrongly|sent no list of results"):
+    with pytest.raises(ClientRefused, match=r"describes its result wrongly|sent no list of results|says it has"):
         script.send(reply(results=text))
 
 
@@ -194,7 +194,17 @@ def test_a_result_that_makes_no_sense_is_refused(tmp_path, text):
 def test_a_description_that_makes_no_sense_is_refused(arrays, classes):
     with pytest.raises(ClientRefused, match="describes its data wrongly"):
         description_in(
-            reply(arrays, classes=classes, rows=3, normaliser="none", counts=[], columns="{}", shape=[], one_hot=False)
+            reply(
+                arrays,
+                classes=classes,
+                rows=3,
+                normaliser="none",
+                counts=[],
+                columns="{}",
+                shape=[],
+                one_hot=False,
+                held_out=0,
+            )
         )
 
 

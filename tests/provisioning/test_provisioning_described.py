@@ -144,6 +144,7 @@ def spoiled(change):
         "columns": "{}",
         "shape": [],
         "one_hot": False,
+        "held_out": 2,
     }
     change(part, values)
     return reply({name: np.stack([array]) for name, array in part.items()}, **values)
@@ -182,7 +183,15 @@ def test_one_client_cannot_spoil_what_the_others_agree_on(what, caplog):
             }.get(what, stacked([statistics_of(X[:16])]))
             name = "minmax" if what == "another scaling" else "zscore"
             changed = reply(
-                arrays, rows=16, classes="", normaliser=name, counts=[], columns="{}", shape=[], one_hot=False
+                arrays,
+                rows=16,
+                classes="",
+                normaliser=name,
+                counts=[],
+                columns="{}",
+                shape=[],
+                one_hot=False,
+                held_out=0,
             )
             for key in list(content):
                 del content[key]

@@ -38,7 +38,9 @@ class Clients:
             self.offered.append(cid)
             return reply(model=False, rows=False, shape=[], preprocessing=self.ready.get(cid, ""))
         if kind == "query.describe":
-            return reply({}, rows=3, classes="", normaliser="none", counts=[], columns="{}", shape=[], one_hot=False)
+            return reply(
+                {}, rows=3, classes="", normaliser="none", counts=[], columns="{}", shape=[], one_hot=False, held_out=0
+            )
         if kind == "query.set_preprocessing":
             self.ready[cid] = self.digest()
             return reply()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from fedkeras import atomic
 from fedkeras.federation.dispatcher import SPARE_BYTES, ClientRefused, Script
-from fedkeras.federation.validation import MAX_EXAMPLES
+from fedkeras.federation.messages import NUM_EXAMPLES
+from fedkeras.federation.validation import fault_of_metrics
 from fedkeras.provisioning.protocol import ReportState, arrays_of_answer, ask, value_of
 from fedkeras.workflows.collect.outbox import FILES, PIECE_BYTES, LocalResult, digest_of
 
@@ -34,8 +35,14 @@ class CollectedModels:
     models: dict[str, LocalResult] = field(default_factory=dict)
 
 
-def train_and_take(cid: int, run: str, collected: CollectedModels, timeout: float, report: ReportState) -> Script[None]:
-    """Let a client train, for at most `timeout` seconds; report its states, and take its result."""
+def train_and_take(
+    cid: int, run: str, collected: CollectedModels, timeout: float, report: ReportState,
+    fault_of_count: Callable[[int], str | None] = lambda count: None,
+) -> Script[None]:  # fmt: skip
+    """Let a client train, for at most `timeout` seconds; report its states, and take its result.
+
+    `fault_of_count` says what is wrong with the number of examples that it states.
+    """
     started = time.monotonic()
     yield ask("fit", run=run)
     while True:
@@ -45,6 +52,8 @@ def train_and_take(cid: int, run: str, collected: CollectedModels, timeout: floa
             result = _result(text)
             if result.cid != cid:
                 raise ClientRefused(f"delivers the result of client {result.cid}")
+            if fault := fault_of_count(int(result.figures[NUM_EXAMPLES])):
+                raise ClientRefused(fault)
             yield from take(cid, result, collected, report)
             return
         if time.monotonic() - started > timeout:
@@ -121,11 +130,12 @@ def _result(text: str) -> LocalResult:
         good = names <= set(FILES) and "model.keras" in names and all(_is_count(size, MAX_BYTES) for size in sizes)
         good = good and _is_count(result.cid, MAX_CID) and result.key.isalnum() and len(result.key) == 32
         good = good and len(result.run) <= 100 and len(result.digest) == 64
-        figures = {str(name)[:40]: float(value) for name, value in list(result.figures.items())[:100]}
-        count = figures.get("num-examples", 0.0)
-        good = good and 0 < count <= MAX_EXAMPLES and count.is_integer()
+        figures = {str(name): float(value) for name, value in result.figures.items()}
+        fault = fault_of_metrics(figures)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ClientRefused("describes its result wrongly") from error
+    if fault:
+        raise ClientRefused(fault)
     if not good:
         raise ClientRefused("describes its result wrongly")
     files = {name: result.files[name] for name in FILES if name in names}  # in the order in which they are hashed

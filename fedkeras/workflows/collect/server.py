@@ -4,17 +4,22 @@ What was collected is made one model as well: the strategy's aggregate of the cl
 examples.
 """
 
+import functools
 import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flwr.app import MessageType
+
 from fedkeras import models
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, describe
-from fedkeras.federation import offline_aggregation
+from fedkeras.federation import offline_aggregation, strategy_adapter
+from fedkeras.federation.client_weights import MAJORITY, Weighting
 from fedkeras.federation.dispatcher import talk
+from fedkeras.federation.messages import NUM_EXAMPLES
 from fedkeras.federation.metrics import RowTable, add_means, row
 from fedkeras.federation.registry import options_of
 from fedkeras.federation.requests import Handler
@@ -102,7 +107,12 @@ class CollectWorkflow(Workflow):
                     run.grid,
                     cohort,
                     lambda cid, report=report: protocol.train_and_take(
-                        cid, run_id, arrived, config.round_timeout, report
+                        cid,
+                        run_id,
+                        arrived,
+                        config.round_timeout,
+                        report,
+                        functools.partial(run.client_weights.fault, MessageType.TRAIN, cid),
                     ),
                     min(config.round_timeout, TALK_SECONDS),
                 )
@@ -121,6 +131,14 @@ class CollectOnlyWorkflow(CollectWorkflow):
     """Nobody trains: what clients started with --deliver still hold is taken."""
 
     name = "collect-only"
+
+    def check(self, config: Config) -> None:
+        """Who only delivers has said nothing before."""
+        super().check(config)
+        if config.client_weights == "known":
+            raise UserError(
+                "--client-weights known needs counts that were known before, and --collect-only asks nobody"
+            )
 
     def run_name(self, config: Config) -> str:
         """Nothing is known of it before it comes."""
@@ -176,12 +194,21 @@ def _finish(run: RunContext, arrived: CollectedModels, missing: Mapping[int, str
     results = {name: arrived.models[name] for name in sorted(arrived.models, key=_numbers)}
     asked = config.num_partitions
     result = RoundResult(1, 1, asked=asked, answered=asked - len(missing), failures=dict(missing), seconds=seconds)
-    result.rows += _rows("train", {name: _figures(each, "") for name, each in results.items()}, seconds)
+    weighting = _weighting(run, {name: int(each.figures[NUM_EXAMPLES]) for name, each in results.items()})
+    robust = strategy_adapter.is_robust(run.strategy)
+
+    def rows_of(phase: str, figures: Mapping[str, Mapping[str, float]]) -> list[RowTable]:
+        """A phase's lines of history.csv, and their means: a line a model, called as its folder is."""
+        rows = [row(1, phase, name, {**own, NUM_EXAMPLES: weighting.counts[name]}) for name, own in figures.items()]
+        add_means(rows, 1, phase, None, seconds, weighting.weights, robust)
+        return rows
+
+    result.rows += rows_of("train", {name: _figures(each, "") for name, each in results.items()})
     prefixes = {name: "cv-" if "cv-loss" in each.figures else "val-" for name, each in results.items()}
     own = {name: each for name, each in results.items() if f"{prefixes[name]}loss" in each.figures}
-    result.rows += _rows("evaluate", {name: _figures(each, prefixes[name]) for name, each in own.items()}, seconds)
+    result.rows += rows_of("evaluate", {name: _figures(each, prefixes[name]) for name, each in own.items()})
     places = {name: arrived.folder / name for name in results}
-    parts = {places[name] / "model.keras": int(each.figures["num-examples"]) for name, each in results.items()}
+    parts = {places[name] / "model.keras": weighting.weights[name] for name in results}
     tested = measure_models(run.central, places)
     num_weights = aggregate(config, parts, folder.model_path) if parts else None
     if num_weights is not None:
@@ -204,11 +231,23 @@ def _finish(run: RunContext, arrived: CollectedModels, missing: Mapping[int, str
     return summary
 
 
-def _rows(phase: str, figures: Mapping[str, Mapping[str, float]], seconds: float) -> list[RowTable]:
-    """A phase's lines of history.csv, and their means: a line a model, called as its folder is."""
-    rows = [row(1, phase, name, own) for name, own in figures.items()]
-    add_means(rows, 1, phase, None, seconds)
-    return rows
+def _weighting(run: RunContext, counts: Mapping[str, int]) -> Weighting[str]:
+    """What each model counts for, by the name of its folder; a claim that is cut down is said."""
+    weighting = run.client_weights.weigh(counts, facts=run.client_weights.deals(MessageType.TRAIN))
+    for name, count in weighting.claims.items():
+        log.warning(
+            "client %s says it has %d examples, and counts for %d, since the median client has %d "
+            "(--max-client-weight)",
+            *(name, count, weighting.counts[name], weighting.median),
+        )
+    heaviest = weighting.heaviest(counts)
+    if len(counts) > 2 and heaviest and heaviest[1] > MAJORITY:
+        log.warning(
+            "client %s carries %.3g %% of the weight, so that the aggregate is mostly its own; "
+            "--client-weights uniform counts all alike",
+            *(heaviest[0], 100 * heaviest[1]),
+        )
+    return weighting
 
 
 def _numbers(name: str) -> list[int]:
@@ -271,7 +310,8 @@ def table(
     if aggregated:
         count = str(sum(int(result.figures["num-examples"]) for result in results.values()))
         lines.append(_cells("aggregate", count, *("-" for _ in own), *_of(tested, "aggregate", central)))
-        lines.append(f"aggregate: {config.strategy} of {len(results)} models, weighted by examples; in model.keras")
+        how = "alike" if config.client_weights == "uniform" else "by examples"
+        lines.append(f"aggregate: {config.strategy} of {len(results)} models, weighted {how}; in model.keras")
     if meaning := meaning_of_figures(config, results):
         lines.append(meaning)
     return ["", *lines]

@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, Message, MessageType
 from fedkeras import factory
 from fedkeras.config import Config
 from fedkeras.federation import strategy_adapter
+from fedkeras.federation.client_weights import with_weight
 from fedkeras.federation.dispatcher import SPARE_BYTES
 from fedkeras.federation.grids import CohortGrid
 from fedkeras.federation.messages import metrics_of
@@ -151,6 +152,8 @@ def good_replies(
     arriving = exchange.exchange(messages)
     faults: dict[int, str] = {}
     rows: dict[int, dict] = {}
+    # What a client claims counts for no more than the others' claims let it, so these must be known first.
+    decided = run.client_weights.decided(phase.name, expected)
 
     def checked() -> Iterator[tuple[int, Message | None]]:
         arrived = 0
@@ -159,6 +162,7 @@ def good_replies(
             result.took(PART_OF_PHASE[phase.name])
             cid, sent = cid_of[reply.metadata.src_node_id], exchange.sent[reply.metadata.src_node_id]
             fault = fault_of_size(reply, exchange.reply_limit(sent)) or fault_of(reply, sent)
+            fault = fault or phase.fault_of_count(cid, reply)
             if fault:
                 faults[cid] = fault
                 phase.failed(cid, fault)
@@ -170,10 +174,14 @@ def good_replies(
 
     def committed() -> Iterator[Message]:
         answered = set()
-        for cid, reply in in_order(checked(), expected):
+        if decided:
+            phase.weigh(expected, {})
+        for cid, reply in in_order(checked(), expected, hold=not decided):
+            if not (decided or answered):
+                phase.weigh(expected, {each: int(line["num_examples"]) for each, line in rows.items()})
             answered.add(cid)
-            result.rows.append(rows[cid])
-            yield reply
+            phase.commit(cid, rows[cid])
+            yield with_weight(reply, phase.weighting.weights[cid])
         missing = {cid: faults.get(cid, phase.dispatcher.late) for cid in expected if cid not in answered}
         for cid in missing:
             if cid not in faults:

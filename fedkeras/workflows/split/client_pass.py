@@ -100,6 +100,8 @@ class ClientPass:
         in_flight: int,
     ) -> None:
         self.cid, self.examples, self.batches = cid, 0, 0
+        self.weight = 0
+        """What the client counts for in a mean."""
         self.weights: ArrayRecord | None = None
         self.metrics: Mapping[str, float] = {}
         self._dispatcher, self._body, self._config, self._message_config, self._in_flight = (
@@ -129,14 +131,12 @@ class ClientPass:
         return ("loss", batch) if kind == "U" else ("backward", batch - (self._in_flight if kind == "F" else 0))
 
     def started(self, message: Message, like: ArrayRecord, server_round: int, replica: bool) -> None:
-        """Take the client's first word: how many examples it has, and its first activations.
+        """Take the client's first word, which has been checked: how many examples it has, and its first activations.
 
         `like` are the weights that it was given.
         """
-        if fault := fault_of_evaluate(message):
-            self._dispatcher.fail(self.cid, fault)
-            return
         self.examples, self._first, self._like = num_examples(message.content), message.content, like
+        self.weight = self.examples
         per_epoch = -(-self.examples // self._config.batch_size)
         self.batches = per_epoch * self._config.local_epochs
         self._steps = schedule(self.batches, self._in_flight)

@@ -19,7 +19,7 @@ from fedkeras import data, factory, models
 from fedkeras.config import Config, Value
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import Dispatcher
-from fedkeras.federation.messages import metrics_of, num_examples
+from fedkeras.federation.messages import NUM_EXAMPLES, metrics_of, num_examples
 from fedkeras.federation.records import record, views
 from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.round_result import RoundResult, require
@@ -45,6 +45,7 @@ class SplitWorkflow(Workflow):
     """Each client trains the model's head and tail, the server its body; activations and gradients travel."""
 
     name = "split"
+    has_data = True
 
     def __init__(self) -> None:
         self._body: BodyServer | None = None
@@ -134,8 +135,9 @@ def one_round(
     phase = open_phase(run, result, MessageType.TRAIN, failed)
     body.start(views(arrays))
     split_round = SplitRound(
-        server_round, list(phase.cohort), arrays, phase.dispatcher, body, run.config, message_config, in_flight
-    )
+        server_round, list(phase.cohort), arrays, phase.dispatcher, body, run.config, message_config, in_flight,
+        phase.fault_of_count, phase.weigh_begun,
+    )  # fmt: skip
     train = importlib.import_module(MODES[run.config.split]).train
     passes, weights = train(split_round)
     result.took("training")
@@ -160,7 +162,10 @@ def _evaluate(run: RunContext, result: RoundResult, body: BodyServer, message_co
     phase = open_phase(run, result, MessageType.EVALUATE)
     body.start(views(result.arrays))
     own = weights_without_body(result.arrays, body.names)
-    _note(phase, evaluate_clients(phase.dispatcher, list(phase.cohort), own, body, message_config, central))
+    good = evaluate_clients(
+        phase.dispatcher, list(phase.cohort), own, body, message_config, central, phase.fault_of_count
+    )
+    _note(phase, good)
     phase.add_means()
 
 
@@ -171,6 +176,7 @@ def evaluate_clients(
     body: BodyServer,
     message_config: Mapping[str, Value],
     meanwhile: Callable[[], None],
+    fault_of_count: Callable[[int, Message], str | None] = lambda cid, message: None,
 ) -> dict[int, Mapping[str, float]]:
     """The clients' metrics by cid, in its order; who fails is in dispatcher.failures.
 
@@ -185,6 +191,8 @@ def evaluate_clients(
     while found := dispatcher.next({cid: tag for cid, tag in awaited.items() if cid not in dispatcher.failures}):
         cid, message = found
         try:
+            if awaited[cid] == 0 and (fault := fault_of_evaluate(message) or fault_of_count(cid, message)):
+                raise ValueError(fault)
             finished = _one_batch(dispatcher, body, message_config, cid, awaited[cid], message, sizes)
         except ValueError as error:
             dispatcher.fail(cid, str(error))
@@ -224,8 +232,9 @@ def _one_batch(
 def _note(phase: Phase, good: Mapping[int, Mapping[str, float]]) -> None:
     """Rows and failures of a phase, in the order of cid."""
     phase.dispatcher.close()
+    phase.weigh(good, {cid: int(metrics[NUM_EXAMPLES]) for cid, metrics in good.items()})
     for cid, metrics in good.items():
-        phase.result.rows.append(phase.client_row(cid, metrics))
+        phase.commit(cid, phase.client_row(cid, metrics))
     for cid, reason in sorted(phase.dispatcher.failures.items()):
         phase.failed(cid, reason)
     phase.note(good, phase.dispatcher.failures)

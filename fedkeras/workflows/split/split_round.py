@@ -1,16 +1,17 @@
 """What the three modes of split learning share: a round's clients and means, its start, and the average at its end."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedkeras.config import Config, Value
 from fedkeras.federation.aggregation import Mean
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.records import views
+from fedkeras.federation.validation import fault_of_evaluate
 from fedkeras.workflows.split.client_pass import BodyServer, ClientPass, limit_of_activations
 from fedkeras.workflows.split.protocol import START, WEIGHTS, weights_without_body
 
@@ -27,6 +28,10 @@ class SplitRound:
     config: Config
     message_config: Mapping[str, Value]
     in_flight: int
+    fault_of_count: Callable[[int, Message], str | None] = lambda cid, message: None
+    """What is wrong with the number of examples that a client states."""
+    weigh: Callable[[Mapping[int, int]], Mapping[int, int]] = dict
+    """What clients count for in means: {cid: examples} -> {cid: weight}."""
 
 
 def begin(
@@ -48,8 +53,15 @@ def begin(
             cid, dispatcher, split_round.body, split_round.config, message_config, split_round.in_flight
         )
         if message := dispatcher.take(cid, "start"):
-            passes[cid].started(message, weights, split_round.server_round, replica)
-    return {cid: client_pass for cid, client_pass in passes.items() if client_pass.next}
+            if fault := fault_of_evaluate(message) or split_round.fault_of_count(cid, message):
+                dispatcher.fail(cid, fault)
+            else:
+                passes[cid].started(message, weights, split_round.server_round, replica)
+    begun = {cid: client_pass for cid, client_pass in passes.items() if client_pass.next}
+    settled = split_round.weigh({cid: client_pass.examples for cid, client_pass in begun.items()})
+    for cid, client_pass in begun.items():
+        client_pass.weight = settled[cid]
+    return begun
 
 
 def head_and_tail_weights(split_round: SplitRound) -> ArrayRecord:
@@ -58,8 +70,8 @@ def head_and_tail_weights(split_round: SplitRound) -> ArrayRecord:
 
 
 def mean_of_heads_and_tails(passes: Iterable[ClientPass]) -> dict[str, np.ndarray]:
-    """The example-weighted mean of the head and tail of those that are done, in the order given: that of cid."""
+    """The weighted mean of the head and tail of those that are done, in the order given: that of cid."""
     mean = Mean()
     for client_pass in passes:
-        mean.add(views(client_pass.weights), client_pass.examples)
+        mean.add(views(client_pass.weights), client_pass.weight)
     return mean.result()
