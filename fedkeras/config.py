@@ -238,6 +238,8 @@ class Config:
     """collect: share of what is trained on that each epoch is tested on instead; unset: 0.2 in kfold with patience."""
     patience: CountOrZero = setting(0, SERVER_LED, workflows=("collect",))
     """collect: epochs without a better validation loss (else training loss) after which training stops; 0: never."""
+    max_result_mb: Count = setting(2048, SERVER_LED, SERVER_ONLY, workflows=("collect",))
+    """collect: most that one client may deliver in a run, all its results together, in megabytes."""
     collect_only: bool = setting(False, SERVER_LED)
     """Train nothing: gather what clients started with --deliver still hold."""
 

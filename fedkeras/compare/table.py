@@ -1,13 +1,12 @@
 """The comparison's tables: a line an arm, with means over seeds; a line a difference; table.csv, a row an arm run."""
 
-import csv
-import io
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fedkeras.compare.arm_run import ArmResult
 from fedkeras.compare.differences import PairedDifference
+from fedkeras.reports import csv_text
 
 COLUMNS = (
     "arm", "kind", "seed", "accuracy", "macro_f1", "loss", "seconds", "training_seconds", "bytes_up", "bytes_down",
@@ -64,14 +63,12 @@ def spread(clients: dict[str, float]) -> tuple[float, float, float] | None:
 
 def table_csv(results: Sequence[ArmResult]) -> str:
     """table.csv: a row an arm run, all digits; an empty cell where there is no figure."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines: list[Sequence[csv_text.Cell]] = [COLUMNS]
     for one in results:
         own, central = spread(one.own) or ("",) * 3, spread(one.central) or ("",) * 3
         cells = [getattr(one, name) for name in COLUMNS[:10]]
-        writer.writerow(["" if cell is None else cell for cell in (*cells, *own, *central)])
-    return out.getvalue()
+        lines.append([*cells, *own, *central])
+    return csv_text.text_of(lines)
 
 
 def _line(group: Sequence[ArmResult]) -> TableLine:

@@ -12,6 +12,7 @@ received_config     what a client makes of the run configuration that it is sent
 validation          what is wrong with a reply
 round_result        what came of a round
 metrics             a round's lines of history.csv
+metric_names        which of the clients' own metrics are kept
 
 registry            strategies by name
 base_strategy       what the pages of strategies extend

@@ -16,6 +16,8 @@ log = logging.getLogger("fedkeras")
 
 REPORT_SECONDS = 10.0
 LOOK_SECONDS = 0.05
+MAX_IDLE = 100
+"""Nodes without a partition that are mentioned; whoever may join could name any number of them."""
 SIMULATION_SECONDS = 20.0
 """How long a grid with a fixed number of nodes (Flower's simulation) is given to show them."""
 
@@ -67,8 +69,8 @@ class ClientManager:
 
     def _report_idle(self, cids: set[int]) -> None:
         """Nodes that were started for more partitions than this run has: each is mentioned once."""
-        if new := sorted(cids - self._idle):
-            self._idle |= cids
+        if new := sorted(cids - self._idle)[: MAX_IDLE - len(self._idle)]:
+            self._idle.update(new)
             shown = ", ".join(map(str, new[:10])) + (", ..." if len(new) > 10 else "")
             log.warning("cid %s: idle, since --num-partitions is %d", shown, self._config.num_partitions)
 

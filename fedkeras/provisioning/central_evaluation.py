@@ -4,9 +4,7 @@ A model sees them as clients see their rows: scaled by the same normaliser, clas
 """
 
 import contextlib
-import csv
 import dataclasses
-import io
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -28,7 +26,7 @@ from fedkeras.models.file_info import first_line
 from fedkeras.provisioning.client_data import ProvisionedClient, learns, make_learner, place
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.shards import Tables
-from fedkeras.reports import RunFolder
+from fedkeras.reports import RunFolder, csv_text
 from fedkeras.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -193,8 +191,6 @@ def _any_preprocessing(folders: Iterable[Path]) -> Preprocessing | None:
 def write_figures(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """As a table: model, num_examples, loss, accuracy. Raises UserError if the disk refuses."""
     names = dict.fromkeys(name for line in figures.values() for name in line)
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(["model", *(name.replace("-", "_") for name in names)])
-    table.writerows([model, *(line.get(name, "") for name in names)] for model, line in figures.items())
-    replace_file(path, text.getvalue().encode())
+    lines = [["model", *(name.replace("-", "_") for name in names)]]
+    lines += [[model, *(line.get(name) for name in names)] for model, line in figures.items()]
+    replace_file(path, csv_text.text_of(lines).encode())

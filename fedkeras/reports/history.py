@@ -7,7 +7,6 @@ that goes on with the file cuts it off first.
 
 import contextlib
 import csv
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from fedkeras.atomic import replace_file
 from fedkeras.callbacks import Row
 from fedkeras.errors import UserError, one_line
+from fedkeras.reports import csv_text
 
 if TYPE_CHECKING:
     import pandas
@@ -91,9 +91,9 @@ def read_rows(path: Path) -> list[Row]:
     rows: list[Row] = []
     for number, line in enumerate(_decoded(whole)[1:], start=2):
         try:
-            cells = zip(columns, next(csv.reader([line])), strict=True)
+            cells = zip(columns, csv_text.cells_of(line), strict=True)
             row = {key: _parse(key, text) for key, text in cells if text != "" or key in KEYS}
-        except (ValueError, StopIteration, csv.Error):
+        except (ValueError, csv.Error):
             raise UserError(f"{path}: line {number} is damaged: '{line[:60]}'; remove it to read the rest") from None
         rows.append(row)
     return rows
@@ -127,7 +127,7 @@ def _header(path: Path, whole: bytes) -> list[str]:
     lines = _decoded(whole)
     if not lines:
         raise UserError(f"{path} is empty")
-    columns = next(csv.reader(lines[:1]), [])
+    columns = csv_text.cells_of(lines[0])
     missing = [name for name in COLUMNS if name not in columns]
     if missing:
         raise UserError(f"{path} is no history: it lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
@@ -135,22 +135,18 @@ def _header(path: Path, whole: bytes) -> list[str]:
 
 
 def _lines(rows: Iterable[Row], columns: list[str], header: bool = False) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    if header:
-        writer.writerow(columns)
-    writer.writerows([_format(row.get(name)) for name in columns] for row in rows)
-    return out.getvalue().encode()
+    lines = [[_format(row.get(name)) for name in columns] for row in rows]
+    return csv_text.text_of([columns, *lines] if header else lines).encode()
 
 
-def _format(value: float | str | None) -> str:
+def _format(value: float | str | None) -> csv_text.Cell:
     """All digits of a number, so that what is read back is what was measured; a text stays on its line."""
     if value is None:
-        return ""
+        return None
     if isinstance(value, Integral):
-        return str(int(value))
+        return int(value)
     if isinstance(value, Real):
-        return repr(float(value))
+        return float(value)
     return one_line(str(value))
 
 
@@ -215,10 +211,10 @@ class RoundTable:
         rows = []
         for number, line in enumerate(lines[1:], start=2):
             try:
-                cells = zip(self.columns.items(), next(csv.reader([line])), strict=True)
+                cells = zip(self.columns.items(), csv_text.cells_of(line), strict=True)
                 rows.append({name: kind(text) for (name, kind), text in cells if text != ""})
                 rows[-1]["round"] += 0  # every row has its round
-            except (ValueError, KeyError, StopIteration, csv.Error):
+            except (ValueError, KeyError, csv.Error):
                 raise UserError(f"{path}: line {number} is damaged: '{line[:60]}'") from None
         return rows
 
@@ -229,12 +225,8 @@ class RoundTable:
             replace_file(path, self._lines(kept, header=True))
 
     def _lines(self, rows: Iterable[Row], header: bool = False) -> bytes:
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        if header:
-            writer.writerow(self.columns)
-        writer.writerows([_text(row.get(name)) for name in self.columns] for row in rows)
-        return out.getvalue().encode()
+        lines = [[_text(row.get(name)) for name in self.columns] for row in rows]
+        return csv_text.text_of([self.columns, *lines] if header else lines).encode()
 
 
 FAILURES = RoundTable({"round": int, "client": str, "reason": str})

@@ -81,6 +81,11 @@ class Recorder(Callback):
         return self._before + time.perf_counter() - self._started
 
     @property
+    def columns(self) -> list[str]:
+        """The columns that history.csv has."""
+        return self._history.columns
+
+    @property
     def history_rows(self) -> int:
         """How many rows history.csv has."""
         return self._history.num_rows

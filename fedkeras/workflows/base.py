@@ -19,6 +19,7 @@ from fedkeras.factory import CentralEvaluation
 from fedkeras.federation import strategy_adapter
 from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.grids import FederationGrid
+from fedkeras.federation.metric_names import MetricNames
 from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.sampling import FailureTracker
 from fedkeras.federation.trainable import Trainable
@@ -71,6 +72,8 @@ class RunContext:
     """Who has failed in a row."""
     client_weights: ClientWeights
     """What each client counts for."""
+    metric_names: MetricNames
+    """Which of the clients' own metrics are kept."""
     choices: Choices
     """What the run decides by itself is noted here."""
     start: Checkpoint | None

@@ -152,6 +152,7 @@ class Phase:
         rows, seconds = self.result.rows, time.monotonic() - self.started
         if self.diverged:  # or the training loss, which looks well, would stand for the run
             rows.append(row(self.result.round, self.name, "all", {"loss": float("nan"), "seconds": seconds}))
+        self.run.metric_names.limit([line for line in rows if line["phase"] == self.name])
         weights = {str(cid): weight for cid, weight in self.weighting.weights.items()}
         robust = strategy_adapter.is_robust(self.run.strategy)
         add_means(rows, self.result.round, self.name, strategy_metrics, seconds, weights, robust)

@@ -21,6 +21,7 @@ from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation import registry, source_check, strategy_adapter
 from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.grids import federation_grid
+from fedkeras.federation.metric_names import MetricNames
 from fedkeras.federation.records import views
 from fedkeras.federation.sampling import FailureTracker, cohort_size
 from fedkeras.federation.strategy_state import StrategyState
@@ -183,6 +184,7 @@ def open_run(
                 callbacks=callbacks,
                 failures=failures,
                 client_weights=client_weights,
+                metric_names=MetricNames(recorder.columns),
                 choices=choices,
                 early_stopping=stopping,
                 start=start,
@@ -222,6 +224,7 @@ def bare_run(
         callbacks=hooks,
         failures=failures or FailureTracker(config),
         client_weights=client_weights or ClientWeights(config, mods.fixed_counts),
+        metric_names=MetricNames(),
         choices=choices,
         start=None,
         finish=lambda status="finished", **more: {"status": status, **more},

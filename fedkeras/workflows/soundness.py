@@ -4,6 +4,7 @@ that has most of the weight."""
 from typing import TYPE_CHECKING
 
 from fedkeras.callbacks import Callback, FinishedRound
+from fedkeras.federation import strategy_adapter
 from fedkeras.federation.client_weights import MAJORITY, Weighting
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.federation.trainable import Trainable, variances_below_zero
@@ -26,11 +27,12 @@ class Soundness(Callback):
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._trainable: Trainable = ()
-        self._shows_clients = True
+        self._shows_clients, self._robust = True, False
 
     def on_run_begin(self, run: "RunContext") -> None:
         """Which arrays are trained is known by now."""
         self._trainable, self._shows_clients = run.trainable or (), run.mods.shows_clients
+        self._robust = strategy_adapter.is_robust(run.strategy)
 
     def on_round_end(self, result: FinishedRound) -> bool:
         """It never ends the run: later rounds may mend it, and its user may end it."""
@@ -65,14 +67,14 @@ class Soundness(Callback):
                 f"{weighting.median if shown else 'far fewer'} (--max-client-weight)",
             )
         answered = [cid for cid in weighting.weights if self._answered(result, phase, cid)]
-        heaviest = weighting.heaviest(answered)
+        heaviest = None if self._robust else weighting.heaviest(answered)  # else nobody's weight decides
         # Of two clients one has always the larger part: that is news where it is nearly all.
         if heaviest and heaviest[1] > {1: 1.0, 2: NEARLY_ALL}.get(len(answered), MAJORITY):
             cid, share = heaviest
             who = f"client {cid} carries {100 * share:.3g} %" if shown else "one client carries more than half"
             self._recorder.warn(
                 result.round,
-                f"{phase} weight",
+                "weight",
                 f"round {result.round}: {who} of the clients' weight in {phase}, so that the result is mostly its own; "
                 "--client-weights uniform counts all alike",
             )

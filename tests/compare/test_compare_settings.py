@@ -65,8 +65,8 @@ def test_each_refused_flag_is_one_and_has_a_reason():
     assert {*fields_of()} >= REFUSED
     assert " ".join(sorted(REFUSED)) == (
         "app app_config central_evaluation collect_only data_source decimal folds fraction_evaluate host insecure "
-        "kfold_return method mode name passphrase_file patience port resume run_dir share spawn split strategy target "
-        "thousands tls_cert tls_client_ca tls_key validation"
+        "kfold_return max_result_mb method mode name passphrase_file patience port resume run_dir share spawn split "
+        "stop_after strategy target thousands tls_cert tls_client_ca tls_key validation"
     )
     assert {*MAY_DIFFER} == {*fields_of(MAY_CHANGE)} - {"num_server_rounds"}
 
@@ -112,7 +112,7 @@ def test_what_may_change_is_told_to_a_run_that_goes_on():
     old = Config(
         data_dir="/old", min_available_nodes=2, min_results=2, max_retries=5, node_timeout=1.0, round_timeout=0.5,
         reconnect_grace=1.0, checkpoint_every=2, keep_checkpoints=5, max_message_mb=8, tensorboard=True, mlflow=True,
-        trust_code=True,
+        trust_code=True, private=True,
     )  # fmt: skip
     for new in (Config(), dataclasses.replace(old, round_timeout=600.0, data_dir="/new", mlflow=False)):
         assert Config.from_flags(flags_to_resume(new), default=old) == new

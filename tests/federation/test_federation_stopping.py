@@ -9,6 +9,7 @@ from toy_federation import ToyClients, configure, content, floats
 
 from fedkeras.errors import UserError
 from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.records import record, views
 from fedkeras.federation.registry import load
 from fedkeras.federation.strategy_state import StrategyState
@@ -41,7 +42,7 @@ def go(folder: RunFolder, patience: int, rounds: int = 7, resume: bool = False):
     stopping, failures = EarlyStopping(folder, patience), checkpointer.failures_at(config, start)
     with (
         Recorder(folder, config, live=False) as recorder,
-        checkpointer.Checkpointer(folder, config, memory, failures, recorder) as keeper,
+        checkpointer.Checkpointer(folder, config, memory, failures, recorder, ClientWeights(config)) as keeper,
     ):
         run = run_of(
             grid, config, strategy, [recorder, stopping, keeper, lambda result: done.append(result.round)],

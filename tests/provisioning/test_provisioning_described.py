@@ -12,6 +12,7 @@ from fedkeras.data.statistics import from_dict, statistics_of
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import ClientRefused
 from fedkeras.federation.grids import federation_grid
+from fedkeras.named_code import EVERYTHING_NAMED
 from fedkeras.provisioning.agreement import DataDescription, agree, description_in, of_one_kind
 from fedkeras.provisioning.client import stacked
 from fedkeras.provisioning.described_clients import DescribedClientManager, shared_in
@@ -50,7 +51,8 @@ class Federation:
     def __init__(self, config=CONFIG, spoil=None):
         self.asked, self.heard = [], []
         self.spoil = spoil
-        self.grid = federation_grid(InProcessGrid(self.app, config.num_partitions, config.for_clients(), {}))
+        own = {"allow": EVERYTHING_NAMED}
+        self.grid = federation_grid(InProcessGrid(self.app, config.num_partitions, config.for_clients(), own))
         self.config, self.choices = config, Choices()
 
     def app(self, message, context):
@@ -340,7 +342,7 @@ def test_under_flowers_grids_and_in_processes_that_remember_nothing_a_run_is_the
         Preprocessing.from_json.__func__.cache_clear()
         return client.app(message, context)
 
-    grid = InProcessGrid(forgetful, config.num_partitions, config.for_clients(), {"trust-code": True})
+    grid = InProcessGrid(forgetful, config.num_partitions, config.for_clients(), {"allow": EVERYTHING_NAMED})
     polled = CohortGrid(grid, list(grid.get_node_ids()))
     folders = [server.train(polled, config, tmp_path / "flower", threads=1)["folder"]]
     folders.append(server.in_process(config, client.app, tmp_path / "ours").path)

@@ -5,8 +5,10 @@ has been collected, whatever becomes of its client afterwards.
 """
 
 import json
+import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +18,18 @@ from fedkeras.federation.dispatcher import SPARE_BYTES, ClientRefused, Script
 from fedkeras.federation.messages import NUM_EXAMPLES
 from fedkeras.federation.validation import fault_of_metrics
 from fedkeras.provisioning.protocol import ReportState, arrays_of_answer, ask, value_of
+from fedkeras.reports import csv_text
 from fedkeras.workflows.collect.outbox import FILES, PIECE_BYTES, LocalResult, digest_of
 
+log = logging.getLogger("fedkeras")
+
 MAX_BYTES = 10**11
-MAX_RESULTS = 1000
+MAX_RESULTS = 100
+"""Results that one client may deliver at once; what is left over it keeps, and delivers when it is collected again."""
+MAX_TABLE = 16 << 20
+"""Bytes of a result's table or log."""
+LEFT_FREE = 256 << 20
+"""What collecting leaves free on the disk."""
 MAX_STATE = 60
 MAX_CID = 10**6
 
@@ -33,6 +43,26 @@ class CollectedModels:
 
     folder: Path
     models: dict[str, LocalResult] = field(default_factory=dict)
+    limit: int = 2**63
+    """Bytes that one client may deliver in the run."""
+    taken: Counter[int] = field(default_factory=Counter)
+    """Bytes that each has delivered, or is delivering."""
+
+    def admit(self, cid: int, result: LocalResult) -> None:
+        """Count a result to its client before a byte of it is taken. Raises ClientRefused if it is too much."""
+        size = sum(result.files.values())
+        if self.taken[cid] + size > self.limit:
+            raise ClientRefused(
+                f"would deliver {(self.taken[cid] + size) / 1e6:.0f} MB, and a client may deliver "
+                f"{self.limit / 1e6:.0f} MB in a run (--max-result-mb)"
+            )
+        if (free := shutil.disk_usage(self.folder).free) < size + LEFT_FREE:
+            raise ClientRefused(f"would deliver {size / 1e6:.0f} MB, and {self.folder} has {free / 1e6:.0f} MB free")
+        self.taken[cid] += size
+
+    def give_up(self, cid: int, result: LocalResult) -> None:
+        """A result that was admitted has not arrived."""
+        self.taken[cid] -= sum(result.files.values())
 
 
 def train_and_take(
@@ -64,9 +94,14 @@ def take_all(cid: int, claim: Callable[[str], bool], collected: CollectedModels,
     """Take all that a client still holds, and return how many; `claim(key)` is False for what another one delivers."""
     answer = yield ask("pending")
     try:
-        texts = [json.dumps(each) for each in json.loads(value_of(answer, "results", str))][:MAX_RESULTS]
+        listed = json.loads(value_of(answer, "results", str))
+        texts = [json.dumps(each) for each in listed[:MAX_RESULTS]]
     except (ValueError, TypeError, RecursionError) as error:
         raise ClientRefused("sent no list of results") from error
+    if len(listed) > MAX_RESULTS:
+        log.warning(
+            "client %d holds %d results; %d are taken now, the rest by another run", cid, len(listed), MAX_RESULTS
+        )
     taken = 0
     for result in map(_result, texts):
         if claim(result.key):
@@ -78,6 +113,8 @@ def take_all(cid: int, claim: Callable[[str], bool], collected: CollectedModels,
 def take(cid: int, result: LocalResult, collected: CollectedModels, report: ReportState) -> Script[None]:
     """Take one result's files into a folder of `collected`, note it there, and confirm it."""
     folder = collected.folder
+    collected.admit(cid, result)
+    arrived = False
     partial = folder / f".part-{result.key}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -97,13 +134,21 @@ def take(cid: int, result: LocalResult, collected: CollectedModels, report: Repo
             atomic.sync(partial / name)
         if digest_of([partial / name for name in result.files]) != result.digest:
             raise ClientRefused("its result did not arrive as it was kept (the digest is another)")
+        for table in partial.glob("*.csv"):
+            table.write_bytes(csv_text.defused(table.read_bytes()))
+            atomic.sync(table)
         (partial / "result.json").write_text(json.dumps({**result.figures, "run": result.run, "cid": result.cid}))
         atomic.sync(partial / "result.json")
         collected.models[_into_place(partial, folder, result.cid)] = result
+        arrived = True
+    except ValueError as error:
+        raise ClientRefused(f"a table of its result {error}") from error
     except OSError as error:
         raise ClientRefused(f"its result cannot be written to {folder}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if not arrived:
+            collected.give_up(cid, result)
     yield ask("confirm", key=result.key, digest=result.digest)
     report(cid, "delivered")
 
@@ -128,6 +173,7 @@ def _result(text: str) -> LocalResult:
         result = LocalResult(**json.loads(text))
         names, sizes = set(result.files), list(result.files.values())
         good = names <= set(FILES) and "model.keras" in names and all(_is_count(size, MAX_BYTES) for size in sizes)
+        good = good and all(size <= MAX_TABLE for name, size in result.files.items() if name != "model.keras")
         good = good and _is_count(result.cid, MAX_CID) and result.key.isalnum() and len(result.key) == 32
         good = good and len(result.run) <= 100 and len(result.digest) == 64
         figures = {str(name): float(value) for name, value in result.figures.items()}

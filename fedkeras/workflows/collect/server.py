@@ -26,7 +26,6 @@ from fedkeras.federation.requests import Handler
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.provisioning import provisioned_run
 from fedkeras.provisioning.central_evaluation import load_delivered, measure_models, write_figures
-from fedkeras.reports import RunFolder
 from fedkeras.reports.headline import figure
 from fedkeras.reports.progress_table import ProgressTable
 from fedkeras.tensorflow_import import import_tensorflow
@@ -90,7 +89,10 @@ class CollectWorkflow(Workflow):
     def run(self, run: RunContext) -> Summary:
         """Let all clients train, and collect. Raises RunFailed if a client's model is missing."""
         config, clients, started = run.config, run.clients, time.monotonic()
-        run_id, arrived = uuid.uuid4().hex, CollectedModels(_clients(run.folder))
+        run_id, arrived = (
+            uuid.uuid4().hex,
+            _collected(run),
+        )
         failures: dict[int, str] = {}
         again: dict[int, str] = {}
         run.callbacks.on_run_begin(run)
@@ -156,7 +158,10 @@ class CollectOnlyWorkflow(CollectWorkflow):
         config, progress = run.config, ProgressTable()
         if not run.grid.keeps_processes:
             raise UserError("--collect-only needs our own runtime: `python server.py` and `python client.py --deliver`")
-        started, arrived = time.monotonic(), CollectedModels(_clients(run.folder))
+        started, arrived = (
+            time.monotonic(),
+            _collected(run),
+        )
         claimed: set[str] = set()
         done: set[int] = set()
         failures: dict[int, str] = {}
@@ -261,10 +266,10 @@ def _figures(result: LocalResult, prefix: str) -> dict[str, float]:
     return {**own, **named}
 
 
-def _clients(folder: RunFolder) -> Path:
-    path = folder.path / "clients"
+def _collected(run: RunContext) -> CollectedModels:
+    path = run.folder.path / "clients"
     path.mkdir(exist_ok=True)
-    return path
+    return CollectedModels(path, limit=run.config.max_result_mb * 1_000_000)
 
 
 def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | None:

@@ -5,7 +5,6 @@ standard deviation; and `normaliser.npz`, `labels.json` and `columns.json`, with
 raw data.
 """
 
-import csv
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from fedkeras import models
 from fedkeras.config import Config
 from fedkeras.provisioning.client_data import ProvisionedClient, keras_folds
 from fedkeras.randomness import generator
+from fedkeras.reports import csv_text
 from fedkeras.workflows.collect.outbox import Figures
 
 if TYPE_CHECKING:
@@ -177,7 +177,4 @@ def _measured(figures: Mapping[str, float | None]) -> Figures:
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, int | float | str | None]]) -> None:
     names = list(dict.fromkeys(name for line in lines for name in line))
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, names)
-        table.writeheader()
-        table.writerows({name: "" if value is None else value for name, value in line.items()} for line in lines)
+    path.write_bytes(csv_text.text_of([names, *([line.get(name) for name in names] for line in lines)]).encode())
