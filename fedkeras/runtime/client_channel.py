@@ -58,10 +58,8 @@ class ClientChannel:
 
         Raises Unreachable, or Unfit for what no further attempt changes as long as the server is the same.
         """
-        self._certificate, options = (
-            b"",
-            channel_options(wire.TO_SERVER.max_frame_bytes, wire.TO_CLIENT.max_frame_bytes),
-        )
+        self._certificate = b""
+        options = channel_options(wire.TO_SERVER.max_frame_bytes, wire.TO_CLIENT.max_frame_bytes)
         if not self.encrypts:
             return grpc.insecure_channel(self._server, options), b""
         self._certificate = fetch_certificate(self._host, self._port, self._access, CONNECT_SECONDS)

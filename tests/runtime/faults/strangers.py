@@ -16,6 +16,7 @@ from processes import Process
 from faults.stage import Stage, Verdict
 from fedkeras.reports.history import read_rows
 from fedkeras.runtime import certificates, wire
+from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.federation_pb2 import (
     ArrayInfo,
     Arrays,
@@ -30,6 +31,7 @@ from fedkeras.runtime.federation_pb2 import (
     Value,
     Values,
 )
+from fedkeras.runtime.passphrase import Access
 
 FRAMES = 1000
 STRANGERS = 200
@@ -136,8 +138,9 @@ def round_seconds(folder: Path) -> list[float]:
 
 @contextlib.contextmanager
 def _waiting_stream(address: str):
-    """A stream whose client says nothing; a thread of gRPC's waits with it."""
-    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+    """A stream, encrypted as the server's, whose client says nothing; a thread of gRPC's waits with it."""
+    channel, _ = ClientChannel(address, Access("no passphrase of theirs")).open()
+    with channel:
         end = threading.Event()
         call = channel.stream_stream(wire.METHOD)(iter(lambda: end.wait() and None, None))
         try:
