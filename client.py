@@ -36,7 +36,7 @@ from fedkeras.mods.chain import make_mods
 from fedkeras.named_code import OWN_FLAGS, Permission
 from fedkeras.output import outlast
 from fedkeras.provisioning import client as provisioning_client
-from fedkeras.reports import progress_bar
+from fedkeras.reports import progress_bar, round_lines
 from fedkeras.reports.log import CleanFormatter
 from fedkeras.runtime.client_app import error_reply
 from fedkeras.tensorflow_import import import_tensorflow
@@ -140,7 +140,7 @@ def main() -> int:
         access = Access(
             read_passphrase(flags.passphrase_file), flags.tls_cert, flags.tls_key, flags.tls_ca, flags.insecure
         )
-        with atomic.private(flags.private), _choices_shown():
+        with atomic.private(flags.private), _choices_shown(), _rounds_shown(len(cids)):
             sent_log = SentLog(flags.sent_log_path(data.cache.folder() / "sent"), flags.server)
             note = serve(
                 served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
@@ -177,6 +177,21 @@ def _choices_shown() -> Iterator[None]:
         chosen.removeHandler(shown)
         chosen.setLevel(logging.NOTSET)
         chosen.propagate = True
+
+
+@contextlib.contextmanager
+def _rounds_shown(clients: int) -> Iterator[None]:
+    """What comes of each round is said too; without --cid the process serves one client."""
+
+    def say_aligned(line: str) -> None:
+        print(f"client: {line}", flush=True)
+
+    before, round_lines.shown = round_lines.shown, round_lines.RoundLines(say_aligned, max(1, clients))
+    try:
+        yield
+    finally:
+        round_lines.shown.close()
+        round_lines.shown = before
 
 
 def _preload() -> None:

@@ -12,7 +12,7 @@ from fedkeras.federation.initial_weights import INITIAL_WEIGHTS, content_of
 from fedkeras.federation.messages import LOCAL_EPOCHS
 from fedkeras.federation.requests import ClientContext, ClientRequest
 from fedkeras.randomness import generator
-from fedkeras.reports import progress_bar
+from fedkeras.reports import progress_bar, round_lines
 from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.local_trainer import LocalTrainer
 
@@ -50,6 +50,7 @@ def train(request: ClientRequest) -> Message:
         sample_weight=trainer.sample_weights(),
     )
     metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started))
+    round_lines.shown.trained(request.cid, server_round, config.num_server_rounds, metrics)
     return request.reply(arrays=records.record(learner.get_weights()), metrics=metrics)
 
 
@@ -80,7 +81,9 @@ def evaluate(request: ClientRequest) -> Message:
     learner.set_weights(records.views(request.arrays))
     started = time.perf_counter()
     result = learner.evaluate(x, y)
-    return request.reply(metrics=MetricRecord(factory.metrics_of(result, time.perf_counter() - started)))
+    metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started))
+    round_lines.shown.tested(request.cid, int(request.sent["server-round"]), request.config.num_server_rounds, metrics)
+    return request.reply(metrics=metrics)
 
 
 HANDLERS = {INITIAL_WEIGHTS: initial_weights, MessageType.TRAIN: train, MessageType.EVALUATE: evaluate}
