@@ -5,7 +5,10 @@ held by this process, logged into, and tells at the end how to go on if the run 
 """
 
 import contextlib
+import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -34,6 +37,7 @@ from fedkeras.provisioning.described_clients import DescribedClientManager
 from fedkeras.provisioning.server import check_flags as check_provisioning_flags
 from fedkeras.provisioning.server import open_provision
 from fedkeras.reports import RunFolder, checkpoints
+from fedkeras.reports.summary import versions
 from fedkeras.tensorflow_import import check_keras
 from fedkeras.workflows import checkpointer
 from fedkeras.workflows.base import CHOSEN_BY_FLAGS, Clients, EvaluateFn, RunContext, Summary, Workflow
@@ -42,6 +46,8 @@ from fedkeras.workflows.early_stopping import EarlyStopping
 from fedkeras.workflows.interruption import Interruption
 from fedkeras.workflows.participation import Participation
 from fedkeras.workflows.soundness import Soundness
+
+log = logging.getLogger("fedkeras")
 
 
 def check_flags(workflow: Workflow, config: Config) -> None:
@@ -284,6 +290,8 @@ def saying_how_to_go_on(folder: RunFolder, command: str) -> Iterator[None]:
 def logged(folder: RunFolder) -> Iterator[None]:
     """Write the log into the run's folder meanwhile."""
     reports.start_log(folder.log_path)
+    parts = (f"{name} {number}" for name, number in versions().items() if number)
+    log.info("%s; started as: %s", ", ".join(parts), shlex.join(sys.argv))
     try:
         yield
     finally:
