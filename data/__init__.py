@@ -12,6 +12,7 @@
     normalise statistics labels    four ways to scale, the statistics for it, class numbers
     columns        columns that belong together by name
     clients        what a process loads: a client's part, the test set, all counts
+    parts          the clients' parts as files
     cache          parsed files, kept
     plot           the label distribution as a picture
     readers        file formats
@@ -36,6 +37,7 @@ from fedkeras.data.clients import (
 )
 from fedkeras.data.identity import SourceIdentity, identity_of
 from fedkeras.data.partition import Partition, partition
+from fedkeras.data.parts import write_parts
 from fedkeras.data.scaling import scaled
 from fedkeras.data.source import ArraySource, ClientExamples, Examples, Source
 
@@ -63,4 +65,5 @@ __all__ = [
     "sample_weights_of",
     "scaled",
     "weights_said",
+    "write_parts",
 ]

@@ -13,6 +13,8 @@ from fedkeras.data.source import ArraySource
 from fedkeras.errors import UserError
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+CLASSES = "classes"
+"""An array of the classes' names, if the file has it: a part of a data set may hold no example of the last ones."""
 MOST_CLASSES = 100_000
 """A higher label is an id, a year or a price, and not a position in a list of classes."""
 
@@ -21,8 +23,8 @@ def load(config: Config) -> ArraySource:
     """The file that --dataset names: a path, taken from --data-dir if it is relative and that is set.
 
     A greyscale image (n, height, width) gets a channel axis. Labels are integers from 0; classes are as many as the
-    largest says. Images of bytes have the known range 0..255 and are scaled by default, other values z-scored. An array
-    called sample_weight, or as --sample-weight says, weighs each training example.
+    largest says, or as an array `classes` names. Images of bytes have the known range 0..255 and are scaled by default,
+    other values z-scored. An array called sample_weight, or as --sample-weight says, weighs each training example.
     """
     path = Path(config.data_dir) / config.dataset if config.data_dir else Path(config.dataset)
     name = config.sample_weight or USUAL
@@ -33,6 +35,9 @@ def load(config: Config) -> ArraySource:
     is_bytes = x.dtype == np.uint8
     shape = (*x.shape[1:], 1) if x.ndim == 3 and is_bytes else x.shape[1:]
     highest = max((int(np.max(arrays[k])) for k in ("y_train", "y_test") if len(arrays[k])), default=0)
+    classes = [str(name) for name in arrays[CLASSES].ravel()] if CLASSES in arrays else None
+    if classes is not None and highest >= len(classes):
+        raise UserError(f"{path} has the label {highest}, and its array {CLASSES} names {len(classes)} classes, from 0")
     if highest >= MOST_CLASSES:
         raise UserError(
             f"{path} has the label {highest}; labels number the classes from 0, of which there may be {MOST_CLASSES}: "
@@ -42,7 +47,7 @@ def load(config: Config) -> ArraySource:
         path.stem,
         (x, y),
         (arrays["x_test"], arrays["y_test"]),
-        [str(number) for number in range(highest + 1)],
+        classes or [str(number) for number in range(highest + 1)],
         provenance=f"the user's own file {path}",
         input_shape=shape,
         default_normaliser="scale" if is_bytes else "zscore",
@@ -66,7 +71,7 @@ def read_npz(path: Path, weights: str = USUAL) -> Arrays:
             missing = [key for key in KEYS if key not in file.files]
             if missing:
                 raise UserError(f"{path} has no {', '.join(missing)}; it holds: {', '.join(file.files) or 'nothing'}")
-            arrays = {key: file[key] for key in (*KEYS, weights) if key in file.files}
+            arrays = {key: file[key] for key in (*KEYS, CLASSES, weights) if key in file.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path} is damaged, or no .npz file of plain arrays ({error})") from None
     if any(arrays[key].ndim == 0 for key in KEYS) or not len(arrays["x_train"]):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedkeras.atomic import check_writable
-from fedkeras.checkout import program
+from fedkeras.checkout import program, typed
 from fedkeras.config import DATA, Config, fields_of
-from fedkeras.data import Description, describe
+from fedkeras.data import Description, describe, write_parts
 from fedkeras.errors import UserError
 from fedkeras.fields import OPTIONS, embedded, setting
 from fedkeras.flags import parse_flags
@@ -37,6 +37,8 @@ class DataFlags:
     config: Config = embedded(Config, hidden={*fields_of()} - USED)
     plot: str = setting("", OPTIONS)
     """Write the label distribution as a picture to this PNG file."""
+    write: str = setting("", OPTIONS)
+    """Write each client's part as an .npz file into this folder, and the central test set."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -56,6 +58,10 @@ def main(args: Sequence[str]) -> int:
         except OSError as error:  # the disk may have filled up meanwhile
             raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         print(f"\nlabel distribution: {path}")
+    if flags.write:
+        written = write_parts(flags.config, Path(flags.write).expanduser())
+        print("", *written, sep="\n")
+        print(f"to train with one alone: {typed('server', '--dataset', written[0].partition(': ')[0])}")
     return 0
 
 
