@@ -47,6 +47,24 @@ def refused(capsys, *args):
     return said.err
 
 
+def test_an_aggregate_is_held_near_the_model_from_which_the_parts_started(tmp_path, capsys):
+    """By hand: parts of 1 and 4 with 1 and 3 examples have the mean 3.25; base 1 and mu 0.5 give (3.25 + 0.5) / 1.5."""
+    one, four = parts(tmp_path, 1.0, 4.0)
+    base, out = tmp_path / "global.keras", tmp_path / "out.keras"
+    models.save(small(1.0), base)
+    near = ["--base", str(base), "--proximal-mu", "0.5", "--weights", "1,3"]
+    assert main([one, four, "--out", str(out), *near]) == 0
+    assert result(out) == 2.5 and "which is not FedProx' term" in capsys.readouterr().out
+    other = tmp_path / "other.keras"
+    models.save(small(1.0, units=3), other)
+    force = ("--out", out, "--force")
+    assert "not of the parts' architecture" in refused(capsys, one, four, *force, "--base", other)
+    assert "take --strategy fedavg or fedprox" in refused(capsys, one, four, *force, *near, "--strategy", "krum")
+    assert "name the global model" in refused(capsys, one, four, *force, "--proximal-mu", "0.5")
+    assert "at least 0" in refused(capsys, one, four, *force, "--base", base, "--proximal-mu=-1")
+    assert "there is no model file" in refused(capsys, one, four, *force, "--base", tmp_path / "nothing.keras")
+
+
 @pytest.mark.parametrize(
     ("strategy", "weights", "expected"),
     [
@@ -68,7 +86,7 @@ def test_by_hand(tmp_path, capsys, strategy, weights, expected):
     assert main([*files, "--strategy", strategy, "--out", str(out), *args]) == 0
     assert result(out) == expected
     said = capsys.readouterr().out
-    assert ("would have needed the global weights" in said) == (strategy == "fedprox")
+    assert ("belongs to the training of each part" in said) == (strategy == "fedprox")
     assert ("--weights play no part" in said) == (strategy in ("fedmedian", "trimmed_mean", "krum"))
     assert [line.split()[0] for line in said.splitlines()[-len(files) - 1 :]] == [*files, str(out)]
 

@@ -1,5 +1,6 @@
 """`fedkeras aggregate part_*.keras --out global.keras`: combine model files that were trained apart."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from fedkeras.learning.results import TrainingResult
 
 PROG = program("aggregate")
+MU = 0.01
+MEANS = ("fedavg", "fedprox")
+"""Strategies whose result is the parts' mean, which --base can hold near a global model."""
 
 
 RESULT = FlagGroup("result", "How the parts become one model, and where it goes.")
@@ -43,6 +47,10 @@ class AggregateFlags:
     """The strategy's own options as key=value, comma-separated, such as beta=0.2."""
     weights: str = setting("", RESULT)
     """Examples that each part was trained on, one a file, such as 12000,12000; unset: all count the same."""
+    base: str = setting("", RESULT)
+    """The global model from which the parts started: the result is held near it, by --proximal-mu."""
+    proximal_mu: float = setting(MU, RESULT)
+    """base: how near; the result is (mean + mu base) / (1 + mu). It is not FedProx' term, which belongs to training."""
     evaluate: str = setting("", TEST)
     """Test the parts and the result on the test set of this data set, named as for server.py's --dataset."""
     data_dir: str = setting("", TEST)
@@ -72,13 +80,16 @@ def aggregate(flags: AggregateFlags) -> None:
     if not paths:
         raise UserError("there is nothing to combine; name the model files")
     out, counts = _check_out(flags, paths), _counts(flags.weights, len(paths))
-    from fedkeras.federation.offline_aggregation import NOTES, check_strategy, combine
+    from fedkeras.federation.offline_aggregation import NOTES, check_strategy, combine, held_near
 
     strategy = check_strategy(flags.strategy, options(flags.strategy_args, "strategy-args"))
     test = _test_set(flags, paths[0]) if flags.evaluate else None
     import_tensorflow()
     model, parts = _load(paths, flags.trust_code, to_test=bool(flags.evaluate))
-    new = combine(strategy, parts, counts, models.trainable_names(model))
+    trained = models.trainable_names(model)
+    new = combine(strategy, parts, counts, trained)
+    if flags.base:
+        new = held_near(new, _base(flags, model), flags.proximal_mu, trained)
     models.set_weights(model, new)
     _compile_as(model, paths[0], flags.trust_code)
     models.save(model, out)
@@ -104,10 +115,33 @@ def _check_out(flags: AggregateFlags, paths: list[Path]) -> Path:
     twice = next((path for i, path in enumerate(paths) if any(path.samefile(other) for other in paths[:i])), None)
     if twice is not None:
         raise UserError(f"{twice} is named twice; each part counts once (give it more with --weights)")
+    if flags.base and flags.strategy not in MEANS:
+        raise UserError(f"--base holds a mean near a model: take --strategy {' or '.join(MEANS)}")
+    if flags.base and not Path(flags.base).is_file():
+        raise UserError(f"--base: there is no model file {flags.base}")
+    if not 0 <= flags.proximal_mu < math.inf:
+        raise UserError(f"--proximal-mu must be a number of at least 0, not {flags.proximal_mu}")
+    if flags.proximal_mu != MU and not flags.base:
+        raise UserError(
+            "--proximal-mu holds the result near --base; name the global model from which the parts started"
+        )
     if out.exists() and not flags.force:
         raise UserError(f"--out {out} exists; --force replaces it")
     check_writable(out)
     return out
+
+
+def _base(flags: AggregateFlags, model: "keras.Model") -> dict:
+    """The global model's weights. Raises UserError if it is of another architecture."""
+    from fedkeras.models.architecture import difference
+
+    base = models.load(Path(flags.base), flags.trust_code)
+    if (found := difference(model, base)) is not None:
+        raise UserError(f"--base {flags.base} is not of the parts' architecture: {found}")
+    print(
+        f"held near {flags.base} with mu {flags.proximal_mu:g}: (mean + mu base) / (1 + mu), which is not FedProx' term"
+    )
+    return models.get_weights(base)
 
 
 def _counts(text: str, files: int) -> list[int]:

@@ -20,7 +20,7 @@ Weights = Mapping[str, np.ndarray]
 
 NOTES = {
     "fedprox": "FedProx: offline, the aggregate is FedAvg's. Its proximal term, mu/2 * ||w - w_global||^2, belongs to "
-    "the training of each part, and would have needed the global weights from which all parts started.",
+    "the training of each part. --base FILE --proximal-mu MU holds the aggregate itself near a global model.",
     "fedmedian": "FedMedian counts every file once: --weights play no part.",
     "trimmed_mean": "Trimmed mean counts every file once: --weights play no part.",
     "krum": "Krum counts every file once: --weights play no part.",
@@ -67,3 +67,18 @@ def combine(
     except ValueError as error:
         raise UserError(str(error)) from error
     return views(conform(new, like, strategy))
+
+
+def held_near(mean: Weights, base: Weights, mu: float, trainable: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The weights nearest to all parts, by examples, and to the global model from which the parts started.
+
+    They minimise sum_k n_k/n * ||w - w_k||^2 + mu * ||w - base||^2, which is (mean + mu * base) / (1 + mu). That is not
+    the proximal term of Li et al. (FedProx, MLSys 2020), which holds each part near while it is trained. Weights that
+    are not trained (`trainable` are the names of those that are) stay the parts' mean.
+    """
+    names = trainable_of(record(mean), trainable)
+    near = dict(mean)
+    for name in names:
+        exact = (mean[name].astype(np.float64) + mu * base[name].astype(np.float64)) / (1.0 + mu)
+        near[name] = exact.astype(mean[name].dtype)
+    return near
