@@ -4,18 +4,45 @@ A reader, or a `kill -9` at any moment, finds the old content or the new, never 
 """
 
 import contextlib
+import errno
 import glob
+import logging
 import os
 import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from fedkeras.errors import UserError
 
 Buffer = bytes | memoryview
+T = TypeVar("T")
+log = logging.getLogger("fedkeras")
+
+PATIENCE_SECONDS = 120.0
+"""How long a free file descriptor is waited for."""
+
+
+def patiently(opening: Callable[[], T]) -> T:
+    """What `opening()` gives. While the process or the machine may open no more files, wait, and say so once.
+
+    Others close theirs: connections of strangers end within seconds, and a run is not to end for them. Raises OSError
+    for anything else, or when PATIENCE_SECONDS are over.
+    """
+    deadline = None
+    while True:
+        try:
+            return opening()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or (deadline and time.monotonic() > deadline):
+                raise
+            if deadline is None:
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                log.warning("%s: waiting up to %g s until a file is closed", error.strerror, PATIENCE_SECONDS)
+            time.sleep(0.1)
 
 
 def replace_file(path: Path, content: Buffer | Iterable[Buffer]) -> None:
@@ -28,7 +55,7 @@ def replace_file(path: Path, content: Buffer | Iterable[Buffer]) -> None:
     pieces = [content] if isinstance(content, Buffer) else content
     try:
         try:
-            with beside.open("wb") as file:
+            with patiently(lambda: beside.open("wb")) as file:
                 for piece in pieces:
                     file.write(piece)
                 file.flush()

@@ -1,14 +1,19 @@
 """What appears whole or not at all, and what killed processes leave of it."""
 
+import contextlib
+import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from fedkeras import atomic
+from fedkeras.errors import UserError
+from fedkeras.reports.history import FAILURES, History, read_rows
 
 
 @pytest.fixture
@@ -114,3 +119,39 @@ def test_private_is_for_its_user_alone(tmp_path: Path) -> None:
         **{"old": 0o700, "old/a": 0o600, "new": 0o755, "new/folder": 0o700, "new/folder/b": 0o600},
         **{"new/c": 0o644, "new/d": 0o644},
     }
+
+
+@pytest.fixture
+def no_descriptor_left():
+    """Takes all that this process may open, and gives the function that closes them."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as taken:
+        first = os.open(os.devnull, os.O_RDONLY)
+        os.close(first)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first + 20, hard))
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        yield taken.close
+
+
+def test_running_out_of_descriptors_is_waited_out_with_one_line(tmp_path, caplog, no_descriptor_left):
+    """By all tables of a run; and where nobody closes any, it is said in the end."""
+    later = threading.Timer(0.5, no_descriptor_left)
+    later.start()
+    History(tmp_path / "history.csv").append([{"round": 1, "phase": "train", "client": "0", "loss": 0.5}])
+    later.join()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Too many open files: waiting up to 120 s until a file is closed"
+    ]
+    FAILURES.append(tmp_path / "failures.csv", [{"round": 1, "client": "0", "reason": "gone"}])
+    assert read_rows(tmp_path / "history.csv") == [{"round": 1, "phase": "train", "client": "0", "loss": 0.5}]
+
+
+def test_descriptors_that_never_come_back_are_said(tmp_path, caplog, monkeypatch, no_descriptor_left):
+    monkeypatch.setattr(atomic, "PATIENCE_SECONDS", 0.1)
+    with pytest.raises(UserError, match=r"cannot write .*history.csv: Too many open files"):
+        History(tmp_path / "history.csv")
+    assert len(caplog.records) == 1 and caplog.records[0].levelno == logging.WARNING

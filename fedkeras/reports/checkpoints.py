@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedkeras.atomic import replace_file, sync
+from fedkeras.atomic import patiently, replace_file, sync
 from fedkeras.callbacks import Row
 from fedkeras.config import Value
 from fedkeras.errors import UserError
@@ -93,7 +93,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 def read(path: Path) -> Checkpoint:
     """Read a file and check its digest. Raises Damaged."""
     try:
-        content = path.read_bytes()
+        content = patiently(path.read_bytes)
     except OSError as error:
         raise Damaged(f"cannot be read: {error.strerror or error}") from error
     start = len(MAGIC) + DIGEST_LINE

@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedkeras.atomic import replace_file
+from fedkeras.atomic import patiently, replace_file
 from fedkeras.callbacks import Row
 from fedkeras.errors import UserError, one_line
 from fedkeras.reports import csv_text
@@ -111,7 +111,7 @@ def read_history(path: Path) -> "pandas.DataFrame":
 def whole_lines(path: Path) -> bytes:
     """The file up to its last line end: what follows was being written when the process died."""
     try:
-        content = path.read_bytes()
+        content = patiently(path.read_bytes)
     except FileNotFoundError:
         raise UserError(f"there is no {path}; is this the folder of a run?") from None
     except OSError as error:
@@ -168,7 +168,7 @@ def _parse(key: str, text: str) -> int | float | str:
 def append_bytes(path: Path, content: bytes) -> None:
     """Add whole lines to a file, or none of them. Raises UserError if the disk refuses."""
     try:
-        with path.open("ab", buffering=0) as file:
+        with patiently(lambda: path.open("ab", buffering=0)) as file:
             before = file.seek(0, 2)
             try:
                 rest = memoryview(content)
