@@ -62,7 +62,7 @@ def server_options(max_sent_bytes: int, max_received_bytes: int, max_connections
         ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
         ("grpc.max_concurrent_streams", 1),  # a client needs no more
         # Else gRPC lets each client send megabytes ahead of what is read, and 300 clients fill the memory. This much
-        # under way is 5 MB/s from a client that is 50 ms away.
+        # under way is 4 MB/s from a client that is 50 ms away.
         ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", 256 << 10),
+        ("grpc.http2.lookahead_bytes", 192 << 10),
     ]

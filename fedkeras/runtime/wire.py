@@ -36,7 +36,7 @@ class Direction:
         return self.chunk_bytes + 64
 
 
-TO_CLIENT, TO_SERVER = Direction(2 << 20), Direction(512 << 10)
+TO_CLIENT, TO_SERVER = Direction(2 << 20), Direction(384 << 10)
 MAX_HEADER_BYTES = 4 << 20
 """The largest Header, that of a model with very many arrays."""
 MAX_MESSAGE_BYTES = 1 << 30
