@@ -150,8 +150,8 @@ def wrong_passphrases(folder: Path) -> Outcome:
         for attacker in attackers:
             attacker.join(15)
         tried = sum("passphrase" in line for line in stage.log_lines())
-        held = seconds < 8
-        return Outcome(held, f"{max(0.0, seconds):.1f} s later than alone, beside {len(guesses)} guesses ({tried} lines)")
+        cost = f"{max(0.0, seconds):.1f} s later than alone, beside {len(guesses)} guesses ({tried} lines of the log)"
+        return Outcome(seconds < 8, cost)
 
 
 def words_of_strangers(folder: Path) -> Outcome:
