@@ -114,7 +114,7 @@ def test_architectures_that_differ_are_told_apart(tmp_path, capsys):
         (keras.Sequential([*small(1).layers, layers.Dense(1)]), "it has 3 layers, not 2"),
         (keras.Sequential([keras.Input((3,)), layers.Flatten(), layers.Dense(1)]), "is a Flatten, not a Dense"),
         (keras.Sequential([keras.Input((4,)), layers.Dense(2, activation="relu"), layers.Dense(1)]),
-         "its kernel is (4, 2), not (3, 2)"),
+         "it takes [[4]], not [[3]]"),
         (keras.Model(branched, layers.Dense(1)(hidden)), "is a InputLayer, not a Dense"),
     ]:  # fmt: skip
         models.save(other, tmp_path / "other.keras")

@@ -174,12 +174,18 @@ def _load(paths: list[Path], trust_code: bool, to_test: bool) -> tuple["keras.Mo
 
     A model `to_test` must have one input and one output, as the test set has.
     """
-    from fedkeras.models.architecture import difference
+    from fedkeras.models.architecture import config_difference, config_of, difference
+    from fedkeras.models.file_info import read_config
 
-    first, parts = None, {}
+    first, own, parts = None, None, {}
     for path in paths:
+        if first is not None and path.suffix == ".keras":
+            # as JSON, and before a model is made of what somebody else's file says
+            found = config_difference(own, read_config(path).model)
+            if found is not None:
+                raise UserError(f"{path} is not of the same architecture as {paths[0]}: {found}")
         model = models.load(path, trust_code)
-        first = first or model
+        first, own = first or model, own or config_of(model)
         for what in ("inputs", "outputs") if to_test else ():
             if len(several := getattr(model, what, None) or []) > 1:
                 raise UserError(f"{path} has {len(several)} {what}: --evaluate tests models of one; leave it away")

@@ -48,6 +48,11 @@ class ClientContext:
         return int(self.context.node_config.get("max-download-mb", DOWNLOAD_MB)) * 1_000_000
 
     @property
+    def is_guest(self) -> bool:
+        """Whether this is a client.py that somebody has started at a server of somebody else's, as far as is known."""
+        return "allow" in self.context.node_config and not self.permission.everything
+
+    @property
     def permission(self) -> Permission:
         """Which names of code in the server's messages may be used here."""
         return permission_of(self.context.node_config)

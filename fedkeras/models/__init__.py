@@ -4,6 +4,9 @@
     building        from a name to a model
     files           model files, written whole and read without running code from them
     file_info       what a model file says of itself, and whether rows of data fit
+    file_check      what a model file may be before anything is read of it: members, links, sizes
+    file_child      the same in a process with bounds on memory and time, for files of others
+    parameter_budget    no more weights than a file has numbers for
     input_kind      what a model does first with an example: look numbers up, scale them, compute
     requirements    what a model must be to be trained here
     legacy_h5       files of TensorFlow 2's own Keras, as Keras 3 takes them

@@ -3,6 +3,7 @@
 All of it is read as JSON: nothing is built, imported or run to find out, and Keras is not needed.
 """
 
+import functools
 import json
 import math
 import zipfile
@@ -13,9 +14,13 @@ import h5py
 import numpy as np
 
 from fedkeras.errors import UserError, sentences_of
+from fedkeras.models.file_check import CONFIG, LARGEST_JSON, Holds, check_file
 from fedkeras.shapes import same_order
 
 SUFFIXES = (".keras", ".h5")
+
+MOST_LAYERS = 5000
+"""Layers within layers included; a model of some thousand takes Keras half a minute to make."""
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 """What a configuration is made of."""
@@ -35,17 +40,45 @@ def read_config(path: str | Path) -> FileConfig:
     """Read both from a .keras or .h5 file. Raises UserError in one line."""
     path = Path(path)
     check_suffix(path)
-    if not path.is_file():
-        raise UserError(f"there is no model file {path}")
+    contents(path)
     try:
         model, training = (_of_keras if path.suffix == ".keras" else _of_h5)(path)
     except (zipfile.BadZipFile, KeyError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read the model file {path}: {first_line(error)}") from None
+    if (layers := _count_layers(model)) > MOST_LAYERS:
+        raise UserError(f"cannot read the model file {path}: it has {layers} layers, and no model has so many")
     if model is None:
         raise UserError(f"{path} holds weights and no model; save it with model.save")
     if not isinstance(model, dict) or not isinstance(training, dict | None):
         raise UserError(f"cannot read the model file {path}: its configuration is no model's")
     return FileConfig(model, training)
+
+
+def contents(path: Path) -> Holds:
+    """What the file holds, when it has been found to be one that may be read. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"there is no model file {path}")
+    found = path.stat()
+    return _checked(path.absolute(), found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@functools.lru_cache(maxsize=64)
+def _checked(path: Path, *_: int) -> Holds:
+    """Once for each state of a file: it is asked for many things one after the other."""
+    return check_file(path)
+
+
+def _count_layers(model: Json) -> int:
+    count, todo = 0, [model]
+    while todo and count <= MOST_LAYERS:
+        part = todo.pop()
+        if isinstance(part, dict):
+            layers = part.get("layers")
+            count += len(layers) if isinstance(layers, list) else 0
+            todo += part.values()
+        elif isinstance(part, list):
+            todo += part
+    return count
 
 
 def check_suffix(path: Path) -> None:
@@ -60,14 +93,23 @@ def first_line(error: Exception) -> str:
 
 
 def _of_keras(path: Path) -> tuple[Json, Json]:
-    with zipfile.ZipFile(path) as archive:
-        model = json.loads(archive.read("config.json"))
+    with zipfile.ZipFile(path) as archive, archive.open(CONFIG) as member:
+        model = json.loads(_bounded(member.read(LARGEST_JSON + 1)))
     return model, model.get("compile_config") if isinstance(model, dict) else None
 
 
 def _of_h5(path: Path) -> tuple[Json, Json]:
     with h5py.File(path) as file:
-        return tuple(json.loads(file.attrs.get(name, "null")) for name in ("model_config", "training_config"))
+        texts = [file.attrs.get(name, "null") for name in ("model_config", "training_config")]
+        if not all(isinstance(text, str | bytes) for text in texts):
+            raise ValueError("its configuration is no text")
+        return tuple(json.loads(_bounded(text)) for text in texts)
+
+
+def _bounded(text: str | bytes) -> str | bytes:
+    if len(text) > LARGEST_JSON:
+        raise ValueError(f"its configuration has more than {LARGEST_JSON} bytes")
+    return text
 
 
 PASSING = ("Dropout", "Activation", "Softmax", "ReLU", "LeakyReLU", "BatchNormalization", "LayerNormalization")

@@ -1,5 +1,6 @@
 """Model files: `.keras`, and the older `.h5`, written atomically and read without running code from them."""
 
+import contextlib
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from fedkeras import atomic
 from fedkeras.errors import UserError
 from fedkeras.models import legacy_h5
 from fedkeras.models.compile_config import Compiled, make_loss, training_config, usable_metrics
-from fedkeras.models.file_info import SUFFIXES, check_suffix, first_line, read_config
+from fedkeras.models.file_info import SUFFIXES, check_suffix, contents, first_line, read_config
+from fedkeras.models.parameter_budget import parameter_budget
 from fedkeras.models.trusted_code import GONE, foreign
 
 __all__ = ["SUFFIXES", "load", "save"]
@@ -49,9 +51,11 @@ def load(path: str | Path, trust_code: bool = False, own_loss: bool = True) -> k
             "if you know who made it, --trust-code allows it"
         )
     own = training_config(path)
+    # Code of somebody's own that is trusted may make its weights as it likes.
+    budget = contextlib.nullcontext() if trust_code else parameter_budget(contents(path).numbers)
     loss = make_loss(own.loss, trust_code) if own_loss else None
     try:
-        with legacy_h5.translated(path) as readable:
+        with legacy_h5.translated(path) as readable, budget:
             model = keras.saving.load_model(readable, compile=False, safe_mode=not trust_code)
         loss = loss if loss in ("crossentropy", "ce") else keras.losses.get(loss)  # which one the targets decide
     except UserError as error:

@@ -53,16 +53,20 @@ def code_in(path: str | Path) -> list[str]:
 
 
 def foreign(config: Json) -> list[str]:
-    """The same for a part of a configuration, such as a loss."""
+    """The same for a part of a configuration, such as a loss.
+
+    A model's own compile_config is another matter: it is left behind on loading. One of a model within it is not.
+    """
     found: dict[str, None] = {}  # as a set with an order
+    if isinstance(config, dict):
+        config = {key: value for key, value in config.items() if key != "compile_config"}
     todo = [config]
     while todo:  # not by recursion: whoever made the file decides how deep it is
         part = todo.pop()
         if isinstance(part, dict):
             if (need := _foreign_part(part)) is not None:
                 found[need] = None
-            # a model's own compile_config is another matter: it is left behind on loading
-            todo += [value for key, value in part.items() if key != "compile_config"]
+            todo += part.values()
         elif isinstance(part, list):
             todo += part
     return list(found)

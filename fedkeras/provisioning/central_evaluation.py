@@ -22,7 +22,8 @@ from fedkeras.data.readers.tables import Table, check_same_columns, read_xy
 from fedkeras.data.sample_weights import IGNORED
 from fedkeras.errors import UserError, describe
 from fedkeras.factory import CentralEvaluation, metrics_of
-from fedkeras.models.file_info import first_line
+from fedkeras.models.file_child import check_in_child
+from fedkeras.models.file_info import SUFFIXES, Json, first_line, read_config
 from fedkeras.provisioning.client_data import ProvisionedClient, learns, make_learner, place
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.shards import Tables
@@ -136,23 +137,43 @@ class TableEvaluation(CentralEvaluation):
             self._test, self._labels = place(self._config, self._learner, x, y), y
 
 
-def load_delivered(config: Config, path: Path) -> "keras.Model":
-    """A model that a client has trained and delivered. Raises UserError.
+class DeliveredModels:
+    """The weights in model files that clients have trained and delivered; no model is made of what a client says.
 
-    Code that comes with it is never run. With --trust-code one that has code is made from the server's own file, and
-    gets the delivered weights.
+    They are put into the server's own file's model, if their configuration, as JSON, is that of the same architecture.
+    So code and sizes in a delivered file come to nothing. A server that has handed no file out takes the first that is
+    delivered for its own, when a process with bounds on memory and time has made a model of it.
     """
-    import_tensorflow()
-    from fedkeras.models.trusted_code import code_in
 
-    if not (config.trust_code and code_in(path)):
-        return models.load(path)
-    model = models.load(Path(config.model).expanduser(), trust_code=True)
-    try:
-        model.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"{path} has other weights than {config.model}: {first_line(error)}") from error
-    return model
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._model: keras.Model | None = None
+        self._architecture: dict[str, Json] = {}
+
+    @property
+    def model(self) -> "keras.Model":
+        """With the weights that were asked for last. Raises ValueError if none were."""
+        if self._model is None:
+            raise ValueError("no weights have been asked for")
+        return self._model
+
+    def weights_of(self, path: Path) -> dict[str, np.ndarray]:
+        """A delivered file's weights, by name. Raises UserError."""
+        own = Path(self._config.model).expanduser() if self._config.model.endswith(SUFFIXES) else None
+        check_in_child(path, build=self._model is None and own is None)
+        import_tensorflow()
+        from fedkeras.models.architecture import config_difference, config_of
+
+        if self._model is None:
+            self._model = models.load(own or path, trust_code=self._config.trust_code and own is not None)
+            self._architecture = config_of(self._model)
+        if (found := config_difference(self._architecture, read_config(path).model)) is not None:
+            raise UserError(f"{path} is of another architecture: {found}")
+        try:
+            self._model.load_weights(path)
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(f"{path} has other weights than {own or 'the first model'}: {first_line(error)}") from error
+        return models.get_weights(self._model)
 
 
 def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> dict[str, dict[str, float]]:
@@ -164,12 +185,13 @@ def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> d
     figures = {}
     # `begin` before any model is loaded: it says how many threads TensorFlow gets
     tests = isinstance(central, TableEvaluation) and central.begin(_any_preprocessing(folders.values()))
+    delivered = DeliveredModels(central._config)
     for name, folder in folders.items() if tests else ():
         try:
             preprocessing = Preprocessing.load(folder)
             if preprocessing is None:
                 raise UserError(f"there is no {folder / 'normaliser.npz'}")
-            weights = models.get_weights(load_delivered(central._config, folder / "model.keras"))
+            weights = delivered.weights_of(folder / "model.keras")
             metrics = central.measure(weights, preprocessing)
         except Exception as error:  # noqa: BLE001 - whatever a client's files make of Keras is no end of the run
             log.warning("the model in %s is not tested: %s", folder, describe(error))

@@ -24,6 +24,7 @@ from fedkeras.data.readers.tables import merged_notes, read_xy
 from fedkeras.data.statistics import Statistics
 from fedkeras.errors import UserError
 from fedkeras.federation.requests import ClientRequest, ContentHandler
+from fedkeras.models.file_child import check_in_child
 from fedkeras.provisioning import download_cache
 from fedkeras.provisioning.client_data import SMALLEST_PART, ProvisionedClient
 from fedkeras.provisioning.preprocessing import Preprocessing
@@ -139,6 +140,8 @@ def describe(request: ClientRequest) -> RecordDict:
     client.drop_receivers()
     from fedkeras.models.trusted_code import code_in  # Keras: not before the server is found
 
+    if request.is_guest:
+        _check_once(client.model)
     code = code_in(client.model)
     if code and not request.trusts_code:
         raise UserError(
@@ -187,6 +190,12 @@ def set_preprocessing(request: ClientRequest) -> RecordDict:
 STEPS = (offer, model_file, data_rows, describe, set_preprocessing)
 HANDLERS = {f"query.{step.__name__}": ContentHandler(step) for step in STEPS}
 """Message type -> handler."""
+
+
+@functools.lru_cache(maxsize=64)
+def _check_once(model: Path) -> None:
+    """Open a file that the server has handed out where it can do no harm. Its name is its digest. Raises UserError."""
+    check_in_child(model)
 
 
 def _client(request: ClientRequest) -> ProvisionedClient:

@@ -284,6 +284,7 @@ PLACES = {
     "fedkeras/models/__init__.py": "its own modules",
     "fedkeras/models/building.py": "--model",
     "fedkeras/models/compile_config.py": "what trusted_code has let through",
+    "fedkeras/models/file_check.py": "--model, or a file that was handed out or delivered",
     "fedkeras/models/file_info.py": "--model, or a file that was handed out or delivered",
     "fedkeras/models/files.py": "--model, or a file that was handed out or delivered",
     "fedkeras/models/input_kind.py": "--model, or a file that was handed out or delivered",

@@ -20,6 +20,7 @@ from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import ClientRefused
 from fedkeras.federation.requests import ClientRequest
 from fedkeras.flower.identity import SERVER_NODE_ID, act_as, node_id_of
+from fedkeras.models import file_child
 from fedkeras.provisioning import central_evaluation
 from fedkeras.provisioning.agreement import description_in
 from fedkeras.provisioning.preprocessing import Preprocessing
@@ -80,6 +81,8 @@ class Machines(InProcessGrid):
 def collecting(tmp_path, monkeypatch):
     """Makes machines, and a function that collects from them and returns the run's folder."""
     monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path / "cache"))  # the machines change it; this puts it back
+    # ten seconds each with TensorFlow, which benchmarks.attacks and a slow test take
+    monkeypatch.setattr(central_evaluation, "check_in_child", lambda path, build: file_child.check_in_child(path))
     act_as(SERVER_NODE_ID, 1)
 
     def make(count, **options):
@@ -236,10 +239,11 @@ def test_a_model_that_cannot_be_tested_is_left_out_and_the_others_are_tested(tmp
 
 
 def test_files_that_keras_stumbles_over_make_no_aggregate_and_no_end(tmp_path, monkeypatch, caplog):
-    def stumble(path):
+    def stumble(path, trust_code):
         raise RuntimeError("odd\nfile")
 
     monkeypatch.setattr(models, "load", stumble, raising=False)
+    monkeypatch.setattr(central_evaluation, "check_in_child", lambda path, build: None)
     assert collect_server.aggregate(Config(), {tmp_path / "model.keras": 3}, tmp_path / "out.keras") is None
     assert "there is no aggregate of the collected models: RuntimeError: odd file" in caplog.text
 

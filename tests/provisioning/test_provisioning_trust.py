@@ -14,7 +14,7 @@ from fedkeras.config import Config, Value
 from fedkeras.errors import UserError
 from fedkeras.federation import requests
 from fedkeras.federation.requests import ClientContext
-from fedkeras.provisioning.central_evaluation import load_delivered
+from fedkeras.provisioning.central_evaluation import DeliveredModels
 
 
 def with_code(path: Path, function: Callable, shape: tuple[int, ...] = (3,), outputs: int = 2) -> keras.Model:
@@ -55,12 +55,15 @@ def test_code_in_what_a_client_delivers_never_runs(tmp_path: Path) -> None:
     with_code(own, lambda x: x * 2.0)
     weights = with_code(delivered, lambda x: x * 1000.0).get_weights()
     with pytest.raises(UserError, match="--trust-code allows it"):
-        load_delivered(Config(model=str(own)), delivered)
-    model = load_delivered(Config(model=str(own), trust_code=True), delivered)
+        DeliveredModels(Config(model=str(own))).weights_of(delivered)
+    found = DeliveredModels(Config(model=str(own), trust_code=True))
+    found.weights_of(delivered)
+    model = found.model
     x = np.ones((1, 3), "float32")
     np.testing.assert_allclose(model.predict(x, verbose=0), 2 * x @ weights[0] + weights[1], rtol=1e-6)
     with_code(delivered, lambda x: x, outputs=5)
-    with pytest.raises(UserError, match="has other weights than"):
-        load_delivered(Config(model=str(own), trust_code=True), delivered)
+    with pytest.raises(UserError, match=r"is of another architecture: layer 3 \('d'\): units is 5, not 2"):
+        found.weights_of(delivered)
     models.save(keras.Sequential([keras.Input((3,)), layers.Dense(2)]), delivered)
-    assert len(load_delivered(Config(model=str(own), trust_code=True), delivered).layers) == 1  # no code: as it is
+    with pytest.raises(UserError, match="is a Dense, not a Lambda"):
+        found.weights_of(delivered)

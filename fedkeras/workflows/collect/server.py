@@ -25,10 +25,9 @@ from fedkeras.federation.registry import options_of
 from fedkeras.federation.requests import Handler
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.provisioning import provisioned_run
-from fedkeras.provisioning.central_evaluation import load_delivered, measure_models, write_figures
+from fedkeras.provisioning.central_evaluation import DeliveredModels, measure_models, write_figures
 from fedkeras.reports.headline import figure
 from fedkeras.reports.progress_table import ProgressTable
-from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.base import RunContext, Summary, Workflow
 from fedkeras.workflows.collect import protocol
 from fedkeras.workflows.collect.outbox import LocalResult
@@ -277,18 +276,11 @@ def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | Non
 
     None, and a line in the log that says why, if these files make no one model.
     """
-    import_tensorflow()
-    from fedkeras.models.architecture import difference
-
+    delivered = DeliveredModels(config)
     try:
         strategy = offline_aggregation.check_strategy(config.strategy, options_of(config))
-        first, weights = None, {}
-        for path in parts:
-            model = load_delivered(config, path)
-            first = first or model
-            if (found := difference(first, model)) is not None:
-                raise UserError(f"{path} is of another architecture: {found}")
-            weights[str(path)] = models.get_weights(model)
+        weights = {str(path): delivered.weights_of(path) for path in parts}
+        first = delivered.model
         trainable = models.trainable_names(first)
         models.set_weights(first, offline_aggregation.combine(strategy, weights, list(parts.values()), trainable))
         models.save(first, out)
