@@ -16,6 +16,9 @@ from fedkeras.errors import UserError
 BLOCK = 2048
 """Rows looked at together: float64 copies of them are made."""
 
+LARGEST = 1e100
+"""Numbers beyond it have squares that float64 cannot add up."""
+
 FIELDS = ("count", "mean", "m2", "low", "high")
 
 
@@ -109,14 +112,15 @@ def from_dict(arrays: Mapping[str, np.ndarray]) -> Statistics:
         return nothing(None if values["mean"].ndim == 0 else len(values["mean"]))
     if not all(np.isfinite(value).all() for value in values.values()):
         raise ValueError("mean, m2, low and high must be finite")
+    if any((np.abs(values[name]) > LARGEST).any() for name in ("mean", "low", "high")):
+        raise ValueError(f"there are numbers beyond {LARGEST:g}, which have no variance")
     slack = 1e-9 * (1 + np.abs(values["mean"]))
     inside = (values["low"] - slack <= values["mean"]) & (values["mean"] <= values["high"] + slack)
     if not (inside & (values["m2"] >= 0)).all():
         raise ValueError("a mean must lie between low and high, and m2 must not be negative")
-    # Bhatia and Davis: no numbers between low and high with this mean vary more
+    # Bhatia and Davis: no numbers between low and high with this mean vary more; the rest is what rounding may add
     largest = np.maximum(values["mean"] - values["low"], 0) * np.maximum(values["high"] - values["mean"], 0)
-    if (values["m2"] > count * (largest + 1e-6 * (values["high"] - values["low"]) ** 2))[
-        values["low"] < values["high"]
-    ].any():
+    rounding = 1e-6 * (values["high"] - values["low"]) ** 2 + slack**2
+    if (values["m2"] > count * (largest + rounding)).any():
         raise ValueError("m2 is larger than numbers between low and high can make it")
     return Statistics(int(count), **values)

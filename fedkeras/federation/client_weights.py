@@ -120,8 +120,12 @@ class ClientWeights:
         """The policy on these counts and nothing else; `facts` are not capped."""
         if self._policy == "uniform":
             return Weighting(counts, dict.fromkeys(counts, 1))
-        if facts or not counts:
-            return Weighting(counts, counts)
+        return Weighting(counts, counts) if facts else self.cap(counts)
+
+    def cap(self, counts: Mapping[Key, int]) -> Weighting[Key]:
+        """What of these claims counts, whatever the policy."""
+        if not counts:
+            return Weighting({}, {})
         middle = median_low(counts.values())
         limit = max(1, math.floor(self.factor * middle))
         capped = {key: min(count, limit) for key, count in counts.items()}

@@ -5,10 +5,10 @@ merges the descriptions in the order of cid. One client that sends nonsense, or 
 others, has failed; it cannot spoil what the others agree on.
 """
 
+import dataclasses
 import functools
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,10 +23,20 @@ from fedkeras.data.normalise import normaliser_from
 from fedkeras.data.statistics import Statistics
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import ClientRefused
+from fedkeras.provisioning.client_data import ProvisionedClient
 from fedkeras.provisioning.preprocessing import Preprocessing
-from fedkeras.provisioning.protocol import arrays_of_answer, value_of
+from fedkeras.provisioning.protocol import arrays_of_answer, reply, value_of
 
 log = logging.getLogger("fedkeras")
+
+
+Kind = tuple[str, tuple[int, int, int] | None, int | None]
+"""(normaliser, (parts, features or 0 for all numbers together, numbers of a row) of statistics, classes counted)."""
+
+MAX_LABELS = 100_000
+MAX_COLUMNS = 1_000_000
+MAX_WORD = 200
+"""More labels or columns, or longer ones, are no words of a table."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +67,68 @@ class DataDescription:
         return {MessageType.TRAIN: self.rows, MessageType.EVALUATE: self.held_out}
 
     @property
-    def kind(self) -> tuple[str, tuple[int, ...] | None, int | None]:
-        """What clients' descriptions must have in common to be merged: the second is (parts, features) or (parts,)."""
-        shape = (len(self.statistics), *np.shape(self.statistics[0].mean)) if self.statistics else None
+    def kind(self) -> Kind:
+        """What clients' descriptions must have in common to be merged."""
+        shape = None
+        if self.statistics:
+            per_row = sum(part.count for part in self.statistics) // self.rows
+            shape = (len(self.statistics), np.size(self.statistics[0].mean) * np.ndim(self.statistics[0].mean), per_row)
         return self.normaliser, shape, len(self.counts) if self.counts and self.labels is None else None
+
+    def limited(self, rows: int) -> "DataDescription":
+        """The same as of so many rows: what counts of a claim, where it counts for less than it says."""
+        if rows >= self.rows:
+            return self
+        share = rows / self.rows
+        parts = [
+            dataclasses.replace(part, count=max(1, round(part.count * share)), m2=part.m2 * share)
+            for part in self.statistics
+        ]
+        return dataclasses.replace(
+            self, rows=rows, statistics=parts, counts=tuple(round(count * share) for count in self.counts)
+        )
+
+
+def described(client: ProvisionedClient, config: Config) -> DataDescription:
+    """What there is to say of a client's tables. Raises UserError."""
+    train, held_out = client.train_and_test_rows(config)
+    found = labels.fit(np.asarray(client.y)) if client.are_classes(config) else None
+    counts: list[int] = []
+    if config.class_weight != "none" and found is not None:
+        counts = np.bincount(found.encode(np.asarray(client.y[train])), minlength=len(found)).tolist()
+    fitted = config.normaliser not in ("none", "default")
+    return DataDescription(
+        rows=len(train),
+        statistics=client.statistics(config) if fitted else [],
+        labels=found,
+        columns=client.columns,
+        shape=tuple(int(size) for size in client.x.shape[1:]),
+        normaliser=config.normaliser if fitted else "none",
+        counts=tuple(counts),
+        one_hot=found is not None and client.y.ndim == 2,
+        held_out=len(held_out),
+    )
+
+
+def answer_of(description: DataDescription) -> RecordDict:
+    """A client's answer to `describe`."""
+    return reply(
+        stacked(description.statistics),
+        rows=description.rows,
+        held_out=description.held_out,
+        classes=json.dumps(description.labels.to_dict()) if description.labels else "",
+        one_hot=description.one_hot,
+        normaliser=description.normaliser,
+        counts=list(description.counts),
+        columns=json.dumps(description.columns.to_dict()),
+        shape=list(description.shape),
+    )
+
+
+def stacked(parts: Sequence[Statistics]) -> dict[str, np.ndarray]:
+    """Statistics of several parts as they are sent: arrays by name, a row a part; empty for no part."""
+    tables = [part.to_dict() for part in parts]
+    return {name: np.stack([table[name] for table in tables]) for name in tables[0]} if tables else {}
 
 
 def description_in(answer: RecordDict) -> DataDescription:
@@ -72,6 +140,7 @@ def description_in(answer: RecordDict) -> DataDescription:
         parts, counts = _each_part(arrays), tuple(value_of(answer, "counts", list))
         _check_counts(rows, parts, counts, found)
         names, shape = columns.from_dict(json.loads(value_of(answer, "columns", str))), value_of(answer, "shape", list)
+        _check_words(found, names, shape)
         return DataDescription(
             rows,
             parts,
@@ -87,33 +156,19 @@ def description_in(answer: RecordDict) -> DataDescription:
         raise ClientRefused(f"describes its data wrongly: {error}") from error
 
 
-def of_one_kind(descriptions: Mapping[int, DataDescription]) -> tuple[dict[int, DataDescription], dict[int, str]]:
-    """Those descriptions, by cid, that most clients' fit, and why the others do not: one cannot spoil it for all.
-
-    Raises RunFailed where there are as many of one kind as of another.
-    """
-    kinds = Counter(each.kind for each in descriptions.values())
-    if any(shape is not None for _, shape, _ in kinds):  # who sends no statistics fits any shape
-        kinds = Counter({kind: count for kind, count in kinds.items() if kind[1] is not None or kind[0] == "none"})
-    (usual, most), *others = kinds.most_common()
-    if others and others[0][1] == most:
-        first, second = (next(cid for cid, one in descriptions.items() if one.kind == kind) for kind in
-                         (usual, others[0][0]))  # fmt: skip
-        raise RunFailed(
-            f"the clients' data do not fit together: client {first} describes {_said(usual)}, and client {second} "
-            f"{_said(others[0][0])}"
-        )
-    good = {cid: one for cid, one in descriptions.items() if _fits(one.kind, usual)}
-    odd = {cid: f"describes {_said(one.kind)}, and the others {_said(usual)}" for cid, one in descriptions.items()
-           if cid not in good}  # fmt: skip
-    return good, odd
-
-
-def agree(config: Config, descriptions: Mapping[int, DataDescription], outputs: int | None) -> Preprocessing:
+def agree(
+    config: Config,
+    descriptions: Mapping[int, DataDescription],
+    outputs: int | None,
+    rows: Mapping[int, int] | None = None,
+) -> Preprocessing:
     """Merge the clients' descriptions of their data, by cid; `outputs` is the model's number of them, if known.
 
-    Raises RunFailed where they do not fit together.
+    `rows` are what counts of the rows that they say they have; None: all. Raises RunFailed where they do not fit
+    together.
     """
+    if rows is not None:
+        descriptions = {cid: one.limited(rows[cid]) for cid, one in descriptions.items()}
     name = _name_of_normaliser(config, descriptions)
     try:
         parts = _merged(config, [each.statistics for each in descriptions.values() if each.statistics])
@@ -179,6 +234,19 @@ def _check_counts(rows: int, parts: Sequence[Statistics], counts: Sequence[int],
         raise ValueError(f"there are {len(counts)} label counts and {len(found)} labels")
 
 
+def _check_words(found: Labels | None, names: Columns, shape: Sequence[int]) -> None:
+    """Raise ValueError for labels and columns that nobody has, or that are not as many as an example's numbers."""
+    words = [*(found.names if found else ()), *(names.x or ()), *(names.y or ())]
+    if any(isinstance(word, str) and len(word) > MAX_WORD for word in words):
+        raise ValueError(f"a label, or a column's name, has more than {MAX_WORD} characters")
+    if (found is not None and len(found) > MAX_LABELS) or len(words) > MAX_COLUMNS:
+        raise ValueError("there are more labels or columns than a table has")
+    if not all(type(size) is int and size > 0 for size in shape):
+        raise ValueError("the shape of an example is none")
+    if names.x and len(shape) == 1 and len(names.x) != shape[0]:
+        raise ValueError(f"there are {len(names.x)} names of columns, and {shape[0]} columns")
+
+
 def _balanced(descriptions: Mapping[int, DataDescription], merged: Labels | None) -> tuple[float, ...]:
     """Each class's weight by all clients' label counts together. Raises UserError where there are no classes."""
     size = max(len(merged) if merged else 0, *(len(each.counts) for each in descriptions.values()))
@@ -190,16 +258,3 @@ def _balanced(descriptions: Mapping[int, DataDescription], merged: Labels | None
         for place, count in zip(places, each.counts, strict=True):
             total[place] += count
     return labels.balanced_weights(total)
-
-
-def _fits(kind: tuple[str, tuple[int, ...] | None, int | None], usual: tuple) -> bool:
-    name, shape, classes = kind
-    return (name, classes) == (usual[0], usual[2]) and (shape is None or usual[1] is None or shape == usual[1])
-
-
-def _said(kind: tuple[str, tuple[int, ...] | None, int | None]) -> str:
-    name, shape, classes = kind
-    parts = f" of {shape[0]} parts" if shape and shape[0] > 1 else ""
-    features = "" if not shape else f" of {shape[1]} features" if len(shape) > 1 else " of all numbers together"
-    scaling = "data that nothing is fitted for" if name == "none" else f"statistics{features}{parts} for {name}"
-    return scaling + (f" and {classes} classes" if classes else "")

@@ -5,7 +5,6 @@ everything anew, and lacks nothing of it.
 """
 
 import functools
-import json
 import logging
 import os
 import uuid
@@ -17,7 +16,7 @@ from flwr.app import ConfigRecord, Context, RecordDict
 
 from fedkeras import data
 from fedkeras.config import Config
-from fedkeras.data import labels, scaling
+from fedkeras.data import scaling
 from fedkeras.data.columns import Columns, check_same
 from fedkeras.data.readers.numerals import Marks
 from fedkeras.data.readers.tables import merged_notes, read_xy
@@ -26,6 +25,7 @@ from fedkeras.errors import UserError
 from fedkeras.federation.requests import ClientRequest, ContentHandler
 from fedkeras.models.file_child import check_in_child
 from fedkeras.provisioning import download_cache
+from fedkeras.provisioning.agreement import DataDescription, answer_of, described
 from fedkeras.provisioning.client_data import SMALLEST_PART, ProvisionedClient
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.protocol import arrays_of, decompress, reply
@@ -136,44 +136,18 @@ def describe(request: ClientRequest) -> RecordDict:
     config = request.config
     if not config.data_source:
         return _describe_part(config, request.cid, [data.own_rows(config, request.cid)[0]])
-    client = _client(request)
-    client.drop_receivers()
-    from fedkeras.models.trusted_code import code_in  # Keras: not before the server is found
-
-    if request.is_guest:
-        _check_once(client.model)
-    code = code_in(client.model)
-    if code and not request.trusts_code:
-        raise UserError(
-            f"the server's model file needs {code[0]}: it is only loaded if this client is started with --trust-code"
-        )
+    client = _complete(request)
     if config.data_source == "keras":
         return _describe_part(config, request.cid, client.parts_of_training_rows(config))
     if config.target == "XY" and client.y is None:
         raise UserError("--target XY needs targets, and there are none; autoencoders take --target XX")
-    train, held_out = client.train_and_test_rows(config)
-    found = labels.fit(np.asarray(client.y)) if client.are_classes(config) else None
-    counts = []
-    if config.class_weight != "none" and found is not None:
-        counts = np.bincount(found.encode(np.asarray(client.y[train])), minlength=len(found)).tolist()
-    statistics = _statistics(client, config)
-    return reply(
-        statistics,
-        rows=len(train),
-        held_out=len(held_out),
-        classes=json.dumps(found.to_dict()) if found else "",
-        one_hot=found is not None and client.y.ndim == 2,
-        normaliser="none" if config.normaliser == "default" else config.normaliser,
-        counts=counts,
-        columns=json.dumps(client.columns.to_dict()),
-        shape=[int(size) for size in client.x.shape[1:]],
-    )
+    return answer_of(_described(client, config))
 
 
 def set_preprocessing(request: ClientRequest) -> RecordDict:
     """Take the preprocessing that all clients share. Raises UserError for a label or column that is not its own."""
     preprocessing = Preprocessing.from_parts(str(request.sent["preprocessing"]), arrays_of(request.content))
-    client = _client(request)
+    client = _complete(request)
     if client.preprocessing is None or client.preprocessing.digest != preprocessing.digest:
         # another client to those who keep something by client: placed examples of the old one are none of this
         own = client.columns
@@ -203,13 +177,29 @@ def _client(request: ClientRequest) -> ProvisionedClient:
     return provisioned_clients.get(request.context, request.cid)
 
 
+def _complete(request: ClientRequest) -> ProvisionedClient:
+    """What this client has been given, model and rows. Raises UserError for a model that brings code uninvited."""
+    client = _client(request)
+    client.drop_receivers()
+    from fedkeras.models.trusted_code import code_in  # Keras: not before the server is found
+
+    if request.is_guest:
+        _check_once(client.model)
+    code = code_in(client.model)
+    if code and not request.trusts_code:
+        raise UserError(
+            f"the server's model file needs {code[0]}: it is only loaded if this client is started with --trust-code"
+        )
+    return client
+
+
 def _describe_part(config: Config, cid: int, parts: Sequence[np.ndarray]) -> RecordDict:
     """Of a client's part of the data set: `parts` are numbers of training examples, all of them or (k-fold) divided.
 
     Statistics of a few examples would give them away: then none are sent.
     """
     source, (rows, held_out) = data.open_source(config), data.own_rows(config, cid)
-    own: dict[str, np.ndarray] = {}
+    found: list[Statistics] = []
     name = "none"
     if scaling.fixed_normaliser(source, config) is None:
         name = scaling.normaliser_name(source, config)
@@ -217,24 +207,14 @@ def _describe_part(config: Config, cid: int, parts: Sequence[np.ndarray]) -> Rec
             whole = len(parts) == 1
             found = [data.client_statistics(config, cid) if whole else scaling.statistics_of_rows(source, part)
                      for part in parts]  # fmt: skip
-            own = stacked(found)
     counts = data.label_counts(config, [cid]).tolist() if config.class_weight != "none" else []
-    rows_of = {"rows": len(rows), "held_out": len(held_out)}
-    return reply(own, **rows_of, classes="", normaliser=name, counts=counts, columns="{}", shape=[], one_hot=False)
+    return answer_of(
+        DataDescription(len(rows), found, None, normaliser=name, counts=tuple(counts), held_out=len(held_out))
+    )
 
 
-@functools.lru_cache(maxsize=8)
-def _statistics(client: ProvisionedClient, config: Config) -> dict[str, np.ndarray]:
-    """Of each part, stacked: one pass over the rows, and none where nothing is scaled."""
-    if config.normaliser in ("none", "default"):
-        return {}
-    return stacked(client.statistics(config))
-
-
-def stacked(parts: Sequence[Statistics]) -> dict[str, np.ndarray]:
-    """Statistics of several parts as they are sent: arrays by name, a row a part; empty for no part."""
-    tables = [part.to_dict() for part in parts]
-    return {name: np.stack([table[name] for table in tables]) for name in tables[0]} if tables else {}
+_described = functools.lru_cache(maxsize=8)(described)
+"""One pass over the rows, however often the server asks."""
 
 
 def _own_tables(request: ClientRequest) -> tuple[Tables, Columns]:

@@ -20,13 +20,20 @@ from fedkeras.data.labels import shown
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.client_weights import ClientWeights
-from fedkeras.federation.dispatcher import Script, ScriptedTalks, talk
+from fedkeras.federation.dispatcher import ClientRefused, Script, ScriptedTalks, talk
 from fedkeras.federation.grids import federation_grid
-from fedkeras.provisioning.agreement import DataDescription, agree, of_one_kind
-from fedkeras.provisioning.column_order import agree_on_columns, check_shapes, in_order
-from fedkeras.provisioning.described_clients import SetNormaliser, note_choices
+from fedkeras.provisioning.agreement import DataDescription, agree
+from fedkeras.provisioning.column_order import agree_on_columns, in_order
+from fedkeras.provisioning.described_clients import SetNormaliser, counted_rows, note_choices
+from fedkeras.provisioning.description_check import Measure, sift
 from fedkeras.provisioning.preprocessing import Preprocessing, check_test
-from fedkeras.provisioning.server import Provision, provision_client, send_preprocessing
+from fedkeras.provisioning.server import (
+    Provision,
+    Provisioned,
+    describe_shards,
+    provision_client,
+    send_preprocessing,
+)
 from fedkeras.reports import Choices, RunFolder
 from fedkeras.reports.progress_table import ProgressTable
 
@@ -69,6 +76,7 @@ class ProvisionedClientManager:
         self._offers = ScriptedTalks(grid, math.inf)  # who is busy answers later; the grid answers for who is gone
         self._ready: set[int] = set()
         self._failures: dict[int, str] = {}
+        self._described: dict[int, DataDescription] = {}
         self._first = True
         self._choices, self._set_normaliser = choices or Choices(), set_normaliser
         self.preprocessing: Preprocessing | None = None
@@ -107,46 +115,75 @@ class ProvisionedClientManager:
     def _provision_all(self, cohort: Mapping[int, int]) -> dict[int, str]:
         """Send the cohort what it lacks, and wait for all of it; returns why some have failed.
 
-        The first time, the clients' descriptions of their data make the preprocessing.
+        The first time, the descriptions of all data make the preprocessing: the server's own of what it hands out, else
+        the clients'.
         """
         timeout = self._config.round_timeout
+        if self.preprocessing is None and self._provision.shards:
+            self._decide(describe_shards(self._config, self._provision), facts=True)
 
-        def provide(cid: int) -> Script[DataDescription | None]:
+        def provide(cid: int) -> Script[Provisioned]:
             return provision_client(cid, self._provision, self.preprocessing, self.progress.say)
 
         with self.progress:
-            descriptions, failures = talk(self._grid, cohort, provide, timeout)
-            new = {cid: one for cid, one in descriptions.items() if one is not None}
-            for cid, one in new.items():
-                self._client_weights.register(cid, one.examples)
+            provisioned, failures = talk(self._grid, cohort, provide, timeout)
+            new = {cid: one.description for cid, one in provisioned.items() if one.description is not None}
             if new and self.preprocessing is None:
-                new, odd = of_one_kind(new)
-                failures |= odd
-                descriptions = {cid: one for cid, one in descriptions.items() if cid not in odd}
-                agreed = self._agree(new)
-                check_test(self._provision.test or {}, agreed)
-                self._agreed(agreed)
-                agreed.save(self._folder.path)
-                note_choices(self._choices, self._config, agreed, new)
-                self._use(agreed)
+                new, odd = sift(new, self._measure())
+                self._decide(new)
+            else:
+                odd = {cid: reason for cid, one in new.items() if (reason := self._fault(cid, one))}
+            failures |= odd
+            self._take(cid_and_one for cid_and_one in new.items() if cid_and_one[0] not in odd)
+            lacking = [cid for cid, one in provisioned.items() if not one.ready and cid not in odd]
             sent, unsent = talk(
                 self._grid,
-                {cid: cohort[cid] for cid in new},
+                {cid: cohort[cid] for cid in lacking},
                 lambda cid: send_preprocessing(self.preprocessing),
                 timeout,
             )
-            self._ready |= set(sent) | (set(descriptions) - set(new))
+            self._ready |= set(sent) | {cid for cid, one in provisioned.items() if one.ready}
             for cid in cohort:
                 failed = cid in failures or cid in unsent
                 self.progress.say(cid, "failed" if failed else "ready")
         return failures | unsent
 
-    def _agree(self, descriptions: Mapping[int, DataDescription]) -> Preprocessing:
+    def _decide(self, descriptions: Mapping[int, DataDescription], facts: bool = False) -> None:
+        """Make the preprocessing of these descriptions, which fit together; `facts`: they are the server's own."""
+        agreed = self._agree(descriptions, facts)
+        check_test(self._provision.test or {}, agreed)
+        self._agreed(agreed)
+        agreed.save(self._folder.path)
+        note_choices(self._choices, self._config, agreed, descriptions)
+        self._use(agreed)
+
+    def _measure(self) -> Measure:
+        """What clients' descriptions are held against beside each other."""
+        provision, own = self._provision, self._config.data_source == "client"
+        shape = () if provision.test is None else provision.test["x"].shape[1:]
+        return Measure(provision.columns, shape, provision.model.outputs, classes=own)
+
+    def _fault(self, cid: int, description: DataDescription) -> str | None:
+        """What is wrong with the description of a client that comes when the others have agreed."""
+        for phase, count in description.examples.items():
+            if count and (fault := self._client_weights.fault(phase, cid, count)):
+                return fault
+        others = {other: one for other, one in self._described.items() if other != cid}
+        try:
+            return sift({**others, cid: description}, self._measure())[1].get(cid)
+        except RunFailed as error:
+            return str(error)
+
+    def _take(self, descriptions: Iterable[tuple[int, DataDescription]]) -> None:
+        """These fit: they are what others are held against, and what their clients say of their examples holds."""
+        for cid, one in descriptions:
+            self._described[cid] = one
+            self._client_weights.register(cid, one.examples)
+
+    def _agree(self, descriptions: Mapping[int, DataDescription], facts: bool) -> Preprocessing:
         """What all clients share, of their descriptions. Raises RunFailed where these do not fit together."""
         provision = self._provision
         try:
-            shapes = {} if provision.test is None else {"X_test": provision.test["x"].shape[1:]}
-            check_shapes(shapes | {f"client {cid}": one.shape for cid, one in sorted(descriptions.items())})
             own = self._config.data_source == "client"
             found = {cid: one.columns for cid, one in descriptions.items()} if own else {}
             columns, notes = agree_on_columns(found, provision.columns)
@@ -161,7 +198,8 @@ class ProvisionedClientManager:
                 notes["X_test's columns without names"] = "they are taken to have the order of X's"
             elif provision.test_columns.x != columns.x:
                 notes["X_test's columns"] = "they are put into the order of X's, by their names"
-        agreed = dataclasses.replace(agree(self._config, ordered, provision.model.outputs), columns=columns)
+        rows = None if facts else counted_rows(self._client_weights, descriptions)
+        agreed = dataclasses.replace(agree(self._config, ordered, provision.model.outputs, rows), columns=columns)
         if agreed.labels and isinstance(agreed.labels.names[0], str):
             notes["labels"] = f"{len(agreed.labels)} classes: {shown(agreed.labels.names)}"
         for name, text in notes.items():
@@ -205,9 +243,12 @@ class ProvisionedClientManager:
 
     def _offer(self, cid: int) -> Script[None]:
         """Send a client what it lacks, now that there is a preprocessing."""
-        description = yield from provision_client(cid, self._provision, self.preprocessing, self.progress.say)
+        ready, description = yield from provision_client(cid, self._provision, self.preprocessing, self.progress.say)
         if description is not None:
-            self._client_weights.register(cid, description.examples)
+            if fault := self._fault(cid, description):
+                raise ClientRefused(fault)
+            self._take([(cid, description)])
+        if not ready:
             yield from send_preprocessing(self.preprocessing)
 
     def _take_answers(self, silence: float, enough: Callable[[], bool] = lambda: False) -> dict[int, str]:

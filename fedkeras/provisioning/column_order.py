@@ -12,9 +12,6 @@ import numpy as np
 from fedkeras.data.columns import Columns, Names, check_same, order_of
 from fedkeras.data.statistics import Statistics
 from fedkeras.errors import UserError
-from fedkeras.shapes import same_order
-
-Shape = tuple[int, ...]
 
 
 def agree_on_columns(found: Mapping[int, Columns], own: Columns) -> tuple[Columns, dict[str, str]]:
@@ -63,16 +60,6 @@ def in_order(parts: Sequence[Statistics], names: Names | None, wanted: Names | N
         else part
         for part in parts
     ]
-
-
-def check_shapes(shapes: Mapping[str, Shape]) -> None:
-    """Raise UserError where examples have axes in one order here and in another there; `shapes` are by owner."""
-    full = {who: shape for who, shape in shapes.items() if len(shape) > 1}
-    for who, shape in full.items():
-        first = next(iter(full))
-        if not same_order(shape, full[first]):
-            own, other = (" x ".join(map(str, sizes)) for sizes in (shape, full[first]))
-            raise UserError(f"{who} has examples of {own}, and {first} of {other}")
 
 
 def _clients(cids: Sequence[int]) -> str:

@@ -13,14 +13,16 @@ from fedkeras import data
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.data import scaling
-from fedkeras.data.normalise import Normaliser
+from fedkeras.data.labels import balanced_weights
+from fedkeras.data.normalise import Normaliser, fit
 from fedkeras.errors import RunFailed
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.dispatcher import Script, talk
 from fedkeras.federation.grids import FederationGrid
 from fedkeras.federation.requests import ClientContext, ClientRequest
-from fedkeras.provisioning.agreement import DataDescription, agree, description_in, of_one_kind
+from fedkeras.provisioning.agreement import DataDescription, agree, description_in
+from fedkeras.provisioning.description_check import Measure, sift
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.protocol import DESCRIPTION_BYTES, ask
 from fedkeras.reports import Choices, RunFolder
@@ -48,7 +50,8 @@ class DescribedClientManager(ClientManager):
     ) -> None:  # fmt: skip
         super().__init__(grid, config, callbacks)
         self._client_weights = client_weights or ClientWeights(config)
-        self._folder, self._choices = folder, choices
+        self._folder, self._choices, self._knows_source = folder, choices, knows_source
+        self._refused: dict[int, str] = {}
         self._set_normaliser = set_normaliser
         self._done = not must_ask(config, knows_source)
         before = Preprocessing.load(folder.path) if folder is not None and config.resume else None
@@ -58,8 +61,14 @@ class DescribedClientManager(ClientManager):
     def wait(self, wanted: Collection[int] = ()) -> dict[int, int]:
         """As `ClientManager.wait`, with the clients asked. Raises RunFailed."""
         nodes = super().wait(wanted)
-        if not self._done:
+        if not self._done and self._knows_source:
+            self._decide_alone()
+        elif not self._done:
             self._ask_all(nodes)
+        nodes = {cid: node for cid, node in nodes.items() if cid not in self._refused}
+        if not nodes:
+            cid, reason = next(iter(self._refused.items()))
+            raise RunFailed(f"nobody is left to train with; client {cid}: {reason}")
         if self._config.client_weights == "known":
             self._register({cid: node for cid, node in nodes.items() if not self._client_weights.knows(cid)})
         return nodes
@@ -79,15 +88,34 @@ class DescribedClientManager(ClientManager):
         if not found:
             cid, reason = next(iter(failures.items()))
             raise RunFailed(f"no client can describe its data; client {cid}: {reason}")
-        good, odd = of_one_kind(found)
+        good, self._refused = sift(found, Measure(classes=False))
         for cid, one in good.items():
             self._client_weights.register(cid, one.examples)
-        for cid, reason in sorted((failures | odd).items()):
+        for cid, reason in sorted(failures.items()):
             log.warning("client %d has no part in the scaling, nor in the classes' weights: %s", cid, reason)
-        agreed = agree(self._config, good, None)
+        for cid, reason in sorted(self._refused.items()):
+            log.warning("client %d does not take part, for what it says of its data: %s", cid, reason)
+            self._callback.on_client_failure(cid, reason)
+        self._decide(agree(self._config, good, None, counted_rows(self._client_weights, good)), good)
+
+    def _decide_alone(self) -> None:
+        """Nobody is asked what this server can see in its own copy of the data set."""
+        config = self._config
+        cids, source = range(config.num_partitions), data.open_source(config)
+        fitted = scaling.fixed_normaliser(source, config) is None
+        rows = [len(data.own_rows(config, cid)[0]) for cid in cids]
+        weights = None
+        if config.class_weight == "balanced":
+            weights = balanced_weights(data.label_counts(config, cids).tolist())
+        normaliser = data.pooled_normaliser(config) if fitted else fit("none", None)
+        parts = [[data.client_statistics(config, cid)] if fitted else [] for cid in cids]
+        about = {cid: DataDescription(rows[cid], parts[cid], None) for cid in cids}
+        self._decide(Preprocessing(normaliser, None, class_weights=weights), about)
+
+    def _decide(self, agreed: Preprocessing, descriptions: Mapping[int, DataDescription]) -> None:
         if self._folder is not None:
             agreed.save(self._folder.path)
-        note_choices(self._choices, self._config, agreed, good)
+        note_choices(self._choices, self._config, agreed, descriptions)
         self._use(agreed)
 
     def _use(self, preprocessing: Preprocessing) -> None:
@@ -105,6 +133,18 @@ def must_ask(config: Config, knows_source: bool) -> bool:
     if decided is None and knows_source:
         decided = scaling.fixed_normaliser(data.open_source(config), config) is not None
     return not decided
+
+
+def counted_rows(client_weights: ClientWeights, descriptions: Mapping[int, DataDescription]) -> dict[int, int]:
+    """What counts of the rows that clients say they have, by cid; a claim that is cut down is said."""
+    weighting = client_weights.cap({cid: one.rows for cid, one in descriptions.items()})
+    for cid, rows in weighting.claims.items():
+        log.warning(
+            "client %d says it has %d rows, and counts for %d in what all share, since the median client has %d "
+            "(--max-client-weight)",
+            *(cid, rows, weighting.counts[cid], weighting.median),
+        )
+    return dict(weighting.counts)
 
 
 def note_choices(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from fedkeras.data.partition import divide, parse_share
 from fedkeras.data.readers.tables import Table, merged_notes, read_xy
 from fedkeras.errors import UserError
 from fedkeras.federation.dispatcher import ClientRefused, Script
-from fedkeras.provisioning.agreement import DataDescription, description_in
+from fedkeras.provisioning.agreement import DataDescription, described, description_in
 from fedkeras.provisioning.central_evaluation import marks_of, open_test
+from fedkeras.provisioning.client_data import ProvisionedClient
 from fedkeras.provisioning.model_file import ModelFile, open_model_file
 from fedkeras.provisioning.preprocessing import Preprocessing
-from fedkeras.provisioning.protocol import DESCRIPTION_BYTES, ReportState, ask, compress, compression_pays, value_of
+from fedkeras.provisioning.protocol import ReportState, ask, compress, compression_pays, value_of
 from fedkeras.provisioning.shards import Shard, Tables
 
 
@@ -91,19 +93,35 @@ def open_provision(config: Config) -> Provision | None:
     return Provision(model, shards, _arrays(*test), _columns(*tables), _columns(*test), notes)
 
 
+class Provisioned(NamedTuple):
+    """A client has model and data. `ready`: the preprocessing too; else `description` is of its data, if it has own."""
+
+    ready: bool
+    description: DataDescription | None = None
+
+
 def provision_client(
     cid: int, provision: Provision, preprocessing: Preprocessing | None, report: ReportState
-) -> Script[DataDescription | None]:
-    """Send one client what it lacks, and ask what its data are like; None if it has this `preprocessing` already."""
+) -> Script[Provisioned]:
+    """Send one client what it lacks; what its data are like it is asked where they are not this server's."""
     known = yield from send_provision(cid, provision, report)
-    if preprocessing is not None and known == preprocessing.digest:
-        return None
+    if preprocessing is not None and (known == preprocessing.digest or provision.shards):
+        return Provisioned(known == preprocessing.digest)
     report(cid, "looking at its data")
-    answer = yield ask("describe", reply_limit=DESCRIPTION_BYTES)
+    answer = yield ask("describe")
     description = description_in(answer)
     if not description.rows:
         raise ClientRefused("has no examples")
-    return description
+    return Provisioned(False, description)
+
+
+def describe_shards(config: Config, provision: Provision) -> dict[int, DataDescription]:
+    """What the clients would say of the rows that they are handed, by cid: this server has them. Raises UserError."""
+    path, digests = Path(config.model).expanduser(), ("", "")
+    return {
+        cid: described(ProvisionedClient(cid, path, digests, shard.rows), config)
+        for cid, shard in provision.shards.items()
+    }
 
 
 def send_provision(cid: int, provision: Provision, report: ReportState) -> Script[str]:

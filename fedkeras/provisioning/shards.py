@@ -36,6 +36,11 @@ class Shard:
         """The tables of which it has some rows."""
         return self._tables
 
+    @property
+    def rows(self) -> Tables:
+        """Its own rows, copied."""
+        return {name: table[self._indices] for name, table in self._tables.items()}
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of content, types and shapes: the same rows have the same digest wherever they come from."""

@@ -12,7 +12,7 @@ from fedkeras.data.normalise import normaliser_from
 from fedkeras.data.statistics import merge, statistics_of
 from fedkeras.errors import UserError
 from fedkeras.provisioning.client_data import ProvisionedClient
-from fedkeras.provisioning.column_order import agree_on_columns, check_shapes, in_order
+from fedkeras.provisioning.column_order import agree_on_columns, in_order
 from fedkeras.provisioning.preprocessing import Preprocessing
 
 ABC, CAB = Columns(("a", "b", "c"), ("no", "yes")), Columns(("c", "a", "b"), ("yes", "no"))
@@ -87,9 +87,3 @@ def test_columns_are_kept_beside_the_model_and_sent(tmp_path: Path) -> None:
     for bad in ({"x": "abc"}, {"x": [1]}, {"y": {}}):
         with pytest.raises(ValueError, match="names of columns"):
             columns.from_dict(bad)
-
-
-def test_examples_have_their_axes_in_one_order() -> None:
-    check_shapes({"X_test": (64,), "client 0": (8, 8, 1), "client 1": (8, 8), "client 2": (64,)})
-    with pytest.raises(UserError, match="client 1 has examples of 3 x 8 x 8, and client 0 of 8 x 8 x 3"):
-        check_shapes({"client 0": (8, 8, 3), "client 1": (3, 8, 8)})

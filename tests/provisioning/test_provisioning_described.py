@@ -13,9 +13,9 @@ from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.dispatcher import ClientRefused
 from fedkeras.federation.grids import federation_grid
 from fedkeras.named_code import EVERYTHING_NAMED
-from fedkeras.provisioning.agreement import DataDescription, agree, description_in, of_one_kind
-from fedkeras.provisioning.client import stacked
+from fedkeras.provisioning.agreement import DataDescription, agree, description_in, stacked
 from fedkeras.provisioning.described_clients import DescribedClientManager, shared_in
+from fedkeras.provisioning.description_check import of_one_kind
 from fedkeras.provisioning.preprocessing import Preprocessing, own_normaliser_of
 from fedkeras.provisioning.protocol import reply
 from fedkeras.reports import Choices, RunFolder
@@ -65,7 +65,7 @@ class Federation:
             self.spoil(cid, answer.content)
         return answer
 
-    def agree(self, folder=None, knows_source=True):
+    def agree(self, folder=None, knows_source=False):
         run = None if folder is None else RunFolder(folder)
         manager = DescribedClientManager(self.grid, self.config, run, choices=self.choices, knows_source=knows_source)
         nodes = manager.wait()
@@ -104,6 +104,16 @@ def test_the_normaliser_is_that_of_all_training_rows_and_each_client_reads_its_o
     assert "scaled: zscore by statistics of 48 training rows of 3 clients" in capsys.readouterr().out
 
 
+def test_a_server_with_the_data_set_asks_nobody_and_finds_the_same():
+    """Class weights too: the rows are the clients' training rows, and no others."""
+    config = Config(**{**CONFIG.__dict__, "class_weight": "balanced"})
+    asking, alone = Federation(config), Federation(config)
+    asked, own = asking.agree(), alone.agree(knows_source=True)
+    assert (asking.asked, alone.asked) == ([0, 1, 2], []) and asked.digest == own.digest
+    assert asking.choices["scaled"] == alone.choices["scaled"]
+    assert asking.choices["class weights"] == alone.choices["class weights"]
+
+
 def test_a_client_alone_is_scaled_by_its_own_rows():
     own = data.own_normaliser(CONFIG, 0)
     np.testing.assert_allclose(own.shift, X[training_rows(cids=[0])].mean(axis=0), rtol=1e-12)
@@ -115,8 +125,10 @@ def test_a_client_alone_is_scaled_by_its_own_rows():
         ({"dataset": "digits"}, True, []),
         ({"dataset": "mnist", "normaliser": "minmax"}, False, []),  # its files need not be here
         ({"normaliser": "none"}, False, []),
-        ({"dataset": "digits", "normaliser": "zscore"}, True, [0, 1, 2]),
-        ({"dataset": "digits", "class_weight": "balanced"}, True, [0, 1, 2]),
+        ({"dataset": "digits", "normaliser": "zscore"}, True, []),  # the server sees it in its own copy
+        ({"dataset": "digits", "normaliser": "zscore"}, False, [0, 1, 2]),
+        ({"dataset": "digits", "class_weight": "balanced"}, True, []),
+        ({"dataset": "digits", "class_weight": "balanced"}, False, [0, 1, 2]),
         ({}, False, [0, 1, 2]),
     ],
 )
@@ -202,7 +214,8 @@ def test_one_client_cannot_spoil_what_the_others_agree_on(what, caplog):
 
     shared = Federation(spoil=spoil).agree()
     np.testing.assert_allclose(shared.normaliser.shift, X[training_rows(cids=[0, 2])].mean(axis=0), rtol=1e-12)
-    assert [line for line in caplog.messages if line.startswith("client 1 has no part in the scaling")]
+    told = "has no part in the scaling" if what == "not finite" else "does not take part, for what it says of its data"
+    assert [line for line in caplog.messages if line.startswith(f"client 1 {told}")]
 
 
 def test_two_that_differ_are_named_where_nobody_can_say_who_is_right():

@@ -10,10 +10,12 @@ from flwr.app import Message, MetricRecord, RecordDict
 
 from fedkeras import strategies
 from fedkeras.config import Config
+from fedkeras.data.statistics import statistics_of
 from fedkeras.errors import UserError
 from fedkeras.federation.records import record
 from fedkeras.flower.identity import SERVER_NODE_ID, act_as, cid_of
 from fedkeras.models.file_info import Shapes
+from fedkeras.provisioning.agreement import DataDescription, answer_of
 from fedkeras.provisioning.client_manager import OfferAgain, ProvisionedClientManager
 from fedkeras.provisioning.model_file import ModelFile
 from fedkeras.provisioning.protocol import reply
@@ -27,6 +29,7 @@ class Clients:
 
     def __init__(self, dies_in=()):
         self.dies_in, self.ready, self.trained, self.offered = set(dies_in), {}, [], []
+        self.described = {}
 
     def __call__(self, message, context):
         kind, cid = message.metadata.message_type, int(context.node_config["partition-id"])
@@ -37,6 +40,8 @@ class Clients:
         if kind == "query.offer":
             self.offered.append(cid)
             return reply(model=False, rows=False, shape=[], preprocessing=self.ready.get(cid, ""))
+        if kind == "query.describe" and cid in self.described:
+            return answer_of(self.described[cid])
         if kind == "query.describe":
             return reply(
                 {}, rows=3, classes="", normaliser="none", counts=[], columns="{}", shape=[], one_hot=False, held_out=0
@@ -123,6 +128,28 @@ def test_a_busy_client_is_offered_the_model_once_and_holds_nobody_up_and_counts_
     assert [outcome.asked for outcome in outcomes] == [3, 3, 2, 2, 3, 3]
     assert clients.offered.count(2) == 2
     assert outcomes[3].timing["waiting"] < 0.4
+
+
+def test_who_describes_its_data_falsely_is_refused_until_it_does_not(provisioned, caplog):
+    """The others go on, and train with statistics that are theirs alone."""
+
+    def described(scale):
+        x = np.linspace(-scale, scale, 6)[:, None]
+        return DataDescription(6, [statistics_of(x)], None, normaliser="zscore", held_out=0)
+
+    clients = Clients()
+    clients.described = {0: described(1), 1: described(2), 2: described(1e6)}
+    _, nodes, run = provisioned(clients, 3, num_server_rounds=4, normaliser="zscore", client_weights="uniform",
+                                fraction_evaluate=0.0)  # fmt: skip
+
+    def after(outcome):
+        if outcome.round == 2:
+            clients.described[2] = described(1)
+
+    assert [outcome.answered for outcome in run(after)] == [2, 2, 3, 3]
+    assert nodes.preprocessing.normaliser.spread.max() < 2
+    told = [line for line in caplog.messages if line.startswith("client 2 does not take part: describes values in")]
+    assert len(told) == 1
 
 
 def test_who_is_busy_is_waited_for_where_a_round_needs_it(provisioned):
