@@ -3,11 +3,14 @@
     python -m benchmarks.data_transfer [--data-dir DIR] [--times 3] [--megabytes N]
 
 Each client is a process that takes its shard of `dataset/X/mnist.npz` as in a real run (digests checked, written to its
-cache), but trains nothing. Over TLS and without; then a second run, whose clients have all in their cache; and five
-processes that take the same bytes from bare sockets over loopback, and keep none. Without --data-dir the images are
-random bytes in MNIST's shape; with --megabytes, as many of them as make up N MB. Medians. Of memory it says what the
-server's process and the largest client's needed of their own at most (RssAnon: without pages of mapped files, which the
-system takes back when it needs them), above what they had before. The last line is the same as JSON.
+cache), but trains nothing. In plaintext, over TLS with certificates from files (`tls`), and over TLS with a passphrase
+alone (`passphrase`), in turns, for a machine is faster at one time than at another; then a second run, whose clients
+have all in their cache; and five processes that take the same bytes from bare sockets over loopback, and keep none.
+Without --data-dir the images are random bytes in MNIST's shape; with --megabytes, as many of them as make up N MB.
+Medians; of the processors' time a MB, server's and clients' together (Linux only), also the least and the most. Of
+memory it says what the server's process and the largest client's needed of their own at most (RssAnon: without pages of
+mapped files, which the system takes back when it needs them), above what they had before. The last line is the same as
+JSON.
 """
 
 import argparse
@@ -26,6 +29,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from flwr.app import Context, Message
@@ -41,6 +45,7 @@ from fedkeras.runtime.node import serve
 from fedkeras.runtime.passphrase import Access
 
 CLIENTS = 5
+PASSPHRASE = "a phrase of some words"
 
 
 def main() -> None:
@@ -63,18 +68,29 @@ def main() -> None:
         figures["socket_seconds"] = statistics.median(bare(int(megabytes * 1e6)) for _ in range(flags.times))
         memory: dict[str, float] = {}
         certificates(folder)
-        tls = Access(tls_cert=str(folder / "certs/server.pem"), tls_key=str(folder / "certs/server-key.pem"))
-        for kind, access in (("plain", Access()), ("tls", tls)):
-            runs = [transfer(config, provision, folder, access, memory) for _ in range(flags.times)]
-            figures[f"{kind}_seconds"] = statistics.median(first for first, _, _ in runs)
-            figures[f"{kind}_second_run_seconds"] = statistics.median(second for _, second, _ in runs)
-            figures[f"{kind}_second_run_bytes"] = max(sent for _, _, sent in runs)
+        pem, key, ca = (str(folder / "certs" / name) for name in ("server.pem", "server-key.pem", "ca.pem"))
+        ends = {
+            "plain": (Access(), Access()),
+            "tls": (Access(tls_cert=pem, tls_key=key), Access(tls_ca=ca)),
+            "passphrase": (Access(PASSPHRASE), Access(PASSPHRASE)),
+        }
+        runs = {kind: [] for kind in ends}
+        for _ in range(flags.times):
+            for kind, (server_end, client_end) in ends.items():
+                runs[kind].append(transfer(config, provision, folder, server_end, client_end, memory))
+        for kind, transfers in runs.items():
+            figures[f"{kind}_seconds"] = statistics.median(one.seconds for one in transfers)
+            cpu = [one.cpu_seconds / megabytes for one in transfers]
+            figures[f"{kind}_cpu_s_per_mb"] = statistics.median(cpu)
+            figures[f"{kind}_cpu_s_per_mb_least"], figures[f"{kind}_cpu_s_per_mb_most"] = min(cpu), max(cpu)
+            figures[f"{kind}_second_run_seconds"] = statistics.median(one.second_run_seconds for one in transfers)
+            figures[f"{kind}_second_run_bytes"] = max(one.second_run_bytes for one in transfers)
     figures |= memory
-    for kind in ("socket", "plain", "tls"):
+    for kind in ("socket", *ends):
         figures[f"{kind}_mb_s"] = megabytes / figures[f"{kind}_seconds"]
-    figures = {name: round(value, 4) for name, value in figures.items()}
+    figures = {name: round(value, 5) for name, value in figures.items()}
     for name, value in figures.items():
-        print(f"{name:<26}{value:12.3f}")
+        print(f"{name:<30}{value:12.5g}")
     print(json.dumps(figures))
 
 
@@ -107,21 +123,32 @@ def certificates(folder: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def transfer(
-    config: Config, provision: provisioning_server.Provision, folder: Path, access: Access, memory: dict[str, float]
-) -> tuple[float, float, int]:
-    """Seconds of a first and of a second provisioning of clients with empty caches, and bytes sent in the second.
+class Transfer(NamedTuple):
+    """A first provisioning of clients with empty caches, and a second."""
 
-    `memory` gets the largest need of any transfer, in MB.
-    """
+    seconds: float
+    cpu_seconds: float
+    second_run_seconds: float
+    second_run_bytes: int
+
+
+def transfer(
+    config: Config,
+    provision: provisioning_server.Provision,
+    folder: Path,
+    server_end: Access,
+    client_end: Access,
+    memory: dict[str, float],
+) -> Transfer:
+    """Provision five clients twice. `memory` gets the largest need of any transfer, in MB."""
     with (
         tempfile.TemporaryDirectory(dir=folder) as cache,
-        GrpcGrid("127.0.0.1", 0, CLIENTS, config.for_clients(), access=access) as grid,
-        clients(grid, cache, str(folder / "certs/ca.pem") if access.tls_cert else "") as processes,
+        GrpcGrid("127.0.0.1", 0, CLIENTS, config.for_clients(), access=server_end) as grid,
+        clients(grid, cache, client_end) as processes,
     ):
         while len(grid.cids()) < CLIENTS:
             time.sleep(0.05)
-        seconds, sent = [], [0]
+        seconds, sent, cpu = [], [0], []
         push = grid.push_within
 
         def counting(messages: list[Message], reply_limits: list[int | None]) -> list[str]:
@@ -130,7 +157,7 @@ def transfer(
 
         grid.push_within = counting
         for _ in range(2):
-            sent[0], started = 0, time.monotonic()
+            sent[0], started, before = 0, time.monotonic(), cpu_seconds(processes)
             cohort = {cid: node for node, cid in grid.cids().items()}
             script = functools.partial(
                 provisioning_server.send_provision, provision=provision, report=lambda cid, state: None
@@ -139,14 +166,15 @@ def transfer(
                 done, failures = talk(grid, cohort, script, 600.0)
             assert len(done) == CLIENTS, failures
             seconds.append(time.monotonic() - started)
-        return *seconds, sent[0]
+            cpu.append(cpu_seconds(processes) - before)
+        return Transfer(seconds[0], cpu[0], seconds[1], sent[0])
 
 
 @contextlib.contextmanager
-def clients(grid: GrpcGrid, cache: str, tls_ca: str) -> Iterator[list[int]]:
+def clients(grid: GrpcGrid, cache: str, access: Access) -> Iterator[list[int]]:
     """Five processes that take what they are given."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=client, args=(grid.address, cid, cache, tls_ca)) for cid in range(CLIENTS)]
+    processes = [context.Process(target=client, args=(grid.address, cid, cache, access)) for cid in range(CLIENTS)]
     for process in processes:
         process.start()
     try:
@@ -177,6 +205,15 @@ def measured(processes: list[int], memory: dict[str, float]) -> Iterator[None]:
         watcher.join()
 
 
+def cpu_seconds(processes: list[int]) -> float:
+    """Of the processors' time, what this process and the clients have had; Linux only, elsewhere 0."""
+    ticks = 0
+    for pid in (os.getpid(), *processes):
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def own_megabytes(pid: int) -> float:
     """Memory of a process that is no file's; Linux only, elsewhere 0."""
     try:
@@ -186,7 +223,7 @@ def own_megabytes(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
 
 
-def client(address: str, cid: int, cache: str, tls_ca: str) -> None:
+def client(address: str, cid: int, cache: str, access: Access) -> None:
     """One client."""
     os.environ["FEDKERAS_CACHE"] = f"{cache}/{cid}"
     sys.stdout = io.StringIO()  # its progress is not what this prints
@@ -194,7 +231,7 @@ def client(address: str, cid: int, cache: str, tls_ca: str) -> None:
     def app(message: Message, context: Context) -> Message:
         return provisioning_client.HANDLERS[message.metadata.message_type](ClientRequest(context, message))
 
-    serve(app, address, [cid], {}, 60.0, access=Access(tls_ca=tls_ca))
+    serve(app, address, [cid], {}, 60.0, access=access)
 
 
 def bare(size: int) -> float:
