@@ -16,7 +16,7 @@ from pseudo_terminal import Terminal, all_ended
 
 from fedkeras.errors import UserError
 from fedkeras.runtime import admission, client_session, handshake, node, wire
-from fedkeras.runtime.certificates import der, new_self_signed
+from fedkeras.runtime.certificates import der, new_authority, new_self_signed
 from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Join, Proof, Welcome
 from fedkeras.runtime.grpc_grid import GrpcGrid
@@ -161,6 +161,28 @@ def test_a_server_that_only_pretends_is_refused(proof: str) -> None:
             address, Access(SECRET)
         )
         assert server.streams == 1
+
+
+def test_who_knows_the_passphrase_can_pose_as_the_server_but_where_there_is_an_authority(tmp_path: Path) -> None:
+    """One of the clients, for instance; what an authority signed it has not."""
+
+    def answer(frames: Iterator[Frame]) -> Iterator[Frame]:
+        login = Login(SECRET, server.certificate, client=False)
+        own = login.meet(next(frames).hello.share)
+        yield Frame(challenge=Challenge(share=login.share))
+        assert login.accepts(next(frames).proof.mac)
+        yield Frame(proof=Proof(mac=own))
+        joins.append(next(frames).join)
+        yield Frame(goodbye=Goodbye(over=True, reason="posed as the server"))
+
+    joins, authority = [], tmp_path / "ca.pem"
+    authority.write_bytes(new_authority().certificate_pem())
+    server = false_server(answer)
+    with server as address:
+        assert "was not signed by --tls-ca" in join(address, Access(SECRET, tls_ca=str(authority)))
+        assert not joins
+        assert join(address, Access(SECRET)) == "the run is over: posed as the server"
+        assert list(joins[0].cids) == [0]
 
 
 @pytest.mark.parametrize("share", [b"\4" + bytes(64), b"\4" + b"\1" * 64, b"\0", b"x" * 1000])

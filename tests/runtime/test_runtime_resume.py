@@ -125,6 +125,28 @@ def test_interrupted_once_finishes_the_round_and_says_how_to_go_on(start: Starte
 
 
 @pytest.mark.slow
+def test_a_leaked_passphrase_is_changed_in_mid_run(start: Starter, undisturbed: Path) -> None:
+    """Ctrl-C, a new file, --resume: who has the old passphrase alone is out, and the run is the same."""
+    for name in ("old", "new"):
+        assert start.python(Path("-m"), "fedkeras", "passphrase", name).ended() == 0
+    flags = ("--num-server-rounds", ROUNDS, "--name", "leaked", *TOY)
+    server, address = start.toy_server(*flags, "--passphrase-file", "old")
+    old = [start.toy(address, cid, "--seconds", 0.4, "--passphrase-file", "old") for cid in range(2)]
+    server.said("\n    2 ")
+    server.popen.send_signal(signal.SIGINT)
+    assert server.ended(60) == 130
+    assert [toy.ended(30) for toy in old] == [3, 3]
+    folder = next((start.folder / "runs").glob("*leaked"))
+    server, address = start.toy_server("--resume", folder, "--passphrase-file", "new")
+    shut_out = start.toy(address, 1, "--passphrase-file", "old")
+    assert shut_out.ended(60) == 2 and "the passphrase is wrong" in shut_out.err
+    for cid in range(2):
+        start.toy(address, cid, "--seconds", 0.4, "--passphrase-file", "new")
+    assert server.ended() == 0, server.err
+    assert last_weights(folder) == last_weights(undisturbed)
+
+
+@pytest.mark.slow
 def test_interrupted_twice_ends_at_once(start: Starter) -> None:
     server, address = start.toy_server("--num-server-rounds", ROUNDS, *TOY)
     with_toys(start, server, address, 20)

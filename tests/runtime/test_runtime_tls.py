@@ -1,10 +1,12 @@
 """Certificates that gRPC takes in both directions, files that are refused with a reason, and where plaintext is."""
 
+import contextlib
 import logging
 import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from tls_servers import Files, grpc_server, key_of, loose_credentials, reach
+from tls_servers import Files, bare_server, grpc_server, key_of, loose_credentials, reach
 
 from fedkeras.errors import UserError
 from fedkeras.runtime import client_channel
@@ -53,6 +55,13 @@ def client(access: Access) -> ClientChannel:
 
 def der_of(cert: str) -> bytes:
     return der(x509.load_pem_x509_certificate(Path(cert).read_bytes()))
+
+
+def reach_blindly(port: int) -> None:
+    """Begin gRPC's handshake there, whatever comes of it."""
+    credentials = grpc.ssl_channel_credentials(new_self_signed().certificate_pem())
+    with grpc.secure_channel(f"127.0.0.1:{port}", credentials) as channel, contextlib.suppress(grpc.RpcError):
+        channel.unary_unary("/any/method")(b"x", timeout=5)
 
 
 def has_ipv6_loopback() -> bool:
@@ -191,6 +200,25 @@ def test_clients_certificates(files: Files) -> None:
 def test_an_expired_server_is_not_believed(files: Files) -> None:
     with grpc_server(loose_credentials(files.old_server)) as port:
         assert reach(f"127.0.0.1:{port}", Access(tls_ca=files.ca)) is None
+
+
+def test_both_ends_negotiate_tls_1_3_whose_keys_are_of_the_connection_alone() -> None:
+    """So that nothing that leaks later, passphrase or certificate's key, opens what was recorded."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with grpc_server(server_channel("127.0.0.1", Access(passphrase="x")).credentials) as port:
+        with socket.create_connection(("127.0.0.1", port), 20) as plain, context.wrap_socket(plain) as connection:
+            assert connection.version() == "TLSv1.3"
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("kRSA")  # keys that the certificate's would open
+        with socket.create_connection(("127.0.0.1", port), 20) as plain, pytest.raises(OSError):
+            context.wrap_socket(plain)
+    offered = []
+    with bare_server(lambda connection: offered.append(connection.recv(4096))) as port:
+        reach_blindly(port)
+    # A client's hello ends its list of versions (extension 43) with those it takes: 1.3 is the first.
+    assert b"\x00\x2b" in offered[0] and b"\x03\x04" in offered[0][offered[0].index(b"\x00\x2b") :][:12]
 
 
 # --- files that are refused
