@@ -6,7 +6,7 @@ client_app      how any ClientApp is called
 
 grpc_grid       over gRPC: the server's end, a `Grid`
 service sessions client_connection    its streams, the processes behind them, the messages that wait for each
-admission budget                      who may do what before it has joined, and how much memory replies may take
+admission guesses budget                      who may do what before it has joined, and how much memory replies may take
 connections addresses peer_log        those of strangers, and what is logged of any, within bounds
 node            over gRPC: a client process
 client_session server_connection      its stream, lost and found again

@@ -2,13 +2,19 @@
 
 import asyncio
 import logging
-import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TypeVar
 
 import grpc
 
+from fedkeras.errors import one_line
 from fedkeras.runtime import handshake, wire
+from fedkeras.runtime.addresses import network_of
+from fedkeras.runtime.connections import Connections
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Join, Proof
+from fedkeras.runtime.guesses import Guesses, TooManyGuesses
 from fedkeras.runtime.spake2 import InvalidShare
 
 log = logging.getLogger("fedkeras")
@@ -25,12 +31,10 @@ LOGIN_FRAME_BYTES = 16 << 10
 BYTES_A_PARTITION = 64
 """What a client that has authenticated itself may say of each partition: that it serves it, which message it holds."""
 
-FIRST_DELAY, LONGEST_DELAY = 0.25, 8.0
-"""Seconds between two attempts from an address that gave a wrong passphrase; doubled with each further one."""
+TURN_SECONDS = 60.0
+"""How long a login waits for its turn while others try wrong passphrases."""
 
-FORGET_SECONDS = 600.0
-ADDRESSES = 4096
-"""Addresses with wrong passphrases that are remembered, and for how long."""
+T = TypeVar("T")
 
 
 class AdmissionRefused(Exception):
@@ -48,27 +52,53 @@ class CrowdedOut(AdmissionRefused):
 class Admission:
     """Takes a connection's Hello and checks its proof. Its length is the number of handshakes under way.
 
-    A client may serve all of the run's `num_partitions`, and hold a message for each.
+    A client may serve all of the run's `num_partitions`, and hold a message for each. `holds(ticket, share)` says
+    whether a client that comes back has a session; `connections` are to keep those that wait for their turn.
     """
 
-    def __init__(self, authenticator: handshake.Authenticator, num_partitions: int) -> None:
+    def __init__(
+        self,
+        authenticator: handshake.Authenticator,
+        num_partitions: int,
+        holds: Callable[[bytes, bytes], bool],
+        connections: Connections,
+    ) -> None:
         self._authenticator, self._version = authenticator, version("fedkeras")
         self._join_bytes = LOGIN_FRAME_BYTES + BYTES_A_PARTITION * num_partitions
+        self._holds, self._connections = holds, connections
         self._waiting: dict[asyncio.Future[None], None] = {}
-        self._rate_limit = RateLimit()
+        self._guesses = Guesses()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     async def admit(self, context: grpc.aio.ServicerContext) -> Join:
         """What a client that knows the passphrase asks for. Raises AdmissionRefused."""
+        claim = await self._in_place(self._first_words(context))
+        if isinstance(claim, Join):
+            return claim
+        peer = context.peer()
+        self._connections.logged_in(peer)  # it is let wait: those who do are few, and nothing is read of them
+        try:
+            await self._judge(claim, network_of(peer))
+        finally:
+            self._connections.logged_out(peer)
+        await context.write(Frame(proof=Proof(mac=claim.login.own)))
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                return await self._join(context)
+        except TimeoutError:
+            raise AdmissionRefused(f"it did not say which client it is within {HANDSHAKE_SECONDS:g} s", True) from None
+
+    async def _in_place(self, handshake: Coroutine[None, None, T]) -> T:
+        """Run this within its time, as one of the handshakes that are under way."""
         crowded_out = asyncio.get_running_loop().create_future()
         while len(self._waiting) >= WAITING:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
             oldest.set_result(None)
         self._waiting[crowded_out] = None
-        handshaking = asyncio.ensure_future(self._shake_hands(context))
+        handshaking = asyncio.ensure_future(handshake)
         either = (handshaking, crowded_out)
         try:
             await asyncio.wait(either, timeout=HANDSHAKE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -81,44 +111,69 @@ class Admission:
             handshaking.cancel()
             self._waiting.pop(crowded_out, None)
 
-    async def _shake_hands(self, context: grpc.aio.ServicerContext) -> Join:
+    async def _hello(self, context: grpc.aio.ServicerContext) -> Hello:
         frame = await _next_frame(context)
         hello = frame.hello if isinstance(frame, Frame) and frame.HasField("hello") else None
         if hello is None:
             raise AdmissionRefused("it did not say hello; is it a fedkeras client?")
         if (hello.protocol, hello.version) != (wire.PROTOCOL, self._version):
             raise AdmissionRefused(
-                f"it runs fedkeras {hello.version} (protocol {hello.protocol}) and the server {self._version} "
-                f"(protocol {wire.PROTOCOL}); install the same version on both sides"
+                f"it runs fedkeras {one_line(hello.version)} (protocol {hello.protocol}) and the server "
+                f"{self._version} (protocol {wire.PROTOCOL}); install the same version on both sides"
             )
-        await self._log_in(context, hello)
+        return hello
+
+    async def _join(self, context: grpc.aio.ServicerContext) -> Join:
         frame = await _next_frame(context, self._join_bytes)
         if not (isinstance(frame, Frame) and frame.HasField("join")):
             raise AdmissionRefused("it did not say which client it is")
         return frame.join
 
-    async def _log_in(self, context: grpc.aio.ServicerContext, hello: Hello) -> None:
-        """Return when the client has shown that it knows the passphrase, and was shown that the server does."""
+    async def _first_words(self, context: grpc.aio.ServicerContext) -> "Claim | Join":
+        """What the client says of the passphrase, which has yet to be looked at; without one, what it asks for."""
+        hello = await self._hello(context)
         login = self._authenticator.login()
         if login is None:
             await context.write(Frame(challenge=Challenge()))
-            return
+            return await self._join(context)
         await context.write(Frame(challenge=Challenge(share=login.share)))
         frame = await _next_frame(context)
         if not (isinstance(frame, Frame) and frame.HasField("proof")):
             raise AdmissionRefused("it did not answer the challenge")
         if not hello.share or not frame.proof.mac:
             raise AdmissionRefused("it gave no passphrase")
-        address = context.peer().rpartition(":")[0]
-        await self._rate_limit.wait(address)
+        return Claim(login, hello, frame.proof.mac)
+
+    async def _judge(self, claim: "Claim", network: str) -> None:
+        """Return if the client knows the passphrase. A client that has a session waits for no turn."""
+        share = claim.hello.share
+        known = self._holds(claim.hello.ticket, share)
+        if not known:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await self._guesses.turn(network)
+            except (TooManyGuesses, TimeoutError):
+                raise AdmissionRefused("too many wrong passphrases are being tried; wait a little", True) from None
+        reason = "the passphrase is wrong, or what is sent is changed on the way"
         try:
-            own = login.meet(hello.share)
+            claim.login.meet(share)
+            if claim.login.accepts(claim.mac):
+                if not known:
+                    self._guesses.right()
+                return
         except InvalidShare as error:
-            raise AdmissionRefused(f"it sent {error}") from error
-        if not login.accepts(frame.proof.mac):
-            self._rate_limit.note_failure(address)
-            raise AdmissionRefused("the passphrase is wrong, or what is sent is changed on the way")
-        await context.write(Frame(proof=Proof(mac=own)))
+            reason = f"it sent {error}"
+        await asyncio.sleep(self._guesses.wrong(network))
+        raise AdmissionRefused(reason)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A client's claim to know the passphrase: the server's side of this login, and the two words it has said."""
+
+    login: handshake.Login
+    hello: Hello
+    mac: bytes
 
 
 async def _next_frame(context: grpc.aio.ServicerContext, most: int = LOGIN_FRAME_BYTES) -> wire.Parsed:
@@ -130,43 +185,3 @@ async def _next_frame(context: grpc.aio.ServicerContext, most: int = LOGIN_FRAME
         del data  # the exception below keeps this call's names, and is kept itself until the garbage is collected
         raise AdmissionRefused(f"it sent {size} bytes before it had logged in; at most {most} are taken")
     return wire.parse(data)
-
-
-class RateLimit:
-    """Lets an address that gave wrong passphrases try again only slowly, and slows down no other address.
-
-    A right passphrase from such an address waits as long as a wrong one: else a quick answer would tell which it is.
-    """
-
-    def __init__(self) -> None:
-        self._failures: dict[str, tuple[int, float]] = {}
-        self._next_attempt: dict[str, float] = {}
-
-    async def wait(self, address: str) -> None:
-        """Wait until this address may try again. Raises AdmissionRefused if that is too far away."""
-        count, last = self._failures.get(address, (0, 0.0))
-        now = time.monotonic()
-        if not count or now - last > FORGET_SECONDS:
-            self._failures.pop(address, None)
-            self._next_attempt.pop(address, None)
-            return
-        due = max(now, self._next_attempt.get(address, 0.0))
-        if due - now > HANDSHAKE_SECONDS / 2:
-            raise AdmissionRefused("too many wrong passphrases came from its address; wait a minute", again=True)
-        self._next_attempt[address] = due + self.delay(count)
-        await asyncio.sleep(due - now)
-
-    def note_failure(self, address: str) -> None:
-        """Note a wrong passphrase."""
-        count = self._failures.pop(address, (0, 0.0))[0] + 1
-        if len(self._failures) >= ADDRESSES:
-            forgotten = next(iter(self._failures))
-            del self._failures[forgotten]
-            self._next_attempt.pop(forgotten, None)
-        self._failures[address] = count, time.monotonic()
-        self._next_attempt[address] = max(self._next_attempt.get(address, 0.0), time.monotonic() + self.delay(count))
-
-    @staticmethod
-    def delay(count: int) -> float:
-        """Seconds from one attempt to the next after `count` wrong ones."""
-        return min(FIRST_DELAY * 2 ** (count - 1), LONGEST_DELAY)

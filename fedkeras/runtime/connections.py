@@ -21,7 +21,7 @@ from fedkeras.runtime.budget import return_free_memory
 STRANGER_SECONDS = 12.0
 """How long a connection may last on which nobody has logged in: the login's own limit, and a little for its goodbye."""
 
-MOST_STRANGERS = 128
+MOST_STRANGERS = 96
 """Connections on which nobody has logged in, where the process may open enough files."""
 
 LOOK_SECONDS = 0.1
@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.1
 SHARE = 0.01
 """Of the network's time, the share that looking may take where there are thousands of connections."""
 
-TRIM_AFTER = 32
+TRIM_AFTER = 8
 """Strangers that have gone before the memory that their frames took is returned to the system."""
 
 FOLDERS = ("/proc/self/fd", "/dev/fd")

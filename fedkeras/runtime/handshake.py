@@ -26,6 +26,9 @@ from fedkeras.runtime.spake2 import PASSWORD_BYTES, Spake2, password_number
 
 IDENTITIES = (b"fedkeras client, protocol 6", b"fedkeras server, protocol 6")
 SALT = b"fedkeras passphrase, protocol 6"
+TICKET_NAME = 8
+"""Bytes of a session's name by which a ticket is found; the others are its secret."""
+
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 15, 8, 1
 """Some 0.1 s and 32 MB, once a process."""
 
@@ -47,18 +50,27 @@ class Login:
         self._client = client
         self._side = Spake2(client, password_of(passphrase), IDENTITIES)
         self._seen = hashlib.sha256(certificate).digest() if certificate else b""
-        self._expected = b""
+        self.own = self._expected = b""
         self.share = self._side.share
 
     def meet(self, share: bytes) -> bytes:
         """This side's confirmation, when the other's share has come. Raises InvalidShare."""
         keys = self._side.meet(share, self._seen)
-        own, self._expected = (keys.confirm_a, keys.confirm_b)[:: 1 if self._client else -1]
-        return own
+        self.own, self._expected = (keys.confirm_a, keys.confirm_b)[:: 1 if self._client else -1]
+        return self.own
 
     def accepts(self, mac: bytes) -> bool:
         """True if this is the other side's confirmation, so that it has the passphrase; compared in constant time."""
         return bool(self._expected) and hmac.compare_digest(mac, self._expected)
+
+
+def ticket(session: bytes, share: bytes) -> bytes:
+    """What a client that comes back puts into its Hello: it shows that the client has this session, and only to a
+    server that has it too; for one login, whose share it names.
+
+    It is no proof of the passphrase. Who has a session does not wait while strangers guess (guesses.py).
+    """
+    return session[:TICKET_NAME] + hmac.digest(session, share, "sha256") if session else b""
 
 
 class Authenticator:

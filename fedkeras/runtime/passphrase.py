@@ -21,7 +21,7 @@ log = logging.getLogger("fedkeras")
 VARIABLE = "FEDKERAS_PASSPHRASE"
 MAX_BYTES = 4096
 SHORT = 12
-"""Characters below which guessing one from a recorded handshake is cheap enough to warn."""
+"""Characters below which one may be guessed in time: a server that others can reach takes none that is shorter."""
 
 
 def read_passphrase(path: str) -> str | None:

@@ -13,7 +13,7 @@ from fedkeras.errors import UserError
 from fedkeras.runtime import wire
 from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Join, Proof, Welcome
-from fedkeras.runtime.handshake import Login
+from fedkeras.runtime.handshake import Login, password_of, ticket
 from fedkeras.runtime.passphrase import NeedsPassphrase
 from fedkeras.runtime.spake2 import InvalidShare
 from fedkeras.runtime.tls_probe import Unreachable
@@ -45,13 +45,15 @@ class ServerConnection:
         self._sender: Future[threading.Thread] = Future()  # these two are gRPC's threads for this call
         self._receiver: Future[threading.Thread | None] = Future()
         self._ended, self._proved = False, False
+        if passphrase is not None:
+            password_of(passphrase)  # takes its time: before the server waits for this client's first word
         self._channel, certificate = channel.open()
         method = self._channel.stream_stream(wire.METHOD, wire.serialise, wire.parse)
         self._call = method(self._requests())
         if not self._call.add_callback(lambda: self._receiver.set_result(threading.current_thread())):
             self._receiver.set_result(None)  # it is over already
         try:
-            self._log_in(certificate)
+            self._log_in(certificate, join.session)
             self.send((Frame(join=join),))
             self.welcome: Welcome = self._expect("welcome")
         except BaseException:
@@ -99,11 +101,13 @@ class ServerConnection:
                 raise UserError(f"what answers at {self._server} is no fedkeras server") from None
             raise Unreachable(error.details() or error.code().name) from None
 
-    def _log_in(self, certificate: bytes) -> None:
+    def _log_in(self, certificate: bytes, session: bytes) -> None:
         """Show that this client knows the passphrase, and see that the server does. Nothing is believed before."""
         login = None if self._passphrase is None else Login(self._passphrase, certificate, client=True)
         share = login.share if login else b""
-        self.send((Frame(hello=Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), share=share)),))
+        shown = ticket(session, share)
+        hello = Hello(protocol=wire.PROTOCOL, version=version("fedkeras"), share=share, ticket=shown)
+        self.send((Frame(hello=hello),))
         challenge: Challenge = self._expect("challenge")
         if login is None:
             self._require_open(challenge)

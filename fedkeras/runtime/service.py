@@ -72,7 +72,9 @@ class Service:
         connections: Connections,
         shareable: bool = True,
     ) -> None:
-        self._sessions, self._admission = sessions, Admission(authenticator, num_partitions)
+        self._sessions, self._admission = sessions, Admission(
+            authenticator, num_partitions, sessions.holds, connections
+        )
         self._replies = replies
         self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
         self._about_run = {

@@ -7,12 +7,14 @@ message, so it does not matter which of them computes it. Everything here runs i
 """
 
 import asyncio
+import hmac
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from fedkeras.runtime.client_connection import PROCESSES, ClientConnection, MessageQueue, Session, cids_text
 from fedkeras.runtime.federation_pb2 import Goodbye, Join
+from fedkeras.runtime.handshake import TICKET_NAME, ticket
 from fedkeras.runtime.peer_log import PeerLog
 from fedkeras.runtime.wire import Outgoing
 
@@ -37,6 +39,11 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    def holds(self, shown: bytes, share: bytes) -> bool:
+        """True if this ticket is of a session that is there; `share` is the one of this login."""
+        named = (name for name in self._by_name if shown and name.startswith(shown[:TICKET_NAME]))
+        return any(hmac.compare_digest(shown, ticket(name, share)) for name in named)
 
     def cids(self) -> list[int]:
         """The client ids that are served by a process, or by one that is expected back."""

@@ -13,7 +13,7 @@ import grpc
 
 from fedkeras.errors import UserError
 from fedkeras.runtime.certificates import der, new_self_signed
-from fedkeras.runtime.passphrase import Access
+from fedkeras.runtime.passphrase import SHORT, Access
 from fedkeras.runtime.tls_files import read_authority, read_certificates, read_own
 
 log = logging.getLogger("fedkeras")
@@ -83,9 +83,14 @@ def is_loopback(host: str) -> bool:
 
 
 def _require_proof_of_clients(host: str, access: Access) -> None:
-    """Raise UserError if others could reach a server that lets anybody join; with `insecure` only warn."""
+    """Raise UserError if others could reach a server that lets anybody join (with `insecure` only warn), or guess."""
     if is_loopback(host):
         return
+    if access.passphrase is not None and len(access.passphrase) < SHORT:
+        raise UserError(
+            f"--host is {host}, which others can reach, and the passphrase has less than {SHORT} characters: it could "
+            "be guessed; write a better one with `python -m fedkeras passphrase FILE`"
+        )
     plain = not encrypts(host, access)
     anybody = access.passphrase is None and not access.tls_ca
     if anybody and not access.insecure:

@@ -1,6 +1,5 @@
 """The login: who knows the passphrase joins, who does not learns nothing, and nobody sits in between."""
 
-import asyncio
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -311,49 +310,6 @@ def test_the_same_text_in_another_unicode_spelling_is_the_same_passphrase() -> N
     assert password_of("caf\u00e9") == password_of("cafe\u0301") != password_of("cafe")
     assert handshake.SALT  # part of the protocol: what an older version would compute is another number
     assert password_of("caf\u00e9").bit_length() > 200
-
-
-def test_wrong_passphrases_slow_down_their_own_address_and_no_other() -> None:
-    """The third attempt after two wrong ones waits; right or wrong makes no difference; others do not wait."""
-
-    async def attempts() -> list[float]:
-        rate_limit, times = admission.RateLimit(), []
-        for _ in range(2):
-            await rate_limit.wait("10.0.0.1")
-            begun = time.monotonic()
-            rate_limit.note_failure("10.0.0.1")
-        for address in ("10.0.0.2", "10.0.0.1", "10.0.0.1"):
-            await rate_limit.wait(address)
-            times.append(time.monotonic() - begun)
-        return times
-
-    other, third, fourth = asyncio.run(attempts())
-    assert other < 0.49 <= third
-    assert 0.99 <= fourth < 10
-
-
-def test_many_guesses_at_once_are_told_to_wait() -> None:
-    """Guessing side by side is no faster: attempts are admitted one after the other, and not far into the future."""
-
-    async def attempts() -> tuple[int, float]:
-        rate_limit = admission.RateLimit()
-        for _ in range(8):
-            rate_limit.note_failure("10.0.0.1")
-        started = time.monotonic()
-        rate_limit._next_attempt["10.0.0.1"] = started  # it may try now
-        results = await asyncio.gather(*(rate_limit.wait("10.0.0.1") for _ in range(50)), return_exceptions=True)
-        return sum(isinstance(result, admission.AdmissionRefused) for result in results), time.monotonic() - started
-
-    refused, seconds = asyncio.run(attempts())
-    assert refused == 49
-    assert seconds < 1
-
-
-def test_the_addresses_that_are_remembered_are_bounded() -> None:
-    rate_limit = admission.RateLimit()
-    for number in range(3 * admission.ADDRESSES):
-        rate_limit.note_failure(str(number))
-    assert len(rate_limit._failures) == len(rate_limit._next_attempt) == admission.ADDRESSES
 
 
 def test_connections_that_never_say_anything_do_not_keep_others_out(guarded, start, tmp_path: Path) -> None:

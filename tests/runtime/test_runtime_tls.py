@@ -192,7 +192,7 @@ def test_clients_certificates(files: Files) -> None:
         old = [Path(path).read_bytes() for path in (key_of(files.old_client), files.old_client)]
         with patch.object(client_channel, "read_own", lambda *_: old[::-1]):
             assert reach(f"127.0.0.1:{port}", own(files.client, files.ca)) is None
-    with grpc_server(server_channel("0.0.0.0", Access(passphrase="x", tls_ca=files.ca)).credentials) as port:
+    with grpc_server(server_channel("0.0.0.0", Access(passphrase="x" * 12, tls_ca=files.ca)).credentials) as port:
         assert reach(f"127.0.0.1:{port}", replace(own(files.client), passphrase="x")) == b"x!"
         assert reach(f"127.0.0.1:{port}", Access(passphrase="x")) is None
 
