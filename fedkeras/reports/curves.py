@@ -41,11 +41,19 @@ def plot_curves(history_path: Path, out: Path) -> None:
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"cannot draw {out.name}: the picture's name must end in {' or '.join(FORMATS)}")
     rows = read_rows(history_path)
-    headline = choose_headline(rows)
-    if headline is None:
+    if choose_headline(rows) is None:
         raise UserError(f"{history_path} holds no round yet, so there is nothing to draw")
-    metrics = [name for name in ("loss", headline.metric) if any(name in row for row in rows)]
+    metrics = drawn(rows)
+    if not metrics:
+        raise UserError(f"{history_path} holds neither a loss nor an accuracy, so there is nothing to draw")
     replace_file(out, _draw(rows, metrics, history_path.absolute().parent.name, out.suffix.lower()[1:]))
+
+
+def drawn(rows: list[Row]) -> list[str]:
+    """The metrics that a picture of this history has: none of models that came without any figure."""
+    headline = choose_headline(rows)
+    names = () if headline is None else ("loss", headline.metric)
+    return [name for name in names if any(name in row for row in rows)]
 
 
 def _draw(rows: list[Row], metrics: list[str], title: str, kind: str) -> bytes:

@@ -8,7 +8,7 @@ from types import TracebackType
 from fedkeras.callbacks import Callback, FinishedRound, Row
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.reports.curves import plot_curves
+from fedkeras.reports.curves import drawn, plot_curves
 from fedkeras.reports.headline import choose_headline
 from fedkeras.reports.history import FAILURES, TIMING, WARNINGS, History, read_rows
 from fedkeras.reports.report import ReportSection, write_report
@@ -131,7 +131,7 @@ class Recorder(Callback):
         summary = summarise(self._config, rows, self.seconds, status, **more)
         self._folder.write_summary(summary)  # before the picture: figures first, should anything break
         self._terminal.close()
-        if summary["source"] and summary["rounds"]:  # a lone round 0 is no curve
+        if summary["source"] and summary["rounds"] and drawn(rows):  # a lone round 0 is no curve
             plot_curves(self._folder.history_path, self._folder.curves_path)
         self._report()
         self._end_trackers(summary, rows)

@@ -75,6 +75,17 @@ def test_the_band_runs_over_the_clients_that_are_finite(tmp_path):
     assert {y for x, y in corners if x == 3} == {7.0, 9.0}
 
 
+def test_a_history_of_models_that_came_without_any_figure_has_no_curve(tmp_path):
+    """A client need not say what its loss was when it delivers one: the run ends well, without a picture."""
+    history = History(tmp_path / "history.csv")
+    figures = {"round": 1, "phase": "train", "num_examples": 10, "seconds": 1.0}
+    history.append([figures | {"client": client} for client in ("0", "all")])
+    assert curves.drawn(read_rows(tmp_path / "history.csv")) == []
+    with pytest.raises(UserError, match="holds neither a loss nor an accuracy"):
+        plot_curves(tmp_path / "history.csv", tmp_path / "curves.svg")
+    assert curves.drawn(read_rows(write(tmp_path / "whole.csv"))) == ["loss", "accuracy"]
+
+
 def test_a_history_without_rounds_or_another_ending_is_refused(tmp_path):
     History(tmp_path / "history.csv")
     with pytest.raises(UserError, match="no round yet"):
