@@ -136,7 +136,11 @@ def test_ctrl_c_in_a_simulation_leaves_no_process(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "line"),
-    [(["--data-dir", "here", "--dataset", "mnist"], "here"), (["--model", "mine.keras"], "mine.keras")],
+    [
+        (["--data-dir", "here", "--dataset", "mnist"], "here"),
+        (["--model", "mine.keras"], "mine.keras"),
+        (["--dataset", "mine.npz"], "mine.npz"),
+    ],
 )
 def test_a_failing_simulation_ends_with_one_line(tmp_path: Path, flags: list[str], line: str) -> None:
     """A relative path is meant from here; what is wrong with it is said once, without Flower's and Ray's tracebacks."""

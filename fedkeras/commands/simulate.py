@@ -239,6 +239,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 def _absolute(config: Config) -> Config:
     """Paths as they are meant here: Flower runs the app in a directory of its own."""
     own_model = config.model.endswith((".keras", ".h5"))
+    own_file = config.dataset.endswith(".npz") and not config.data_dir  # else it lies there
     run = str(Path(config.resume).absolute()) if config.resume else ""
     return replace(
         config,
@@ -246,6 +247,7 @@ def _absolute(config: Config) -> Config:
         run_dir=str(Path(run).parent if run else Path(config.run_dir or "runs").absolute()),
         data_dir=str(Path(config.data_dir).absolute()) if config.data_dir else "",
         model=str(Path(config.model).absolute()) if own_model else config.model,
+        dataset=str(Path(config.dataset).absolute()) if own_file else config.dataset,
     )
 
 
