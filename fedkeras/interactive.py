@@ -118,12 +118,14 @@ def ask(defaults: Config) -> Config:
     A passphrase goes into this process's environment. Raises UserError where nobody is at the terminal, and
     KeyboardInterrupt if in the end it is not to be started.
     """
+    from fedkeras.runtime.tls import is_loopback  # takes gRPC, which a flag's mistake need not wait for
+
     print("Enter takes what is in brackets; Ctrl-C ends it all.\n")
     config = defaults
     for question in BEFORE_THE_PASSPHRASE:
         config = _put(question, config)
     if not config.passphrase_file:
-        _ask_passphrase()
+        _ask_passphrase(needed=not is_loopback(config.host) and not (config.tls_client_ca or config.insecure))
     for question in AFTER_THE_PASSPHRASE:
         config = _put(question, config)
     print(f"\nthe same without questions:\n\n    {command_of(config)}\n")
@@ -158,9 +160,12 @@ def _put(question: Question, config: Config) -> Config:
             print(f"  {error}")
 
 
-def _ask_passphrase() -> None:
+def _ask_passphrase(needed: bool) -> None:
     while True:
-        first = _hidden("passphrase that clients must know (empty: none): ")
+        first = _hidden(f"passphrase that clients must know{'' if needed else ' (empty: none)'}: ")
+        if not first and needed:
+            print("  others can reach this server: without a passphrase anybody could join")
+            continue
         if not first:
             return
         if first == _hidden("the same again: "):

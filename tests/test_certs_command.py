@@ -91,10 +91,12 @@ def test_the_whole_command(tmp_path: Path) -> None:
     assert f"my pki/ca.pem, valid until {authority.not_valid_after_utc:%Y-%m-%d}\n" in ended.stdout
     assert f"(SHA-256): {fingerprint(authority)}\n" in ended.stdout
     assert (
-        "python server.py --host 0.0.0.0 --tls-cert 'my pki/server.pem' --tls-key 'my pki/server-key.pem'\n"
+        "once:    python -m fedkeras passphrase passphrase\n"
+        "server:  python server.py --host 0.0.0.0 --tls-cert 'my pki/server.pem' --tls-key 'my pki/server-key.pem' "
+        "--passphrase-file passphrase\n"
+        "clients: python client.py --cid N --server a.example:9080 --tls-ca ca.pem --passphrase-file passphrase\n"
         in ended.stdout
     )
-    assert "python client.py --cid N --server a.example:9080 --tls-ca ca.pem\n" in ended.stdout
     assert "Give clients ca.pem. All *-key.pem stay secret" in ended.stdout
 
 

@@ -33,7 +33,7 @@ def test_questions_are_asked_in_order_checked_and_turned_into_a_command(terminal
     (tmp_path / "m.h5").write_bytes(b"x")
     for folder in ("d/X", "d/Y"):
         (tmp_path / folder).mkdir(parents=True)
-    terminal.answer("address to listen on", "")
+    terminal.answer("address to listen on", "0.0.0.0")
     terminal.answer("port [0]", "many")
     terminal.wait("--port must be a whole number, not 'many'")
     terminal.answer("port [0]", "9999")
@@ -42,6 +42,8 @@ def test_questions_are_asked_in_order_checked_and_turned_into_a_command(terminal
     terminal.wait("there is no file nowhere.h5")
     terminal.answer("model file", "m.h5")
     terminal.answer("number of clients [3]", "2")
+    terminal.answer("passphrase that clients must know: ", "")
+    terminal.wait("without a passphrase anybody could join")
     terminal.answer("passphrase that clients must know", SECRET)
     terminal.answer("the same again", "another")
     terminal.wait("not the same")
@@ -67,7 +69,8 @@ def test_questions_are_asked_in_order_checked_and_turned_into_a_command(terminal
         "--method kfold --model m.h5 --normaliser zscore"
     )
     said = terminal.shown.split("the same without questions:")[1]
-    for word in set(command.split()) | {"--num-partitions", "2", "--local-epochs", "3", "--port", "9999"}:
+    numbers = {"--num-partitions", "2", "--local-epochs", "3", "--port", "9999", "--host", "0.0.0.0"}
+    for word in set(command.split()) | numbers:
         assert word in said, word
     assert SECRET not in terminal.shown
     terminal.answer("", "no")

@@ -79,9 +79,14 @@ def _report(folder: CertsFolder, made: dict[str, Signed], clients: list[str]) ->
     listen = ["--host", "0.0.0.0"] if reached else []
     own = ["--tls-cert", f"client-{clients[0]}.pem", "--tls-key", f"client-{clients[0]}-key.pem"] if clients else []
     server = ["--tls-cert", folder.path / "server.pem", "--tls-key", folder.path / "server-key.pem"]
+    # Certificates of clients' own show who may join; without them a passphrase must, where others reach the server.
+    secret = ["--passphrase-file", "passphrase"] if reached and not clients else []
     address = f"[{host}]:9080" if ":" in host else f"{host.replace('*', 'SERVER')}:9080"
-    print("\nserver: ", typed("server", *listen, *server, *demand))
-    print("clients:", typed("client", "--cid", "N", "--server", address, "--tls-ca", "ca.pem", *own))
+    print()
+    if secret:
+        print("once:   ", program("passphrase"), "passphrase")
+    print("server: ", typed("server", *listen, *server, *demand, *secret))
+    print("clients:", typed("client", "--cid", "N", "--server", address, "--tls-ca", "ca.pem", *own, *secret))
     theirs = ", and each its own client-NAME.pem and client-NAME-key.pem" if clients else ""
     print(f"\nGive clients ca.pem{theirs}. All *-key.pem stay secret; who has ca-key.pem can pose as any server.")
     if not reached and names:

@@ -277,7 +277,8 @@ class ClientSession:
             except Unreachable as error:
                 why = str(error)
                 self._note_unconfirmed(error)
-                unfit = self._channel.diagnose()
+                if not why.startswith("the server says"):  # else it speaks with this client, and nothing is wrong
+                    unfit = self._channel.diagnose()
             except Unfit as error:
                 unfit = error
             if unfit and first:  # later it may be a server that is just being started again

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedkeras.config import Config
@@ -82,7 +82,7 @@ def _checked(text: str, where: str) -> str:
 class Access:
     """One side's passphrase and certificates. Paths are those of PEM files, "" where there is none."""
 
-    passphrase: str | None = None
+    passphrase: str | None = field(default=None, repr=False)
     tls_cert: str = ""
     """This side's own certificate chain."""
     tls_key: str = ""

@@ -346,6 +346,7 @@ def test_where_a_passphrase_comes_from(tmp_path: Path, monkeypatch, caplog) -> N
     assert read_passphrase("") is None
     monkeypatch.setenv(VARIABLE, "from the environment")
     assert read_passphrase("") == "from the environment"
+    assert "from the" not in repr(Access("from the environment"))  # as in a log line or a traceback
     path = secret_file(tmp_path, "from the file \n")
     assert read_passphrase(str(path)) == "from the file"  # `echo` of Windows leaves a space
     for content in ("\ufeffgrün ist es".encode(), "grün ist es\r\n".encode("utf-16"), "gru\u0308n ist es".encode()):
