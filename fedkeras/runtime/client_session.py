@@ -35,8 +35,12 @@ REPORT_SECONDS = 5.0
 LEAVE_SECONDS = 5.0
 """How long the last frames of a client that leaves may take."""
 
-UNCONFIRMED = 3
-"""How many logins of a process may be broken off between the client's proof and the server's: each can be a guess."""
+BROKEN_OFF, PUT_OFF = 3, 10
+UNCONFIRMED_SECONDS = 3600.0
+"""How many logins of a process may end between the client's proof and the server's in this time: each can be a guess.
+
+Without a word; and with the word to come again, as a server says where strangers guess.
+"""
 
 Received = tuple[Header, list[memoryview]]
 """A whole message: its header, and its arrays' bytes in pieces."""
@@ -75,7 +79,7 @@ class ClientSession:
         self._server, self._cids, self._shared, self._access = server, cids, shared, access
         self._replace_other, self._max_wait, self._report = replace_other, max_wait, report
         self._max_message_bytes = max_message_bytes
-        self._channel, self._unconfirmed = ClientChannel(server, access), 0
+        self._channel, self._unconfirmed = ClientChannel(server, access), list[tuple[float, bool]]()
         self._lock = threading.Lock()
         self.end_note = ""
         """What the server had to say to this process when the run had ended well."""
@@ -286,10 +290,16 @@ class ClientSession:
 
     def _note_unconfirmed(self, error: Unreachable) -> None:
         """Raise UserError if too many of this process's logins were broken off in their middle."""
-        self._unconfirmed += isinstance(error, Unconfirmed)
-        if self._unconfirmed >= UNCONFIRMED:
+        if not isinstance(error, Unconfirmed):
+            return
+        now = time.monotonic()
+        self._unconfirmed = [one for one in self._unconfirmed if now - one[0] < UNCONFIRMED_SECONDS]
+        self._unconfirmed.append((now, error.put_off))
+        alike = sum(put_off == error.put_off for _, put_off in self._unconfirmed)
+        if alike >= (PUT_OFF if error.put_off else BROKEN_OFF):
+            times = len(self._unconfirmed)
             raise UserError(
-                f"what answers at {self._server} took this client's proof {self._unconfirmed} times and gave none of "
+                f"what answers at {self._server} took this client's proof {times} times and gave none of "
                 f"its own; each time could be a guess at the passphrase, so this client stops ({error})"
             )
 

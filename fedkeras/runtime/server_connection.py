@@ -25,8 +25,19 @@ CLOSE_SECONDS = 5.0
 """How long the threads of a closed connection are waited for."""
 
 
+class PutOff(Unreachable):
+    """The server asks this client to come again a little later."""
+
+
 class Unconfirmed(Unreachable):
-    """The connection ended when this client had given its proof and the server none: it may have been a guess."""
+    """The login ended when this client had given its proof and the server none: it may have been a guess.
+
+    `put_off`: with a word, to come again.
+    """
+
+    def __init__(self, reason: Unreachable) -> None:
+        super().__init__(str(reason))
+        self.put_off = isinstance(reason, PutOff)
 
 
 class JoinRefused(UserError):
@@ -125,7 +136,7 @@ class ServerConnection:
         try:
             proof: Proof = self._expect("proof")
         except Unreachable as error:
-            raise Unconfirmed(str(error)) from error
+            raise Unconfirmed(error) from error
         if not login.accepts(proof.mac):
             raise UserError(
                 f"what answers at {self._server} does not know the passphrase, or changes what is sent; it is not your "
@@ -175,5 +186,5 @@ def refusal(goodbye: Goodbye, proved: bool) -> Exception:
     if goodbye.over and proved:
         return RunOver(goodbye)
     if goodbye.again:
-        return Unreachable(f"the server says: {goodbye.reason}")
+        return PutOff(f"the server says: {goodbye.reason}")
     return JoinRefused(f"the server refused this client: {goodbye.reason}")

@@ -224,19 +224,24 @@ def test_nothing_is_believed_before_the_servers_proof() -> None:
                 assert reason in join(address, Access(SECRET))
 
 
-def test_logins_that_are_broken_off_end_the_client() -> None:
+@pytest.mark.parametrize(
+    ("last_words", "times"),
+    [([], client_session.BROKEN_OFF), ([Frame(goodbye=Goodbye(reason="wait", again=True))], client_session.PUT_OFF)],
+)
+def test_logins_that_are_broken_off_end_the_client(monkeypatch, last_words: list[Frame], times: int) -> None:
     """Whoever takes a client's proof and gives none could try one guess with it, each time that it comes back."""
+    monkeypatch.setattr(client_session, "LONGEST_PAUSE", 0.1)
 
     def answer(frames: Iterator[Frame]) -> Iterator[Frame]:
         next(frames)
         yield Frame(challenge=Challenge(share=Login("a guess", b"", client=False).share))
         next(frames)
+        yield from last_words
 
     server = false_server(answer)
     with server as address:
-        said = join(address, Access(SECRET), max_wait=60)
-    assert f"took this client's proof {client_session.UNCONFIRMED} times and gave none of its own" in said
-    assert server.streams == client_session.UNCONFIRMED
+        assert f"took this client's proof {times} times and gave none of its own" in join(address, Access(SECRET), 60)
+        assert server.streams == times
 
 
 def test_a_recorded_login_is_worth_nothing(guarded: GrpcGrid) -> None:
