@@ -106,6 +106,7 @@ def prepare(contexts: Sequence[Context]) -> None:
 def main() -> int:
     """The command. Returns the exit status."""
     from fedkeras.flower import other_app, settings
+    from fedkeras.runtime.holder_key import read_key
     from fedkeras.runtime.node import serve
     from fedkeras.runtime.passphrase import Access, read_passphrase
     from fedkeras.runtime.sent_log import SentLog
@@ -145,6 +146,7 @@ def main() -> int:
             note = serve(
                 served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
                 replace=flags.replace, in_thread=not flags.app, terms=flags.terms(), sent_log=sent_log,
+                holder_key=read_key(flags.holder_key, data.cache.folder()),
             )  # fmt: skip
     except UserError as error:
         status = complain(program("client"), error)

@@ -7,9 +7,11 @@ What a way to train does is in fedkeras/workflows, what a strategy does in strat
 import contextlib
 import io
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fedkeras  # noqa: F401 - before Flower, whose import decides what gRPC prints
 
@@ -30,6 +32,9 @@ from fedkeras.runtime.client_app import App
 from fedkeras.workflows.base import Summary, Workflow, workflow_of
 from fedkeras.workflows.interruption import Interruption
 from fedkeras.workflows.run_setup import check_flags, open_run
+
+if TYPE_CHECKING:
+    from fedkeras.runtime.holders import Holders
 
 app = ServerApp()
 
@@ -97,8 +102,11 @@ def in_process(config: Config, client_app: App, parent: Path = Path("runs"), qui
     return RunFolder(summary["folder"])
 
 
-def listening(config: Config, run_config: Mapping[str, Value], shareable: bool) -> Grid:
-    """The gRPC grid of this run or of another app's; `run_config` is what clients are told. Raises UserError."""
+def listening(config: Config, run_config: Mapping[str, Value], shareable: bool, holder_key: bytes) -> Grid:
+    """The gRPC grid of this run or of another app's; `run_config` is what clients are told. Raises UserError.
+
+    `holder_key` is that of the clients which the server starts itself.
+    """
     from fedkeras.runtime.grpc_grid import GrpcGrid
     from fedkeras.runtime.passphrase import access_of_server
 
@@ -111,7 +119,18 @@ def listening(config: Config, run_config: Mapping[str, Value], shareable: bool) 
         reconnect_grace=config.reconnect_grace,
         max_message_bytes=config.max_message_mb * 1_000_000,
         shareable=shareable,
+        holders=_holders(config, holder_key),
     )
+
+
+def _holders(config: Config, holder_key: bytes) -> "Holders":
+    """Who holds which client id, without those that --release names. Raises UserError."""
+    from fedkeras.runtime.holders import Holders
+
+    holders = Holders.from_table(resuming.holders(config), holder_key)
+    for cid in holders.release(config.released()):
+        print(f"--release: nobody held client {cid}")
+    return holders
 
 
 def command() -> int:
@@ -139,14 +158,22 @@ def command() -> int:
         other, run_config = None, scaling.resolved(config, build=False).for_clients()
         if config.app:
             other, run_config = other_app.load_server_app(config.app, config.app_config)
-        shareable = not workflow.keeps_client_state(config)
+        shareable, own = not workflow.keeps_client_state(config), os.urandom(32)
         # The grid is left first: it tells the clients to end, and only then are spawned ones waited for.
-        with contextlib.ExitStack() as spawned, listening(config, run_config, shareable) as grid:
+        with contextlib.ExitStack() as spawned, listening(config, run_config, shareable, own) as grid:
             print(f"listening on {grid.address} for {config.num_partitions} clients: {grid.protection}", flush=True)
             if not config.spawn:
                 print(f"clients join with: {join_command(config, grid.address)}", flush=True)
             spawned.enter_context(
-                clients(config, grid.port, grid.fail, shareable, allow=EVERYTHING_NAMED, trust_code=config.trust_code)
+                clients(
+                    config,
+                    grid.port,
+                    grid.fail,
+                    shareable,
+                    allow=EVERYTHING_NAMED,
+                    trust_code=config.trust_code,
+                    holder_key=own,
+                )
             )
             if other:
                 other_app.run(other, grid, run_config, other_app.log_path(parent, config.name, config.app))

@@ -8,13 +8,12 @@ from typing import Literal
 from fedkeras.address import parse_server
 from fedkeras.built_in_names import is_one_of
 from fedkeras.checkout import typed
+from fedkeras.cids import parse_cids
 from fedkeras.client_terms import ClientTerms
 from fedkeras.config import Config, fields_of, flag
 from fedkeras.errors import UserError
 from fedkeras.fields import Count, FlagGroup, setting, setting_of
 from fedkeras.named_code import OWN_FLAGS, Permission, parse_specs
-
-MAX_CIDS = 1_000_000
 
 CONNECTION = FlagGroup("connection", "Which client this is, and where its server is.")
 OWN_DATA = FlagGroup("data and results", "What this machine holds; the server says all else about the training.")
@@ -59,6 +58,8 @@ class ClientConfig:
     """This client's own certificate chain (PEM), for a server with --tls-client-ca."""
     tls_key: str = setting("", SECURITY)
     """The private key of tls-cert (PEM)."""
+    holder_key: str = setting("", SECURITY)
+    """File by which the server knows this client when it is started again; unset: holder.key in the cache's folder."""
     insecure: bool = setting(False, SECURITY)
     """Connect without encryption to a server that is started so, though others could read and change what is sent."""
 
@@ -107,14 +108,9 @@ class ClientConfig:
         if not self.cid:
             return []
         try:
-            ends = [[int(end) for end in part.split("-")] for part in self.cid.split(",")]
-            known = all(len(part) <= 2 and part[-1] < MAX_CIDS for part in ends)
-            cids = sorted({cid for part in ends for cid in range(part[0], part[-1] + 1)}) if known else []
+            return parse_cids(self.cid)
         except ValueError:
-            cids = []
-        if not cids:
-            raise UserError(f"--cid is '{self.cid}'; give a number like 3, a range like 0-9, or 0,2,5")
-        return cids
+            raise UserError(f"--cid is '{self.cid}'; give a number like 3, a range like 0-9, or 0,2,5") from None
 
     def check(self) -> None:
         """Raise UserError if another flag makes no sense."""

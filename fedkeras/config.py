@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from fedkeras.atomic import replace_file
 from fedkeras.built_in_names import DATA_SETS, MODELS, MODS, WORKFLOWS
+from fedkeras.cids import parse_cids
 from fedkeras.errors import UserError
 from fedkeras.fields import (
     ABSOLUTE,
@@ -210,6 +211,8 @@ class Config:
     """Largest message that a client may send, in megabytes."""
     spawn: CountOrZero = setting(0, PROCESS, SERVER_ONLY, MAY_CHANGE, ANY_APP)
     """Start this many client processes on this machine, which share the partitions; 0: clients come by themselves."""
+    release: str = setting("", PROCESS, SERVER_ONLY, MAY_CHANGE)
+    """With resume: client ids, such as 3 or 0-9, that are no longer held by whoever joined under them first."""
     app: str = setting("", PROCESS, SERVER_ONLY, ANY_APP)
     """Run another Flower app over this server: the folder of its pyproject.toml, or package.module:app."""
     app_config: str = setting("", PROCESS, SERVER_ONLY, ANY_APP)
@@ -277,6 +280,14 @@ class Config:
         Raises UserError; `--help` prints and exits with status 0.
         """
         return parse_flags(cls, args, prog, default)
+
+    def released(self) -> list[int]:
+        """The client ids of `release`, ascending. Raises UserError."""
+        try:
+            return parse_cids(self.release) if self.release else []
+        except ValueError:
+            why = "give a number like 3, a range like 0-9, or 0,2,5"
+            raise UserError(f"--release is '{self.release}'; {why}") from None
 
     @classmethod
     def from_run_config(cls, table: Mapping[str, Value]) -> "Config":

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from fedkeras.commands import certs, certs_folder
-from fedkeras.runtime.certificates import fingerprint, names_in, new_authority
+from fedkeras.runtime.certificates import cids_in, fingerprint, names_in, new_authority
 from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.tls import server_channel
@@ -265,3 +265,16 @@ def test_openssl_agrees(run, tmp_path: Path) -> None:
     printed = openssl("x509", "-in", "ca.pem", "-noout", "-fingerprint", "-sha256")
     assert printed.strip().split("=")[1] in said
     assert "ASN1 OID: prime256v1" in openssl("pkey", "-in", "server-key.pem", "-noout", "-text")
+
+
+def test_a_clients_certificate_says_which_clients_it_is_for(run, refused, tmp_path: Path) -> None:
+    """The line to type has them; two names cannot share them."""
+    said = run("--client", "anna", "--cid", "0-3,7")
+    assert "client-anna.pem for client 0-3,7, valid until" in said
+    assert "--cid 0-3,7 --server" in said
+    made = x509.load_pem_x509_certificate((tmp_path / "pki" / "client-anna.pem").read_bytes())
+    assert cids_in(made) == {0, 1, 2, 3, 7}
+    one = "--cid says which clients one --client NAME may be: give one name"
+    assert one in refused("--client", "a,b", "--cid", "0")
+    assert one in refused("--cid", "0")
+    assert "--cid is '3-1'; give a number like 3" in refused("--client", "a", "--cid", "3-1")

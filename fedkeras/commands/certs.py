@@ -8,10 +8,11 @@ from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from fedkeras.checkout import program, typed
+from fedkeras.cids import cids_text, parse_cids
 from fedkeras.commands.certs_folder import CertsFolder
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
-from fedkeras.runtime.certificates import ALWAYS, Signed, fingerprint, names_in
+from fedkeras.runtime.certificates import ALWAYS, Signed, cids_in, fingerprint, names_in
 from fedkeras.runtime.tls import is_loopback
 
 PROG = program("certs")
@@ -34,6 +35,8 @@ class CertsFlags:
     """Names and addresses by which clients reach the server, as in a.example 192.168.1.5; localhost always is one."""
     client: Annotated[Words, arg(metavar="NAME [NAME ...]")] = ()
     """Make certificates for clients of these names, for a server with --tls-client-ca."""
+    cid: str = ""
+    """The clients, such as 3 or 0-9, that whoever has the --client's certificate may be, and no other; unset: any."""
     days: int = 365
     """How long the server's and clients' certificates are valid; the authority is for ten years."""
     force: bool = False
@@ -48,11 +51,22 @@ def main(args: Sequence[str]) -> int:
             raise UserError(f"--days must be at least 1 and at most {MOST_DAYS}, not {flags.days}")
         hosts, clients = _words(flags.host, "host"), _words(flags.client, "client")
         folder = CertsFolder(Path(flags.directory).expanduser())
-        made = folder.make(hosts, clients, flags.days, flags.force)
+        made = folder.make(hosts, clients, flags.days, flags.force, _cids(flags.cid, clients))
     except UserError as error:
         return complain(PROG, error)
     _report(folder, made, clients)
     return 0
+
+
+def _cids(text: str, clients: list[str]) -> list[int]:
+    if not text:
+        return []
+    if len(clients) != 1:
+        raise UserError("--cid says which clients one --client NAME may be: give one name")
+    try:
+        return parse_cids(text)
+    except ValueError:
+        raise UserError(f"--cid is '{text}'; give a number like 3, a range like 0-9, or 0,2,5") from None
 
 
 def _words(given: tuple[tuple[str, ...], ...], flag: str) -> list[str]:
@@ -66,6 +80,7 @@ def _report(folder: CertsFolder, made: dict[str, Signed], clients: list[str]) ->
     for name, signed in made.items():
         certificate = signed.certificate
         whom = f" for {', '.join(names_in(certificate))}" if names_in(certificate) else ""
+        whom = f" for client {cids_text(cids)}" if (cids := cids_in(certificate)) else whom
         print(f"{folder.path / name}{whom}, valid until {certificate.not_valid_after_utc:%Y-%m-%d}")
     authority = folder.certificate("ca.pem")
     if "ca.pem" not in made:
@@ -82,11 +97,13 @@ def _report(folder: CertsFolder, made: dict[str, Signed], clients: list[str]) ->
     # Certificates of clients' own show who may join; without them a passphrase must, where others reach the server.
     secret = ["--passphrase-file", "passphrase"] if reached and not clients else []
     address = f"[{host}]:9080" if ":" in host else f"{host.replace('*', 'SERVER')}:9080"
+    named = cids_in(folder.certificate(f"client-{clients[0]}.pem")) if clients else None
+    cid = cids_text(named) if named else "N"
     print()
     if secret:
         print("once:   ", program("passphrase"), "passphrase")
     print("server: ", typed("server", *listen, *server, *demand, *secret))
-    print("clients:", typed("client", "--cid", "N", "--server", address, "--tls-ca", "ca.pem", *own, *secret))
+    print("clients:", typed("client", "--cid", cid, "--server", address, "--tls-ca", "ca.pem", *own, *secret))
     theirs = ", and each its own client-NAME.pem and client-NAME-key.pem" if clients else ""
     print(f"\nGive clients ca.pem{theirs}. All *-key.pem stay secret; who has ca-key.pem can pose as any server.")
     if not reached and names:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,11 +30,13 @@ class CertsFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def make(self, hosts: list[str], clients: list[str], days: int, force: bool) -> dict[str, Signed]:
+    def make(
+        self, hosts: list[str], clients: list[str], days: int, force: bool, cids: Collection[int] = ()
+    ) -> dict[str, Signed]:
         """Make what is asked for, and the authority and the server's certificate if they are not there yet.
 
         What cannot be done is found before anything is written. Returns what was made, by name of the certificate's
-        file. Raises UserError.
+        file. `cids` are those that the clients may be; none: any. Raises UserError.
         """
         for host in hosts:
             general_name(host)
@@ -46,7 +49,7 @@ class CertsFolder:
         if hosts or not there or (force and not clients):
             names = hosts or (names_in(self.certificate("server.pem")) if there else [])
             made["server.pem"] = new_server(authority, names, days=days)
-        made |= {f"client-{name}.pem": new_client(authority, name, days=days) for name in clients}
+        made |= {f"client-{name}.pem": new_client(authority, name, days=days, cids=cids) for name in clients}
         if not made:
             raise UserError(
                 f"{self.path} has an authority and a server's certificate: give --client NAME for a client's, or "

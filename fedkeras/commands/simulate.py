@@ -57,7 +57,8 @@ _NOISE = re.compile(
 
 
 OF_OUR_SERVER = (
-    "host", "port", "max_message_mb", "spawn", "app", "app_config", "reconnect_grace", *fields_of(group=SECURITY),
+    "host", "port", "max_message_mb", "spawn", "release", "app", "app_config", "reconnect_grace",
+    *fields_of(group=SECURITY),
     *fields_of(group=SERVER_LED),
 )  # fmt: skip
 """Fields of Config that mean nothing here: Flower moves the messages, and all clients are of this machine."""

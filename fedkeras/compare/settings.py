@@ -20,7 +20,7 @@ NOT_HERE = {
     "the folder is --out": ("run_dir", "name"),
     "the same --out again goes on": ("resume",),
     "--processes says how many processes train": ("spawn",),
-    "all processes are on this machine": ("host", "port", *fields_of(group=SECURITY)),
+    "all processes are on this machine": ("host", "port", "release", *fields_of(group=SECURITY)),
     "a model handed out with its data is trained by server.py": ("mode", *fields_of(group=SERVER_LED)),
     "another app has a training of its own": ("app", "app_config"),
     "all arms do the same number of rounds": ("stop_after",),

@@ -15,7 +15,7 @@ from fedkeras.config import Value
 from fedkeras.errors import RunFailed, one_line
 from fedkeras.federation.records import of_kind
 from fedkeras.flower.internals import Run, is_simulation
-from fedkeras.runtime.own_grid import Ending, OwnGrid
+from fedkeras.runtime.own_grid import Ending, HoldersTable, OwnGrid
 
 IDENTIFY = f"{MessageType.QUERY}.identify"
 """Message type that a ClientApp answers with its `partition-id`; Flower tells a server random node ids only."""
@@ -108,6 +108,10 @@ class FederationGrid(GridView):
         """
         return self._own.cids()
 
+    def holders(self) -> HoldersTable:
+        """Who holds which client id, for a checkpoint."""
+        return self._own.holders()
+
     def set_endings(self, endings: Mapping[int, Ending]) -> None:
         """The run has ended well; by cid, how for the clients that had no part in it."""
         self._own.set_endings(endings)
@@ -178,6 +182,10 @@ class FlowerGrid(FederationGrid):
 
     def abandon(self, message_ids: Iterable[str]) -> None:
         """Flower's grids know no such thing: a late reply stays where it is."""
+
+    def holders(self) -> HoldersTable:
+        """Flower's nodes are what Flower says."""
+        return {}
 
     def set_endings(self, endings: Mapping[int, Ending]) -> None:
         """Flower's nodes are told nothing at the end."""

@@ -52,6 +52,8 @@ class Checkpoint:
     """Which clients have failed in a row, see fedkeras/federation/sampling.py."""
     client_examples: JsonTable = field(default_factory=dict)
     """How many examples clients have said that they have, see fedkeras/federation/client_weights.py."""
+    holders: JsonTable = field(default_factory=dict)
+    """Which client ids are held by whom, see fedkeras/runtime/holders.py."""
     history_rows: int = 0
     """Rows of history.csv up to and with this round."""
     seconds: float = 0.0
@@ -76,6 +78,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
         "config": checkpoint.config,
         "rests": checkpoint.failure_tracker,  # the name that the file has had from the first version on
         "client-examples": checkpoint.client_examples,
+        "holders": checkpoint.holders,
         "strategy": checkpoint.strategy,
         "trainable": None if checkpoint.trainable is None else list(checkpoint.trainable),
         "arrays": [
@@ -119,6 +122,7 @@ def read(path: Path) -> Checkpoint:
         trainable=None if header.get("trainable") is None else tuple(header["trainable"]),
         failure_tracker=header["rests"],
         client_examples=header.get("client-examples", {}),
+        holders=header.get("holders", {}),
         history_rows=header["history-rows"],
         seconds=header["seconds"],
         config=header["config"],
@@ -199,6 +203,18 @@ def rounds_of(folder: RunFolder) -> list[int]:
     with contextlib.suppress(FileNotFoundError):
         names = [path.name for path in folder.checkpoints_path.iterdir()]
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"round-(\d{5,})\.ckpt", name)))
+
+
+def newest_holders(folder: RunFolder) -> JsonTable:
+    """Who held which client id at the newest checkpoint of which so much can be read; empty where there is none.
+
+    Only the line of JSON is read: this is looked at before the server listens, and the arrays later.
+    """
+    for number in reversed(rounds_of(folder)):
+        with contextlib.suppress(OSError, ValueError, AttributeError), path_of(folder, number).open("rb") as file:
+            if file.readline() == MAGIC and file.readline():
+                return json.loads(file.readline()).get("holders", {})
+    return {}
 
 
 def newest_checkpoint(folder: RunFolder) -> Checkpoint | None:

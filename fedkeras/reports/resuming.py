@@ -16,10 +16,10 @@ from pathlib import Path
 from fedkeras.config import RULES, RULES_NUMBER, RULES_SINCE, Config, fields_of, flag, settings_in
 from fedkeras.errors import UserError
 from fedkeras.fields import MAY_CHANGE, Value
-from fedkeras.reports.checkpoints import Checkpoint, newest_checkpoint
+from fedkeras.reports.checkpoints import Checkpoint, newest_checkpoint, newest_holders
 from fedkeras.reports.divergence import DIVERGED, no_result
 from fedkeras.reports.history import FAILURES, TIMING, WARNINGS, count_rows, cut_rows
-from fedkeras.reports.run_folder import RunFolder, held
+from fedkeras.reports.run_folder import JsonTable, RunFolder, held
 from fedkeras.reports.summary import versions
 
 log = logging.getLogger(__name__)
@@ -110,6 +110,11 @@ def check_rules(table: Mapping[str, Value]) -> None:
         )
 
 
+def holders(config: Config) -> JsonTable:
+    """Who holds which client id of the run that goes on; empty for a new run."""
+    return newest_holders(RunFolder(Path(config.resume))) if config.resume else {}
+
+
 def already_finished(config: Config) -> bool:
     """True, and printed, if the run to resume has come to its end and is not to go on for more rounds.
 
@@ -135,7 +140,7 @@ def keep_settings(config: Config) -> None:
     """Write the settings that go on into the run's config.json. Raises UserError if a server writes to the run."""
     folder = RunFolder(Path(config.resume))
     with held(folder):
-        folder.write_config(dataclasses.replace(config, resume=""))
+        folder.write_config(dataclasses.replace(config, resume="", release=""))
 
 
 def find(folder: RunFolder, config: Config) -> Checkpoint | None:
@@ -160,7 +165,7 @@ def go_back(folder: RunFolder, config: Config, checkpoint: Checkpoint | None) ->
 
     config.json takes the settings that go on.
     """
-    folder.write_config(dataclasses.replace(config, resume=""))
+    folder.write_config(dataclasses.replace(config, resume="", release=""))
     cut_rows(folder.history_path, checkpoint.history_rows if checkpoint else 0)
     tables = (FAILURES, folder.failures_path), (TIMING, folder.timing_path), (WARNINGS, folder.warnings_path)
     for table, path in tables:

@@ -53,7 +53,8 @@ class Admission:
     """Takes a connection's Hello and checks its proof. Its length is the number of handshakes under way.
 
     A client may serve all of the run's `num_partitions`, and hold a message for each. `holds(ticket, share)` says
-    whether a client that comes back has a session; `connections` are to keep those that wait for their turn.
+    whether a client that comes back has a session; `connections` are to keep those that wait for their turn. `run` is
+    the run's name, which clients are told.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Admission:
         num_partitions: int,
         holds: Callable[[bytes, bytes], bool],
         connections: Connections,
+        run: bytes = b"",
     ) -> None:
+        self._run = run
         self._authenticator, self._version = authenticator, version("fedkeras")
         self._join_bytes = LOGIN_FRAME_BYTES + BYTES_A_PARTITION * num_partitions
         self._holds, self._connections = holds, connections
@@ -134,9 +137,9 @@ class Admission:
         hello = await self._hello(context)
         login = self._authenticator.login()
         if login is None:
-            await context.write(Frame(challenge=Challenge()))
+            await context.write(Frame(challenge=Challenge(run=self._run)))
             return await self._join(context)
-        await context.write(Frame(challenge=Challenge(share=login.share)))
+        await context.write(Frame(challenge=Challenge(share=login.share, run=self._run)))
         frame = await _next_frame(context)
         if not (isinstance(frame, Frame) and frame.HasField("proof")):
             raise AdmissionRefused("it did not answer the challenge")

@@ -6,6 +6,7 @@ certificate.
 
 import ipaddress
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedkeras.cids import cids_text, parse_cids
 from fedkeras.errors import UserError
 
 AUTHORITY_DAYS = 3650
@@ -21,6 +23,9 @@ AUTHORITY_DAYS = 3650
 
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 """Names every server has: clients on its own machine reach it by these."""
+
+CIDS_URI = "urn:fedkeras:cid:"
+"""Begins the name, in a client's certificate, that says which clients it is for: urn:fedkeras:cid:0-3,7."""
 
 EARLIER = timedelta(hours=1)
 """Certificates are valid from a little before now, for machines whose clocks are behind."""
@@ -70,9 +75,15 @@ def new_server(authority: Signed, hosts: list[str], now: datetime | None = None,
     return _sign(authority, subject, ExtendedKeyUsageOID.SERVER_AUTH, list(dict.fromkeys(names)), now, days)
 
 
-def new_client(authority: Signed, name: str, now: datetime | None = None, days: int = 365) -> Signed:
-    """A client's certificate; `name` (at most 64 characters) is for people to read, no address."""
-    return _sign(authority, name, ExtendedKeyUsageOID.CLIENT_AUTH, [], now, days)
+def new_client(
+    authority: Signed, name: str, now: datetime | None = None, days: int = 365, cids: Collection[int] = ()
+) -> Signed:
+    """A client's certificate; `name` (at most 64 characters) is for people to read, no address.
+
+    Whoever has it may be the clients `cids`, and no other; without them any that nobody else is.
+    """
+    names = [x509.UniformResourceIdentifier(f"{CIDS_URI}{cids_text(cids)}")] if cids else []
+    return _sign(authority, name, ExtendedKeyUsageOID.CLIENT_AUTH, names, now, days)
 
 
 def new_self_signed() -> Signed:
@@ -114,6 +125,30 @@ def names_in(certificate: x509.Certificate) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+
+
+def cids_in(certificate: x509.Certificate) -> frozenset[int] | None:
+    """The client ids that a client's certificate is for; None: it says nothing of them.
+
+    One that says it in a way that is not ours is for none: a certificate never means more than it should.
+    """
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    found = [uri for uri in names.get_values_for_type(x509.UniformResourceIdentifier) if uri.startswith(CIDS_URI)]
+    if not found:
+        return None
+    try:
+        return frozenset().union(*(parse_cids(uri.removeprefix(CIDS_URI)) for uri in found))
+    except ValueError:
+        return frozenset()
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """Whom the certificate is for, in its owner's words."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

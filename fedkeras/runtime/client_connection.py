@@ -37,7 +37,6 @@ class Session:
     recent: dict[str, None] = field(default_factory=dict)
     acknowledgements: deque[str] = field(default_factory=deque)
     resend: deque[str] = field(default_factory=deque)
-    holder_secret: bytes = b""
     """By which its process, started again, could show that it held these cids."""
     connection: "ClientConnection | None" = None
     peer: str = ""

@@ -7,6 +7,7 @@ dropped then.
 """
 
 import logging
+import os
 import queue
 import random
 import threading
@@ -19,6 +20,7 @@ from fedkeras.runtime import wire
 from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.content import WireError
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Settled, Welcome
+from fedkeras.runtime.holder_key import KEY_BYTES
 from fedkeras.runtime.passphrase import Access, NeedsPassphrase, ask_passphrase
 from fedkeras.runtime.server_connection import RunOver, ServerConnection, Unconfirmed
 from fedkeras.runtime.tls_probe import Unfit, Unreachable
@@ -61,7 +63,8 @@ class ClientSession:
 
     `max_wait`: seconds for which the server is tried, at the start and after a break. `replace_other`: take the place
     of a client that is connected under the same cid. `report` is called with lines for the person at the terminal.
-    `max_message_bytes`: of a message of the server's, whatever it says of itself.
+    `max_message_bytes`: of a message of the server's, whatever it says of itself. `holder_key`: by which the server
+    knows this client again; unset: a new one.
     Raises UserError if the server refuses this client or does not answer in time.
     """
 
@@ -75,7 +78,9 @@ class ClientSession:
         max_wait: float,
         report: Callable[[str], None],
         max_message_bytes: int = wire.MAX_MESSAGE_BYTES,
+        holder_key: bytes = b"",
     ) -> None:
+        self._holder_key = holder_key or os.urandom(KEY_BYTES)
         self._server, self._cids, self._shared, self._access = server, cids, shared, access
         self._replace_other, self._max_wait, self._report = replace_other, max_wait, report
         self._max_message_bytes = max_message_bytes
@@ -275,7 +280,9 @@ class ClientSession:
             self._attempts += 1
             unfit = None
             try:
-                connection = ServerConnection(self._server, self._channel, self._access.passphrase, self._join())
+                connection = ServerConnection(
+                    self._server, self._channel, self._access.passphrase, self._join(), self._holder_key
+                )
                 self._opened = time.monotonic()
                 return connection
             except Unreachable as error:

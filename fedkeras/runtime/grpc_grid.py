@@ -26,7 +26,8 @@ from fedkeras.runtime.connections import MOST_STRANGERS, Connections
 from fedkeras.runtime.content import encode_content
 from fedkeras.runtime.federation_pb2 import Goodbye
 from fedkeras.runtime.handshake import Authenticator
-from fedkeras.runtime.own_grid import Ending, OwnGrid
+from fedkeras.runtime.holders import Holders
+from fedkeras.runtime.own_grid import Ending, HoldersTable, OwnGrid
 from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.peer_log import PeerLog
 from fedkeras.runtime.replies import Replies
@@ -51,8 +52,8 @@ class GrpcGrid(OwnGrid):
     `run_config` is what clients are told of the run; cids from 0 to num_partitions - 1 may join, if they have what
     `access` demands. A client that loses its connection has `reconnect_grace` seconds to come back. Messages of up to
     `max_message_bytes` are sent and received. `shareable`: several processes may share partitions (`--shared`), which
-    is wrong where clients keep something between two messages. Raises UserError for certificates that are of no use,
-    and where anybody on the network could join or read.
+    is wrong where clients keep something between two messages. `holders`: who holds which cid; unset: nobody yet.
+    Raises UserError for certificates that are of no use, and where anybody on the network could join or read.
     """
 
     def __init__(
@@ -67,16 +68,19 @@ class GrpcGrid(OwnGrid):
         reconnect_grace: float = 30.0,
         max_message_bytes: int = wire.MAX_MESSAGE_BYTES,
         shareable: bool = True,
+        holders: Holders | None = None,
     ) -> None:
         super().__init__(run_id)
         self._host, self._port, self._channel = host, port, tls.server_channel(host, access)
         self._max_connections = _max_connections()
         self._connections = Connections(lambda: self._port, min(MOST_STRANGERS, self._max_connections // 4))
+        self._holders = holders or Holders()
         self._sessions = Sessions(reconnect_grace, self._fail_messages, PeerLog(num_partitions))
         self._service = Service(
             self._sessions, Authenticator(access.passphrase, self._channel.certificate), num_partitions, run_config,
             run_id, Replies(self._mailbox, lambda: self.run.run_id, self._in_loop), max_message_bytes,
-            self._max_connections - self._connections.most_strangers, self._connections, shareable,
+            self._max_connections - self._connections.most_strangers, self._connections,
+            self._holders, shareable,
         )  # fmt: skip
         self._max_message_bytes = max_message_bytes
         self._goodbye = Goodbye(over=True, reason="the server stopped before the run was finished")
@@ -138,6 +142,10 @@ class GrpcGrid(OwnGrid):
     def fail(self, reason: str) -> None:
         """Let the run fail with this reason the next time it looks who is connected."""
         self._failure = reason
+
+    def holders(self) -> HoldersTable:
+        """Who holds which client id, for a checkpoint."""
+        return self._holders.to_table()
 
     def set_endings(self, endings: Mapping[int, Ending]) -> None:
         """Each client process is told of its own when it is sent away."""

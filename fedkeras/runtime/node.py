@@ -45,6 +45,7 @@ def serve(
     in_thread: bool = False,
     terms: ClientTerms | None = None,
     sent_log: SentLog | None = None,
+    holder_key: bytes = b"",
 ) -> str:
     """Serve the partitions `cids` at the server `host:port`; return when the run is finished, with the server's word.
 
@@ -59,13 +60,14 @@ def serve(
     the same cid. `in_thread`: `prepare` and the app run in a thread of their own, so that Ctrl-C takes effect in the
     middle of a graph that runs for minutes; the thread is abandoned then, and the process should end. Otherwise they
     run in the caller's thread. `terms` are what this client demands of the run, `sent_log` notes what it sends.
+    `holder_key` is that by which the server knows this client again (`holder_key.read_key`); unset: for this process.
 
     Raises UserError if the server refuses this client or cannot be reached, RunFailed if the run ends otherwise than
     well, or well but without this client.
     """
     terms, sent_log = terms or ClientTerms(), sent_log or SentLog(None, server)
     bounded = {} if terms.max_message_bytes is None else {"max_message_bytes": terms.max_message_bytes}
-    session = ClientSession(server, cids, shared, access, replace, max_wait, report, **bounded)
+    session = ClientSession(server, cids, shared, access, replace, max_wait, report, holder_key=holder_key, **bounded)
     names = ", ".join(map(str, session.cids))
     timer: threading.Timer | None = None
     try:

@@ -12,6 +12,10 @@ from fedkeras.flower.identity import SERVER_NODE_ID, act_as
 from fedkeras.flower.internals import Run, new_run, set_message_id
 from fedkeras.runtime.mailbox import Mailbox
 
+HoldersTable = Mapping[str, str | Mapping[str, str]]
+"""Who holds which client id, in a checkpoint: {"run": "<the run's name in hexadecimal>", "cids": {"3": "<SHA-256 of a
+secret>", "4": "certificate anna"}}."""
+
 NO_TIMEOUT = 365.0 * 24 * 3600
 """Seconds that stand for no time-out; threading refuses infinity."""
 
@@ -60,6 +64,10 @@ class OwnGrid(Grid):
     def abandon(self, message_ids: Iterable[str]) -> None:
         """Give these messages up: replies that still come are dropped and logged."""
         self._mailbox.abandon(message_ids)
+
+    def holders(self) -> HoldersTable:
+        """Who holds which client id, for a checkpoint. Here nobody can take another's."""
+        return {}
 
     def set_endings(self, endings: Mapping[int, Ending]) -> None:
         """The run has ended well; by cid, how for the clients that had no part in it. Here nobody waits to be told."""

@@ -14,6 +14,7 @@ from fedkeras.runtime import wire
 from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Join, Proof, Welcome
 from fedkeras.runtime.handshake import Login, password_of, ticket
+from fedkeras.runtime.holder_key import secret_for
 from fedkeras.runtime.passphrase import NeedsPassphrase
 from fedkeras.runtime.spake2 import InvalidShare
 from fedkeras.runtime.tls_probe import Unreachable
@@ -47,10 +48,13 @@ class JoinRefused(UserError):
 class ServerConnection:
     """Opens a stream to the server, logs in and sends `join`; `welcome` is the server's answer.
 
-    `passphrase`: None if this client has none. Raises Unreachable, or UserError where trying again is no use.
+    `passphrase`: None if this client has none. `holder_key`: with it the server is shown who this client is. Raises
+    Unreachable, or UserError where trying again is no use.
     """
 
-    def __init__(self, server: str, channel: ClientChannel, passphrase: str | None, join: Join) -> None:
+    def __init__(
+        self, server: str, channel: ClientChannel, passphrase: str | None, join: Join, holder_key: bytes = b""
+    ) -> None:
         self._server, self._passphrase, self._knows_server = server, passphrase, channel.knows_server
         self._outgoing: queue.SimpleQueue[Iterable[Frame | wire.Chunk] | None] = queue.SimpleQueue()
         self._sender: Future[threading.Thread] = Future()  # these two are gRPC's threads for this call
@@ -64,7 +68,9 @@ class ServerConnection:
         if not self._call.add_callback(lambda: self._receiver.set_result(threading.current_thread())):
             self._receiver.set_result(None)  # it is over already
         try:
-            self._log_in(certificate, join.session)
+            run = self._log_in(certificate, join.session)
+            if holder_key:
+                join.holder_secret = secret_for(holder_key, run)
             self.send((Frame(join=join),))
             self.welcome: Welcome = self._expect("welcome")
         except BaseException:
@@ -112,8 +118,11 @@ class ServerConnection:
                 raise UserError(f"what answers at {self._server} is no fedkeras server") from None
             raise Unreachable(error.details() or error.code().name) from None
 
-    def _log_in(self, certificate: bytes, session: bytes) -> None:
-        """Show that this client knows the passphrase, and see that the server does. Nothing is believed before."""
+    def _log_in(self, certificate: bytes, session: bytes) -> bytes:
+        """Show that this client knows the passphrase, and see that the server does. Nothing is believed before.
+
+        Returns the name of the server's run.
+        """
         login = None if self._passphrase is None else Login(self._passphrase, certificate, client=True)
         share = login.share if login else b""
         shown = ticket(session, share)
@@ -122,7 +131,7 @@ class ServerConnection:
         challenge: Challenge = self._expect("challenge")
         if login is None:
             self._require_open(challenge)
-            return
+            return challenge.run
         if not challenge.share:
             raise UserError(
                 f"the server at {self._server} asks for no passphrase, so it may be any; "
@@ -143,6 +152,7 @@ class ServerConnection:
                 "server"
             )
         self._proved = True
+        return challenge.run
 
     def _require_open(self, challenge: Challenge) -> None:
         """Raise UserError if the server demands a passphrase, or if nothing shows that it is the right one."""

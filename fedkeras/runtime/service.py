@@ -19,6 +19,7 @@ from fedkeras.runtime.connections import Connections
 from fedkeras.runtime.content import Altered, WireError
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Welcome
 from fedkeras.runtime.handshake import Authenticator
+from fedkeras.runtime.holders import Holders, Identity, identity_of
 from fedkeras.runtime.replies import Replies
 from fedkeras.runtime.sessions import Sessions
 from fedkeras.runtime.wire import Assembler
@@ -70,12 +71,14 @@ class Service:
         max_message_bytes: int,
         capacity: int,
         connections: Connections,
+        holders: Holders,
         shareable: bool = True,
     ) -> None:
-        self._sessions, self._admission = sessions, Admission(
-            authenticator, num_partitions, sessions.holds, connections
+        self._sessions, self._admission = (
+            sessions,
+            Admission(authenticator, num_partitions, sessions.holds, connections, holders.run),
         )
-        self._replies = replies
+        self._replies, self._holders = replies, holders
         self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
         self._about_run = {
             "run_id": run_id,
@@ -96,13 +99,15 @@ class Service:
             if len(self._admission) + len(self._sessions) >= self._capacity:
                 raise AdmissionRefused(f"the server is full: it takes {self._capacity} connections", again=True)
             join = await self._admission.admit(context)
-            self._check(join)
-            cids = tuple(join.cids) or self._free_partition()
+            identity = identity_of(join.holder_secret, context.auth_context())
+            self._check(join, identity)
+            cids = tuple(join.cids) or self._free_partition(identity)
         except AdmissionRefused as refusal:
             self._peer_log.about_stranger(peer, "refused a client from %s: %s", peer, refusal)
             await self._send_away(context, peer, refusal)
             return
         self._connections.logged_in(peer)
+        self._holders.claim(identity, cids)
         await self._attend(join, cids, context)
 
     async def _attend(self, join: Join, cids: tuple[int, ...], context: grpc.aio.ServicerContext) -> None:
@@ -151,7 +156,7 @@ class Service:
         except TimeoutError:
             self._connections.hang_up(peer)
 
-    def _check(self, join: Join) -> None:
+    def _check(self, join: Join, identity: Identity) -> None:
         """Raise AdmissionRefused if a client that knows the passphrase may not join all the same."""
         if self.goodbye_to is not None:
             refusal = AdmissionRefused("the run is over")
@@ -170,6 +175,8 @@ class Service:
             )
         if len(set(join.cids)) < len(join.cids):
             raise AdmissionRefused("it names a --cid twice")
+        if refusal := self._holders.refusal(identity, join.cids):
+            raise AdmissionRefused(refusal)
         if self._sessions.is_full(join):
             raise AdmissionRefused(f"{PROCESSES} processes share these partitions already", again=True)
         if (taken := self._sessions.taken(join)) is not None:
@@ -177,13 +184,16 @@ class Service:
                 f"--cid {taken} is already connected; give each client a cid of its own, or --replace the other one"
             )
 
-    def _free_partition(self) -> tuple[int, ...]:
-        """A partition for a client that takes any. Raises AdmissionRefused if none is free."""
+    def _free_partition(self, identity: Identity) -> tuple[int, ...]:
+        """A partition for a client that takes any: the one that it had before, if it had. Raises AdmissionRefused."""
         taken = set(self._sessions.cids())
-        free = next((cid for cid in range(self._num_partitions) if cid not in taken), None)
-        if free is None:
-            raise AdmissionRefused(f"all {self._num_partitions} partitions have a client already", again=True)
-        return (free,)
+        may_have = self._holders.may_have(identity, self._num_partitions)
+        free = next((cid for cid in may_have if cid not in taken), None)
+        if free is not None:
+            return (free,)
+        kept = self._num_partitions - len(taken)
+        away = f", {kept} of them one that is away" if kept else ""
+        raise AdmissionRefused(f"all {self._num_partitions} partitions have a client already{away}", again=True)
 
     def _tell(self, level: int, connection: ClientConnection, text: str, *values: str | Exception) -> None:
         self._peer_log.about_client(level, connection.peer, text, *values)

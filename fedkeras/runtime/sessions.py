@@ -76,7 +76,7 @@ class Sessions:
         if session and session.cids == cids:
             return self._resume(session, join, peer), True
         queue = self._queue_for(cids, join.shared)
-        session = Session(cids, queue, holder_secret=join.holder_secret)
+        session = Session(cids, queue)
         session.connection = connection = ClientConnection(session, peer)
         session.peer = peer
         queue.sessions[session] = None

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from fedkeras import lifeline
 from fedkeras.checkout import started
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.runtime.holder_key import VARIABLE
 
 log = logging.getLogger("fedkeras")
 
@@ -26,14 +28,16 @@ def clients(
     shareable: bool,
     allow: str = "",
     trust_code: bool = False,
+    holder_key: bytes = b"",
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Run `config.spawn` processes of client.py (0: none), which serve all partitions between them, meanwhile.
 
     `shareable`: a message may go to any of several processes, since a client keeps nothing between two messages.
     `allow` and `trust_code` are what the person who starts the server permits the clients as well: the same flags of
-    client.py. When the last process ends, `all_ended` is called with a line that says so: no client is left to wait
-    for. On leaving, processes that do not end by themselves are terminated. Raises UserError for more processes than
-    partitions, and where the server demands what a spawned client does not have.
+    client.py. `holder_key` shows the server that they are its own. When the last process ends, `all_ended` is called
+    with a line that says so: no client is left to wait for. On leaving, processes that do not end by themselves are
+    terminated. Raises UserError for more processes than partitions, and where the server demands what a spawned client
+    does not have.
     """
     if config.spawn > config.num_partitions:
         raise UserError(
@@ -44,13 +48,16 @@ def clients(
         raise UserError("--spawn starts clients without certificates of their own: leave out --tls-client-ca")
     own_flags = client_flags(config, port, allow, trust_code)
     processes: list[subprocess.Popen[bytes]] = []
+    environment = os.environ | ({VARIABLE: holder_key.hex()} if holder_key else {})
     try:
         with _signals_later():
             for cids in partition_flags(config, shareable):
                 command = [*started("client"), *cids, *own_flags]
                 # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
                 quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-                processes.append(subprocess.Popen(command, start_new_session=True, **quiet, **lifeline.tied()))
+                processes.append(
+                    subprocess.Popen(command, start_new_session=True, **quiet, **lifeline.tied(environment))
+                )
         if processes:
             threading.Thread(target=_watch, args=(processes, all_ended), name="fedkeras-spawn", daemon=True).start()
         yield processes

@@ -1,6 +1,6 @@
 """The callback between rounds and checkpoints: what a run is made of is kept after a round, and taken up again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from fedkeras.federation.strategy_state import StrategyState
 from fedkeras.mods.chain import ModChain
 from fedkeras.reports import Checkpoint, Checkpoints, Recorder, RunFolder, read_rows, resuming
 from fedkeras.reports.summary import versions
+from fedkeras.runtime.own_grid import HoldersTable
 from fedkeras.workflows.interruption import StopRequested
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ class Checkpointer(Callback):
         self._checkpoints = Checkpoints(
             folder, config.keep_checkpoints, read_rows(folder.history_path), by_loss=config.stop_after > 0
         )
-        self._settings, self._versions = config.to_run_config() | {"resume": ""}, versions()
+        self._settings, self._versions = config.to_run_config() | {"resume": "", "release": ""}, versions()
         self._trainable: tuple[str, ...] | None = None
+        self._holders: Callable[[], HoldersTable] = dict
         self._last: RoundResult | None = None
         self._kept: RoundResult | None = None
 
@@ -80,7 +82,7 @@ class Checkpointer(Callback):
 
     def on_run_begin(self, run: "RunContext") -> None:
         """Which arrays are trained is known by now."""
-        self._trainable = run.trainable
+        self._trainable, self._holders = run.trainable, run.grid.holders
 
     def on_round_end(self, result: FinishedRound) -> bool:
         """Look at a round that has been recorded; a run that collects has no global arrays, and nothing to keep."""
@@ -113,6 +115,7 @@ class Checkpointer(Callback):
             trainable=self._trainable,
             failure_tracker=self._failures.table(),
             client_examples=self._client_weights.table(),
+            holders=self._holders(),
             history_rows=self._recorder.history_rows,
             seconds=self._recorder.seconds,
             config=self._settings,

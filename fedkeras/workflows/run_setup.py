@@ -57,6 +57,8 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     """
     check_keras()
     _check_mode(config)
+    if config.released() and not config.resume:
+        raise UserError("--release gives a client id of a run free that goes on: --resume RUN says which run")
     if config.split == "off":
         config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
     check_provisioning_flags(config)

@@ -22,6 +22,7 @@ from fedkeras.runtime import wire
 from fedkeras.runtime.admission import AdmissionRefused
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Settled, Value
 from fedkeras.runtime.grpc_grid import GrpcGrid
+from fedkeras.runtime.holders import Identity
 
 GRACE = 30.0
 PROCESSES = ((0,), (1, 2), (1,), (0, 1))
@@ -98,7 +99,7 @@ class Obligations(RuleBasedStateMachine):
 
     def connect(self, process: Process, join: Join) -> None:
         async def check() -> None:
-            self.service._check(join)
+            self.service._check(join, Identity())
             connection = process.connection = Connection(process)
             attend = self.service._attend(join, process.cids, connection)
             connection.task = asyncio.ensure_future(attend)

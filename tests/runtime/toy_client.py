@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -15,6 +16,7 @@ from flwr.clientapp import ClientApp
 from fedkeras.errors import UserError, complain
 from fedkeras.federation.initial_weights import content_of
 from fedkeras.runtime import node, server_connection, wire
+from fedkeras.runtime.holder_key import read_key
 from fedkeras.runtime.passphrase import Access, read_passphrase
 
 app = ClientApp()
@@ -116,6 +118,7 @@ def main() -> int:
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--replace", action="store_true")
     parser.add_argument("--passphrase-file", default="")
+    parser.add_argument("--holder-key", default="")
     parser.add_argument("--tls-ca", default="")
     parser.add_argument("--protocol", type=int, default=wire.PROTOCOL)
     parser.add_argument("--version", default="")
@@ -134,6 +137,7 @@ def main() -> int:
             shared=flags.shared,
             access=Access(read_passphrase(flags.passphrase_file), tls_ca=flags.tls_ca),
             replace=flags.replace,
+            holder_key=read_key(flags.holder_key, Path(cache)) if (cache := os.environ.get("FEDKERAS_CACHE")) else b"",
         )
     except UserError as error:
         return complain("toy", error)

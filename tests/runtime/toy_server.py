@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # before the copy that an installed wheel has
 from fedkeras import factory, server
 from fedkeras.errors import UserError
-from fedkeras.runtime import channel
+from fedkeras.runtime import channel, service
 
 
 def no_model(*_: object) -> None:
@@ -17,4 +17,6 @@ def no_model(*_: object) -> None:
 factory.build_model = no_model
 if seconds := int(os.environ.get("TOY_KEEPALIVE", 0)):
     channel.KEEPALIVE_SECONDS = channel.KEEPALIVE_TIMEOUT_SECONDS = seconds
+if seconds := float(os.environ.get("TOY_REPLY_SECONDS", 0)):
+    service.REPLY_SECONDS, service.SLOWEST = seconds, 4_000_000
 sys.exit(server.command())

@@ -14,6 +14,7 @@ from fedkeras.errors import UserError, complain
 from fedkeras.federation.records import record, view
 from fedkeras.runtime import channel, node, wire
 from fedkeras.runtime.client_session import ClientSession
+from fedkeras.runtime.holder_key import read_key
 from fedkeras.runtime.passphrase import Access, read_passphrase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -103,6 +104,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--max-wait", type=float, default=120.0)
     parser.add_argument("--passphrase-file", default="")
+    parser.add_argument("--holder-key", default="")
+    parser.add_argument("--shared", action="store_true")
     parser.add_argument("--tls-ca", default="")
     flags = parser.parse_args()
     if flags.how == "twice":
@@ -113,9 +116,13 @@ def main() -> int:
         channel.KEEPALIVE_SECONDS = channel.KEEPALIVE_TIMEOUT_SECONDS = seconds
     own = {"size": flags.size, "seconds": flags.seconds, "how": flags.how}
     try:
+        key = read_key(flags.holder_key, Path(os.environ["FEDKERAS_CACHE"]))
         access = Access(read_passphrase(flags.passphrase_file), tls_ca=flags.tls_ca)
         report = lambda text: print(text, flush=True)  # noqa: E731
-        node.serve(app, flags.server, flags.cids, own, flags.max_wait, report=report, access=access)
+        node.serve(
+            app, flags.server, flags.cids, own, flags.max_wait, report=report, shared=flags.shared, access=access,
+            holder_key=key,
+        )  # fmt: skip
     except UserError as error:
         return complain("toy", error)
     return 0
