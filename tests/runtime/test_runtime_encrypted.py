@@ -75,6 +75,7 @@ def test_beyond_loopback_only_with_a_passphrase_or_aloud(files: Files, caplog) -
     assert "anybody may join" in caplog.text
 
 
+@pytest.mark.slow
 def test_certs_server_and_spawned_clients(start: Starter) -> None:
     """`certs`, then a whole run that is open to the network, encrypted and guarded; its clients are spawned."""
     made = start.python(Path("-m"), "fedkeras", "certs", "certs")
