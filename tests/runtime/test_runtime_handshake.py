@@ -207,8 +207,9 @@ def test_a_server_that_sends_no_point_of_the_curve(guarded: GrpcGrid, share: byt
 
 def test_nothing_is_believed_before_the_servers_proof() -> None:
     """That the run is over and went well (which a client that comes back would end with), or a Welcome."""
+    over = Goodbye(finished=True, over=True, reason="the run is over")
     ways = {
-        "the server refused this client: the run is over": [Frame(goodbye=Goodbye(finished=True, over=True, reason="the run is over"))],
+        "the server refused this client: the run is over": [Frame(goodbye=over)],
         "no fedkeras server of this version": [
             Frame(welcome=Welcome(run_id=1, num_partitions=1, run_config="{}", session=b"x"))
         ],
