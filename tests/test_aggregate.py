@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -15,6 +16,13 @@ from fedkeras.config import Config
 from fedkeras.learning import Learner
 from fedkeras.models.architecture import difference
 from fedkeras.models.compile_config import make_loss, training_config
+from fedkeras.models.file_child import faults_of
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process in which a command opens its files first takes half a second: one test has it."""
+    monkeypatch.setattr("fedkeras.commands.aggregate.faults_of", lambda paths: {})
 
 
 def small(value, units=2, activation="relu", **options):
@@ -224,3 +232,13 @@ def test_as_a_command(tmp_path):
     command = [sys.executable, "-m", "fedkeras", "aggregate", *files, "--out", str(tmp_path / "out.keras")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == "" and result(tmp_path / "out.keras") == 2.0
+
+
+def test_files_are_opened_in_another_process_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fedkeras.commands.aggregate.faults_of", faults_of)
+    monkeypatch.setattr(models, "load", None, raising=False)  # it does not come to it
+    (good,) = parts(tmp_path, 1)
+    with zipfile.ZipFile(good, "a") as archive:
+        archive.writestr("model.pkl", b"")
+    assert main([str(good), "--out", str(tmp_path / "out.keras")]) == 2
+    assert "part_0.keras: it holds 'model.pkl', which is no part of a model" in capsys.readouterr().err

@@ -154,7 +154,7 @@ def handed_out_models(folder: Path) -> Outcome:
             content = (folder / "m.keras").read_bytes()
             hand_out(grid, content)
             replies = [asked(grid, "describe", RecordDict({"c": ConfigRecord({})}))]
-            if name == "grown":
+            if name == "grown":  # its container is good, and nothing is made of it before it is to be trained
                 replies = [asked(grid, "initial_weights", RecordDict({"c": ConfigRecord({})}))]
             taken += [name] if not all(reply.has_error() for reply in replies) else []
             said |= {reply.error.reason for reply in replies if reply.has_error()}

@@ -15,6 +15,7 @@ from fedkeras.config import Config, options
 from fedkeras.errors import UserError, complain
 from fedkeras.fields import REQUIRED, FlagGroup, setting
 from fedkeras.flags import parse_flags
+from fedkeras.models.file_child import faults_of
 from fedkeras.strategy_names import OFFLINE
 from fedkeras.tensorflow_import import import_tensorflow
 
@@ -83,6 +84,8 @@ def aggregate(flags: AggregateFlags) -> None:
     from fedkeras.federation.offline_aggregation import NOTES, check_strategy, combine, held_near
 
     strategy = check_strategy(flags.strategy, options(flags.strategy_args, "strategy-args"))
+    if not flags.trust_code and (faults := [fault for fault in faults_of(paths).values() if fault]):
+        raise UserError(faults[0])
     test = _test_set(flags, paths[0]) if flags.evaluate else None
     import_tensorflow()
     model, parts = _load(paths, flags.trust_code, to_test=bool(flags.evaluate))

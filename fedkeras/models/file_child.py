@@ -1,74 +1,107 @@
-"""A model file that somebody else has made is opened in a process of its own first, with bounds on memory and time.
+"""Model files that somebody else has made are opened in a process of its own first, with bounds on memory and time.
 
-    python -m fedkeras.models.file_child FILE [build]
+    python -m fedkeras.models.file_child [--build] FILE ...
 
-What a file does there (to zlib, to HDF5's library, to Keras) ends that process and no other. It walks the file and
-reads its configuration; with `build`, which takes seconds since it needs TensorFlow, it makes the model too.
+What a file does there (to zlib, to HDF5's library, to Keras) ends that process and no other. It walks the files and
+reads their configurations; with `--build`, which takes seconds since it needs TensorFlow, it makes the models too.
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedkeras.errors import UserError
 
 MEMORY_BYTES, FILE_TIMES = 512 << 20, 8
-"""What the process may take beyond its start: this much, and the file's size so often."""
+"""What the process may take beyond what it has before a file: this much, and the file's size so often."""
 CPU_SECONDS, BUILD_CPU_SECONDS = 30, 120
-WALL_SECONDS = 300.0
-"""Even on a machine that has other work to do."""
+WALL_SECONDS, MORE_SECONDS = 300.0, 10.0
+"""Even on a machine that has other work to do: for one file, and for each more."""
+
+_known: dict[tuple[Path, int, int, bool], str] = {}
+"""What was found before, by file and its state."""
 
 
 def check_in_child(path: Path, build: bool = False) -> None:
     """Raise UserError for a model file that is not to be read, or that takes too much to find out."""
-    if not path.is_file():
-        raise UserError(f"there is no model file {path}")
+    if fault := faults_of([path], build)[path]:
+        raise UserError(fault)
+
+
+def faults_of(paths: Sequence[Path], build: bool = False) -> dict[Path, str]:
+    """The same of many files, which one process looks at as long as none ends it: what is wrong with each, or ""."""
+    found = {path: f"there is no model file {path}" for path in paths if not path.is_file()}
+    states = {path: (path.absolute(), path.stat().st_mtime_ns, path.stat().st_size, build) for path in paths
+              if path not in found}  # fmt: skip
+    found |= {path: _known[state] for path, state in states.items() if state in _known}
+    left = [path for path in states if path not in found]
+    while left:
+        told = _ask(left, build)
+        if len(told) < len(left):  # the next file has ended the process, or taken all of its time
+            told.append(
+                f"the model file {left[len(told)]} could not be read within the memory and the time it may take"
+            )
+        found |= dict(zip(left, told, strict=False))
+        left = left[len(told) :]
+    _known.update({states[path]: fault for path, fault in found.items() if path in states})
+    return found
+
+
+def _ask(paths: Sequence[Path], build: bool) -> list[str]:
+    """The faults of the first of these files, of as many as the process has come through."""
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", __name__, str(path), *["build"] * build]
+    command = [sys.executable, "-m", __name__, *["--build"] * build, *map(str, paths)]
     try:
-        ended = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=WALL_SECONDS, check=False,
-        )  # fmt: skip
-        told = json.loads(ended.stdout.rpartition("\n{")[2].join(["{", ""]) if ended.stdout else "null")
-    except subprocess.TimeoutExpired:
-        told = None
-    except ValueError:
-        told = None
-    if not isinstance(told, dict) or "fault" not in told:
-        raise UserError(f"the model file {path} could not be read within the memory and the time that it may take")
-    if told["fault"]:
-        raise UserError(str(told["fault"]))
+        text = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=WALL_SECONDS + MORE_SECONDS * (len(paths) - 1), check=False,
+        ).stdout  # fmt: skip
+    except subprocess.TimeoutExpired as late:
+        text = late.stdout or b""
+    faults = []
+    for line in text.decode(errors="replace").splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue  # a library's own words, or a line that was cut
+        if isinstance(told, dict) and isinstance(told.get("fault"), str):
+            faults.append(told["fault"])
+    return faults[: len(paths)]
 
 
 def main() -> None:
-    """The process's work: a line of JSON on stdout, whose `fault` is empty for a good file."""
-    path, build = Path(sys.argv[1]), sys.argv[2:] == ["build"]
+    """The process's work: a line of JSON on stdout for each file, whose `fault` is empty for a good one."""
+    words = sys.argv[1:]
+    build = words[:1] == ["--build"]
+    if build:
+        from fedkeras.tensorflow_import import import_tensorflow
+
+        import_tensorflow()
+    for path in map(Path, words[build:]):
+        print("\n" + json.dumps({"fault": _fault_of(path, build)}), flush=True)
+    os._exit(0)  # what a library still does does not matter
+
+
+def _fault_of(path: Path, build: bool) -> str:
     from fedkeras.models import file_info
 
-    fault = ""
     try:
-        _limit(path, CPU_SECONDS)
+        _limit(path, BUILD_CPU_SECONDS if build else CPU_SECONDS)
         file_info.read_config(path)
         if build:
-            _unlimit()
             from fedkeras.models import files
-            from fedkeras.tensorflow_import import import_tensorflow
 
-            import_tensorflow()
-            _limit(path, BUILD_CPU_SECONDS)
             files.load(path)
     except UserError as error:
-        fault = str(error)
+        return str(error)
     except MemoryError:
-        fault = f"the model file {path} takes more memory than it may"
-    sys.stdout.write("\n" + json.dumps({"fault": fault}))
-    sys.stdout.flush()
-    os._exit(0)  # what a library still does does not matter
+        return f"the model file {path} takes more memory than it may"
+    return ""
 
 
 def _limit(path: Path, seconds: int) -> None:
@@ -85,17 +118,8 @@ def _limit(path: Path, seconds: int) -> None:
     if statm.exists():
         mapped = int(statm.read_text().split()[0]) * resource.getpagesize()
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        # beyond what is mapped already: TensorFlow's import maps gigabytes that it never touches
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES + FILE_TIMES * path.stat().st_size, hard))
-
-
-def _unlimit() -> None:
-    """TensorFlow's import maps gigabytes that it never touches: it is not the file's doing."""
-    try:
-        import resource
-    except ImportError:
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 if __name__ == "__main__":

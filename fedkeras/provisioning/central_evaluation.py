@@ -22,7 +22,7 @@ from fedkeras.data.readers.tables import Table, check_same_columns, read_xy
 from fedkeras.data.sample_weights import IGNORED
 from fedkeras.errors import UserError, describe
 from fedkeras.factory import CentralEvaluation, metrics_of
-from fedkeras.models.file_child import check_in_child
+from fedkeras.models.file_child import check_in_child, faults_of
 from fedkeras.models.file_info import SUFFIXES, Json, first_line, read_config
 from fedkeras.provisioning.client_data import ProvisionedClient, learns, make_learner, place
 from fedkeras.provisioning.preprocessing import Preprocessing
@@ -157,10 +157,16 @@ class DeliveredModels:
             raise ValueError("no weights have been asked for")
         return self._model
 
+    def check(self, paths: Iterable[Path]) -> None:
+        """Look at all of these files at once, which is faster; what is wrong with one is said by `weights_of`."""
+        faults_of(list(paths))
+
     def weights_of(self, path: Path) -> dict[str, np.ndarray]:
         """A delivered file's weights, by name. Raises UserError."""
         own = Path(self._config.model).expanduser() if self._config.model.endswith(SUFFIXES) else None
-        check_in_child(path, build=self._model is None and own is None)
+        check_in_child(path)
+        if self._model is None and own is None:
+            check_in_child(path, build=True)
         import_tensorflow()
         from fedkeras.models.architecture import config_difference, config_of
 
@@ -186,6 +192,8 @@ def measure_models(central: CentralEvaluation, folders: Mapping[str, Path]) -> d
     # `begin` before any model is loaded: it says how many threads TensorFlow gets
     tests = isinstance(central, TableEvaluation) and central.begin(_any_preprocessing(folders.values()))
     delivered = DeliveredModels(central._config)
+    if tests:
+        delivered.check(folder / "model.keras" for folder in folders.values())
     for name, folder in folders.items() if tests else ():
         try:
             preprocessing = Preprocessing.load(folder)

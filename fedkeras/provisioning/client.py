@@ -100,6 +100,8 @@ def offer(request: ClientRequest) -> RecordDict:
         download_cache.require_space(wanted, request.download_bytes)
     if lacks_model:
         client.model_receiver = download_cache.ModelReceiver(model, suffix, model_bytes)
+    else:
+        _open_elsewhere_first(request, client)  # whoever put it into the cache
     if lacks_rows:
         client.rows_receiver = download_cache.RowsReceiver(rows, str(request.sent["layout"]), rows_bytes)
     known = client.preprocessing.digest if client.preprocessing and not wanted else ""
@@ -112,7 +114,10 @@ def model_file(request: ClientRequest) -> RecordDict:
     if receiver is None:
         raise ValueError("a piece of a model file that was not begun")
     receiver.add(int(request.sent["first"]), arrays_of(request.content)["piece"])
-    progress_bar.shown.moved(request.cid, "receiving the model", *receiver.progress)
+    done, size = receiver.progress
+    progress_bar.shown.moved(request.cid, "receiving the model", done, size)
+    if done == size:
+        _open_elsewhere_first(request, _client(request))
     return reply()
 
 
@@ -166,10 +171,15 @@ HANDLERS = {f"query.{step.__name__}": ContentHandler(step) for step in STEPS}
 """Message type -> handler."""
 
 
-@functools.lru_cache(maxsize=64)
-def _check_once(model: Path) -> None:
-    """Open a file that the server has handed out where it can do no harm. Its name is its digest. Raises UserError."""
-    check_in_child(model)
+def _open_elsewhere_first(request: ClientRequest, client: ProvisionedClient) -> None:
+    """See that a file of somebody else's may be read, before this process does. Raises UserError; it is gone then."""
+    if not request.is_guest:
+        return
+    try:
+        check_in_child(client.model)
+    except UserError:
+        client.model.unlink(missing_ok=True)
+        raise
 
 
 def _client(request: ClientRequest) -> ProvisionedClient:
@@ -183,8 +193,6 @@ def _complete(request: ClientRequest) -> ProvisionedClient:
     client.drop_receivers()
     from fedkeras.models.trusted_code import code_in  # Keras: not before the server is found
 
-    if request.is_guest:
-        _check_once(client.model)
     code = code_in(client.model)
     if code and not request.trusts_code:
         raise UserError(

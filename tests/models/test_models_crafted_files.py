@@ -18,7 +18,7 @@ from fedkeras.errors import UserError
 from fedkeras.models import file_info
 from fedkeras.models.architecture import config_difference, config_of
 from fedkeras.models.file_check import check_file
-from fedkeras.models.file_child import check_in_child
+from fedkeras.models.file_child import check_in_child, faults_of
 from fedkeras.models.parameter_budget import parameter_budget
 from fedkeras.models.trusted_code import code_in
 
@@ -145,8 +145,32 @@ def test_files_of_others_are_opened_in_a_process_of_its_own(tmp_path: Path, monk
     with pytest.raises(UserError, match=r"bad\.keras: its '1' is a link to another file"):
         check_in_child(bad)
     monkeypatch.setattr("fedkeras.models.file_child.WALL_SECONDS", 0.05)
-    with pytest.raises(UserError, match="within the memory and the time that it may take"):
-        check_in_child(good)
+    other = tmp_path / "other.keras"
+    keras_file(other)
+    with pytest.raises(UserError, match="within the memory and the time it may take"):
+        check_in_child(other)
+    check_in_child(good)  # it is known
+    good.write_bytes(bad.read_bytes())
+    with pytest.raises(UserError, match="within the memory and the time it may take"):
+        check_in_child(good)  # another file by that name is not
+
+
+def test_many_files_are_looked_at_by_one_process_and_one_that_ends_it_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / f"{name}.keras" for name in ("one", "kills", "two", "bad", "none")]
+    for path in files[:4]:
+        keras_file(path)
+    CONTAINERS["groups in a circle"][0](files[3])
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "sys.addaudithook(lambda event, args: event == 'open' and 'kills' in str(args[0]) and os._exit(9))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = faults_of(files)
+    assert [bool(found[path]) for path in files] == [False, True, False, True, True]
+    assert "within the memory and the time" in found[files[1]] and "in two places" in found[files[3]]
+    assert "there is no model file" in found[files[4]]
 
 
 @pytest.mark.slow

@@ -279,6 +279,7 @@ def aggregate(config: Config, parts: Mapping[Path, int], out: Path) -> int | Non
     delivered = DeliveredModels(config)
     try:
         strategy = offline_aggregation.check_strategy(config.strategy, options_of(config))
+        delivered.check(parts)
         weights = {str(path): delivered.weights_of(path) for path in parts}
         first = delivered.model
         trainable = models.trainable_names(first)
