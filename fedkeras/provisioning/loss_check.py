@@ -15,6 +15,7 @@ from fedkeras.provisioning.client_data import ProvisionedClient, learned_from, m
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.server import Provision
 from fedkeras.reports import Choices
+from fedkeras.tensorflow_import import import_tensorflow
 
 log = logging.getLogger("fedkeras")
 
@@ -49,6 +50,7 @@ class LossCheck:
         return Path(self._config.model).expanduser()
 
     def _check(self, found: Labels | None, y: np.ndarray | None = None) -> None:
+        import_tensorflow()  # or Keras would import it, with its greeting and a machine's settings
         from fedkeras.learning.losses import check_targets
         from fedkeras.models.compile_config import needs_code
 
