@@ -97,7 +97,8 @@ def serve(grid: GrpcGrid, terms: ClientTerms, sent_log: SentLog | None = None, a
     def echo(message: Message, context: object) -> Message:
         return Message(RecordDict({"metrics": MetricRecord({"loss": 0.5})}), reply_to=message)
 
-    return node.serve(echo, grid.address, [0], {}, 5.0, terms=terms, sent_log=sent_log, access=access)
+    own = {"terms": terms, "sent_log": sent_log, "access": access, "holder_key": b"k" * 32}
+    return node.serve(echo, grid.address, [0], {}, 5.0, **own)
 
 
 def question(size: int = 0) -> Message:
