@@ -122,11 +122,12 @@ def invalid_points(folder: Path) -> Outcome:
     shares = [b"", b"\0", bytes(65), b"\4" + bytes(64), b"\4" + b"\1" * 64, b"\2" + b"\5" * 32, b"x" * 10_000]
     with _guarded(folder) as (server, address, start):
         before = _settled_mb(server)
-        welcomed = sum(_stranger(address, share) for share in shares for _ in range(5))
+        with futures.ThreadPoolExecutor(len(shares)) as strangers:  # at once, for the answers to wrong ones are delayed
+            welcomed = sum(strangers.map(lambda share: _stranger(address, share), shares))
         grown = memory_mb(server.popen.pid) - before
         client = _client(start, address, _secret(folder))
         client.said("joined")
-    return Outcome(not welcomed and grown < 30, f"{len(shares) * 5} logins, {welcomed} let in, {grown:.0f} MB more")
+    return Outcome(not welcomed and grown < 30, f"{len(shares)} logins, {welcomed} let in, {grown:.0f} MB more")
 
 
 def replayed_login(folder: Path) -> Outcome:
