@@ -218,12 +218,27 @@ class _Probe:
         return context
 
     def _shake(self, context: ssl.SSLContext) -> ssl.SSLSocket:
-        plain = socket.create_connection((self._host, self._port), timeout=self._left())
+        plain = self._connect()
         try:
             plain.settimeout(self._left())
             return context.wrap_socket(plain, server_hostname=self._host)
         finally:
             plain.close()  # wrap_socket has taken over what is inside
+
+    def _connect(self) -> socket.socket:
+        """To the first of the name's addresses that answers; one that does not has its share of the time alone."""
+        addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        refusal = OSError("the name has no address")
+        for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            plain = socket.socket(family, kind, protocol)
+            try:
+                plain.settimeout(self._left() / left)
+                plain.connect(address)
+                return plain
+            except OSError as error:
+                plain.close()
+                refusal = error
+        raise refusal
 
     def _left(self) -> float:
         if (left := self._deadline - time.monotonic()) <= 0:

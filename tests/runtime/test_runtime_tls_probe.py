@@ -1,5 +1,6 @@
 """Each reason for which a client and a server do not agree on encryption is found on real sockets, in time."""
 
+import contextlib
 import re
 import socket
 import ssl
@@ -171,6 +172,28 @@ def test_a_server_that_never_answers(files: Files, tls: bool) -> None:
         started = time.monotonic()
         assert said(silent.getsockname()[1], files.ca if tls else "", timeout=0.5) == ""
         assert 0.4 < time.monotonic() - started < 10
+
+
+def test_an_address_that_swallows_what_is_sent_leaves_time_for_the_next(files: Files, monkeypatch) -> None:
+    """As a name's IPv6 address where IPv6 leads nowhere."""
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # more than it lets wait: to the next one it does not answer
+            other = waiting.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(full.getsockname())
+        look_up = socket.getaddrinfo
+
+        def two_addresses(host: str, port: int, *rest: int, **named: int) -> list:
+            there = look_up("127.0.0.1", port, *rest, **named)
+            if host != "two.example":
+                return there
+            return [(*there[0][:4], full.getsockname()), *there]
+
+        monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
+        with grpc_server(loose_credentials(files.server)) as port:
+            assert fetch_certificate("two.example", port, Access("x"), 3.0)
 
 
 def test_a_name_that_is_looked_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
