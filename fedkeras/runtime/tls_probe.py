@@ -160,7 +160,7 @@ class _Probe:
             return Unfit(f"{self._server} does not encrypt: give it a passphrase; --insecure is for plaintext")
         return Unfit(
             f"{self._server} does not encrypt, so it asks for no passphrase, is an older version, or was started with "
-            "--insecure: start it anew with --passphrase-file, or this client as it was"
+            "--insecure: start this version of it with --passphrase-file and without --insecure"
         )
 
     def _not_grpc(self) -> Unfit:
