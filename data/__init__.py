@@ -20,7 +20,7 @@
 Importing it is cheap; pandas and Flower Datasets are loaded when a source or partitioner needs them.
 """
 
-from fedkeras.data.catalogue import built_in_name, open_source
+from fedkeras.data.catalogue import built_in_name, needs_no_files, open_source
 from fedkeras.data.clients import (
     Description,
     client_statistics,
@@ -57,6 +57,7 @@ __all__ = [
     "learns_scaling",
     "load_client",
     "load_test",
+    "needs_no_files",
     "open_source",
     "own_normaliser",
     "own_rows",

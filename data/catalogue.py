@@ -59,3 +59,8 @@ def _named_function(name: str) -> Callable[[Config], Source]:
     if not callable(function):
         raise UserError(f"--dataset {name}: '{module_name}' has no function '{function_name}'")
     return function
+
+
+def needs_no_files(dataset: str) -> bool:
+    """Whether the data set is there wherever fedkeras is installed."""
+    return built_in_name(dataset) in ("digits", "synthetic")

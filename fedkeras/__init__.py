@@ -24,6 +24,7 @@ for them. In this folder, from the top floor down; a floor imports those below i
     callbacks                            what hangs on a run
     named_code                           names that become code, and who may decide about them
     built_in_names strategy_names        what is built in, by name; strategies
+    csv_text                             CSV that a spreadsheet takes for no formula
     address cids                         HOST:PORT, and client ids, as a person types them
     atomic checkout errors lifeline output randomness shapes stratified tensorflow_import    what everybody needs
 """

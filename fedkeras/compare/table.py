@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fedkeras import csv_text
 from fedkeras.compare.arm_run import ArmResult
 from fedkeras.compare.differences import PairedDifference
-from fedkeras.reports import csv_text
 
 COLUMNS = (
     "arm", "kind", "seed", "accuracy", "macro_f1", "loss", "seconds", "training_seconds", "bytes_up", "bytes_down",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedkeras import models
+from fedkeras import csv_text, models
 from fedkeras.atomic import replace_file
 from fedkeras.config import Config
 from fedkeras.data.columns import UNNAMED, Columns
@@ -27,7 +27,7 @@ from fedkeras.models.file_info import SUFFIXES, Json, first_line, read_config
 from fedkeras.provisioning.client_data import ProvisionedClient, learns, make_learner, place
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.shards import Tables
-from fedkeras.reports import RunFolder, csv_text
+from fedkeras.reports import RunFolder
 from fedkeras.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from fedkeras.federation.dispatcher import ClientRefused, Script, ScriptedTalks,
 from fedkeras.federation.grids import federation_grid
 from fedkeras.provisioning.agreement import DataDescription, agree
 from fedkeras.provisioning.column_order import agree_on_columns, in_order
-from fedkeras.provisioning.described_clients import SetNormaliser, counted_rows, note_choices
+from fedkeras.provisioning.described_clients import SetNormaliser, counted_rows, note_choices, of_own_copy
 from fedkeras.provisioning.description_check import Measure, sift
 from fedkeras.provisioning.preprocessing import Preprocessing, check_test
 from fedkeras.provisioning.server import (
@@ -64,6 +64,7 @@ class ProvisionedClientManager:
         callbacks: Callback | None = None, agreed: Callable[[Preprocessing], None] = lambda preprocessing: None,
         choices: Choices | None = None,
         set_normaliser: SetNormaliser = lambda normaliser: None, client_weights: ClientWeights | None = None,
+        knows_source: bool = False,
     ) -> None:  # fmt: skip
         grid = federation_grid(grid)
         if not grid.keeps_processes:
@@ -77,6 +78,8 @@ class ProvisionedClientManager:
         self._ready: set[int] = set()
         self._failures: dict[int, str] = {}
         self._described: dict[int, DataDescription] = {}
+        # With k-fold a client describes each fold's part, which is drawn where the model is trained.
+        self._asks_nobody = bool(provision.shards) or (knows_source and config.method == "fit")
         self._first = True
         self._choices, self._set_normaliser = choices or Choices(), set_normaliser
         self.preprocessing: Preprocessing | None = None
@@ -120,17 +123,22 @@ class ProvisionedClientManager:
         """
         timeout = self._config.round_timeout
         if self.preprocessing is None and self._provision.shards:
-            self._decide(describe_shards(self._config, self._provision), facts=True)
+            descriptions = describe_shards(self._config, self._provision)
+            self._decide(self._agree(descriptions, facts=True), descriptions)
+        elif self.preprocessing is None and self._asks_nobody:
+            self._decide(*of_own_copy(self._config))
 
         def provide(cid: int) -> Script[Provisioned]:
-            return provision_client(cid, self._provision, self.preprocessing, self.progress.say)
+            return provision_client(
+                cid, self._provision, self.preprocessing, self.progress.say, asks=not self._asks_nobody
+            )
 
         with self.progress:
             provisioned, failures = talk(self._grid, cohort, provide, timeout)
             new = {cid: one.description for cid, one in provisioned.items() if one.description is not None}
             if new and self.preprocessing is None:
                 new, odd = sift(new, self._measure())
-                self._decide(new)
+                self._decide(self._agree(new), new)
             else:
                 odd = {cid: reason for cid, one in new.items() if (reason := self._fault(cid, one))}
             failures |= odd
@@ -148,9 +156,8 @@ class ProvisionedClientManager:
                 self.progress.say(cid, "failed" if failed else "ready")
         return failures | unsent
 
-    def _decide(self, descriptions: Mapping[int, DataDescription], facts: bool = False) -> None:
-        """Make the preprocessing of these descriptions, which fit together; `facts`: they are the server's own."""
-        agreed = self._agree(descriptions, facts)
+    def _decide(self, agreed: Preprocessing, descriptions: Mapping[int, DataDescription]) -> None:
+        """Use, keep and say what was made of these descriptions."""
         check_test(self._provision.test or {}, agreed)
         self._agreed(agreed)
         agreed.save(self._folder.path)
@@ -180,8 +187,11 @@ class ProvisionedClientManager:
             self._described[cid] = one
             self._client_weights.register(cid, one.examples)
 
-    def _agree(self, descriptions: Mapping[int, DataDescription], facts: bool) -> Preprocessing:
-        """What all clients share, of their descriptions. Raises RunFailed where these do not fit together."""
+    def _agree(self, descriptions: Mapping[int, DataDescription], facts: bool = False) -> Preprocessing:
+        """What all clients share, of their descriptions, or (`facts`) the server's own of the rows it hands out.
+
+        Raises RunFailed where these do not fit together.
+        """
         provision = self._provision
         try:
             own = self._config.data_source == "client"
@@ -243,7 +253,9 @@ class ProvisionedClientManager:
 
     def _offer(self, cid: int) -> Script[None]:
         """Send a client what it lacks, now that there is a preprocessing."""
-        ready, description = yield from provision_client(cid, self._provision, self.preprocessing, self.progress.say)
+        ready, description = yield from provision_client(
+            cid, self._provision, self.preprocessing, self.progress.say, asks=not self._asks_nobody
+        )
         if description is not None:
             if fault := self._fault(cid, description):
                 raise ClientRefused(fault)

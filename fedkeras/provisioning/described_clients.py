@@ -62,7 +62,7 @@ class DescribedClientManager(ClientManager):
         """As `ClientManager.wait`, with the clients asked. Raises RunFailed."""
         nodes = super().wait(wanted)
         if not self._done and self._knows_source:
-            self._decide_alone()
+            self._decide(*of_own_copy(self._config))
         elif not self._done:
             self._ask_all(nodes)
         nodes = {cid: node for cid, node in nodes.items() if cid not in self._refused}
@@ -98,20 +98,6 @@ class DescribedClientManager(ClientManager):
             self._callback.on_client_failure(cid, reason)
         self._decide(agree(self._config, good, None, counted_rows(self._client_weights, good)), good)
 
-    def _decide_alone(self) -> None:
-        """Nobody is asked what this server can see in its own copy of the data set."""
-        config = self._config
-        cids, source = range(config.num_partitions), data.open_source(config)
-        fitted = scaling.fixed_normaliser(source, config) is None
-        rows = [len(data.own_rows(config, cid)[0]) for cid in cids]
-        weights = None
-        if config.class_weight == "balanced":
-            weights = balanced_weights(data.label_counts(config, cids).tolist())
-        normaliser = data.pooled_normaliser(config) if fitted else fit("none", None)
-        parts = [[data.client_statistics(config, cid)] if fitted else [] for cid in cids]
-        about = {cid: DataDescription(rows[cid], parts[cid], None) for cid in cids}
-        self._decide(Preprocessing(normaliser, None, class_weights=weights), about)
-
     def _decide(self, agreed: Preprocessing, descriptions: Mapping[int, DataDescription]) -> None:
         if self._folder is not None:
             agreed.save(self._folder.path)
@@ -133,6 +119,21 @@ def must_ask(config: Config, knows_source: bool) -> bool:
     if decided is None and knows_source:
         decided = scaling.fixed_normaliser(data.open_source(config), config) is not None
     return not decided
+
+
+def of_own_copy(config: Config) -> tuple[Preprocessing, dict[int, DataDescription]]:
+    """What all share, and the descriptions that it is made of, by this process's own copy of the data set."""
+    cids, source = range(config.num_partitions), data.open_source(config)
+    fitted = scaling.fixed_normaliser(source, config) is None
+    weights = None
+    if config.class_weight == "balanced":
+        weights = balanced_weights(data.label_counts(config, cids).tolist())
+    normaliser = data.pooled_normaliser(config) if fitted else fit("none", None)
+    about = {}
+    for cid in cids:
+        statistics = [data.client_statistics(config, cid)] if fitted else []
+        about[cid] = DataDescription(len(data.own_rows(config, cid)[0]), statistics, None)
+    return Preprocessing(normaliser, None, class_weights=weights), about
 
 
 def counted_rows(client_weights: ClientWeights, descriptions: Mapping[int, DataDescription]) -> dict[int, int]:

@@ -45,7 +45,7 @@ def dealt(config: Config, provision: Provision | None, has_data: bool) -> dict[s
         held_out = {cid: num_held_out(config, len(shard)) for cid, shard in provision.shards.items()}
         train = {cid: len(shard) - held_out[cid] for cid, shard in provision.shards.items()}
         return {MessageType.TRAIN: train, MessageType.EVALUATE: held_out}
-    if not has_data or not config.uses_catalogue or config.collect_only:
+    if not has_data or config.collect_only:
         return {}
     try:
         found = data.describe(config)
@@ -92,17 +92,20 @@ def clients_of(
     central: CentralEvaluation,
     check: LossCheck | None = None,
     client_weights: ClientWeights | None = None,
+    knows_source: bool = False,
 ) -> ClientManager | ProvisionedClientManager:
     """Who is connected; clients that are handed something take part when they have it. Raises UserError.
 
-    `central` is told what was learned from the clients' rows to scale by.
+    `central` is told what was learned from the clients' rows to scale by; `knows_source`: this server can open the data
+    set.
     """
     if config.collect_only:
         return ClientManager(grid, config, callbacks)
     client_weights = client_weights or ClientWeights(config)
     told = {"choices": choices, "set_normaliser": central.set_normaliser, "client_weights": client_weights}
+    told["knows_source"] = knows_source
     if provision is None:
-        return DescribedClientManager(grid, config, folder, callbacks, knows_source=central.knows_source, **told)
+        return DescribedClientManager(grid, config, folder, callbacks, **told)
     agreed = {} if check is None else {"agreed": check.when_agreed}
     clients = ProvisionedClientManager(grid, config, provision, folder, ProgressTable(), callbacks, **agreed, **told)
     callbacks.insert(OfferAgain(clients))

@@ -101,17 +101,19 @@ class Provisioned(NamedTuple):
 
 
 def provision_client(
-    cid: int, provision: Provision, preprocessing: Preprocessing | None, report: ReportState
+    cid: int, provision: Provision, preprocessing: Preprocessing | None, report: ReportState, asks: bool = True
 ) -> Script[Provisioned]:
-    """Send one client what it lacks; what its data are like it is asked where they are not this server's."""
+    """Send one client what it lacks; what its data are like it is asked (`asks`) where this server cannot know."""
     known = yield from send_provision(cid, provision, report)
-    if preprocessing is not None and (known == preprocessing.digest or provision.shards):
+    if preprocessing is not None and (known == preprocessing.digest or not asks):
         return Provisioned(known == preprocessing.digest)
     report(cid, "looking at its data")
     answer = yield ask("describe")
     description = description_in(answer)
     if not description.rows:
         raise ClientRefused("has no examples")
+    if description.shape:
+        _check_shape(provision.model, list(description.shape))
     return Provisioned(False, description)
 
 

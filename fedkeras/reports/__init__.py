@@ -15,7 +15,6 @@
     run report comparison page                      one run and several as an HTML page
     charts grids svg curves                         its pictures
     listing                                         all runs in a folder
-    csv_text                                        CSV that a spreadsheet takes for no formula
     text_table                                      aligned columns that fit a terminal
     export                                          a history as a table by round, or as Flower's lists
 

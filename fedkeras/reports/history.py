@@ -13,10 +13,10 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedkeras import csv_text
 from fedkeras.atomic import patiently, replace_file
 from fedkeras.callbacks import Row
 from fedkeras.errors import UserError, one_line
-from fedkeras.reports import csv_text
 
 if TYPE_CHECKING:
     import pandas

@@ -4,14 +4,13 @@ It is appended to from run to run, and kept short: above LONGEST_BYTES the file 
 written before its message is sent. What cannot be written is said once, and stops nothing.
 """
 
-import csv
-import io
 import logging
 import time
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Message
 
+from fedkeras import csv_text
 from fedkeras.errors import UserError
 from fedkeras.runtime import wire
 
@@ -52,15 +51,14 @@ class SentLog:
     def _line(self, client: int | str, what: str, count: int, content: str) -> None:
         if self._path is None or self._failed:
             return
-        row = io.StringIO()
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        csv.writer(row, lineterminator="\n").writerow([now, self._server, client, what, count, _plain(content)])
+        line = csv_text.text_of([[now, self._server, client, what, count, _plain(content)]])
         try:
             if self._path.stat().st_size > LONGEST_BYTES:
                 self._path.replace(self._path.with_name(f"{self._path.stem}-older{self._path.suffix}"))
                 self._begin()
             with self._path.open("a", encoding="utf-8", errors="replace") as file:
-                file.write(row.getvalue())
+                file.write(line)
         except OSError as error:
             self._failed = True
             log.warning("what is sent is no longer noted in %s: %s", self._path, error.strerror or error)
@@ -91,7 +89,6 @@ def _short(value: bool | float | str | bytes | list) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line that a spreadsheet takes for text."""
+    """One line."""
     shown = "".join(char if char.isprintable() else " " for char in text)
-    shown = shown if len(shown) <= LONGEST_CONTENT else f"{shown[:LONGEST_CONTENT]}... ({len(text)} characters)"
-    return f"'{shown}" if shown[:1] in "=+-@" else shown
+    return shown if len(shown) <= LONGEST_CONTENT else f"{shown[:LONGEST_CONTENT]}... ({len(text)} characters)"

@@ -127,7 +127,8 @@ def open_run(
         start = checkpointer.take_up(folder, config, state) if config.resume else None
         failures = checkpointer.failures_at(config, start)
         client_weights = checkpointer.client_weights_at(config, start, mods)
-        client_weights.deal(provisioned_run.dealt(config, provision, tested or workflow.has_data))
+        opened = config.uses_catalogue and (tested or workflow.has_data or data.needs_no_files(config.dataset))
+        client_weights.deal(provisioned_run.dealt(config, provision, opened))
         before = start.seconds if start else 0.0
         with (
             reports.Recorder(
@@ -143,7 +144,6 @@ def open_run(
                 reports.write_label_counts(folder.partitions_path, *counts)
             for number, warning in enumerate(warnings):
                 recorder.warn(0, f"strategy {number}", warning)
-            opened = config.uses_catalogue and (tested or workflow.has_data)
             same_data = source_check.message_config(config) if opened else {}
             own_grid = federation_grid(grid, {**(message_config or {}), **same_data})
             # Where there are no rounds, the first Ctrl-C has none to wait for.
@@ -165,7 +165,7 @@ def open_run(
                 ]
             )
             clients = provisioned_run.clients_of(
-                own_grid, config, provision, folder, callbacks, choices, central, loss, client_weights
+                own_grid, config, provision, folder, callbacks, choices, central, loss, client_weights, opened
             )
 
             def evaluate_fn(server_round: int, arrays: ArrayRecord) -> Mapping[str, float] | None:

@@ -68,7 +68,7 @@ class Federation:
     def agree(self, folder=None, knows_source=False):
         run = None if folder is None else RunFolder(folder)
         manager = DescribedClientManager(self.grid, self.config, run, choices=self.choices, knows_source=knows_source)
-        nodes = manager.wait()
+        self.nodes = nodes = manager.wait()
         node_id = nodes[0]
         ids = list(
             self.grid.push_messages([Message(RecordDict({"config": ConfigRecord()}), node_id, "query.identify")])
@@ -212,7 +212,9 @@ def test_one_client_cannot_spoil_what_the_others_agree_on(what, caplog):
             for key, value in changed.items():
                 content[key] = value
 
-    shared = Federation(spoil=spoil).agree()
+    federation = Federation(spoil=spoil)
+    shared = federation.agree()
+    assert (1 in federation.nodes) == (what == "not finite")  # who can say nothing may still train
     np.testing.assert_allclose(shared.normaliser.shift, X[training_rows(cids=[0, 2])].mean(axis=0), rtol=1e-12)
     told = "has no part in the scaling" if what == "not finite" else "does not take part, for what it says of its data"
     assert [line for line in caplog.messages if line.startswith(f"client 1 {told}")]

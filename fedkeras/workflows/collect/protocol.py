@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedkeras import atomic
+from fedkeras import atomic, csv_text
 from fedkeras.federation.dispatcher import SPARE_BYTES, ClientRefused, Script
 from fedkeras.federation.messages import NUM_EXAMPLES
 from fedkeras.federation.validation import fault_of_metrics
 from fedkeras.provisioning.protocol import ReportState, arrays_of_answer, ask, value_of
-from fedkeras.reports import csv_text
 from fedkeras.workflows.collect.outbox import FILES, PIECE_BYTES, LocalResult, digest_of
 
 log = logging.getLogger("fedkeras")

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedkeras import models
+from fedkeras import csv_text, models
 from fedkeras.config import Config
 from fedkeras.provisioning.client_data import ProvisionedClient, keras_folds
 from fedkeras.randomness import generator
-from fedkeras.reports import csv_text
 from fedkeras.workflows.collect.outbox import Figures
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedkeras.reports import csv_text
+from fedkeras import csv_text
 from fedkeras.reports.history import FAILURES, History, read_rows
 
 
