@@ -22,7 +22,7 @@ log = logging.getLogger("fedkeras")
 HANDSHAKE_SECONDS = 10.0
 """How long a connection may take to authenticate itself."""
 
-WAITING = 64
+WAITING = 48
 """Handshakes under way at the same time; the connection that has taken longest makes room for a new one."""
 
 LOGIN_FRAME_BYTES = 16 << 10

@@ -21,7 +21,7 @@ from fedkeras.runtime.budget import return_free_memory
 STRANGER_SECONDS = 12.0
 """How long a connection may last on which nobody has logged in: the login's own limit, and a little for its goodbye."""
 
-MOST_STRANGERS = 96
+MOST_STRANGERS = 64
 """Connections on which nobody has logged in, where the process may open enough files."""
 
 LOOK_SECONDS = 0.1
