@@ -87,6 +87,7 @@ def test_in_the_simulation_a_workflow_of_ones_own_only_evaluates(tmp_path: Path)
 @pytest.mark.parametrize("allow", ["", "mods=toys:Clip"])
 def test_a_client_uses_a_mod_of_the_servers_only_if_it_was_started_so(tmp_path: Path, allow: str) -> None:
     one = {"num-partitions": 1, "num-server-rounds": 1, "max-retries": 0}
+    one |= {} if allow else {"node-timeout": 60}  # it leaves when it has joined
     with fedkeras(tmp_path, ROOT / "server.py", mods="toys:Clip:norm=0.05", port=0, **one) as running:
         address = running.stdout.readline().split()[2]
         with fedkeras(
