@@ -6,6 +6,7 @@ The attacker speaks HTTP/2 by hand (raw_http2.py): no honest library does what i
 import asyncio
 import contextlib
 import gzip
+import logging
 import re
 import socket
 import ssl
@@ -25,6 +26,8 @@ from fedkeras.reports.history import read_rows
 from fedkeras.runtime import node, wire
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Hello, Join
 from fedkeras.runtime.passphrase import Access
+
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # that the server closes connections is what is looked at
 
 MOST_MB = 64 * 1.048576
 """64 MiB: what strangers may take together."""

@@ -22,6 +22,7 @@ from fedkeras.runtime.content import WireError
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Settled, Welcome
 from fedkeras.runtime.holder_key import KEY_BYTES
 from fedkeras.runtime.passphrase import Access, NeedsPassphrase, ask_passphrase
+from fedkeras.runtime.peer_log import LimitedLines
 from fedkeras.runtime.server_connection import RunOver, ServerConnection, Unconfirmed
 from fedkeras.runtime.tls_probe import Unfit, Unreachable
 from fedkeras.runtime.wire import Assembler
@@ -82,7 +83,7 @@ class ClientSession:
     ) -> None:
         self._holder_key = holder_key or os.urandom(KEY_BYTES)
         self._server, self._cids, self._shared, self._access = server, cids, shared, access
-        self._replace_other, self._max_wait, self._report = replace_other, max_wait, report
+        self._replace_other, self._max_wait, self._report = replace_other, max_wait, LimitedLines(report)
         self._max_message_bytes = max_message_bytes
         self._channel, self._unconfirmed = ClientChannel(server, access), list[tuple[float, bool]]()
         self._lock = threading.Lock()

@@ -21,6 +21,7 @@ from fedkeras.runtime.client_session import ClientSession
 from fedkeras.runtime.content import WireError
 from fedkeras.runtime.federation_pb2 import Welcome
 from fedkeras.runtime.passphrase import Access
+from fedkeras.runtime.peer_log import LimitedLines
 from fedkeras.runtime.sent_log import SentLog
 
 log = logging.getLogger("fedkeras")
@@ -147,7 +148,7 @@ def _answer_all(
     terms: ClientTerms,
     sent_log: SentLog,
 ) -> None:
-    run_id, said = session.welcome.run_id, dict[int, str]()
+    run_id, said, complain = session.welcome.run_id, dict[int, str](), LimitedLines(log.error)
     while (received := session.receive()) is not None:
         if isinstance(received, Welcome):  # of a server that was started again
             contexts, run_id = _contexts(received, list(contexts), node_config, terms), received.run_id
@@ -165,13 +166,13 @@ def _answer_all(
         reply = answer(app, message, contexts[header.cid])
         if reply.has_error():
             if said.get(header.cid) != reply.error.reason:  # not again each time that it is asked again
-                log.error("client %d could not answer: %s", header.cid, reply.error.reason)
+                complain(f"client {header.cid} could not answer: {reply.error.reason}")
             said[header.cid] = reply.error.reason
         try:
             limit = wire.header_limit(header.ByteSize())  # what the server takes
             outgoing = wire.encode(reply, header.cid, max_header_bytes=limit)
         except Exception as error:  # noqa: BLE001 - else the server would wait for this answer
-            log.error("client %d's answer cannot be sent: %s", header.cid, error)
+            complain(f"client {header.cid}'s answer cannot be sent: {error}")
             reply = error_reply(error, message)
             outgoing = wire.encode(reply, header.cid)
         sent_log.note(message, reply, outgoing)

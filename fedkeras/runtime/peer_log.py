@@ -25,6 +25,9 @@ CLIENT_SECONDS = 1.0
 Told = str | float | Exception
 """What a line's text has places for."""
 
+LINES_AT_ONCE, LINE_SECONDS = 30, 2.0
+"""Lines on a client's terminal about its connection: so many together, and one more each so many seconds."""
+
 ADDRESSES = 4096
 """Addresses that are remembered."""
 
@@ -47,6 +50,22 @@ class Allowance:
             return False
         self.lines -= 1
         return True
+
+
+class LimitedLines:
+    """Passes lines about one peer on to `write`: some at once, then one each few seconds, which counts the others."""
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._clock = write, clock
+        self._allowance = Allowance(LINES_AT_ONCE, LINE_SECONDS, LINES_AT_ONCE, clock())
+
+    def __call__(self, line: str) -> None:
+        """Pass a line on, or count it."""
+        if not self._allowance.take(self._clock()):
+            self._allowance.left_out += 1
+            return
+        left_out, self._allowance.left_out = self._allowance.left_out, 0
+        self._write(f"{line} ({left_out} more lines are left out)" if left_out else line)
 
 
 class PeerLog:

@@ -6,7 +6,7 @@ import pytest
 
 from fedkeras.runtime.addresses import network_of
 from fedkeras.runtime.mailbox import LATE_LINES, Mailbox
-from fedkeras.runtime.peer_log import ADDRESSES, PeerLog
+from fedkeras.runtime.peer_log import ADDRESSES, LINES_AT_ONCE, LimitedLines, PeerLog
 
 
 class Clock:
@@ -97,3 +97,14 @@ def test_late_answers_fill_no_log(lines):
     for _ in range(3 * LATE_LINES):
         mailbox.deliver(Message(Error(0, ""), reply_to=message))
     assert len(lines()) == LATE_LINES
+
+
+def test_a_server_that_sends_its_client_away_again_and_again_fills_no_terminal(clock):
+    said: list[str] = []
+    report = LimitedLines(said.append, clock)
+    for number in range(1000):
+        report(f"lost the connection {number}")
+    clock.now = 2.0
+    report("lost the connection for good")
+    assert said[:LINES_AT_ONCE] == [f"lost the connection {number}" for number in range(LINES_AT_ONCE)]
+    assert said[LINES_AT_ONCE:] == ["lost the connection for good (970 more lines are left out)"]
