@@ -1,8 +1,10 @@
 """Clients that lie about how much they have, what it looks like, how well they do, and how much they hold."""
 
+import functools
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +113,7 @@ def _iris(folder: Path, lies: str, *flags: object) -> tuple[dict, int]:
 
     Of several `lies`, with commas, each is a client's; there is always one more honest client than liars.
     """
-    subprocess.run([sys.executable, "-c", MODEL], cwd=folder, check=True, capture_output=True, timeout=120)
+    (folder / "iris.keras").write_bytes(_model())
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(3), 30)
     x = rng.normal(size=(90, 4)) * 0.5 + np.array([[1, 2, 3, 4], [3, 4, 1, 2], [5, 1, 5, 1]])[y]
@@ -130,6 +132,14 @@ def _iris(folder: Path, lies: str, *flags: object) -> tuple[dict, int]:
             "--data-dir", "test", *flags,
         )  # fmt: skip
         return _played(start, server, address, folder, lies, ("--data-dir", folder / "own"))
+
+
+@functools.cache
+def _model() -> bytes:
+    """The file of a small classifier."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", MODEL], cwd=folder, check=True, capture_output=True, timeout=120)
+        return (Path(folder) / "iris.keras").read_bytes()
 
 
 def _honest(lies: str) -> int:

@@ -7,6 +7,7 @@ from toy_federation import ToyClients, configure, content, federate, floats, rep
 
 import fedkeras.strategies as strategies
 from fedkeras.errors import UserError
+from fedkeras.federation import strategy_adapter
 from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.validation import fault_of_evaluate
 from fedkeras.mods.base import Mod
@@ -62,6 +63,14 @@ def test_flowers_strategies_obey_too(strategy):
     assert final == 1.0 and row(outcome, EVALUATE, "all")["loss"] == 1.0
     final, _ = go(claiming(10, 20, 10**12), strategy, max_client_weight=4.0)
     assert final == pytest.approx((20 + 2 * 80) / 110)
+
+
+def test_a_strategy_that_counts_by_another_claim_is_a_warning():
+    [warning] = strategy_adapter.check(
+        strategies.load("flwr.serverapp.strategy:FedAvg", {"weighted_by_key": "loss"}), 3
+    )
+    assert warning.startswith("FedAvg counts each client by its own metric 'loss'")
+    assert not strategy_adapter.check(strategies.load("flwr.serverapp.strategy:FedAvg"), 3)
 
 
 def test_of_two_clients_the_smaller_claim_is_the_median():

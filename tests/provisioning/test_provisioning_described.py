@@ -10,6 +10,7 @@ from fedkeras import client, data, server
 from fedkeras.config import Config
 from fedkeras.data.statistics import from_dict, statistics_of
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.dispatcher import ClientRefused
 from fedkeras.federation.grids import federation_grid
 from fedkeras.named_code import EVERYTHING_NAMED
@@ -112,6 +113,21 @@ def test_a_server_with_the_data_set_asks_nobody_and_finds_the_same():
     assert (asking.asked, alone.asked) == ([0, 1, 2], []) and asked.digest == own.digest
     assert asking.choices["scaled"] == alone.choices["scaled"]
     assert asking.choices["class weights"] == alone.choices["class weights"]
+
+
+@pytest.mark.parametrize("config", [CONFIG, Config(dataset="digits")], ids=["scaling is learned", "nothing is"])
+def test_known_counts_are_asked_for_before_they_are_used(config):
+    """Also where nothing else must be asked; who has answered is not asked again."""
+    config = Config(**{**config.__dict__, "client_weights": "known"})
+    federation, weights = Federation(config), ClientWeights(config)
+    manager = DescribedClientManager(federation.grid, config, None, choices=federation.choices, client_weights=weights)
+    manager.wait()
+    manager.wait()
+    assert federation.asked == [0, 1, 2]
+    for cid in range(3):
+        train, held_out = data.own_rows(config, cid)
+        assert weights.fault("train", cid, len(train)) is None and weights.fault("train", cid, len(train) + 1)
+        assert weights.fault("evaluate", cid, len(held_out)) is None
 
 
 def test_a_client_alone_is_scaled_by_its_own_rows():
