@@ -16,6 +16,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 
 from fedkeras.callbacks import Callback, FinishedRound
 from fedkeras.config import Config
+from fedkeras.federation.client_weights import PHASES, ClientWeights
 from fedkeras.federation.records import record, views
 from fedkeras.federation.validation import fault_of_train
 from fedkeras.flower.identity import node_id_of
@@ -29,6 +30,8 @@ SHAPES = {"conv": (5, 5, 16, 32), "conv_bias": (32,), "small": (64, 62), "bias":
 """Beside these the model has one large array, which makes it as large as it is to be."""
 
 WAIT_SECONDS = 300.0
+EXAMPLES = 10
+"""That each client has."""
 
 
 class Figures(Callback):
@@ -61,7 +64,10 @@ def server(count: int, rounds: int, megabytes: float) -> None:
     with GrpcGrid("127.0.0.1", 0, count, config.for_clients()) as grid:
         print(grid.address, flush=True)
         averaging = averaging_seconds(arrays, count)
-        run = bare_run(grid, config, FedAvg(), callbacks=[Figures(count, seconds, phases, cpu)])
+        client_weights = ClientWeights(config)
+        client_weights.deal({phase: dict.fromkeys(range(count), EXAMPLES) for phase in PHASES})  # as of its own data
+        hooks = [Figures(count, seconds, phases, cpu)]
+        run = bare_run(grid, config, FedAvg(), callbacks=hooks, client_weights=client_weights)
         run.clients.wait()
         before = memory("VmRSS")
         RoundsWorkflow().train(run, arrays)
@@ -89,7 +95,7 @@ def model(megabytes: float) -> ArrayRecord:
 
 def averaging_seconds(arrays: ArrayRecord, count: int) -> float:
     """Seconds to check and average `count` updates, without a network."""
-    content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 10, "loss": 0.5})})
+    content = RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": EXAMPLES, "loss": 0.5})})
 
     def replies() -> Iterator[Message]:
         for _ in range(count):
@@ -142,7 +148,7 @@ def client(address: str, cid: int) -> int:
 
 def app(message: Message, context: Context) -> Message:
     """Adds one to all weights, or says how good they are."""
-    records = {"metrics": MetricRecord({"num-examples": 10, "loss": 0.5, "accuracy": 0.5, "seconds": 0.0})}
+    records = {"metrics": MetricRecord({"num-examples": EXAMPLES, "loss": 0.5, "accuracy": 0.5, "seconds": 0.0})}
     if message.metadata.message_type == "train":
         weights = views(message.content["arrays"])
         records["arrays"] = record({name: array + np.float32(1) for name, array in weights.items()})
