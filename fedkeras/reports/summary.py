@@ -71,10 +71,10 @@ def ending(summary: JsonTable, rows: Iterable[Row], folder: Path) -> list[str]:
         for metric in _metrics(chosen):
             lines += [f"{metric} ({source})", *_series(chosen, metric)]
     lines += [_accuracy(summary)] if isinstance(summary["accuracy"], Real) else []
+    lines += [f"history: {RunFolder(folder).history_path}"] if rows else []
     warnings = summary.get("warnings") or []
     lines += [f"warning: {text}" for text in warnings]
-    kept = [f"history: {RunFolder(folder).history_path}"] if rows else []
-    return [*lines, *kept, _status(summary, rows, len(warnings)), str(folder)]
+    return [*lines, _status(summary, rows, len(warnings)), str(folder)]
 
 
 def _status(summary: JsonTable, rows: list[Row], warnings: int) -> str:

@@ -122,6 +122,7 @@ class GrpcGrid(OwnGrid):
             self._goodbye = Goodbye(over=True, finished=finished, reason=reason)
         if self._server is not None:
             self._run_in_loop(self._stop())
+        self._run_in_loop(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -89,8 +89,8 @@ def test_a_file_keeps_its_names_from_version_to_version(tmp_path: Path) -> None:
     checkpoints.write(tmp_path / "x", checkpoint(1, strategy={"a": 1}, failure_tracker={"train": {}}))
     header = json.loads((tmp_path / "x").read_bytes().split(b"\n")[2])
     assert list(header) == [
-        "round", "history-rows", "seconds", "versions", "config", "rests", "client-examples", "strategy", "trainable",
-        "arrays",
+        "round", "history-rows", "seconds", "versions", "config", "rests", "client-examples", "holders",
+        "strategy", "trainable", "arrays",
     ]  # fmt: skip
     assert (header["rests"], header["strategy"]) == ({"train": {}}, {"a": 1})
     assert {entry["part"] for entry in header["arrays"]} == {"weights"}
