@@ -15,6 +15,7 @@ from fedkeras.federation.initial_weights import initial_arrays
 from fedkeras.federation.records import views
 from fedkeras.flower.identity import SERVER_NODE_ID, act_as
 from fedkeras.learning.learner import draw
+from fedkeras.named_code import EVERYTHING_NAMED
 from fedkeras.randomness import generator
 from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.workflows.split import split_client
@@ -23,6 +24,7 @@ from fedkeras.workflows.split.server_model import SplitServer
 
 MODES = ("sequential", "splitfed", "shared")
 ROUNDS = 2
+ALLOWED = {"allow": EVERYTHING_NAMED}
 AWKWARD = {"model": "split_setting:awkward", "split_at": "3,7"}
 
 
@@ -59,7 +61,7 @@ class Shuffled(InProcessGrid):
 
 def run(config, grid=None):
     """Over the messages: the final weights and the outcomes."""
-    grid = grid or InProcessGrid(client.app, config.num_partitions, config.for_clients())
+    grid = grid or InProcessGrid(client.app, config.num_partitions, config.for_clients(), ALLOWED)
     nodes, outcomes = ClientManager(grid, config), []
     start, middle = initial_arrays(grid, config, nodes), SplitServer(config, 1)
     final = run_split(grid, nodes, start, config, middle, callbacks=[outcomes.append])
@@ -270,7 +272,7 @@ def test_who_answers_first_changes_nothing(mode, in_flight):
     config = configure(split=mode, in_flight=in_flight, num_server_rounds=1, batch_size=60)
     expected, _ = run(config)
     for seed in range(3):
-        grid = Shuffled(client.app, 3, config.for_clients(), seed=seed)
+        grid = Shuffled(client.app, 3, config.for_clients(), ALLOWED, seed=seed)
         found, _ = run(config, grid)
         same(expected, found, 0)
 
@@ -280,7 +282,7 @@ def test_a_process_that_remembers_nothing_computes_the_same(mode):
     """Flower's own grids: what a client had is in its Context, and the forward pass is computed again."""
     config = configure(split=mode, split_nopeek=0.1)
     expected, outcomes = run(config)
-    grid = InProcessGrid(forgetful(config), 3, config.for_clients())
+    grid = InProcessGrid(forgetful(config), 3, config.for_clients(), ALLOWED)
     found, others = run(config, CohortGrid(grid, list(grid.get_node_ids())))
     same(expected, found)
     for outcome, other in zip(outcomes, others, strict=True):

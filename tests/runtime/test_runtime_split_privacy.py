@@ -74,7 +74,8 @@ def recorded(start: Starter, monkeypatch, script: Path, *flags: object) -> dict[
     setting = [word for key, value in SETTING.items() for word in (f"--{key.replace('_', '-')}", value)]
     server, address = start.server("--num-server-rounds", 1, *setting, *MODEL, *flags)
     with Proxy(address, record=True) as proxy:
-        clients = [start.python(script, "--server", proxy.address, "--cid", cid) for cid in range(CLIENTS)]
+        own = ("--dataset", SETTING["dataset"], *MODEL[:2])
+        clients = [start.python(script, "--server", proxy.address, "--cid", cid, *own) for cid in range(CLIENTS)]
         statuses = [process.ended() for process in (server, *clients)]
         assert statuses == [0] * (1 + CLIENTS), server.err
         return {direction: bytes(content) for direction, content in proxy.recorded.items()}
