@@ -133,6 +133,7 @@ def test_the_command_where_the_user_has_files_of_our_names(installed: Path, host
 OWN = ["--model", "mine:make", "--dataset", "mine:load", "--num-server-rounds", 1, "--num-partitions", 1]
 
 
+@pytest.mark.slow
 def test_a_run_from_the_wheel_with_a_client_process(installed: Path, hostile: Path) -> None:
     """Server and client find the user's model and data, and import none of the files that are not meant."""
     ended = run(hostile, installed, installed / "bin" / "fedkeras", "server", "--spawn", 1, "--port", 0, *OWN)

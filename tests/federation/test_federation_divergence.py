@@ -105,7 +105,7 @@ def test_a_loss_that_comes_back_is_a_warning_and_no_other_end(tmp_path, monkeypa
     _, summary = run(tmp_path, monkeypatch, central=[NAN, 0.4, 0.3])
     assert summary["status"] == "finished"
     out = capfd.readouterr().out.splitlines()
-    assert "warning: round 1: the central loss is not finite" in out[-4]
+    assert "warning: round 1: the central loss is not finite" in out[-3]
     assert re.fullmatch(r"finished in \d+\.\d s, with 1 warning", out[-2])
     server.require_result(summary)
 
@@ -121,7 +121,7 @@ def test_a_variance_below_zero_is_said_at_once_and_at_the_end(tmp_path, monkeypa
     folder, summary = run(tmp_path, monkeypatch, central=[0.5] * 4, strategy=name, strategy_args="eta=9.0")
     out, err = capfd.readouterr()
     assert err.count("'1.moving_variance' is down to -") == 1
-    assert out.splitlines()[-2].endswith("with 1 warning") and "no variance is below zero" in out.splitlines()[-4]
+    assert out.splitlines()[-2].endswith("with 1 warning") and "no variance is below zero" in out.splitlines()[-3]
     assert summary["status"] == "finished" and "'1.moving_variance'" in summary["warnings"][0]
     assert "moving_variance" in report(read_run(folder.path))
 

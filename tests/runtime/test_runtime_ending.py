@@ -25,7 +25,7 @@ def one_line(text: str) -> str:
 
 @pytest.mark.parametrize("ending", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_server_interrupted_in_mid_run_leaves_a_readable_folder(start: Starter, ending: signal.Signals) -> None:
-    server, address = start.server(*LONG)
+    server, address = start.toy_server(*LONG)
     client = start.toy(address, 0, "--seconds", 0.05)
     server.said("\n    2 ")
     server.popen.send_signal(ending)
@@ -63,7 +63,8 @@ def test_a_client_interrupted_in_mid_run(start: Starter) -> None:
     assert server.popen.poll() is None
 
 
-@pytest.mark.parametrize("ending", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_a_client_interrupted_in_the_middle_of_its_epochs(start: Starter, ending: signal.Signals) -> None:
     """A round's epochs are one call of a graph, here of minutes, in which Python runs nothing else in that thread."""
     server, address = start.server(*LONG, "--local-epochs", 10_000)

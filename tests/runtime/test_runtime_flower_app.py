@@ -71,7 +71,7 @@ def test_an_app_of_scikit_learn_gives_the_figures_of_a_plain_loop(
     clients = [start.client(address, cids, "--app", APP) for cids in ("0,2", "1")]
     assert [process.ended() for process in (server, *clients)] == [0, 0, 0], server.err + clients[0].err
     check(json.loads((tmp_path / "report.json").read_text()), task)
-    assert server.out.splitlines()[1:] == ["sklearn_app begins", "sklearn_app ends"]  # its lifespan
+    assert server.out.splitlines()[2:] == ["sklearn_app begins", "sklearn_app ends"]  # its lifespan
     assert [client.err for client in clients] == ["", ""]
     assert not (tmp_path / "runs").exists()
 
@@ -176,7 +176,7 @@ def test_what_an_app_is_told(start: Starter, tmp_path: Path) -> None:
     run_config = {"lr": 0.5, "name": "a, b", "on": True}
     node_config = {"device": "cuda:1", "shards": 4, "data-dir": "/srv/data", "partition-id": 2, "num-partitions": 3}
     told = {**node_config, **run_config, "data": "my data"}
-    assert server.out.splitlines()[1] == str([told, "my data", "my strategies", run_config])
+    assert server.out.splitlines()[2] == str([told, "my data", "my strategies", run_config])
 
 
 @pytest.fixture

@@ -336,6 +336,7 @@ def test_the_same_text_in_another_unicode_spelling_is_the_same_passphrase() -> N
     assert password_of("caf\u00e9").bit_length() > 200
 
 
+@pytest.mark.slow
 def test_connections_that_never_say_anything_do_not_keep_others_out(guarded, start, tmp_path: Path) -> None:
     """More of them than may wait: the oldest make room, and a client that knows the passphrase joins at once."""
     strangers = [Stranger(guarded.address) for _ in range(admission.WAITING + 20)]

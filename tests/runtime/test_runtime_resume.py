@@ -53,6 +53,7 @@ def resume(start: Starter, folder: Path, *flags: object) -> tuple[Process, list[
     return server, with_toys(start, server, address, 0.4)
 
 
+@pytest.mark.slow
 def test_killed_three_times_and_resumed(start: Starter, undisturbed: Path) -> None:
     server, address = start.toy_server("--num-server-rounds", ROUNDS, "--name", "killed", *TOY)
     toys, folder = with_toys(start, server, address, 0.4), None
@@ -85,6 +86,7 @@ def test_killed_three_times_and_resumed(start: Starter, undisturbed: Path) -> No
     assert start.run_folder() == folder, "no folder of its own"
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_begins_again(start: Starter, undisturbed: Path) -> None:
     server, _ = start.toy_server("--num-server-rounds", ROUNDS, "--name", "early", *TOY)
     folder = until(lambda: next((start.folder / "runs").glob("*early"), None), "the folder")
@@ -98,7 +100,8 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(start: Starter, u
     assert figures(folder) == figures(undisturbed)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_once_finishes_the_round_and_says_how_to_go_on(start: Starter, ending, undisturbed: Path) -> None:
     server, address = start.toy_server("--num-server-rounds", ROUNDS, "--name", "once", "--checkpoint-every", 100, *TOY)
     toys = with_toys(start, server, address, 0.5)
@@ -162,6 +165,7 @@ def test_interrupted_twice_ends_at_once(start: Starter) -> None:
     assert "to go on: " in server.out
 
 
+@pytest.mark.slow
 def test_a_running_server_is_not_disturbed(start: Starter) -> None:
     server, address = start.toy_server("--num-server-rounds", 1000, *TOY)
     with_toys(start, server, address, 0.1)

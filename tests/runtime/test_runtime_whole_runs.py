@@ -71,6 +71,7 @@ def test_a_client_killed_in_mid_run_is_named_and_the_others_finish(start: Starte
     until(lambda: (folder / "model.keras").exists(), "the model", 1)
 
 
+@pytest.mark.slow
 def test_a_server_without_data_keeps_the_weights(start: Starter) -> None:
     """It cannot build the model without the data's shape; what was trained is saved all the same."""
     folder = start.folder / "at-the-client"
