@@ -74,7 +74,7 @@ def test_one_client_over_grpc_is_the_unsplit_training(start: Starter, monkeypatc
     found = []
     for split in ([], ["--split", "sequential", "--split-at", "3,7"]):
         server, address = start.server(*model, "--name", split[1] if split else "whole", *split)
-        client = start.client(address, 0, *model[:2])
+        client = start.client(address, 0, "--model", "split_setting:awkward")
         assert [server.ended(), client.ended()] == [0, 0], server.err
         found.append(last_weights(next((start.folder / "runs").glob(f"*{split[1] if split else 'whole'}"))))
     assert found[0].keys() == found[1].keys()
