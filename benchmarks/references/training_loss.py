@@ -19,6 +19,8 @@ from fedkeras.workflows.rounds.server import RoundsWorkflow
 class OnTrainingExamples(RoundsWorkflow):
     """Federated rounds as always, but for what an evaluation is made on."""
 
+    fixed_counts = False
+
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """Those of federated rounds, with another evaluation."""

@@ -68,6 +68,8 @@ def _dealt(config: Config, liars: int) -> data.ArraySource:
 class OneStep(RoundsWorkflow):
     """Rounds in which a client takes a single step, over a tenth of its examples drawn from (seed, round, cid)."""
 
+    fixed_counts = False
+
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """Those of federated rounds, with another training."""

@@ -100,6 +100,8 @@ class Workflow:
     """Whether global arrays are tested on the server after each round."""
     has_data = False
     """Whether the server opens the data set in any case, and so knows who holds how much of it."""
+    fixed_counts = True
+    """Whether a client trains and tests on all examples that it was dealt, so that it may say no other number."""
     has_rounds = True
     """Whether there are rounds for a live table to count, and for --resume to go on with."""
 

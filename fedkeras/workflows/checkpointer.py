@@ -12,7 +12,6 @@ from fedkeras.federation.records import views
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.federation.sampling import FailureTracker
 from fedkeras.federation.strategy_state import StrategyState
-from fedkeras.mods.chain import ModChain
 from fedkeras.reports import Checkpoint, Checkpoints, Recorder, RunFolder, read_rows, resuming
 from fedkeras.reports.summary import versions
 from fedkeras.runtime.own_grid import HoldersTable
@@ -39,9 +38,9 @@ def failures_at(config: Config, checkpoint: Checkpoint | None) -> FailureTracker
         raise UserError(f"--resume: the checkpoint is of another version: {error}") from error
 
 
-def client_weights_at(config: Config, checkpoint: Checkpoint | None, mods: ModChain) -> ClientWeights:
+def client_weights_at(config: Config, checkpoint: Checkpoint | None, fixed_counts: bool) -> ClientWeights:
     """The policy, with what clients had said of their examples at the checkpoint. Raises UserError."""
-    weights = ClientWeights(config, mods.fixed_counts)
+    weights = ClientWeights(config, fixed_counts)
     try:
         weights.restore(checkpoint.client_examples if checkpoint else {})
     except ValueError as error:

@@ -126,9 +126,11 @@ def open_run(
         choices.keep_in(folder)
         start = checkpointer.take_up(folder, config, state) if config.resume else None
         failures = checkpointer.failures_at(config, start)
-        client_weights = checkpointer.client_weights_at(config, start, mods)
+        fixed_counts = mods.fixed_counts and workflow.fixed_counts
+        client_weights = checkpointer.client_weights_at(config, start, fixed_counts)
         opened = config.uses_catalogue and (tested or workflow.has_data or data.needs_no_files(config.dataset))
-        client_weights.deal(provisioned_run.dealt(config, provision, opened))
+        if workflow.fixed_counts:
+            client_weights.deal(provisioned_run.dealt(config, provision, opened))
         before = start.seconds if start else 0.0
         with (
             reports.Recorder(

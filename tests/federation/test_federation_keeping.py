@@ -11,7 +11,6 @@ from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.records import record, views
 from fedkeras.federation.registry import load
 from fedkeras.federation.strategy_state import StrategyState
-from fedkeras.mods.chain import ModChain
 from fedkeras.reports import Recorder, RunFolder, create_run_folder, read_rows
 from fedkeras.reports.checkpoints import path_of, rounds_of
 from fedkeras.runtime.in_process import InProcessGrid
@@ -34,7 +33,7 @@ def go(folder: RunFolder, rounds: int, resume: bool = False, stop_in: int = 0, *
     strategy, clients, asked = load("fedadam", {"beta_1": 0.9}), ToyClients(train=train), []
     memory = StrategyState(strategy)
     last = checkpointer.take_up(folder, config, memory) if resume else None
-    weights = checkpointer.client_weights_at(config, last, ModChain())
+    weights = checkpointer.client_weights_at(config, last, True)
     rests, start = checkpointer.failures_at(config, last), record(last.weights if last else START)
     grid = InProcessGrid(clients, config.num_partitions, {})
     with (
