@@ -14,6 +14,7 @@ from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, export, read_rows
 from fedkeras.reports.history import whole_lines
+from fedkeras.reports.run_folder import without_nan
 
 PROG = program("history")
 
@@ -52,13 +53,7 @@ def exported(folder: RunFolder, kind: str) -> str:
     if kind == "csv":
         return whole_lines(folder.history_path).decode("utf-8-sig", errors="replace").rstrip("\n")
     if kind == "json":
-        finite = [{key: _finite(value) for key, value in row.items()} for row in rows]
-        return json.dumps(finite, indent=2, allow_nan=False)
+        return json.dumps(without_nan(rows), indent=2, allow_nan=False)
     if kind == "flower":
         return "\n".join(f"{name} = {value}" for name, value in export.flower(rows).items())
     return export.markdown(rows)
-
-
-def _finite(value: int | float | str) -> int | float | str | None:
-    """JSON knows no NaN: null."""
-    return None if isinstance(value, float) and value - value != 0.0 else value

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 
 from fedkeras.callbacks import Row
-from fedkeras.reports.headline import SOURCES, Headline, figure, finite
-from fedkeras.reports.history import NO_METRICS
+from fedkeras.reports.headline import SOURCES, Headline, figure, finite, metric_names
 
 Series = list[tuple[int, float | None]]
 """(round, value); None where the value is no finite number."""
@@ -53,11 +52,9 @@ def flower(rows: Iterable[Row]) -> Mapping[str, Series | Mapping[str, Series]]:
     return {**losses, **metrics}
 
 
-def all_series(rows: Iterable[Row]) -> dict[str, Series]:
+def all_series(rows: Sequence[Row]) -> dict[str, Series]:
     """The loss and every metric of one source's rows, in the order of their columns."""
-    found: dict[str, Series] = {}
-    for row in rows:
-        for name, value in row.items():
-            if isinstance(value, Real) and (name in ("loss", "accuracy") or name not in NO_METRICS):
-                found.setdefault(name, []).append((row["round"], finite(value)))
-    return found
+    return {
+        name: [(row["round"], finite(row[name])) for row in rows if isinstance(row.get(name), Real)]
+        for name in metric_names(rows)
+    }

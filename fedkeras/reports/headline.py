@@ -55,6 +55,12 @@ def figures(rows: Iterable[Row]) -> dict[str, float | str | None]:
     }
 
 
+def metric_names(rows: Iterable[Row]) -> list[str]:
+    """The loss and every metric that has a number in these rows, in the order of their columns."""
+    names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, Real))
+    return [name for name in names if name in ("loss", "accuracy") or name not in NO_METRICS]
+
+
 def best(rows: Iterable[Row]) -> Row:
     """The first row of the highest accuracy, else of the lowest loss; an empty mapping if there is neither.
 

@@ -119,7 +119,7 @@ class RunFolder:
 
     def write_summary(self, summary: JsonTable) -> None:
         """Write summary.json in one step; NaN and infinity, which JSON does not know, become null."""
-        text = json.dumps(_without_nan(summary), indent=2, allow_nan=False)
+        text = json.dumps(without_nan(summary), indent=2, allow_nan=False)
         replace_file(self.summary_path, f"{text}\n".encode())
 
 
@@ -156,11 +156,12 @@ def _first_free(parent: Path, stem: str) -> Path:
     raise AssertionError("itertools.count ended")
 
 
-def _without_nan(value: Json) -> Json:
+def without_nan(value: Json) -> Json:
+    """The value with null in the place of NaN and infinity, which JSON does not know."""
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -9,8 +9,8 @@ from pathlib import Path
 from fedkeras.callbacks import Row
 from fedkeras.config import Config
 from fedkeras.reports.divergence import DIVERGED, diverged_since
-from fedkeras.reports.headline import SOURCES, Headline, figure, figures
-from fedkeras.reports.history import NO_METRICS, read_rows
+from fedkeras.reports.headline import SOURCES, Headline, figure, figures, metric_names
+from fedkeras.reports.history import read_rows
 from fedkeras.reports.run_folder import Json, JsonTable, RunFolder
 
 STATUSES = ("finished", DIVERGED, "interrupted", "failed")
@@ -68,7 +68,7 @@ def ending(summary: JsonTable, rows: Iterable[Row], folder: Path) -> list[str]:
     lines = [""]
     for source in SOURCES:
         chosen = Headline(source).select(rows)
-        for metric in _metrics(chosen):
+        for metric in metric_names(chosen):
             lines += [f"{metric} ({source})", *_series(chosen, metric)]
     lines += [_accuracy(summary)] if isinstance(summary["accuracy"], Real) else []
     lines += [f"history: {RunFolder(folder).history_path}"] if rows else []
@@ -87,11 +87,6 @@ def _status(summary: JsonTable, rows: list[Row], warnings: int) -> str:
 def _accuracy(summary: JsonTable) -> str:
     final, best, where = summary["accuracy"], summary["best_accuracy"], summary["best_round"]
     return f"accuracy ({summary['source']}): {final:.4f} at the end, best {best:.4f} in round {where}"
-
-
-def _metrics(rows: list[Row]) -> list[str]:
-    names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, Real))
-    return [name for name in names if name in ("loss", "accuracy") or name not in NO_METRICS]
 
 
 def _series(rows: list[Row], metric: str) -> list[str]:

@@ -11,8 +11,8 @@ import grpc
 
 from fedkeras.errors import one_line
 from fedkeras.runtime import handshake, wire
-from fedkeras.runtime.addresses import network_of
 from fedkeras.runtime.connections import Connections
+from fedkeras.runtime.endpoints import network_of
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Join, Proof
 from fedkeras.runtime.guesses import Guesses, TooManyGuesses
 from fedkeras.runtime.spake2 import InvalidShare

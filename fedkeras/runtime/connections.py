@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fedkeras.runtime.addresses import Endpoint, endpoint
 from fedkeras.runtime.budget import return_free_memory
+from fedkeras.runtime.endpoints import Endpoint, endpoint
 
 STRANGER_SECONDS = 12.0
 """How long a connection may last on which nobody has logged in: the login's own limit, and a little for its goodbye."""

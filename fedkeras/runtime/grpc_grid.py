@@ -187,9 +187,8 @@ class GrpcGrid(OwnGrid):
             if (size := outgoing[0].payload_bytes) > self._max_message_bytes:
                 most = self._max_message_bytes / 1e6
                 raise RunFailed(f"a message has {size / 1e6:.3g} MB, {most:.3g} are allowed: give --max-message-mb")
-            message_ids.append(
-                self._register(message, reply_limit)
-            )  # now that it can be sent: until then nothing is owed
+            # Only now that it can be sent: until then nothing is owed.
+            message_ids.append(self._register(message, reply_limit))
             outgoing[0].message_id = message_ids[-1]
             self._loop.call_soon_threadsafe(self._send, cid, message_ids[-1], outgoing)
         return message_ids

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedkeras.runtime.addresses import network_of
+from fedkeras.runtime.endpoints import network_of
 
 log = logging.getLogger("fedkeras")
 

@@ -74,10 +74,8 @@ class Service:
         holders: Holders,
         shareable: bool = True,
     ) -> None:
-        self._sessions, self._admission = (
-            sessions,
-            Admission(authenticator, num_partitions, sessions.holds, connections, holders.run),
-        )
+        self._sessions = sessions
+        self._admission = Admission(authenticator, num_partitions, sessions.holds, connections, holders.run)
         self._replies, self._holders = replies, holders
         self._num_partitions, self._max_message_bytes, self._capacity = num_partitions, max_message_bytes, capacity
         self._about_run = {

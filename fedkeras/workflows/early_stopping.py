@@ -30,7 +30,7 @@ class EarlyStopping(Callback):
         self._rows: list[Row] = []
         self._best: tuple[float, int] | None = None
         self._arrays: ArrayRecord | None = None
-        """The best round's; None: it was the round in which the run has been taken up, or nothing is known."""
+        """The best round's; None: no round had a loss."""
         self.stopped = False
 
     @property
@@ -46,7 +46,7 @@ class EarlyStopping(Callback):
         for number, loss in self._losses():
             if number <= done and number in kept:
                 self._take(number, loss)
-        if self._best is not None and self._best[1] != done:
+        if self._best is not None:
             try:
                 weights = checkpoints.read(checkpoints.path_of(self._folder, self._best[1])).weights
                 self._arrays = record(dict(weights))
@@ -69,7 +69,7 @@ class EarlyStopping(Callback):
         return self.stopped
 
     def kept(self, last: ArrayRecord) -> ArrayRecord:
-        """The best round's arrays; the last round's where that is the best, or no round had a loss."""
+        """The best round's arrays; the last round's where no round had a loss."""
         return last if self._arrays is None else self._arrays
 
     def _add(self, rows: Iterable[Row]) -> None:

@@ -129,8 +129,7 @@ def open_run(
         fixed_counts = mods.fixed_counts and workflow.fixed_counts
         client_weights = checkpointer.client_weights_at(config, start, fixed_counts)
         opened = config.uses_catalogue and (tested or workflow.has_data or data.needs_no_files(config.dataset))
-        if workflow.fixed_counts:
-            client_weights.deal(provisioned_run.dealt(config, provision, opened))
+        client_weights.deal(provisioned_run.dealt(config, provision, opened))
         before = start.seconds if start else 0.0
         with (
             reports.Recorder(

@@ -82,6 +82,12 @@ def test_a_run_that_was_taken_up_ends_and_keeps_as_if_it_had_not_been(folder) ->
     assert (weights, done) == ([2.0], []), "once more: it had come to its end"
 
 
+def test_the_best_round_may_be_the_one_in_which_the_run_is_taken_up(folder) -> None:
+    go(folder, 2, rounds=2)
+    weights, done, stopping = go(folder, 2, rounds=7, resume=True)
+    assert (weights, done, stopping.best_round) == ([2.0], [3, 4], 2)
+
+
 @pytest.mark.parametrize(
     ("fields", "line"),
     [

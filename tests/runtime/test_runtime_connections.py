@@ -13,8 +13,8 @@ from processes import until
 from raw_http2 import PING, Http2, message
 
 from fedkeras.runtime import admission, connections, wire
-from fedkeras.runtime.addresses import Endpoint
 from fedkeras.runtime.connections import Connections, accepted
+from fedkeras.runtime.endpoints import Endpoint
 from fedkeras.runtime.federation_pb2 import Frame, Hello
 from fedkeras.runtime.grpc_grid import GrpcGrid
 

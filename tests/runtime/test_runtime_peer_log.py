@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from fedkeras.runtime.addresses import network_of
+from fedkeras.runtime.endpoints import network_of
 from fedkeras.runtime.mailbox import LATE_LINES, Mailbox
 from fedkeras.runtime.peer_log import ADDRESSES, LINES_AT_ONCE, LimitedLines, PeerLog
 

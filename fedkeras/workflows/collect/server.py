@@ -88,10 +88,7 @@ class CollectWorkflow(Workflow):
     def run(self, run: RunContext) -> Summary:
         """Let all clients train, and collect. Raises RunFailed if a client's model is missing."""
         config, clients, started = run.config, run.clients, time.monotonic()
-        run_id, arrived = (
-            uuid.uuid4().hex,
-            _collected(run),
-        )
+        run_id, arrived = uuid.uuid4().hex, _collected(run)
         failures: dict[int, str] = {}
         again: dict[int, str] = {}
         run.callbacks.on_run_begin(run)
@@ -157,10 +154,7 @@ class CollectOnlyWorkflow(CollectWorkflow):
         config, progress = run.config, ProgressTable()
         if not run.grid.keeps_processes:
             raise UserError("--collect-only needs our own runtime: `python server.py` and `python client.py --deliver`")
-        started, arrived = (
-            time.monotonic(),
-            _collected(run),
-        )
+        started, arrived = time.monotonic(), _collected(run)
         claimed: set[str] = set()
         done: set[int] = set()
         failures: dict[int, str] = {}
