@@ -29,9 +29,15 @@ class ListedRun:
 
     @property
     def never_began(self) -> bool:
-        """True of a run that ended before it had trained anything: refused, interrupted while waiting, killed."""
-        nothing = not self.fault and not self.figures["rounds"] and self.figures.get("source") is None
-        return nothing and self.status in ("failed", "interrupted", "unfinished")
+        """True of a run that ended before it had trained anything: refused, interrupted while waiting, killed.
+
+        One that collects has no figures before its end, and what has arrived until then is nowhere else any more.
+        """
+        if self.fault or self.status not in ("failed", "interrupted", "unfinished"):
+            return False
+        kept = (self.path / name for name in ("clients", "checkpoints"))
+        has_results = any(folder.is_dir() and any(folder.iterdir()) for folder in kept)
+        return not self.figures["rounds"] and self.figures.get("source") is None and not has_results
 
 
 def list_runs(parent: Path) -> list[ListedRun]:

@@ -105,6 +105,15 @@ def test_what_never_began_is_left_out_and_pruned_when_asked(parent, capsys, monk
     assert runs.main([str(parent), "--prune"]) == 0 and "nothing to prune" in capsys.readouterr().out
 
 
+def test_what_clients_have_delivered_is_never_pruned(parent, capsys):
+    """A collecting run that was interrupted has no figures yet, and its clients have let their models go."""
+    delivered = refused(parent).path / "clients" / "0"
+    delivered.mkdir(parents=True)
+    (delivered / "model.keras").write_bytes(b"trained")
+    assert runs.main([str(parent), "--prune", "--yes"]) == 0
+    assert (delivered / "model.keras").exists() and "nothing to prune" in capsys.readouterr().out
+
+
 def test_prune_without_a_terminal_says_what_to_do(parent, capsys, monkeypatch):
     never = refused(parent)
     monkeypatch.setattr("builtins.input", lambda _: (_ for _ in ()).throw(EOFError))
