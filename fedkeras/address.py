@@ -34,15 +34,30 @@ def require_known(host: str) -> None:
         raise UserError(f"--server: '{host}' is no name of a machine") from None
 
 
-def require_free(host: str, port: int) -> None:
+def is_loopback(host: str) -> bool:
+    """True if `host` (a name, or an address with or without brackets) is this machine and can be nothing else."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if bare.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1
+    return (mapped or address).is_loopback
+
+
+def require_free(host: str, port: int, flags: str = "") -> None:
     """Raise UserError if a server cannot listen on host and port, and say which of the reasons it is.
+
+    `flags` is what stands before `host` and `port` in the names of their flags.
 
     By trying it: gRPC tells a port in use, an address of another machine and an unknown name alike.
     """
     try:
         kind, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError):
-        raise UserError(f"cannot listen on '{host}': no machine is known by that name; see --host") from None
+        raise UserError(f"cannot listen on '{host}': no machine is known by that name; see --{flags}host") from None
     with socket.socket(kind) as probe:
         if os.name != "nt":  # as gRPC does: a port that a server has just left is free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,20 +65,21 @@ def require_free(host: str, port: int) -> None:
             probe.bind(place)
             probe.listen()
         except OSError as error:
-            raise UserError(f"cannot listen on {_shown(host, port)}: {_reason(error, host, port)}") from None
+            raise UserError(f"cannot listen on {shown(host, port)}: {_reason(error, host, port, flags)}") from None
 
 
-def _reason(error: OSError, host: str, port: int) -> str:
+def _reason(error: OSError, host: str, port: int, flags: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "the port is in use; stop the other server or choose another --port"
+        return f"the port is in use; stop the other server or choose another --{flags}port"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine; --host 0.0.0.0 listens on all that it has"
+        return f"{host} is no address of this machine; --{flags}host 0.0.0.0 listens on all that it has"
     if error.errno == errno.EACCES:
-        return f"this user may not use port {port}; choose a --port above 1023"
+        return f"this user may not use port {port}; choose a --{flags}port above 1023"
     return error.strerror or str(error)
 
 
-def _shown(host: str, port: int) -> str:
+def shown(host: str, port: int) -> str:
+    """HOST:PORT, as it is typed."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

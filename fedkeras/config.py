@@ -187,6 +187,11 @@ class Config:
     mlflow: bool = setting(False, REPORTS, SERVER_ONLY, MAY_CHANGE)
     """Log the run to MLflow: to MLFLOW_TRACKING_URI, else to mlflow.db in the folder of the runs."""
 
+    metrics_port: Annotated[int, Bounds(low=0, high=65535)] = setting(0, REPORTS, SERVER_ONLY, MAY_CHANGE)
+    """Port at which Prometheus is given the run's figures, such as 9090; 0: none."""
+    metrics_host: str = setting("127.0.0.1", REPORTS, SERVER_ONLY, MAY_CHANGE)
+    """Address of metrics-port; beyond loopback, whoever can reach it may read the figures."""
+
     private: bool = setting(False, REPORTS, SERVER_ONLY, MAY_CHANGE)
     """Nobody else on this machine may read what the run writes: folders get mode 0700, files 0600."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedkeras.address import is_loopback
 from fedkeras.checkout import program, typed
 from fedkeras.config import PROCESS, Config, flag
 from fedkeras.errors import UserError
@@ -118,7 +119,6 @@ def ask(defaults: Config) -> Config:
     A passphrase goes into this process's environment. Raises UserError where nobody is at the terminal, and
     KeyboardInterrupt if in the end it is not to be started.
     """
-    from fedkeras.runtime.tls import is_loopback  # takes gRPC, which a flag's mistake need not wait for
 
     print("Enter takes what is in brackets; Ctrl-C ends it all.\n")
     config = defaults

@@ -300,13 +300,13 @@ CONNECTION = "host port max_message_mb spawn passphrase_file tls_cert tls_key tl
         (
             fields_of(SERVER_ONLY),
             f"data_dir {CONNECTION} stop_after app app_config run_dir name tensorboard mlflow private checkpoint_every "
-            "keep_checkpoints resume release decimal thousands trust_code max_result_mb",
+            "keep_checkpoints resume release decimal thousands trust_code max_result_mb metrics_port metrics_host",
         ),
         (
             fields_of(MAY_CHANGE),
             f"data_dir {CONNECTION} num_server_rounds stop_after min_available_nodes min_results max_retries "
             "node_timeout round_timeout reconnect_grace checkpoint_every keep_checkpoints tensorboard mlflow "
-            "private release trust_code",
+            "private release trust_code metrics_port metrics_host",
         ),
         (fields_of(ANY_APP), f"data_dir {CONNECTION} app app_config num_partitions reconnect_grace run_dir name"),
         (fields_of(ABSOLUTE), "data_dir model resume run_dir"),

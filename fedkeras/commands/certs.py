@@ -7,13 +7,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from fedkeras.address import is_loopback
 from fedkeras.checkout import program, typed
 from fedkeras.cids import cids_text, parse_cids
 from fedkeras.commands.certs_folder import CertsFolder
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
 from fedkeras.runtime.certificates import ALWAYS, Signed, cids_in, fingerprint, names_in
-from fedkeras.runtime.tls import is_loopback
 
 PROG = program("certs")
 MOST_DAYS = 3650

@@ -23,6 +23,7 @@ NOT_HERE = {
     "all processes are on this machine": ("host", "port", "release", *fields_of(group=SECURITY)),
     "a model handed out with its data is trained by server.py": ("mode", *fields_of(group=SERVER_LED)),
     "another app has a training of its own": ("app", "app_config"),
+    "several runs go on at once": ("metrics_port", "metrics_host"),
     "all arms do the same number of rounds": ("stop_after",),
     "arms are compared on the central test set": ("central_evaluation",),
     "each client is tested on all it holds out; for none of it, --test-fraction 0": ("fraction_evaluate",),

@@ -5,7 +5,7 @@
     predictions label_counts                        for confusion matrix and label distribution
     recorder                                        the callback that writes them
     resuming                                        --resume
-    trackers tensorboard mlflow                     where else figures go
+    trackers tensorboard mlflow metrics_exporter    where else figures go
 
     terminal live live_state live_table             a run on the terminal
     progress_bar progress_table round_lines         a client's own progress and rounds, and those of all clients

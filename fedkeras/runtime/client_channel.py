@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from fedkeras.address import is_loopback
 from fedkeras.errors import UserError
 from fedkeras.runtime import tls, wire
 from fedkeras.runtime.certificates import names_in
@@ -45,13 +46,13 @@ class ClientChannel:
             read_authority(access.tls_ca, "--tls-ca", "server")
         if access.tls_cert:
             self._own = read_own(access.tls_cert, access.tls_key, "client")
-        if not self.encrypts and access.passphrase is not None and not tls.is_loopback(host):
+        if not self.encrypts and access.passphrase is not None and not is_loopback(host):
             log.warning("using the passphrase with %s without encryption (--insecure)", host)
 
     @property
     def knows_server(self) -> bool:
         """False if nothing but a login can tell the server from another one that answers in its place."""
-        return bool(self._access.tls_ca) or self._access.insecure or tls.is_loopback(self._host)
+        return bool(self._access.tls_ca) or self._access.insecure or is_loopback(self._host)
 
     def open(self) -> tuple[grpc.Channel, bytes]:
         """A new channel, and the certificate of the server at its other end (DER; empty without TLS).

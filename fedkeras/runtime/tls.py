@@ -5,12 +5,12 @@ files makes itself one. A client pins the certificate that the server shows (cli
 authority, says whose it is.
 """
 
-import ipaddress
 import logging
 from dataclasses import dataclass
 
 import grpc
 
+from fedkeras.address import is_loopback
 from fedkeras.errors import UserError
 from fedkeras.runtime.certificates import der, new_self_signed
 from fedkeras.runtime.passphrase import SHORT, Access
@@ -67,19 +67,6 @@ def require_both(access: Access) -> None:
     if bool(access.tls_cert) != bool(access.tls_key):
         given, missing = ("--tls-cert", "--tls-key") if access.tls_cert else ("--tls-key", "--tls-cert")
         raise UserError(f"{given} without {missing}: a certificate and its private key are given together")
-
-
-def is_loopback(host: str) -> bool:
-    """True if `host` (a name, or an address with or without brackets) is this machine and can be nothing else."""
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if bare.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1
-    return (mapped or address).is_loopback
 
 
 def _require_proof_of_clients(host: str, access: Access) -> None:

@@ -36,7 +36,7 @@ from fedkeras.provisioning import provisioned_run
 from fedkeras.provisioning.described_clients import DescribedClientManager
 from fedkeras.provisioning.server import check_flags as check_provisioning_flags
 from fedkeras.provisioning.server import open_provision
-from fedkeras.reports import RunFolder, checkpoints
+from fedkeras.reports import RunFolder, checkpoints, metrics_exporter
 from fedkeras.reports.summary import versions
 from fedkeras.tensorflow_import import check_keras
 from fedkeras.workflows import checkpointer
@@ -63,6 +63,7 @@ def check_flags(workflow: Workflow, config: Config) -> None:
         config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
     check_provisioning_flags(config)
     _check_stopping(workflow, config)
+    metrics_exporter.check(config)
     workflow.check(config)
     make_mods(config.mods).check(config)
     if config.model.endswith(SUFFIXES) and (path := Path(config.model).expanduser()).is_file():
@@ -139,6 +140,7 @@ def open_run(
                 before=before,
                 sections=lambda: workflow.report_sections(folder),
             ) as recorder,
+            metrics_exporter.exporting(config, folder.path.name) as exported,
             checkpointer.Checkpointer(folder, config, state, failures, recorder, client_weights) as keeper,
         ):
             if tested and (counts := factory.label_counts(config)):
@@ -160,6 +162,7 @@ def open_run(
                     Soundness(recorder),
                     part,
                     *mods.callbacks(),
+                    *exported,
                     *early,
                     keeper,
                     *stop,

@@ -65,8 +65,9 @@ def test_each_refused_flag_is_one_and_has_a_reason():
     assert {*fields_of()} >= REFUSED
     assert " ".join(sorted(REFUSED)) == (
         "app app_config central_evaluation collect_only data_source decimal folds fraction_evaluate host insecure "
-        "kfold_return max_result_mb method mode name passphrase_file patience port release resume run_dir share spawn "
-        "split stop_after strategy target thousands tls_cert tls_client_ca tls_key validation"
+        "kfold_return max_result_mb method metrics_host metrics_port mode name passphrase_file patience port "
+        "release resume run_dir share spawn split stop_after "
+        "strategy target thousands tls_cert tls_client_ca tls_key validation"
     )
     assert {*MAY_DIFFER} == {*fields_of(MAY_CHANGE)} - {"num_server_rounds"}
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from tls_servers import Files, bare_server, grpc_server, key_of, loose_credentials, reach
 
+from fedkeras.address import is_loopback
 from fedkeras.errors import UserError
 from fedkeras.runtime import client_channel
 from fedkeras.runtime.certificates import (
@@ -33,7 +34,7 @@ from fedkeras.runtime.certificates import (
 )
 from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.passphrase import Access
-from fedkeras.runtime.tls import is_loopback, server_channel
+from fedkeras.runtime.tls import server_channel
 
 
 @pytest.fixture(scope="module")
