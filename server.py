@@ -94,7 +94,8 @@ def in_process(config: Config, client_app: App, parent: Path = Path("runs"), qui
     # Each run compiles graphs of its own; TensorFlow takes that for a mistake and warns of it from the fifth on.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     own = {"allow": EVERYTHING_NAMED, "trust-code": config.trust_code}
-    own |= {"data-dir": config.data_dir} if config.data_dir else {}
+    of_files = {"data-dir": config.data_dir, "decimal": config.decimal, "thousands": config.thousands}
+    own |= {name: value for name, value in of_files.items() if value}
     told = scaling.resolved_by_client(config).for_clients()
     grid = InProcessGrid(client_app, config.num_partitions, told, own)
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():

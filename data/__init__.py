@@ -1,7 +1,9 @@
 """Where examples come from, how they are divided among clients and scaled: one file per source.
 
     source         what a source is; ArraySource, one of arrays
-    digits mnist femnist motionsense synthetic npz keras_sets    the sources there are
+    digits mnist femnist motionsense synthetic keras_sets        the sources there are
+    npz table_source            your own: arrays, a table
+    targets        whether the labels of a file are classes or amounts
     writers        images by writer, each once
     catalogue      from --dataset to a source
     identity       whether two processes mean the same data set
@@ -20,7 +22,7 @@
 Importing it is cheap; pandas and Flower Datasets are loaded when a source or partitioner needs them.
 """
 
-from fedkeras.data.catalogue import built_in_name, needs_no_files, open_source
+from fedkeras.data.catalogue import built_in_name, is_file, kind_of, needs_no_files, open_source
 from fedkeras.data.clients import (
     Description,
     client_statistics,
@@ -53,6 +55,8 @@ __all__ = [
     "client_statistics",
     "describe",
     "identity_of",
+    "is_file",
+    "kind_of",
     "label_counts",
     "learns_scaling",
     "load_client",

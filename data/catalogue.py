@@ -1,12 +1,16 @@
-"""From --dataset to a source: the built-in ones by name, an .npz file by path, your own as package.module:function."""
+"""From --dataset to a source: a built-in one by name, a file or folder by path, your own as package.module:function."""
 
 import importlib
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 from fedkeras.config import Config
 from fedkeras.data.source import Source, check_source
 from fedkeras.errors import UserError
+
+FILES = {".npz": "npz", ".csv": "table_source"}
+"""The page that reads a file, by the ending of its name."""
 
 BUILT_IN = {name: f"fedkeras.data.{name}" for name in ("digits", "mnist", "femnist", "motionsense", "synthetic")}
 
@@ -24,15 +28,16 @@ def open_source(config: Config) -> Source:
     if built_in := built_in_name(name):
         # by name and not at the top: digits must not pay for pandas
         source = importlib.import_module(BUILT_IN[built_in]).load(config)
-    elif name.endswith(".npz"):
-        source = importlib.import_module("fedkeras.data.npz").load(config)
+    elif kind := kind_of_file(name):
+        source = importlib.import_module(f"fedkeras.data.{kind}").load(config)
     elif name.startswith("keras:"):
         source = importlib.import_module("fedkeras.data.keras_sets").load(config)
     elif ":" in name:
         source = _named_function(name)(config)
     else:
         raise UserError(
-            f"--dataset is '{name}'; give {', '.join(BUILT_IN)}, a path to an .npz file, or package.module:function"
+            f"--dataset is '{name}'; give {', '.join(BUILT_IN)}, a path to a file that ends in "
+            f"{', '.join(FILES)}, or package.module:function"
         )
     return check_source(source, name)
 
@@ -41,6 +46,21 @@ def built_in_name(dataset: str) -> str:
     """The built-in source that is meant, without options: `synthetic` of `synthetic:alpha=1`; none: an empty word."""
     name = dataset.partition(":")[0] if dataset.startswith("synthetic:") else dataset
     return name if name in BUILT_IN else ""
+
+
+def kind_of(dataset: str) -> str:
+    """What a default model goes by: the built-in source's name, or the page that reads a file's kind; else ""."""
+    return built_in_name(dataset) or kind_of_file(dataset)
+
+
+def is_file(dataset: str) -> bool:
+    """Whether --dataset names a file or folder of somebody's own."""
+    return bool(kind_of_file(dataset))
+
+
+def kind_of_file(dataset: str) -> str:
+    """The page that reads what --dataset names, if it is a file's path; else ""."""
+    return FILES.get(Path(dataset).suffix.lower(), "")
 
 
 def _named_function(name: str) -> Callable[[Config], Source]:

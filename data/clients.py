@@ -113,6 +113,8 @@ def learns_scaling(config: Config) -> bool:
 def label_counts(config: Config, cids: Iterable[int]) -> np.ndarray:
     """How many of these clients' training examples, together, have each label, (classes,)."""
     source = open_source(config)
+    if source.targets is not None:
+        raise UserError(f"--class-weight {config.class_weight} needs classes, and {source.name} has amounts to learn")
     rows = np.concatenate([own_rows(config, cid)[0] for cid in cids])
     return np.bincount(source.labels[rows], minlength=len(source.classes))
 

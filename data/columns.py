@@ -1,10 +1,13 @@
 """Columns that belong together by name: in the files of a folder, in a test set, and with other clients."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from fedkeras.data.labels import same_text
 from fedkeras.errors import UserError
 
 Names = tuple[str, ...]
@@ -36,6 +39,25 @@ def order_of(names: Names | None, wanted: Names | None) -> np.ndarray | None:
         return None
     place = {name: i for i, name in enumerate(names)}
     return np.array([place[name] for name in wanted])
+
+
+def names_in(text: str, flag: str) -> Names:
+    """The names in a flag's value: with commas between, in double quotes where a name has a comma. Raises UserError."""
+    try:
+        cells = next(csv.reader([text], skipinitialspace=True, strict=True), []) if text.strip() else []
+    except csv.Error as error:
+        raise UserError(f"--{flag} is '{text}', which is no list of names: {error}") from None
+    names = tuple(same_text(cell) for cell in cells)
+    if "" in names:
+        raise UserError(f"--{flag} is '{text}': between two commas stands a name")
+    return names
+
+
+def as_list(names: Sequence[str]) -> str:
+    """The inverse of `names_in`."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow(names)
+    return out.getvalue()
 
 
 def _shown(names: Sequence[str]) -> str:

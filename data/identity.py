@@ -76,8 +76,11 @@ def identity_of(config: Config) -> SourceIdentity:
 
 def _digest(source: Source) -> str:
     digest = hashlib.sha256()
+    digest.update(json.dumps([source.classes, source.columns]).encode())
     for labels in (source.labels, source.test_labels()):
         digest.update(np.ascontiguousarray(labels, "<i4").tobytes())
+    for amounts in () if source.targets is None else (source.targets, source.test().y):
+        digest.update(np.ascontiguousarray(amounts, "<f4").tobytes())
     for owners in (source.groups, source.recordings):
         if owners is not None:
             names, number = np.unique(owners, return_inverse=True)

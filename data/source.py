@@ -1,6 +1,6 @@
 """What a source of examples is: arrays by index, who they belong to, and where they come from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,8 @@ from fedkeras.shapes import same_order
 
 @dataclass(frozen=True)
 class Examples:
-    """What learning needs. x: float32, (n, *input_shape); y: int32 class numbers, (n,).
+    """What learning needs. x: float32, (n, *input_shape); y: int32 class numbers, (n,), or float32 amounts, (n,) or
+    (n, outputs).
 
     Where it is not normalised x may be float64, int32 or int64 too, of numbers that float32 has not the digits for: a
     model that looks whole numbers up takes them as they are.
@@ -64,6 +65,20 @@ class Source:
     """Which files these are, in a few words, such as "LEAF's files": told where two processes have different ones."""
     notes: tuple[str, ...] = ()
     """What the loader merged or left out, one sentence each."""
+    targets: np.ndarray | None = None
+    """The amounts that are learned, of all training examples, (n,) or (n, outputs); None where classes are. `labels`
+    then says in which bin of their range each lies, and `classes` names the bins: by them examples are dealt out."""
+    columns: tuple[str, ...] = ()
+    """Names of the features of a table, in the order of x's columns; empty where they have none."""
+    chosen: Mapping[str, str] = {}
+    """What was decided that a flag could have said, {what: which, and why}: a run says it once, and keeps it."""
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for an example: one a class, or the amounts."""
+        if self.targets is None:
+            return len(self.classes)
+        return 1 if self.targets.ndim == 1 else self.targets.shape[1]
 
     def examples(self, indices: np.ndarray) -> Examples:
         """The training examples at `indices`, not normalised; reads no others where the format allows."""
@@ -84,8 +99,8 @@ class ArraySource(Source):
     `x_train` has shape (n, ...) and `input_shape` may add a channel axis to it. Values become float32 only in the
     examples that are read, so a memory-mapped uint8 file costs a client no more than its own part. 64-bit floats and
     whole numbers of 32 bits and more become float32 only when they are normalised: a time of 1.7e9 s is rounded to two
-    minutes in float32.
-    Raises UserError where lengths or labels do not fit.
+    minutes in float32. `targets` are the amounts to learn, of training and test examples, where the labels are bins of
+    them (`data.targets`). Raises UserError where lengths or labels do not fit.
     """
 
     def __init__(
@@ -104,6 +119,9 @@ class ArraySource(Source):
         known_range: tuple[float, float] | None = None,
         notes: Sequence[str] = (),
         origin: str = "",
+        targets: tuple[np.ndarray, np.ndarray] | None = None,
+        columns: Sequence[str] = (),
+        chosen: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.classes, self.provenance = name, tuple(classes), provenance
         self._x, self.labels = train[0], _labels(train[1], name)
@@ -112,25 +130,30 @@ class ArraySource(Source):
         self.groups, self.recordings, self.origin = groups, recordings, origin
         self.sample_weight = sample_weight
         self.default_normaliser, self.known_range, self.notes = default_normaliser, known_range, tuple(notes)
+        self.targets, self._test_targets = (None, None) if targets is None else targets
+        self.columns, self.chosen = tuple(columns), dict(chosen or {})
         for part, x, y in (("training", self._x, self.labels), ("test", self._test_x, self._test_y)):
             if len(x) != len(y):
                 raise UserError(f"{name}: {len(x)} {part} examples but {len(y)} labels; they must be as many")
             if len(y) and not same_order(x.shape[1:], self.input_shape):
                 raise UserError(f"{name}: {part} examples of shape {x.shape[1:]} do not fit {self.input_shape}")
+        for labels, amounts in ((self.labels, self.targets), (self._test_y, self._test_targets)):
+            if amounts is not None and len(amounts) != len(labels):
+                raise UserError(f"{name}: {len(labels)} examples but {len(amounts)} amounts to learn")
 
     def examples(self, indices: np.ndarray) -> Examples:
-        return self._select(self._x, self.labels, indices)
+        return self._select(self._x, self.labels, self.targets, indices)
 
     def test(self) -> Examples:
-        return self._select(self._test_x, self._test_y, slice(None))
+        return self._select(self._test_x, self._test_y, self._test_targets, slice(None))
 
     def test_labels(self) -> np.ndarray:
         return self._test_y
 
-    def _select(self, x: np.ndarray, y: np.ndarray, which: np.ndarray | slice) -> Examples:
+    def _select(self, x: np.ndarray, y: np.ndarray, targets: np.ndarray | None, which: np.ndarray | slice) -> Examples:
         keeps = np.result_type(x.dtype, np.float32) == np.float64
         chosen = np.asarray(x[which], dtype=x.dtype if keeps else np.float32).reshape(-1, *self.input_shape)
-        return Examples(chosen, y[which].astype(np.int32))
+        return Examples(chosen, y[which].astype(np.int32) if targets is None else targets[which].astype(np.float32))
 
 
 def check_source(value: object, dataset: str) -> Source:

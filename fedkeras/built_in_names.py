@@ -11,7 +11,7 @@ DATA_SETS = (
 """A name that ends in a colon is followed by options, which are numbers."""
 
 MODELS = (
-    "digits_cnn", "mnist_cnn", "mnist_2nn", "mlp", "logistic_regression", "femnist_cnn", "leaf_cnn",
+    "digits_cnn", "mnist_cnn", "mnist_2nn", "mlp", "table_mlp", "logistic_regression", "femnist_cnn", "leaf_cnn",
     "motionsense_dense", "motionsense_cnn", "lenet", "autoencoder",
 )  # fmt: skip
 

@@ -41,9 +41,9 @@ class ClientConfig:
     data_dir: str = setting("", OWN_DATA)
     """Where the data set's files are on this machine; the server says which data set."""
     decimal: Literal["", ".", ","] = setting("", OWN_DATA)
-    """The decimal mark in text files of data-dir's X and Y; unset: found from all their lines, or asked for."""
+    """The decimal mark in this machine's text files; unset: found from all their lines, or asked for."""
     thousands: Literal["", ".", ",", "'", "_", "space"] = setting("", OWN_DATA)
-    """What stands between thousands in these files; unset: nothing does."""
+    """What stands between thousands in them; unset: nothing does."""
     deliver: bool = setting(False, OWN_DATA)
     """Train nothing: hand over what this machine has trained and no server has confirmed (server.py --collect-only)."""
 
@@ -75,7 +75,7 @@ class ClientConfig:
     trust_code: bool = setting(False, CODE)
     """Load a model file from the server even if it brings code of its own, and any code or file it names."""
     dataset: str = setting("", CODE)
-    """The data set that the server may name beside those built in: an .npz file here, or package.module:function."""
+    """A data set the server may name beside the built-in ones: a file or folder here, or package.module:function."""
     model: str = setting("", CODE)
     """The model that the server may name beside those built in: a model file here, or package.module:function."""
     allow: tuple[str, ...] = setting((), CODE)

@@ -63,7 +63,7 @@ class Config:
 
     # What is learned, from which data set, and in which way
     dataset: str = setting("digits", LEARNING, foreign=Foreign("dataset", DATA_SETS))
-    """digits, mnist, femnist, motionsense, synthetic, or your own source as package.module:function."""
+    """digits, mnist, femnist, motionsense, synthetic; your own file or folder; or package.module:function."""
     data_dir: str = setting("", DATA, SERVER_ONLY, MAY_CHANGE, ANY_APP, ABSOLUTE)
     """Where the files are on this machine; unset: ./dataset for data-source, else downloaded where it can be."""
     model: str = setting("", LEARNING, ABSOLUTE, foreign=Foreign("model", MODELS))
@@ -94,6 +94,12 @@ class Config:
     """Relative part sizes for the sizes partitioner, one a client, such as 4,2,1."""
     normaliser: Literal["default", "none", "scale", "minmax", "zscore"] = setting("default", DATA)
     """Fitted on training data, applied to all; default: what suits data set and model."""
+    label_column: str = setting("", DATA)
+    """The column of a table that is learned; unset: the one called label, target, class or y."""
+    feature_columns: str = setting("", DATA)
+    """The columns that it is learned from, in their order, comma-separated; unset: all others."""
+    task: Literal["", "classification", "regression"] = setting("", DATA)
+    """What the labels of your own file are: classes, or amounts; unset: what they look like, or asked for."""
     sample_weight: str = setting("", DATA)
     """The array or column that weighs training examples; unset: an .npz file's array sample_weight; none: none."""
     test_fraction: Annotated[float, Bounds(low=0.0, high=0.9)] = setting(0.1, DATA)
@@ -230,11 +236,9 @@ class Config:
     """Learn Y from X, or X from itself (autoencoders)."""
     share: str = setting("", SERVER_LED, workflows=("server-led",))
     """data-source server: who gets how much, as CID=WEIGHT, such as 0=2,1=1; a client not named counts 1."""
-    decimal: Literal["", ".", ","] = setting("", SERVER_LED, SERVER_ONLY, workflows=("server-led",))
+    decimal: Literal["", ".", ","] = setting("", DATA, SERVER_ONLY)
     """The decimal mark in this machine's text files; unset: found from all their lines, or asked for."""
-    thousands: Literal["", ".", ",", "'", "_", "space"] = setting(
-        "", SERVER_LED, SERVER_ONLY, workflows=("server-led",)
-    )
+    thousands: Literal["", ".", ",", "'", "_", "space"] = setting("", DATA, SERVER_ONLY)
     """What stands between thousands in this machine's text files; unset: nothing does."""
     method: Literal["fit", "kfold"] = setting("fit", SERVER_LED, workflows=("server-led", "collect"))
     """collect: how a client trains: once, or once a fold."""

@@ -38,7 +38,7 @@ KEPT_CLIENTS = 256
 
 def model_name(config: Config) -> str:
     """The configured model, or the data set's default. Raises UserError if that has none."""
-    name = config.model or models.DEFAULT_MODELS.get(data.built_in_name(config.dataset), "")
+    name = config.model or models.DEFAULT_MODELS.get(data.kind_of(config.dataset), "")
     if not name:
         raise UserError(f"--dataset {config.dataset} has no default model; name one with --model")
     return name
@@ -55,7 +55,7 @@ def build_model(config: Config) -> "keras.Model":
     return models.build(
         model_name(config),
         input_shape=source.input_shape,
-        num_classes=len(source.classes),
+        num_classes=source.outputs,
         precision=config.precision,
         seed=config.seed,
         trust_code=config.trust_code,
@@ -120,6 +120,8 @@ def _learns(config: Config, model: "keras.Model") -> "Targets":
     if not config.uses_catalogue:
         return ""
     source, gives = data.open_source(config), output_of(model).shape
+    if source.targets is not None:
+        return "numbers"
     if gives != tuple(source.input_shape) or gives == (1,):
         return "classes"
     return "" if gives == (len(source.classes),) else "itself"
@@ -248,7 +250,10 @@ class CentralEvaluation:
         from fedkeras.learning.targets import predicted_classes
 
         self._learner.set_weights(weights)
-        names = data.open_source(self._config).classes
+        source = data.open_source(self._config)
+        if source.targets is not None:
+            return None
+        names = source.classes
         found = predicted_classes(self._learner.model, self._test[0], self._labels, len(names))
         return None if found is None else (self._labels, found, names)
 

@@ -75,7 +75,7 @@ def _kind(config: Config, build: bool, threads: int) -> InputKind:
                 from fedkeras.learning import limit_threads
 
                 limit_threads(threads)
-            look = functools.partial(_kind_of_function, name, source.input_shape, len(source.classes), config.seed)
+            look = functools.partial(_kind_of_function, name, source.input_shape, source.outputs, config.seed)
             # Keras numbers layers by thread: the model that is trained is to have the names it would have without this
             with ThreadPoolExecutor(1) as thread:
                 return thread.submit(look).result()

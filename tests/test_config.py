@@ -312,7 +312,7 @@ CONNECTION = "host port max_message_mb spawn passphrase_file tls_cert tls_key tl
         (fields_of(ABSOLUTE), "data_dir model resume run_dir"),
         (fields_of(workflow="split"), "split_at split_dtype in_flight split_noise split_nopeek"),
         (fields_of(workflow="collect"), "method folds kfold_return validation patience max_result_mb"),
-        (fields_of(workflow="server-led"), "target share method decimal thousands"),
+        (fields_of(workflow="server-led"), "target share method"),
         (fields_of(strategy="fedprox"), "proximal_mu"),
         (fields_of(strategy=ANY), "proximal_mu"),
         (fields_of(strategy="fedavg"), ""),

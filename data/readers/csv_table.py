@@ -8,14 +8,14 @@ column of words, if its word does not come again.
 import csv
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedkeras.data.readers.csv_layout import Layout, count_lines, layout_of
-from fedkeras.data.readers.numerals import Marks, Numerals
+from fedkeras.data.readers.numerals import MISSING, Marks, Numerals
 from fedkeras.data.readers.table_file import (
     Note,
     RowNumbers,
@@ -30,6 +30,12 @@ from fedkeras.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NO_VALUE = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+"""What pandas takes for a missing value by default."""
 
 CELLS = 1 << 20
 """Cells parsed at once: pandas holds them several times over."""
@@ -63,11 +69,12 @@ def open_csv(path: Path, targets: bool, marks: Marks, header: bool | None = None
         first=", ".join(layout.first)[:60],
         header=layout.header,
         doubtful=layout.doubtful,
-        notes=_notes(layout, index, numbers=True),
+        notes=notes_of(layout, index, numbers=True),
     )
 
 
-def _notes(layout: Layout, index: int, numbers: bool) -> tuple[Note, ...]:
+def notes_of(layout: Layout, index: int, numbers: bool) -> tuple[Note, ...]:
+    """What was decided about a file whose first `index` columns count its rows; `numbers`: and about its numbers."""
     notes = [RowNumbers.NOTE] if index else []
     if layout.doubtful:
         notes.append(Note("header", "a first line of 0, 1, 2, ... is taken for the header, as pandas writes it"))
@@ -125,7 +132,7 @@ def _one_column(path: Path, layout: Layout, index: int) -> TableFile:
         first=cells[0][:60],
         header=header,
         doubtful=layout.doubtful,
-        notes=_notes(layout, index, array.dtype.kind != "U"),
+        notes=notes_of(layout, index, array.dtype.kind != "U"),
     )
 
 
@@ -139,6 +146,15 @@ def _if_one_number(text: str, layout: Layout) -> str:
 
 def _numbers(path: Path, layout: Layout) -> Iterator[np.ndarray]:
     """Blocks (n, columns) of float64. Raises UserError naming line and column of what is no number."""
+    for frame, line in frames(path, layout):
+        yield numbers_in(path, frame, line, layout, range(len(layout.first)))
+
+
+def frames(path: Path, layout: Layout, words: Sequence[int] = ()) -> Iterator[tuple["pd.DataFrame", int]]:
+    """The file's rows as frames, each with the number of its first line; of the columns `words` the cells as text.
+
+    Raises UserError for lines that are no rows of the table, and for files without one.
+    """
     import pandas as pd
 
     columns, numerals = len(layout.first), layout.numerals
@@ -153,6 +169,9 @@ def _numbers(path: Path, layout: Layout) -> Iterator[np.ndarray]:
         "low_memory": False,
         "chunksize": max(1, CELLS // columns),
     }
+    if words:  # as they stand: "None" may be a class
+        others = {column: NO_VALUE for column in range(columns) if column not in words}
+        options |= {"dtype": dict.fromkeys(words, str), "keep_default_na": False, "na_values": others}
     if numerals.thousands:  # pandas would take the mark wherever it stands
         options |= {"dtype": str, "decimal": "."}
     elif tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):  # since then it is what pandas does, and no option
@@ -168,13 +187,13 @@ def _numbers(path: Path, layout: Layout) -> Iterator[np.ndarray]:
                     raise UserError(
                         f"{path}, line {line} has {frame.shape[1]} columns; the first line has {columns}{more}"
                     )
-                rows = frame.index[frame.notna().any(axis=1).to_numpy()]
+                rows = frame.index[_filled(frame, words)]
                 used = int(rows[-1] - frame.index[0]) + 1 if len(rows) else 0
                 if used and blank:
                     raise UserError(f"{path}, line {line - blank}: the line is empty")
                 blank = len(frame) - used if used else blank + len(frame)  # empty lines at the end are none
                 if used:
-                    yield _checked(path, frame.iloc[:used], line, layout)
+                    yield frame.iloc[:used], line
                 line += len(frame)
         if blank > _empty_lines_below(path):  # then they say that they are missing
             raise UserError(f"{path}, line {line - blank}: all values are missing")
@@ -185,6 +204,14 @@ def _numbers(path: Path, layout: Layout) -> Iterator[np.ndarray]:
         raise UserError(f"{path}{what}") from None
     except (UnicodeDecodeError, pd.errors.EmptyDataError, OSError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
+
+
+def _filled(frame: "pd.DataFrame", words: Sequence[int]) -> np.ndarray:
+    """Which rows have a value in any cell, (rows,)."""
+    filled = frame.notna()
+    for column in words:
+        filled[column] = frame[column].str.strip() != ""
+    return filled.any(axis=1).to_numpy()
 
 
 def _without_empty(path: Path, frame: "pd.DataFrame", columns: int, line: int) -> "pd.DataFrame":
@@ -206,7 +233,14 @@ def _empty_lines_below(path: Path) -> int:
     return next((i for i, line in enumerate(reversed(lines)) if line.strip(b' ,;\t"')), len(lines))
 
 
-def _checked(path: Path, frame: "pd.DataFrame", line: int, layout: Layout) -> np.ndarray:
+def numbers_in(
+    path: Path, frame: "pd.DataFrame", line: int, layout: Layout, chosen: Sequence[int], hint: str = ""
+) -> np.ndarray:
+    """The columns `chosen` of a frame that begins in this line, float64 (n, columns).
+
+    Raises UserError for what is no finite number; `hint` says what else may be done about a word.
+    """
+    whole, frame = frame, frame.iloc[:, list(chosen)]
     # text is never left to numpy, which reads 1_000, and digits of other scripts
     if all(dtype.kind in "biuf" for dtype in frame.dtypes):
         block = np.ascontiguousarray(frame.to_numpy(np.float64))
@@ -216,12 +250,12 @@ def _checked(path: Path, frame: "pd.DataFrame", line: int, layout: Layout) -> np
     columns = [_column(frame[name], layout.numerals) for name in frame.columns]
     block = np.column_stack(columns)
     if not np.isfinite(block).all():
-        row, column = (int(index) for index in np.argwhere(~np.isfinite(block))[0])
-        cell = frame.iat[row, column]
+        row, place = (int(index) for index in np.argwhere(~np.isfinite(block))[0])
+        cell, column = frame.iat[row, place], chosen[place]
         text = "" if isinstance(cell, float) and np.isnan(cell) else str(cell)
         title = f" ('{layout.first[column].strip()}')" if layout.header else ""
-        more = ""
-        if row == 0 and layout.header and line == 2 and not any(map(_is_number, frame.iloc[0])):
+        more = "" if text.strip().lower() in MISSING else hint
+        if row == 0 and layout.header and line == 2 and not any(map(_is_number, whole.iloc[0])):
             more = "; a second line of header is none"
         if layout.told and layout.separator == ";" and len(layout.first) == 1 and "," in layout.first[0] + text:
             more = "; where the comma is a mark in numbers, columns are divided by semicolons or tabs"

@@ -10,7 +10,7 @@ import numpy as np
 from fedkeras.atomic import check_writable
 from fedkeras.checkout import program, typed
 from fedkeras.config import DATA, Config, fields_of
-from fedkeras.data import Description, describe, write_parts
+from fedkeras.data import Description, Source, describe, write_parts
 from fedkeras.errors import UserError
 from fedkeras.fields import OPTIONS, embedded, setting
 from fedkeras.flags import parse_flags
@@ -72,10 +72,12 @@ def _print(description: Description) -> None:
     console = Console(highlight=False)
     shape = " x ".join(map(str, source.input_shape))
     console.print(f"[bold]{source.name}[/bold]: {source.provenance}")
-    console.print(f"examples of shape {shape}, {len(source.classes)} classes: {', '.join(source.classes)}")
+    console.print(f"examples of shape {shape}, {_learned(source)}")
+    if source.columns:
+        console.print(f"columns: {', '.join(source.columns)}", markup=False)
     console.print(f"{len(source.labels)} training examples, {description.central_test_size} in the central test set")
-    for note in source.notes:
-        console.print(note)
+    for note in (*source.notes, *(f"{name}: {text}" for name, text in source.chosen.items())):
+        console.print(note, markup=False)
     console.print(f"\n{division.scheme}")
     console.print(_table(description))
     clients = len(division.parts)
@@ -84,6 +86,16 @@ def _print(description: Description) -> None:
         console.print(f"and {clients - MANY} more clients")
     console.print(f"a client holds {sizes[0]} to {sizes[-1]} examples, the median client {np.median(sizes):.0f}")
     console.print(f"left out: {division.left_out} training examples that no client holds")
+
+
+def _learned(source: Source) -> str:
+    """The classes by name, or the range of the amounts; of both the test set's are counted in."""
+    if source.targets is None:
+        return f"{len(source.classes)} classes: {', '.join(source.classes)}"
+    amounts = np.concatenate([source.targets, source.test().y])
+    low, high, mean, spread = (float(each) for each in (amounts.min(), amounts.max(), amounts.mean(), amounts.std()))
+    more = f", {source.outputs} an example" if source.outputs > 1 else ""
+    return f"amounts from {low:.6g} to {high:.6g}{more} (mean {mean:.4g}, standard deviation {spread:.4g})"
 
 
 def _table(description: Description) -> "Table":

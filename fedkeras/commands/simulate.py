@@ -26,6 +26,7 @@ from fedkeras.checkout import ROOT, is_checkout, program, typed, version
 from fedkeras.commands.guarded import guarded
 from fedkeras.commands.process_tree import end_tree
 from fedkeras.config import SECURITY, SERVER_LED, Config, Value, fields_of, flag
+from fedkeras.data.catalogue import kind_of_file
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.fields import embedded
 from fedkeras.flags import parse_flags
@@ -240,7 +241,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 def _absolute(config: Config) -> Config:
     """Paths as they are meant here: Flower runs the app in a directory of its own."""
     own_model = config.model.endswith((".keras", ".h5"))
-    own_file = config.dataset.endswith(".npz") and not config.data_dir  # else it lies there
+    own_file = bool(kind_of_file(config.dataset)) and not config.data_dir  # else it lies there
     run = str(Path(config.resume).absolute()) if config.resume else ""
     return replace(
         config,

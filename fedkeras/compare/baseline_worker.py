@@ -117,9 +117,11 @@ def _test(config: Config, client: str) -> "tuple[tf.Tensor, tf.Tensor]":
 def _macro_f1(config: Config, test: "tuple[tf.Tensor, tf.Tensor]") -> float | None:
     from fedkeras.learning.targets import predicted_classes
 
-    learner, (x, _) = _model(config)[0], test
-    labels = data.open_source(config).test_labels()
-    return macro_f1(labels, predicted_classes(learner.model, x, labels, len(data.open_source(config).classes)))
+    learner, (x, _), source = _model(config)[0], test, data.open_source(config)
+    if source.targets is not None:
+        return None
+    labels = source.test_labels()
+    return macro_f1(labels, predicted_classes(learner.model, x, labels, len(source.classes)))
 
 
 def _row(number: int, phase: str, client: str, result: "TrainingResult", seconds: float) -> Row:

@@ -27,7 +27,7 @@ def received_config(told: Mapping[str, Value], own: Mapping[str, Value], permiss
     table = dict(told)
     if not in_simulation():  # there one person's configuration is the clients' and the server's
         table = {key: value for key, value in table.items() if key not in _SERVERS}
-    table |= {key: own[key] for key in ("data-dir", "trust-code") if key in own}
+    table |= {key: own[key] for key in ("data-dir", "trust-code", "decimal", "thousands") if key in own}
     names = tuple((kind, str(own[kind])) for kind in OWN_FLAGS if kind in own)
     return _checked(tuple(table.items()), permission, names)
 

@@ -135,6 +135,15 @@ def mlp(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
     return _perceptron(input_shape, num_classes, hidden=(200,))
 
 
+@built_in(cut="1,2", default_for="table_source")
+def table_mlp(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
+    """Two hidden layers of 64 and 32; softmax, or one linear output where a number is learned: a row of a table.
+
+    Ours, small enough for some hundred rows: 6,306 weights for 64 columns and two classes.
+    """
+    return _perceptron(input_shape, num_classes, hidden=(64, 32))
+
+
 @built_in(default_for="synthetic", uncut="has one layer with weights; split learning needs three")
 def logistic_regression(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
     """Multinomial logistic regression: one dense layer with softmax, 7,850 weights for 28x28x1 and ten classes.
@@ -149,7 +158,9 @@ def _perceptron(input_shape: tuple[int, ...], num_classes: int, hidden: tuple[in
     from keras import Input, Sequential, layers
 
     dense = [layers.Dense(units, activation="relu") for units in hidden]
-    return Sequential([Input(input_shape), layers.Flatten(), *dense, layers.Dense(num_classes, activation="softmax")])
+    # one class alone cannot be told from others: a single output is a number that is learned
+    answer = layers.Dense(num_classes, activation="softmax" if num_classes > 1 else None)
+    return Sequential([Input(input_shape), layers.Flatten(), *dense, answer])
 
 
 @built_in(cut="2,5", default_for="femnist")

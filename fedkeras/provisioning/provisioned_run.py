@@ -27,7 +27,9 @@ log = logging.getLogger("fedkeras")
 
 def run_name(config: Config, how: str) -> str:
     """The last part of a run folder's name: the data set, or the model file that is handed out, and how it trains."""
-    what = config.dataset if config.data_source in ("", "keras") else Path(config.model).stem
+    if config.data_source not in ("", "keras"):
+        return f"{Path(config.model).stem}-{how}"
+    what = Path(config.dataset).name if data.is_file(config.dataset) else config.dataset
     return f"{what}-{how}"
 
 

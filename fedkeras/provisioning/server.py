@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedkeras import data
 from fedkeras.config import Config, fields_of
 from fedkeras.data import labels
 from fedkeras.data.columns import UNNAMED, Columns
@@ -25,6 +26,9 @@ from fedkeras.provisioning.model_file import ModelFile, open_model_file
 from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.protocol import ReportState, ask, compress, compression_pays, value_of
 from fedkeras.provisioning.shards import Shard, Tables
+
+TEXT = ("table_source",)
+"""The pages of data/ that may read text."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ def check_flags(config: Config) -> None:
         raise UserError(
             f"--class-weight {config.class_weight} needs classes to weigh, and {what}: leave one of them out"
         )
+    if config.uses_catalogue and data.kind_of(config.dataset) not in TEXT:
+        config.refuse(["decimal", "thousands"], f"is for text files, and {config.dataset} is none")
+    if config.decimal and config.decimal == config.thousands:
+        raise UserError(f"--decimal and --thousands are both '{config.decimal}': they are two marks")
     if config.data_source:
         if config.split != "off":
             raise UserError("--split is not for --data-source: its clients have a part of the model each")
@@ -58,10 +66,6 @@ def check_flags(config: Config) -> None:
             raise UserError("--method kfold trains once and not by rounds: it needs --mode collect")
         if parse_share(config.share) and config.data_source != "server":
             raise UserError("--share divides the server's data; it needs --data-source server")
-        if config.data_source == "keras":
-            config.refuse(["decimal", "thousands"], "is for text files; --data-source keras has none")
-        if config.decimal and config.decimal == config.thousands:
-            raise UserError(f"--decimal and --thousands are both '{config.decimal}': they are two marks")
         return
     names = [*fields_of(workflow="server-led"), *(["mode"] if config.mode == "collect" else [])]
     config.refuse(names, "is for server-led training: add --data-source server, client or keras")

@@ -111,8 +111,11 @@ def open_run(
     if strategy_adapter.is_robust(strategy):
         choices.note("clients' figures", f"of all together their median, each counted once, as {config.strategy} does")
     _note_scaling(choices, scaling.scaling_of(given, True, of_model).reason, given, tested)
-    if tested and config.uses_catalogue and (said := data.weights_said(config)):
-        choices.note("sample weights", said)
+    if tested and config.uses_catalogue:
+        for name, text in data.open_source(config).chosen.items():
+            choices.note(name, text)
+        if said := data.weights_said(config):
+            choices.note("sample weights", said)
     workflow.prepare_server(config, threads)
     loss = provisioned_run.note_loss(config, provision, central, choices, threads)
     folder = _folder(workflow, given, parent)

@@ -97,7 +97,7 @@ def test_a_model_of_another_width(dataset, model_files, tmp_path):
         ({"share": "7=1"}, "--share names client 7"),
         ({"share": "0:1"}, "--share: '0:1' is not of the form"),
         ({"decimal": ",", "thousands": ","}, "--decimal and --thousands are both ','"),
-        ({"data_source": "keras", "decimal": ","}, "--decimal is for text files; --data-source keras has none"),
+        ({"data_source": "keras", "decimal": ","}, "--decimal is for text files, and digits is none"),
         ({"data_source": "client", "share": "0=1"}, "--share divides the server's data"),
         ({"num_partitions": 301}, "300 rows cannot be divided among 301 clients"),
         ({"method": "kfold"}, "--method kfold .* needs --mode collect"),
