@@ -20,6 +20,14 @@ class Normaliser:
     shift: np.ndarray
     spread: np.ndarray
 
+    @property
+    def said(self) -> str:
+        """Its name, and its numbers where there is one for all values."""
+        if self.name == "none" or self.shift.ndim or self.spread.ndim:
+            return self.name
+        shift, spread = float(self.shift), float(self.spread)
+        return f"{self.name}, {f'(x - {shift:.6g})' if shift else 'x'} / {spread:.6g}"
+
     def apply(self, x: np.ndarray) -> np.ndarray:
         """(x - shift) / spread as float32, in the shape of `x`; of "none", `x` as it came, in its own dtype.
 
@@ -30,6 +38,21 @@ class Normaliser:
         if np.result_type(x.dtype, np.float32) == np.float64:  # large whole numbers too
             return ((x - self.shift) / self.spread).astype(np.float32)
         return (x - self.shift.astype(np.float32)) / self.spread.astype(np.float32)
+
+
+NAMES = ("none", "scale", "minmax", "zscore")
+
+
+def checked_normaliser(name: str, shift: np.ndarray, spread: np.ndarray, features: int | None = None) -> Normaliser:
+    """The normaliser that a file says it is. Raises ValueError for what is none, or not one for so many features."""
+    shift, spread = (np.asarray(each, np.float64) for each in (shift, spread))
+    if name not in NAMES:
+        raise ValueError(f"'{name[:40]}' is not one of {', '.join(NAMES)}")
+    if shift.shape != spread.shape or shift.ndim > 1 or (shift.ndim and features not in (None, len(shift))):
+        raise ValueError(f"shift has the shape {shift.shape} and spread {spread.shape}, of {features} features")
+    if not (np.isfinite(shift).all() and np.isfinite(spread).all() and spread.all()):
+        raise ValueError("its numbers must be finite, and its spread not 0")
+    return Normaliser(name, shift, spread)
 
 
 def fit(name: str, statistics: Statistics | None) -> Normaliser:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fedkeras.config import Config
 from fedkeras.data.cache import Arrays
+from fedkeras.data.normalise import Normaliser, checked_normaliser
 from fedkeras.data.sample_weights import IGNORED, USUAL
 from fedkeras.data.source import ArraySource
 from fedkeras.errors import UserError
@@ -15,6 +16,8 @@ from fedkeras.errors import UserError
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 CLASSES = "classes"
 """An array of the classes' names, if the file has it: a part of a data set may hold no example of the last ones."""
+NORMALISER = ("normaliser", "shift", "spread")
+"""What the file's examples are scaled by, if it says so: the kind, and the numbers of (x - shift) / spread."""
 MOST_CLASSES = 100_000
 """A higher label is an id, a year or a price, and not a position in a list of classes."""
 
@@ -24,7 +27,8 @@ def load(config: Config) -> ArraySource:
 
     A greyscale image (n, height, width) gets a channel axis. Labels are integers from 0; classes are as many as the
     largest says, or as an array `classes` names. Images of bytes have the known range 0..255 and are scaled by default,
-    other values z-scored. An array called sample_weight, or as --sample-weight says, weighs each training example.
+    other values z-scored, unless the file says itself what it is scaled by, as parts do. An array called sample_weight,
+    or as --sample-weight says, weighs each training example.
     """
     path = Path(config.data_dir) / config.dataset if config.data_dir else Path(config.dataset)
     name = config.sample_weight or USUAL
@@ -32,7 +36,7 @@ def load(config: Config) -> ArraySource:
     if name not in arrays and config.sample_weight not in ("", IGNORED):
         raise UserError(f"--sample-weight {name}: {path} has no array of this name beside {', '.join(KEYS)}")
     x, y = arrays["x_train"], arrays["y_train"]
-    is_bytes = x.dtype == np.uint8
+    is_bytes, normaliser = x.dtype == np.uint8, normaliser_of(arrays, path, x.shape)
     shape = (*x.shape[1:], 1) if x.ndim == 3 and is_bytes else x.shape[1:]
     highest = max((int(np.max(arrays[k])) for k in ("y_train", "y_test") if len(arrays[k])), default=0)
     classes = [str(name) for name in arrays[CLASSES].ravel()] if CLASSES in arrays else None
@@ -50,10 +54,27 @@ def load(config: Config) -> ArraySource:
         classes or [str(number) for number in range(highest + 1)],
         provenance=f"the user's own file {path}",
         input_shape=shape,
-        default_normaliser="scale" if is_bytes else "zscore",
+        default_normaliser=normaliser.name if normaliser else "scale" if is_bytes else "zscore",
         known_range=(0.0, 255.0) if is_bytes else None,
+        normaliser=normaliser,
         sample_weight=arrays.get(name),
     )
+
+
+def normaliser_arrays(normaliser: Normaliser) -> Arrays:
+    """What a file holds that says by what its examples are scaled."""
+    return dict(zip(NORMALISER, (np.array(normaliser.name), normaliser.shift, normaliser.spread), strict=True))
+
+
+def normaliser_of(arrays: Arrays, path: Path, shape: tuple[int, ...]) -> Normaliser | None:
+    """What a file with examples of `shape` (n, ...) says that they are scaled by; None: nothing. Raises UserError."""
+    found = [arrays.get(key) for key in NORMALISER]
+    if any(each is None for each in found):  # a file of somebody's own may have an array of such a name
+        return None
+    try:
+        return checked_normaliser(str(found[0]), *found[1:], features=shape[-1])
+    except ValueError as error:
+        raise UserError(f"{path} does not say rightly by what its examples are scaled: {error}") from None
 
 
 def read_npz(path: Path, weights: str = USUAL) -> Arrays:
@@ -71,7 +92,7 @@ def read_npz(path: Path, weights: str = USUAL) -> Arrays:
             missing = [key for key in KEYS if key not in file.files]
             if missing:
                 raise UserError(f"{path} has no {', '.join(missing)}; it holds: {', '.join(file.files) or 'nothing'}")
-            arrays = {key: file[key] for key in (*KEYS, CLASSES, weights) if key in file.files}
+            arrays = {key: file[key] for key in (*KEYS, CLASSES, *NORMALISER, weights) if key in file.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path} is damaged, or no .npz file of plain arrays ({error})") from None
     if any(arrays[key].ndim == 0 for key in KEYS) or not len(arrays["x_train"]):

@@ -8,23 +8,27 @@ import numpy as np
 from fedkeras.atomic import replace_file
 from fedkeras.config import Config
 from fedkeras.data.catalogue import open_source
-from fedkeras.data.clients import own_rows
-from fedkeras.data.npz import CLASSES
+from fedkeras.data.clients import own_rows, pooled_normaliser
+from fedkeras.data.npz import CLASSES, normaliser_arrays
 from fedkeras.data.source import Examples, Source
 from fedkeras.errors import UserError
 
 TEST = "test.npz"
-"""The central test set's file: x_test and y_test."""
+"""The central test set's file: x_test and y_test, classes, and what examples are scaled by."""
 
 
 def write_parts(config: Config, folder: Path) -> list[str]:
     """Write part-N.npz for each client, with what --dataset FILE.npz wants, and test.npz; what is in them, in lines.
 
-    Examples are not scaled. x_test and y_test of a part are what the client holds out of it; `classes` are those of
-    all, so that a model of any part fits the others. Raises UserError if one of the files is there already, or the disk
-    refuses.
+    Examples are not scaled. Each file says what they are to be scaled by, which is learned from all parts' training
+    rows where rows decide it: so models of different parts take their examples alike, and can be combined. x_test and
+    y_test of a part are what the client holds out of it; `classes` are those of all, so that a model of any part fits
+    the others. Raises UserError if one of the files is there already, or the disk refuses.
     """
-    source = open_source(config)
+    source, normaliser = open_source(config), pooled_normaliser(config)
+    if source.targets is not None:
+        raise UserError(f"--write writes examples of classes, and {source.name} has amounts to learn")
+    common = {CLASSES: np.array(source.classes, dtype=np.str_), **normaliser_arrays(normaliser)}
     digits = len(str(config.num_partitions - 1))
     paths = [folder / f"part-{cid:0{digits}d}.npz" for cid in range(config.num_partitions)]
     for path in (*paths, folder / TEST):
@@ -37,21 +41,21 @@ def write_parts(config: Config, folder: Path) -> list[str]:
     lines = []
     for cid, path in enumerate(paths):
         train, test = (source.examples(rows) for rows in own_rows(config, cid))
-        content = {**_arrays(source, train, "train"), **_arrays(source, test, "test")}
-        content[CLASSES] = np.array(source.classes, dtype=np.str_)
+        content = {**_arrays(source, train, "train"), **_arrays(source, test, "test"), **common}
         if source.sample_weight is not None:
             content["sample_weight"] = np.asarray(source.sample_weight)[own_rows(config, cid)[0]]
         _write(path, content)
         lines.append(f"{path}: {len(train)} training and {len(test)} test examples of {_labels_in(source, train)}")
     test = source.test()
     if len(test):
-        _write(folder / TEST, _arrays(source, test, "test"))
+        _write(folder / TEST, {**_arrays(source, test, "test"), **common})
         lines.append(f"{folder / TEST}: the central test set, {len(test)} examples")
+    lines.append(f"scaling, stated in each file: {normaliser.said}")
     return lines
 
 
 def _arrays(source: Source, examples: Examples, name: str) -> dict[str, np.ndarray]:
-    """Bytes where the format is bytes: a reader scales them as the source itself is scaled."""
+    """Bytes where the format is bytes."""
     x = examples.x
     if source.known_range == (0.0, 255.0) and np.array_equal(x, x.astype(np.uint8)):
         x = x.astype(np.uint8)

@@ -32,6 +32,8 @@ def fixed_normaliser(source: Source, config: Config) -> Normaliser | None:
     name = normaliser_name(source, config)
     if name == "none":
         return fit(name, None)
+    if source.normaliser is not None and source.normaliser.name == name:
+        return source.normaliser
     if source.known_range is not None and name in ("scale", "minmax"):
         low, high = map(np.float64, source.known_range)
         return fit_range(name, low, high)

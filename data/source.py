@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedkeras.data.labels import shown
+from fedkeras.data.normalise import Normaliser
 from fedkeras.data.sample_weights import checked
 from fedkeras.errors import UserError
 from fedkeras.shapes import same_order
@@ -61,6 +62,8 @@ class Source:
     """What `--normaliser default` means: none, scale, minmax or zscore."""
     known_range: tuple[float, float] | None = None
     """Smallest and largest possible value where the format decides them; spares a pass over the data."""
+    normaliser: Normaliser | None = None
+    """What the files themselves say that their examples are scaled by; then no rows decide it."""
     origin: str = ""
     """Which files these are, in a few words, such as "LEAF's files": told where two processes have different ones."""
     notes: tuple[str, ...] = ()
@@ -117,6 +120,7 @@ class ArraySource(Source):
         sample_weight: np.ndarray | None = None,
         default_normaliser: str = "none",
         known_range: tuple[float, float] | None = None,
+        normaliser: Normaliser | None = None,
         notes: Sequence[str] = (),
         origin: str = "",
         targets: tuple[np.ndarray, np.ndarray] | None = None,
@@ -128,7 +132,7 @@ class ArraySource(Source):
         self._test_x, self._test_y = test[0], _labels(test[1], name)
         self.input_shape = tuple(self._x.shape[1:]) if input_shape is None else input_shape
         self.groups, self.recordings, self.origin = groups, recordings, origin
-        self.sample_weight = sample_weight
+        self.sample_weight, self.normaliser = sample_weight, normaliser
         self.default_normaliser, self.known_range, self.notes = default_normaliser, known_range, tuple(notes)
         self.targets, self._test_targets = (None, None) if targets is None else targets
         self.columns, self.chosen = tuple(columns), dict(chosen or {})

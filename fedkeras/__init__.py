@@ -10,6 +10,7 @@ for them. In this folder, from the top floor down; a floor imports those below i
     workflows       ways to train: rounds, split, collect
     mods            features around the training
     provisioning    the server hands out model and data
+    local_training  one client's model trained by itself
     federation      what the server of every way to train needs
     factory         from a configuration to a model that is ready to learn
     scaling         whether a model is given scaled examples or raw ones

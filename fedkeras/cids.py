@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 MAX_CIDS = 1_000_000
 
+ALL = "all"
+"""In the place of a cid: the examples of all clients together."""
+
 
 def parse_cids(text: str) -> list[int]:
     """The client ids that a text names, ascending. Raises ValueError for what names none."""

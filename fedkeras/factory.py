@@ -209,16 +209,13 @@ class CentralEvaluation:
                 raise
             log.info("the clients choose the loss, since the model cannot be built on the server: %s", error)
             return {}
-        compiled = compiled_with(model).optimizer or _optimizer_of_file(self._config)
+        compiled = compiled_with(model).optimizer
         learner = learner_of(self._config, model)
         if self._examples is not None:
             self._learner = learner
         found = {"loss": learner.chosen.said} if learner.chosen.said else {}
-        if compiled and self._config.optimizer == "default":
-            rate = self._config.learning_rate
-            found["optimizer"] = (
-                f"sgd with learning rate {rate:g}, and not the {compiled} that the model was compiled with: --optimizer"
-            )
+        if said := optimizer_said(self._config, compiled or ""):
+            found["optimizer"] = said
         return found
 
     def __call__(self, server_round: int, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -294,6 +291,16 @@ class CentralEvaluation:
             log.warning("the weights are in %s, since the model cannot be built on the server: %s", own, error)
             return
         models.save(model, path)
+
+
+def optimizer_said(config: Config, compiled: str = "") -> str:
+    """That it is not the optimizer with which the model was `compiled` (else: its file says it was); "" if nobody asks.
+
+    Raises UserError for a model file that cannot be read.
+    """
+    own = compiled or _optimizer_of_file(config) if config.optimizer == "default" else ""
+    rate = f"{config.learning_rate:g}"
+    return f"sgd with learning rate {rate}, and not the {own} that the model was compiled with: --optimizer" * bool(own)
 
 
 def _optimizer_of_file(config: Config) -> str:

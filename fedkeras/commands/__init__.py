@@ -5,7 +5,7 @@ simulate demo               on one machine: Flower's simulation, and the first t
 data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split
-aggregate                   model files that were trained apart, combined
+train aggregate             one part trained by itself; model files that were trained apart, combined
 certs certs_folder          an authority of one's own, and certificates
 passphrase                  by which a server and its clients know each other
 completion                  for a shell
@@ -61,6 +61,10 @@ COMMANDS = {
         "fedkeras.commands.history:HistoryFlags",
     ),
     "curves": Command("draw a run's learning curves again", "fedkeras.commands.curves:CurvesFlags"),
+    "train": Command(
+        "train one part, or one data set, by itself: curves, classification report, model file",
+        "fedkeras.commands.train:TrainFlags",
+    ),
     "aggregate": Command(
         "combine model files that were trained apart into one",
         "fedkeras.commands.aggregate:AggregateFlags",

@@ -11,6 +11,8 @@ from fedkeras.checkout import program
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, plot_curves
+from fedkeras.reports.curves import EPOCHS, ROUNDS
+from fedkeras.reports.run import is_local
 
 PROG = program("curves")
 
@@ -33,7 +35,7 @@ def main(args: Sequence[str]) -> int:
         if not folder.path.is_dir():
             raise UserError(f"there is no folder {folder.path}")
         out = Path(flags.out) if flags.out else folder.curves_path
-        plot_curves(folder.history_path, out)
+        plot_curves(folder.history_path, out, EPOCHS if is_local(folder.config_table()) else ROUNDS)
     except UserError as error:
         return complain(PROG, error)
     print(out)

@@ -10,10 +10,11 @@ import numpy as np
 from fedkeras.atomic import check_writable
 from fedkeras.checkout import program, typed
 from fedkeras.config import DATA, Config, fields_of
-from fedkeras.data import Description, Source, describe, write_parts
+from fedkeras.data import Description, Source, describe, kind_of, write_parts
 from fedkeras.errors import UserError
 from fedkeras.fields import OPTIONS, embedded, setting
 from fedkeras.flags import parse_flags
+from fedkeras.models import DEFAULT_MODELS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,7 +62,8 @@ def main(args: Sequence[str]) -> int:
     if flags.write:
         written = write_parts(flags.config, Path(flags.write).expanduser())
         print("", *written, sep="\n")
-        print(f"to train with one alone: {typed('server', '--dataset', written[0].partition(': ')[0])}")
+        model = DEFAULT_MODELS.get(kind_of(flags.config.dataset), "MODEL")
+        print(f"to train on one alone: {typed('train', written[0].partition(': ')[0], '--model', model)}")
     return 0
 
 

@@ -14,7 +14,9 @@ from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
 from fedkeras.named_code import Permission
 from fedkeras.reports import ReportSection, RunFolder, write_comparison, write_report
+from fedkeras.reports.local_page import write_local_page
 from fedkeras.reports.resuming import config_of
+from fedkeras.reports.run import is_local
 from fedkeras.workflows.base import BUILT_IN, workflow_name, workflow_of
 
 PROG = program("report")
@@ -42,9 +44,11 @@ def main(args: Sequence[str]) -> int:
         if flags.out and not flags.out.lower().endswith((".html", ".htm")):
             raise UserError(f"--out is '{flags.out}'; give a file that ends in .html")
         if len(folders) == 1:
-            folder = RunFolder(folders[0])
-            sections = own_sections(folder, Permission.parse(flags.allow))
-            out = write_report(folder, Path(flags.out) if flags.out else None, sections)
+            folder, wanted = RunFolder(folders[0]), Path(flags.out) if flags.out else None
+            if is_local(folder.config_table()):
+                out = write_local_page(folder, wanted)
+            else:
+                out = write_report(folder, wanted, own_sections(folder, Permission.parse(flags.allow)))
         else:
             out = write_comparison(folders, Path(flags.out or "comparison.html"))
     except UserError as error:

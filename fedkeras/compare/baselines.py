@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from fedkeras.atomic import replace_file
+from fedkeras.cids import ALL
 from fedkeras.compare.arm_run import ArmResult, ArmRun, CurvePoint
 from fedkeras.compare.children import Child
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.history import count_rows
 
-ALL = "all"
-"""In the place of a cid: the examples of all clients together."""
 ROWS_A_ROUND = 2
 LOOK_SECONDS = 0.1
 

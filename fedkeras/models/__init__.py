@@ -16,6 +16,7 @@
     weights         arrays by name, and random states
     cutting         head, body and tail of a model, for split learning
     precision       mixed precision
+    training_note   what a file says of the training that made it
     architecture    where two models differ
 
 Importing this package does not import Keras; using what makes, reads or cuts a model does.

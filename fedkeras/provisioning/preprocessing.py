@@ -22,7 +22,7 @@ from fedkeras.config import Config
 from fedkeras.data import columns, labels, scaling
 from fedkeras.data.columns import UNNAMED, Columns
 from fedkeras.data.labels import Labels
-from fedkeras.data.normalise import Normaliser
+from fedkeras.data.normalise import Normaliser, checked_normaliser
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.provisioning.shards import Tables
 
@@ -62,10 +62,10 @@ class Preprocessing:
         folds = ()
         if "fold_shift" in arrays:
             pairs = zip(arrays["fold_shift"], arrays["fold_spread"], strict=True)
-            folds = tuple(_normaliser(name, shift, spread) for shift, spread in pairs)
+            folds = tuple(checked_normaliser(name, shift, spread) for shift, spread in pairs)
         names = columns.from_dict(table.get("columns", {}))
         weights = _checked_weights(table["class_weights"]) if "class_weights" in table else None
-        return cls(_normaliser(name, arrays["shift"], arrays["spread"]), found, folds, names, weights)
+        return cls(checked_normaliser(name, arrays["shift"], arrays["spread"]), found, folds, names, weights)
 
     def to_json(self) -> str:
         """Text and arrays in one: small enough to be a value of a message's configuration."""
@@ -164,10 +164,3 @@ def _checked_weights(weights: Sequence[float]) -> tuple[float, ...]:
     if not all(type(weight) in (int, float) and math.isfinite(weight) and weight >= 0 for weight in weights):
         raise ValueError("class weights must be finite numbers, 0 or more")
     return tuple(map(float, weights))
-
-
-def _normaliser(name: str, shift: np.ndarray, spread: np.ndarray) -> Normaliser:
-    shift, spread = np.asarray(shift, np.float64), np.asarray(spread, np.float64)
-    if shift.shape != spread.shape or not (np.isfinite(shift).all() and np.isfinite(spread).all() and spread.all()):
-        raise ValueError("a normaliser's numbers must be finite, and its spread not 0")
-    return Normaliser(name, shift, spread)

@@ -13,6 +13,7 @@
     headline timing client_figures                  what stands for a run, where its time went
     divergence                                      a run whose loss is no number any more
     run report comparison page                      one run and several as an HTML page
+    local_page                                      a training without federation as a page
     charts grids svg curves                         its pictures
     listing                                         all runs in a folder
     text_table                                      aligned columns that fit a terminal

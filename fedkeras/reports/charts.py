@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from fedkeras.callbacks import Row
-from fedkeras.reports.curves import draw_panel, marker, series
+from fedkeras.reports.curves import ROUNDS, CurveWords, draw_panel, marker, series
 from fedkeras.reports.headline import figure
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.svg import SERIES, css, draw
@@ -31,18 +31,18 @@ class Chart:
     note: str = ""
 
 
-def curve(rows: list[Row], metric: str) -> Chart:
+def curve(rows: list[Row], metric: str, words: CurveWords = ROUNDS) -> Chart:
     """One metric's learning curves."""
     legend: dict[str, tuple[str, float]] = {}
 
     def paint(axes: "Axes") -> None:
-        draw_panel(axes, rows, metric)
+        draw_panel(axes, rows, metric, words)
         axes.set_ylabel("")
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             band = hasattr(handle, "get_facecolor")
             legend[label] = (css(_hex(handle.get_facecolor()[0] if band else handle.get_color())), handle.get_alpha())
 
-    svg = draw(paint, f"{metric} by round")
+    svg = draw(paint, f"{metric} by {words.step}")
     return Chart(metric, svg, {label: (colour, alpha or 1.0) for label, (colour, alpha) in legend.items()})
 
 

@@ -2,7 +2,8 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +30,25 @@ STYLES = {
     "clients": ("mean over clients, what each held out", {"color": "#D55E00", "linewidth": 1.8, "zorder": 3}),
     "training": ("mean over clients, in training", {"color": "#009E73", "linewidth": 1.4, "zorder": 2, "ls": "--"}),
 }
+
+
+@dataclass(frozen=True)
+class CurveWords:
+    """What stands at the curves: the name of a step on the axis, and what each source of figures is called."""
+
+    step: str
+    labels: Mapping[str, str]
+
+
+ROUNDS = CurveWords("round", {source: label for source, (label, _) in STYLES.items()})
+EPOCHS = CurveWords("epoch", {"central": "test set", "clients": "held-out examples", "training": "in training"})
+"""Of a training without federation."""
+
 EACH = {"color": "#D55E00", "linewidth": 0.7, "alpha": 0.4, "zorder": 1}
 BAND = {"color": "#D55E00", "linewidth": 0, "alpha": 0.15, "zorder": 1}
 
 
-def plot_curves(history_path: Path, out: Path) -> None:
+def plot_curves(history_path: Path, out: Path, words: CurveWords = ROUNDS) -> None:
     """Draw the history's curves into `out`, a .png or .svg.
 
     Raises UserError where `out` is neither, cannot be written, or the history cannot be read or has no round yet.
@@ -46,7 +61,7 @@ def plot_curves(history_path: Path, out: Path) -> None:
     metrics = drawn(rows)
     if not metrics:
         raise UserError(f"{history_path} holds neither a loss nor an accuracy, so there is nothing to draw")
-    replace_file(out, _draw(rows, metrics, history_path.absolute().parent.name, out.suffix.lower()[1:]))
+    replace_file(out, _draw(rows, metrics, history_path.absolute().parent.name, out.suffix.lower()[1:], words))
 
 
 def drawn(rows: list[Row]) -> list[str]:
@@ -56,7 +71,7 @@ def drawn(rows: list[Row]) -> list[str]:
     return [name for name in names if any(name in row for row in rows)]
 
 
-def _draw(rows: list[Row], metrics: list[str], title: str, kind: str) -> bytes:
+def _draw(rows: list[Row], metrics: list[str], title: str, kind: str, words: CurveWords) -> bytes:
     # Figure without pyplot: no global state, no display, safe beside threads
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -66,7 +81,7 @@ def _draw(rows: list[Row], metrics: list[str], title: str, kind: str) -> bytes:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
         for panel, metric in zip(panels, metrics, strict=True):
-            draw_panel(panel, rows, metric)
+            draw_panel(panel, rows, metric, words)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4 if len(metrics) > 1 else 2, frameon=False)
         out = io.BytesIO()
@@ -74,15 +89,15 @@ def _draw(rows: list[Row], metrics: list[str], title: str, kind: str) -> bytes:
     return out.getvalue()
 
 
-def draw_panel(panel: "Axes", rows: list[Row], metric: str) -> None:
+def draw_panel(panel: "Axes", rows: list[Row], metric: str, words: CurveWords = ROUNDS) -> None:
     """Draw one metric's curves: central, means over clients, and the clients' own."""
     _draw_clients(panel, rows, metric)
-    for source, (label, style) in STYLES.items():
+    for source, (_, style) in STYLES.items():
         phase, client = SOURCES[source]
         rounds, values = series((row for row in rows if (row["phase"], row["client"]) == (phase, client)), metric)
         if rounds:
-            panel.plot(rounds, values, label=label, marker=marker(rounds), markersize=4, **style)
-    panel.set_xlabel("round")
+            panel.plot(rounds, values, label=words.labels[source], marker=marker(rounds), markersize=4, **style)
+    panel.set_xlabel(words.step)
     panel.set_ylabel({"loss": "loss", "accuracy": "accuracy (share of examples)"}.get(metric, metric))
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.grid(color=GRID, linewidth=0.8)

@@ -117,6 +117,15 @@ PIECES = """
 </ul>
 {% endmacro %}
 
+{% macro by_class(rows, tested, title="By class") %}
+<div class="card wide"><h3>{{ title }}</h3><div class="scroll"><table>
+<thead><tr><th>class</th><th>precision</th><th>recall</th><th>F1</th><th>n</th></tr></thead>
+<tbody>{% for row in rows %}<tr {% if row.mean %}class="changed"{% endif %}><th>{{ row.name }}</th>
+<td>{{ row.precision }}</td><td>{{ row.recall }}</td><td>{{ row.f1 }}</td><td>{{ row.support }}</td></tr>
+{% endfor %}</tbody></table></div>
+<small>scikit-learn's classification_report on {{ tested }} examples; n of them are of the class.</small></div>
+{% endmacro %}
+
 {% macro tile(tile) %}
 <div class="tile"><span>{{ tile.name }}</span><b>{{ tile.value }}</b><span>{{ tile.more }}</span></div>
 {% endmacro %}

@@ -14,6 +14,7 @@ import numpy as np
 
 from fedkeras.atomic import replace_file
 from fedkeras.errors import UserError
+from fedkeras.reports.text_table import text_table
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ def classification(predictions: Predictions) -> list[dict[str, str | int | bool]
     ]
     lines.insert(len(predictions.classes), {**empty, "f1": _three(accuracy)})
     return lines
+
+
+def classification_table(predictions: Predictions, width: int | None = 80) -> list[str]:
+    """The same as aligned lines, titles first, of at most `width` columns: long names of classes are cut."""
+    shorts = ("precision", "recall", "f1", "support")
+    cells = [[str(row["name"]), *(str(row[short]) for short in shorts)] for row in classification(predictions)]
+    return text_table([["class", "precision", "recall", "F1", "n"], *cells], width=width)
 
 
 def _three(value: float) -> str:

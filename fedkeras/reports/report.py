@@ -254,12 +254,7 @@ RUN = """
 
 <section id="test"><h2>The final model on the central test set</h2>
 {% if confusion %}<div class="grid">{{ pieces.chart(confusion) }}
-<div class="card wide"><h3>By class</h3><div class="scroll"><table>
-<thead><tr><th>class</th><th>precision</th><th>recall</th><th>F1</th><th>n</th></tr></thead>
-<tbody>{% for row in classes %}<tr {% if row.mean %}class="changed"{% endif %}><th>{{ row.name }}</th>
-<td>{{ row.precision }}</td><td>{{ row.recall }}</td><td>{{ row.f1 }}</td><td>{{ row.support }}</td></tr>
-{% endfor %}</tbody></table></div>
-<small>scikit-learn's classification_report on {{ tested }} examples; n of them are of the class.</small></div></div>
+{{ pieces.by_class(classes, tested) }}</div>
 {% else %}<p class="soft">{{ confusion_absent }}</p>{% endif %}
 </section>
 

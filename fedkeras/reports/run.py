@@ -16,6 +16,9 @@ from fedkeras.reports.run_folder import JsonTable, RunFolder, is_held
 
 T = TypeVar("T")
 
+LOCAL = "local"
+"""The mode in config.json of a training without federation (`fedkeras train`), whose rounds are epochs."""
+
 
 @dataclass(frozen=True)
 class RecordedRun:
@@ -111,6 +114,13 @@ def seconds_of(summary: JsonTable, timing: Sequence[Row]) -> float | None:
 
 
 def method_of(config: JsonTable) -> str:
-    """The strategy, or the kind of split learning in its place."""
+    """The strategy; the kind of split learning, or `local`, in its place."""
+    if is_local(config):
+        return LOCAL
     split = config.get("split", "off")
     return str(config.get("strategy", "?")) if split == "off" else f"split: {split}"
+
+
+def is_local(config: JsonTable) -> bool:
+    """Whether this is the config.json of a training without federation."""
+    return config.get("mode") == LOCAL

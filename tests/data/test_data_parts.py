@@ -16,7 +16,7 @@ DEAL = {"num_partitions": 4, "partitioner": "shards", "labels_per_client": 2}
 def test_a_part_is_what_its_client_holds(tmp_path: Path) -> None:
     config = Config(normaliser="none", **DEAL)
     lines = write_parts(config, tmp_path)
-    assert len(lines) == 5 and "2 of 10 classes" in lines[0]
+    assert len(lines) == 6 and "2 of 10 classes" in lines[0] and lines[5].endswith("none")
     for cid in range(4):
         whole = load_client(config, cid)
         own = Config(dataset=str(tmp_path / f"part-{cid}.npz"), num_partitions=1, normaliser="none")
