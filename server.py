@@ -21,7 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedkeras import atomic, lifeline, reports, scaling
 from fedkeras.checkout import look_in_working_directory, program
-from fedkeras.client_config import join_command
+from fedkeras.client_config import join_command, join_notes
 from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
 from fedkeras.flower import code_digest
@@ -138,6 +138,7 @@ def command() -> int:
     """`python server.py`. Returns the exit status: 0 only for a finished run; 3 also for one that has diverged."""
     from fedkeras import interactive
     from fedkeras.flower import other_app, settings
+    from fedkeras.runtime.passphrase import VARIABLE
     from fedkeras.runtime.spawn import clients
 
     outlast()
@@ -165,6 +166,8 @@ def command() -> int:
             print(f"listening on {grid.address} for {config.num_partitions} clients: {grid.protection}", flush=True)
             if not config.spawn:
                 print(f"clients join with: {join_command(config, grid.address)}", flush=True)
+                for note in join_notes(config, grid.address, VARIABLE in os.environ):
+                    print(f"  {note}", flush=True)
             spawned.enter_context(
                 clients(
                     config,
@@ -184,8 +187,8 @@ def command() -> int:
             require_result(summary)
     except UserError as error:
         return complain(program("server"), error)
-    except KeyboardInterrupt:
-        print(f"{program('server')}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"{program('server')}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
 

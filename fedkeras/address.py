@@ -68,6 +68,19 @@ def require_free(host: str, port: int, flags: str = "") -> None:
             raise UserError(f"cannot listen on {shown(host, port)}: {_reason(error, host, port, flags)}") from None
 
 
+def own_address() -> str:
+    """The IPv4 address from which this machine reaches others, as they mostly reach it; empty where it has none.
+
+    Nothing is sent: the operating system is asked which way a packet would take.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address that documents use
+        except OSError:  # no network
+            return ""
+        return str(probe.getsockname()[0])
+
+
 def _reason(error: OSError, host: str, port: int, flags: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"the port is in use; stop the other server or choose another --{flags}port"

@@ -1,7 +1,7 @@
 """The names of what is built in, for whoever must tell them from names of code or of files, and loads neither.
 
 Each is what its registry holds: the data sets of `data.catalogue` and `data.keras_sets`, the models of `models.zoo`,
-the mods of `mods.chain`, the values that `--mode` takes of `workflows.base`.
+the mods of `mods.chain`, the values that `--mode` takes of `workflows.base`, the optimizers of `keras.optimizers`.
 """
 
 DATA_SETS = (
@@ -18,6 +18,13 @@ MODELS = (
 MODS = ("stragglers",)
 
 WORKFLOWS = ("federated", "collect")
+
+OPTIMIZERS = {
+    "adadelta": 0.001, "adafactor": 0.001, "adagrad": 0.001, "adam": 0.001, "adamax": 0.001, "adamw": 0.001,
+    "ftrl": 0.001, "lamb": 0.001, "lion": 0.001, "muon": 0.001, "nadam": 0.001, "rmsprop": 0.001,
+    "schedulefreeadamw": 0.0025, "sgd": 0.01,
+}  # fmt: skip
+"""Name -> Keras' own learning rate of it."""
 
 
 def is_one_of(name: str, built_in: tuple[str, ...]) -> bool:

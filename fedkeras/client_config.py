@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fedkeras.address import parse_server
+from fedkeras.address import own_address, parse_server
 from fedkeras.built_in_names import is_one_of
 from fedkeras.checkout import typed
 from fedkeras.cids import parse_cids
@@ -137,6 +137,7 @@ def join_command(config: Config, address: str) -> str:
     words = ["--server", f"HOST:{port}" if host in ("0.0.0.0", "[::]") else address]
     if config.app:
         return typed("client", *words, "--app", "FOLDER")
+    words += ["--deliver"] if config.collect_only else []
     words += ["--data-dir", "DIR"] if config.data_dir and config.uses_catalogue else []
     words += ["--passphrase-file", "FILE"] if config.passphrase_file else []
     words += ["--tls-ca", "FILE"] if config.tls_cert else []
@@ -151,3 +152,17 @@ def join_command(config: Config, address: str) -> str:
             if not is_one_of(one, foreign.built_in):
                 words += [f"--{name}", one] if name in OWN_FLAGS else ["--allow", f"{foreign.kind}={one}"]
     return typed("client", *words)
+
+
+def join_notes(config: Config, address: str, asks: bool) -> list[str]:
+    """What is to be known besides, a line each; `asks`: clients are asked for a passphrase at their terminals."""
+    host = address.rpartition(":")[0]
+    notes = []
+    if host in ("0.0.0.0", "[::]"):
+        own = own_address()
+        notes.append(f"HOST is this machine's name or address{f', such as {own}' if own else ''}")
+    if config.passphrase_file:
+        notes.append("FILE holds the passphrase")
+    elif asks:
+        notes.append("each client is asked for the passphrase, or has it in FEDKERAS_PASSPHRASE")
+    return notes

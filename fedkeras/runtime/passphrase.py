@@ -55,18 +55,18 @@ def ask_passphrase(server: str) -> str | None:
     if not (sys.stdin and sys.stdin.isatty()):
         return None
     try:
-        return _same(getpass.getpass(f"passphrase for {server}: ")) or None
+        return normalised(getpass.getpass(f"passphrase for {server}: ")) or None
     except EOFError:
         return None
 
 
-def _same(text: str) -> str:
+def normalised(text: str) -> str:
     """One passphrase for all ways to write its letters down, and without spaces around it (`echo` leaves one)."""
     return unicodedata.normalize("NFC", text).strip()
 
 
 def _checked(text: str, where: str) -> str:
-    text = _same(text)
+    text = normalised(text)
     if not text:
         raise UserError(f"the passphrase in {where} is empty")
     if "\0" in text:

@@ -35,25 +35,29 @@ def story(tmp_path_factory: pytest.TempPathFactory, model_files: Path) -> Iterat
     server = Terminal(folder, ROOT / "server.py", "--interactive", "--port", 0, "--share", "0=2", environment=own)
     clients = []
     try:
-        server.answer("address to listen on", "")
-        server.answer("port [0]", "")
-        server.answer("only collect models", "")
-        server.answer("model file", str(model_files / "autoencoder.h5"))
-        server.answer("number of clients [3]", "3")
-        server.answer("passphrase that clients must know", SECRET)
-        server.answer("the same again", SECRET)
-        server.answer("where the data are", "server")
-        server.answer("folder with the data", "dataset")
-        server.answer("normaliser", "zscore")
-        server.answer("federated (rounds) or collect", "collect")
-        server.answer("method", "kfold")
-        server.answer("folds [5]", "5")
-        server.answer("epochs", str(EPOCHS))
-        server.answer("batch size", "16")
-        server.answer("optimizer", "")
-        server.answer("seed", "")
-        server.answer("XY", "XX")
-        server.answer("start [yes]", "")
+        answers = [
+            ("address [1]: ", ""),
+            ("port (0: any free one) [0]: ", ""),
+            ("train or collect [1]: ", "Train"),
+            ("model [1]: ", str(model_files / "autoencoder.h5")),
+            ("number of clients [3]: ", "3"),
+            ("passphrase [none]: ", SECRET),
+            ("the same again: ", SECRET),
+            ("epochs (of a client, in a round if there are rounds) [1]: ", str(EPOCHS)),
+            ("batch size [16]: ", "16"),
+            ("optimizer [default]: ", ""),
+            ("seed [42]: ", ""),
+            ("data source [1]: ", "1"),
+            ("folder with the data's folders X and Y [dataset]: ", ""),
+            ("normaliser [4]: ", "Z-Score"),
+            ("method [3]: ", "K-Fold"),
+            ("folds [5]: ", "5"),
+            ("strategy [fedavg]: ", ""),
+            ("XY or XX [1]: ", "xx"),
+            ("start [yes]: ", "Y"),
+        ]
+        for question, text in answers:
+            server.answer(question, text)
         server.wait("listening on ")
         server.wait("\n")
         address = server.text.split("listening on ")[1].split()[0]

@@ -79,8 +79,9 @@ class CollectWorkflow(Workflow):
     def preview(self, config: Config) -> Sequence[str]:
         """Who trains what, and what travels."""
         how = f"{config.folds}-fold cross-validation" if config.method == "kfold" else "one training"
+        epochs = f"{config.local_epochs} epoch{'s' * (config.local_epochs > 1)}"
         return (
-            f"{config.num_partitions} clients train {config.model} once: {how} of {config.local_epochs} epochs",
+            f"{config.num_partitions} clients train {config.model} once: {how} of {epochs}",
             "the model goes to the clients (and their share of the data, with --data-source server); models, logs and "
             "tables come back",
         )
