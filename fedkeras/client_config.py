@@ -137,7 +137,7 @@ def join_command(config: Config, address: str) -> str:
     words = ["--server", f"HOST:{port}" if host in ("0.0.0.0", "[::]") else address]
     if config.app:
         return typed("client", *words, "--app", "FOLDER")
-    words += ["--deliver"] if config.collect_only else []
+    words += ["--deliver"] if config.only_takes_deliveries else []
     words += ["--data-dir", "DIR"] if config.data_dir and config.uses_catalogue else []
     words += ["--passphrase-file", "FILE"] if config.passphrase_file else []
     words += ["--tls-ca", "FILE"] if config.tls_cert else []

@@ -326,6 +326,11 @@ class Config:
         """True if --model is a file of the server's that clients are given; else each makes the model that it names."""
         return bool(self.data_source)
 
+    @property
+    def only_takes_deliveries(self) -> bool:
+        """True if nothing is trained: clients hand over what they hold (client.py --deliver)."""
+        return self.collect_only
+
     def changed(self, names: Iterable[str] | None = None) -> list[str]:
         """Those of the fields `names` (None: of all) that are not at their default."""
         asked = DEFAULTS.keys() if names is None else {*names}

@@ -28,8 +28,8 @@ def port(number: int, config: Config) -> None:
 
 def model(name: str, config: Config) -> None:
     """A file with a model that can be trained here, of which the configuration is read and nothing built; or a name."""
-    if not name and config.data_source:
-        raise UserError(f"--data-source {config.data_source} hands a model file out: name one")
+    if not name and config.hands_out_model:
+        raise UserError("--data-source hands a model file out: name one")
     if name and not is_one_of(name, MODELS) and ":" not in name:
         require_trainable_file(Path(name).expanduser())
 

@@ -58,8 +58,7 @@ def check(config: Config) -> None:
     workflow = workflow_of(config)
     check_flags(workflow, config)
     registry.load(config.strategy, registry.options_of(config))
-    if config.data_source and not config.collect_only:
-        open_provision(config)
+    open_provision(config)
 
 
 def _walk(prompt: Prompt, steps: Sequence[Step], defaults: Config) -> Config:

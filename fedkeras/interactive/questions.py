@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedkeras.address import own_address
-from fedkeras.built_in_names import DATA_SETS, OPTIMIZERS, WORKFLOWS
+from fedkeras.built_in_names import DATA_SETS, OPTIMIZERS
 from fedkeras.config import Config
 from fedkeras.interactive import checks, model_files
 from fedkeras.interactive.choices import Choice
@@ -153,6 +153,11 @@ def _normalisers(config: Config) -> Sequence[Choice]:
 # Once on each client, or in rounds
 
 
+def _trains_by_a_method_of_ours(config: Config) -> bool:
+    """Not by a workflow that --mode names."""
+    return _hands_out(config) and (where(mode="federated")(config) or where(mode="collect")(config))
+
+
 METHODS = (
     Choice("Fit", {"mode": "collect", "method": "fit"}, "once on all of a client's rows; the models are collected"),
     Choice(
@@ -179,7 +184,7 @@ AFTER_THE_PASSPHRASE = (
              suggest=_likely_source),
     Question(
         "data folder", "folder with the data's folders X and Y", field="data_dir", check=checks.tables, paths=True,
-        when=lambda config: TRAINS(config) and config.data_source == "server",
+        when=where(collect_only=False, data_source="server"),
         suggest=lambda config: {"data_dir": FOLDER},
     ),
     Question("data set", "data set", "Which data; also an .npz file, or package.module:function", "dataset",
@@ -195,7 +200,7 @@ AFTER_THE_PASSPHRASE = (
     ),
     Question(
         "method", "method", "How clients train", choices=lambda config: METHODS,
-        when=lambda config: _hands_out(config) and config.mode in WORKFLOWS,
+        when=_trains_by_a_method_of_ours,
     ),
     Question("folds", "folds", field="folds",
              when=where(collect_only=False, mode="collect", method="kfold")),
