@@ -187,7 +187,7 @@ AFTER_THE_PASSPHRASE = (
         when=where(collect_only=False, data_source="server"),
         suggest=lambda config: {"data_dir": FOLDER},
     ),
-    Question("data set", "data set", "Which data; also an .npz file, or package.module:function", "dataset",
+    Question("data set", "data set", "Which data; also a file of your own, or package.module:function", "dataset",
              _data_sets, _uses_data_set, paths=True),
     Question(
         "data set's folder", "folder with its files (none: downloaded)", field="data_dir", check=checks.folder,
