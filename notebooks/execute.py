@@ -1,6 +1,7 @@
 """`python notebooks/execute.py [NOTEBOOK ...]`: run the notebooks in place, at full size, and keep what they print.
 
-Each runs in a fresh kernel of this Python, in its own folder, with FULL=1 (`--small` leaves it out). Kept is what a
+Each runs in a fresh kernel of this Python, in its own folder, with FULL=1 (`--small` leaves it out); the modules beside
+the notebooks are found from any folder. Kept is what a
 reader wants to see: text, tables, figures. Taken out is what belongs to this machine: its paths, the metadata of the
 editor, and what was written to stderr, which is shown here instead.
 """
@@ -19,6 +20,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 FOLDER = Path(__file__).resolve().parent
+KEPT = ("tags", "jupyter")
+"""What is kept of a cell's metadata: tags, and that a solution is folded."""
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -47,7 +50,8 @@ def run(notebook: nbformat.NotebookNode, folder: Path, env: Mapping[str, str], s
         record_timing=False,
         coalesce_streams=True,
     )
-    client.execute(cwd=str(folder), env=dict(env), cleanup_kc=True)
+    path = os.pathsep.join(filter(None, [str(FOLDER), env.get("PYTHONPATH")]))
+    client.execute(cwd=str(folder), env={**env, "PYTHONPATH": path}, cleanup_kc=True)
 
 
 def clean(notebook: nbformat.NotebookNode) -> list[str]:
@@ -55,7 +59,7 @@ def clean(notebook: nbformat.NotebookNode) -> list[str]:
     notebook.metadata = nbformat.from_dict(METADATA)
     stderr = []
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in ("tags",) if key in cell.metadata})
+        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in KEPT if key in cell.metadata})
         if cell.cell_type != "code":
             continue
         kept = []

@@ -14,12 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SECONDS = 240
-QUICK = ("02",)
+QUICK = ("00",)
 """What `make test` runs; `make test-all` runs the others."""
 READS_ONCE = "reading the original files, once"  # what a loader says on stderr the first time, and should
 OF_A_MACHINE = re.compile(
     r"/work\b|/tmp\b|/home/|/root\b|/Users/|/var/folders|\b[A-Z]:\\|site-packages|\.venv|ipykernel_\d| at 0x[0-9a-f]"
 )
+
+LONGEST = {"00": 15}
+"""Lines of a cell, in the notebook that begins with nothing."""
+WITH_EXERCISES = ("00",)
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 
@@ -122,7 +126,7 @@ def test_nothing_in_it_belongs_to_a_machine(path: Path) -> None:
     nbformat.validate(notebook)
     assert notebook.metadata == execute.METADATA
     for cell in notebook.cells:
-        assert set(cell.metadata) <= {"tags"}
+        assert set(cell.metadata) <= set(execute.KEPT)
         texts = [cell.source]
         for output in cell.get("outputs", []):
             texts += [output.get("text", "")]
@@ -134,3 +138,36 @@ def test_nothing_in_it_belongs_to_a_machine(path: Path) -> None:
 @each_notebook
 def test_it_is_small_enough_to_read_in_a_browser(path: Path) -> None:
     assert path.stat().st_size < 1.5e6
+
+
+@pytest.mark.parametrize("number", LONGEST)
+def test_a_cell_can_be_read_at_one_look(number: str) -> None:
+    longest, (path,) = LONGEST[number], FOLDER.glob(f"{number}_*.ipynb")
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.source for cell in code if len(cell.source.splitlines()) > longest] == []
+
+
+@pytest.mark.parametrize("number", WITH_EXERCISES)
+def test_every_exercise_has_a_solution_that_was_run(number: str) -> None:
+    (path,) = FOLDER.glob(f"{number}_*.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    asked, answers = text.split("\n## Exercises\n")[1].split("\n## Solutions\n")
+    exercises, solutions = (
+        re.findall(r"^(\d)\. \*\*", asked, re.MULTILINE),
+        re.findall(r"^\*\*(\d)\.\*\*", answers, re.MULTILINE),
+    )
+    assert len(exercises) >= 2
+    assert exercises == solutions == [str(n + 1) for n in range(len(exercises))]
+    assert re.findall(r"\((\d+) min\)", asked), "a teacher plans by minutes"
+    solved = [cell for cell in cells if "solution" in cell.metadata.get("tags", ())]
+    assert len(solved) == len(exercises)
+    for cell in solved:
+        assert cell.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+        assert cell.outputs
+
+
+@each_notebook
+def test_only_solutions_are_folded(path: Path) -> None:
+    for cell in nbformat.read(path, as_version=4).cells:
+        assert ("jupyter" in cell.metadata) == ("solution" in cell.metadata.get("tags", ()))
