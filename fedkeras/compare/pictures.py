@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from fedkeras.compare.arm_run import ArmResult, CurvePoint
 from fedkeras.compare.differences import PairedDifference
-from fedkeras.reports.charts import Chart, run_colours
+from fedkeras.reports.charts import Chart, Key, run_colours, run_keys
 from fedkeras.reports.curves import GRID, INK, marker
-from fedkeras.reports.svg import css, draw
+from fedkeras.reports.svg import draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_BARS = 12
 """Clients up to which each has its bars; more are ranked, a line an arm."""
 BAND = {"linewidth": 0, "alpha": 0.16, "zorder": 1}
+STYLES = ("-", "--", ":", "-.")
+"""Arms' lines differ by more than colour: matplotlib's names of the page's dashes, in their order."""
 CENTRAL = "Each client's model alone, on the central test set"
 OWN = "On each client's own held-out examples"
 PNG_HEIGHT = 302
@@ -96,13 +98,13 @@ def png(
     return out.getvalue()
 
 
-def legend(results: Sequence[ArmResult]) -> dict[str, tuple[str, float]]:
+def legend(results: Sequence[ArmResult]) -> dict[str, Key]:
     """As the page takes it."""
-    return {arm: (css(colour), 1.0) for arm, colour in colours_of(results).items()}
+    return run_keys(dict.fromkeys(result.arm for result in results))
 
 
 def _paint_curves(axes: "Axes", results: Sequence[ArmResult], metric: str) -> None:
-    for arm, colour in colours_of(results).items():
+    for place, (arm, colour) in enumerate(colours_of(results).items()):
         by_round: dict[int, list[CurvePoint]] = {}
         for result in results:
             for point in result.curve if result.arm == arm else ():
@@ -110,7 +112,8 @@ def _paint_curves(axes: "Axes", results: Sequence[ArmResult], metric: str) -> No
                     by_round.setdefault(point["round"], []).append(point)
         rounds = sorted(by_round)
         means = [statistics.fmean(point[metric] for point in by_round[number]) for number in rounds]
-        axes.plot(rounds, means, color=colour, linewidth=1.8, marker=marker(rounds), markersize=3.5, zorder=3)
+        style = {"color": colour, "linewidth": 1.8, "linestyle": STYLES[place % len(STYLES)], "zorder": 3}
+        axes.plot(rounds, means, marker=marker(rounds), markersize=3.5, **style)
         low, high = ("lowest", "highest") if metric == "accuracy" else (metric, metric)
         lows = [min(point.get(low, point[metric]) for point in by_round[number]) for number in rounds]
         highs = [max(point.get(high, point[metric]) for point in by_round[number]) for number in rounds]

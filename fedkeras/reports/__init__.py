@@ -12,9 +12,9 @@
 
     headline timing client_figures                  what stands for a run, where its time went
     divergence                                      a run whose loss is no number any more
-    run report comparison page                      one run and several as an HTML page
+    run report run_page comparison page             one run and several as an HTML page
     local_page                                      a training without federation as a page
-    charts grids svg curves                         its pictures
+    charts grids axes svg curves                    its pictures
     listing                                         all runs in a folder
     text_table                                      aligned columns that fit a terminal
     export                                          a history as a table by round, or as Flower's lists

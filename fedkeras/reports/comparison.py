@@ -8,13 +8,12 @@ from pathlib import Path
 from fedkeras.atomic import replace_file
 from fedkeras.checkout import typed
 from fedkeras.config import chosen_in, settings_in
-from fedkeras.reports.charts import overlay, run_colours
+from fedkeras.reports.charts import overlay, run_keys
 from fedkeras.reports.headline import SOURCES, Headline
 from fedkeras.reports.listing import figures_of
 from fedkeras.reports.page import render
 from fedkeras.reports.report import Values, metrics_of, setting_text
 from fedkeras.reports.run import RecordedRun, read_run
-from fedkeras.reports.svg import css
 
 GROUPS = {"central": "On the central test set", "clients": "Mean over clients, on what each held out"}
 LAST = {"training": "Mean over the clients, in training"}
@@ -30,7 +29,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
 def comparison(runs: Sequence[RecordedRun]) -> str:
     """The page's text."""
     names = _names(runs)
-    colours = {name: css(colour) for name, colour in run_colours(names).items()}
+    keys = run_keys(names)
     sources = {(run.headline.source, run.config.get("dataset")) for run in runs}
     differing = "These come from different test sets: do not compare them. " if len(sources) > 1 else ""
     return render(
@@ -39,14 +38,14 @@ def comparison(runs: Sequence[RecordedRun]) -> str:
         notes=[f"{name}: {fault}" for name, run in zip(names, runs, strict=True) for fault in run.faults],
         runs=[
             figures_of(run.config, run.summary, run.rows) | {"status": run.status, "seconds": run.seconds}
-            | {"name": name, "colour": colours[name]}
+            | {"name": name, "colour": keys[name].colour}
             for name, run in zip(names, runs, strict=True)
         ],
         figures_note=f"{differing}Loss and accuracy are the last round's; best is the highest accuracy of a round. "
         "Of a model without accuracy, the round is that of the lowest loss. A run is one seed, so that no difference "
         f"here is told from chance: `{typed('compare', '--repeats', 5)}` does that.",
         groups=_groups(dict(zip(names, runs, strict=True))),
-        legend={name: (colour, 1.0) for name, colour in colours.items()},
+        legend=keys,
         settings=_differing(runs),
         made=f"Made by fedkeras, {datetime.now():%Y-%m-%d %H:%M}.",
     )  # fmt: skip
@@ -88,15 +87,15 @@ COMPARISON = """
 <header><h1>{{ title }}</h1>{% if notes %}<div class="notes">{% for note in notes %}<p>{{ note }}</p>{% endfor %}</div>
 {% endif %}</header>
 
-<section><h2>Results</h2><div class="card"><div class="scroll"><table>
-<thead><tr><th>run</th><th>status</th><th>data set</th><th>strategy</th><th>rounds</th><th>figures from</th>
-<th>loss</th><th>accuracy</th><th>best</th><th>in round</th><th>time</th></tr></thead>
+<section><h2>Results</h2><div class="card">{% call pieces.table(runs|length) %}
+<thead><tr><th>run</th><th>accuracy</th><th>best</th><th>in round</th><th>loss</th><th>status</th><th>data set</th>
+<th>strategy</th><th>rounds</th><th>figures from</th><th>time</th></tr></thead>
 <tbody>{% for run in runs %}<tr><th><i class="dot" style="background: {{ run.colour }}"></i>{{ run.name }}</th>
+<td>{{ run.accuracy|figure }}</td><td>{{ run.best_accuracy|figure }}</td>
+<td>{{ run.best_round if run.best_round is not none else "–" }}</td><td>{{ run.loss|figure }}</td>
 <td>{{ run.status }}</td><td>{{ run.dataset }}</td><td>{{ run.strategy }}</td><td>{{ run.rounds }}</td>
-<td>{{ run.source or "–" }}</td><td>{{ run.loss|figure }}</td><td>{{ run.accuracy|figure }}</td>
-<td>{{ run.best_accuracy|figure }}</td><td>{{ run.best_round if run.best_round is not none else "–" }}</td>
-<td>{{ run.seconds|seconds }}</td></tr>
-{% endfor %}</tbody></table></div>
+<td>{{ run.source or "–" }}</td><td>{{ run.seconds|seconds }}</td></tr>
+{% endfor %}</tbody>{% endcall %}
 <small>{{ figures_note }}</small></div></section>
 
 <section><h2>Learning curves</h2>
@@ -108,10 +107,10 @@ COMPARISON = """
 </section>
 
 <section><h2>Settings that differ</h2>
-{% if settings %}<div class="card"><div class="scroll"><table>
+{% if settings %}<div class="card">{% call pieces.table(settings|length) %}
 <thead><tr><th>setting</th>{% for run in runs %}<th class="run">{{ run.name }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in settings %}<tr><th>{{ row.name }}</th>
-{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div></div>
+{% for value in row.cells %}<td>{{ value }}</td>{% endfor %}</tr>{% endfor %}</tbody>{% endcall %}</div>
 {% else %}<p class="soft">None.</p>{% endif %}
 </section>
 {% endblock %}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fedkeras.atomic import replace_file
 from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
+from fedkeras.reports.client_figures import in_order
 from fedkeras.reports.headline import SOURCES, choose_headline
 from fedkeras.reports.history import AGGREGATES, read_rows
 
@@ -27,8 +28,11 @@ INK, GRID = "#333333", "#e3e3e3"
 STYLES = {
     # Okabe and Ito's colours, which colour-blind readers can distinguish
     "central": ("central test set", {"color": "#0072B2", "linewidth": 2.2, "zorder": 4}),
-    "clients": ("mean over clients, what each held out", {"color": "#D55E00", "linewidth": 1.8, "zorder": 3}),
-    "training": ("mean over clients, in training", {"color": "#009E73", "linewidth": 1.4, "zorder": 2, "ls": "--"}),
+    "clients": (
+        "mean over clients, what each held out",
+        {"color": "#D55E00", "linewidth": 1.8, "zorder": 3, "ls": "--"},
+    ),
+    "training": ("mean over clients, in training", {"color": "#009E73", "linewidth": 1.4, "zorder": 2, "ls": ":"}),
 }
 
 
@@ -38,10 +42,17 @@ class CurveWords:
 
     step: str
     labels: Mapping[str, str]
+    short: Mapping[str, str]
+    """The same where there is little room."""
 
 
-ROUNDS = CurveWords("round", {source: label for source, (label, _) in STYLES.items()})
-EPOCHS = CurveWords("epoch", {"central": "test set", "clients": "held-out examples", "training": "in training"})
+ROUNDS = CurveWords(
+    "round",
+    {source: label for source, (label, _) in STYLES.items()},
+    {"central": "central test", "clients": "mean of clients", "training": "mean in training"},
+)
+_OF_EPOCHS = {"central": "test set", "clients": "held-out examples", "training": "in training"}
+EPOCHS = CurveWords("epoch", _OF_EPOCHS, _OF_EPOCHS)
 """Of a training without federation."""
 
 EACH = {"color": "#D55E00", "linewidth": 0.7, "alpha": 0.4, "zorder": 1}
@@ -107,22 +118,35 @@ def draw_panel(panel: "Axes", rows: list[Row], metric: str, words: CurveWords = 
 
 def _draw_clients(panel: "Axes", rows: list[Row], metric: str) -> None:
     """Thin lines, or a band, of the clients' own evaluation; of their training where they never evaluate."""
-    own = [row for row in rows if row["client"] not in AGGREGATES and isinstance(row.get(metric), Real)]
-    evaluated = [row for row in own if row["phase"] == "evaluate"]
-    own = evaluated or own
-    clients = sorted({row["client"] for row in own}, key=lambda cid: (len(cid), cid))
-    if len(clients) <= MOST_LINES:
-        for place, cid in enumerate(clients):
-            rounds, values = series((row for row in own if row["client"] == cid), metric)
-            panel.plot(rounds, values, label="each client" if place == 0 else None, marker=marker(rounds, "."), **EACH)
+    own = client_lines(rows, metric)
+    if len(own) <= MOST_LINES:
+        for place, values in enumerate(own.values()):
+            label = "each client" if place == 0 else None
+            panel.plot([*values], [*values.values()], label=label, marker=marker([*values], "."), **EACH)
         return
-    spread: dict[int, list[float]] = {}
-    for row in own:
-        if math.isfinite(row[metric]):  # a diverged client is no edge of a band
-            spread.setdefault(row["round"], []).append(row[metric])
-    rounds = sorted(spread)
-    low, high = [min(spread[number]) for number in rounds], [max(spread[number]) for number in rounds]
-    panel.fill_between(rounds, low, high, label=f"lowest to highest of {len(clients)} clients", **BAND)
+    edges = spread(own)
+    low, high = zip(*edges.values(), strict=True)
+    panel.fill_between([*edges], low, high, label=f"lowest to highest of {len(own)} clients", **BAND)
+
+
+def client_lines(rows: Iterable[Row], metric: str) -> dict[str, dict[int, float]]:
+    """{cid: {round: value}} of the clients' own evaluation; of their training where they never evaluate."""
+    own = [row for row in rows if row["client"] not in AGGREGATES and isinstance(row.get(metric), Real)]
+    own = [row for row in own if row["phase"] == "evaluate"] or own
+    lines: dict[str, dict[int, float]] = {cid: {} for cid in in_order(row["client"] for row in own)}
+    for row in sorted(own, key=lambda row: row["round"]):
+        lines[row["client"]][row["round"]] = row[metric]
+    return lines
+
+
+def spread(lines: Mapping[str, Mapping[int, float]]) -> dict[int, tuple[float, float]]:
+    """{round: (lowest, highest)} of clients' lines; a diverged client is no edge of a band."""
+    found: dict[int, list[float]] = {}
+    for values in lines.values():
+        for number, value in values.items():
+            if math.isfinite(value):
+                found.setdefault(number, []).append(value)
+    return {number: (min(found[number]), max(found[number])) for number in sorted(found)}
 
 
 def series(rows: Iterable[Row], metric: str) -> tuple[list[int], list[float]]:

@@ -34,7 +34,7 @@ PAGE = """
 
 <section><h2>The model on {{ tested_on }}</h2>
 {% if confusion %}<div class="grid">{{ pieces.chart(confusion) }}
-{{ pieces.by_class(classes, tested) }}</div>
+{{ pieces.by_class(classes, tested, confusion.width > 0) }}</div>
 {% else %}<p class="soft">Nothing to show: there is no test set, or the model is no classifier of it.</p>{% endif %}
 </section>
 

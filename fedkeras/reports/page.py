@@ -1,6 +1,6 @@
 """From a template and figures to one HTML page that needs nothing else: no script, no network.
 
-A page's own template stands beside the code that fills it (report.py, comparison.py); here is what all pages share:
+A page's own template stands beside the code that fills it (run_page.py, comparison.py); here is what all pages share:
 their frame, their pieces, their style sheet. Everything that is not a chart of our own is escaped: names of metrics,
 clients and classes come from outside. Templates are Python text, since Flower's app bundle takes no other files.
 """
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from fedkeras.reports.headline import figure, finite
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 Cell = float | int | str | None
 """A cell of a table: whole numbers and text as they are, other numbers to four places, a dash for None."""
@@ -45,7 +45,12 @@ def section(
 
 def render(template: str, **values: object) -> str:
     """The text of a template filled in; it may extend `base` and import `pieces`."""
-    return _environment().from_string(template).render(style=Markup(STYLE), **values)
+    return _compiled(template).render(style=Markup(STYLE), **values)
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> "Template":
+    return _environment().from_string(template)
 
 
 @lru_cache(maxsize=1)
@@ -100,10 +105,12 @@ BASE = """<!doctype html>
 
 PIECES = """
 {% macro chart(chart, more="") %}
-<figure class="card {{ more }}" style="margin: 0">
+<figure class="card {{ "full" if chart.width else more }}" style="margin: 0">
 <h3>{{ chart.title }}</h3>
 {% if chart.legend %}{{ legend(chart.legend) }}{% endif %}
-{{ chart.svg }}
+{% if chart.width %}<div class="scroll whole" style="--least: {{ chart.width }}px" tabindex="0">{{ chart.svg }}</div>
+<small class="narrow">The picture scrolls sideways.</small>
+{% else %}{{ chart.svg }}{% endif %}
 {% if chart.scale %}<div class="scale">{{ chart.scale[0] }}<i></i>{{ chart.scale[1] }}</div>{% endif %}
 {% if chart.note %}<small>{{ chart.note }}</small>{% endif %}
 </figure>
@@ -111,18 +118,27 @@ PIECES = """
 
 {% macro legend(items) %}
 <ul class="legend">
-{% for label, (colour, opacity) in items.items() %}
-<li><i style="background: {{ colour }}; opacity: {{ [opacity, 0.4]|max }}"></i>{{ label }}</li>
+{% for label, key in items.items() %}
+<li>{% if key.line %}<svg class="key" viewBox="0 0 26 8" aria-hidden="true"><line x1="0" y1="4" x2="26" y2="4"
+ stroke-dasharray="{{ key.dash }}" style="stroke: {{ key.colour }}; opacity: {{ [key.opacity, 0.4]|max }}"/></svg>
+{% else %}<i style="background: {{ key.colour }}; opacity: {{ [key.opacity, 0.4]|max }}"></i>{% endif %}{{ label }}</li>
 {% endfor %}
 </ul>
 {% endmacro %}
 
-{% macro by_class(rows, tested, title="By class") %}
-<div class="card wide"><h3>{{ title }}</h3><div class="scroll"><table>
+{% macro table(rows=0, wide=True, more="") %}
+<div class="scroll {{ more }}" tabindex="0"><table>{{ caller() }}</table></div>
+{% if rows > 15 and not more %}<small>{{ rows }} rows: the table scrolls.</small>{% endif %}
+{% if wide %}<small class="narrow">The table scrolls sideways.</small>{% endif %}
+{% endmacro %}
+
+{% macro by_class(rows, tested, full=False, title="By class") %}
+<div class="card {{ "full" if full else "wide" }}"><h3>{{ title }}</h3>
+{% call table(rows|length, False) %}
 <thead><tr><th>class</th><th>precision</th><th>recall</th><th>F1</th><th>n</th></tr></thead>
 <tbody>{% for row in rows %}<tr {% if row.mean %}class="changed"{% endif %}><th>{{ row.name }}</th>
 <td>{{ row.precision }}</td><td>{{ row.recall }}</td><td>{{ row.f1 }}</td><td>{{ row.support }}</td></tr>
-{% endfor %}</tbody></table></div>
+{% endfor %}</tbody>{% endcall %}
 <small>scikit-learn's classification_report on {{ tested }} examples; n of them are of the class.</small></div>
 {% endmacro %}
 
@@ -132,19 +148,21 @@ PIECES = """
 """
 
 SECTION = """
+{% import "pieces" as pieces %}
 {% for paragraph in paragraphs %}<p>{{ paragraph }}</p>
 {% endfor %}
-{% if heads %}<div class="card"><div class="scroll"><table>
+{% if heads %}<div class="card">{% call pieces.table(rows|length, heads|length > 4) %}
 <thead><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in rows %}<tr><th>{{ row[0]|cell }}</th>
 {% for value in row[1:] %}<td>{{ value|cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table></div></div>{% endif %}
+{% endfor %}</tbody>{% endcall %}</div>{% endif %}
 """
 
 STYLE = """
 :root {
   color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #1f2733; --soft: #5d6878; --line: #dfe3e9; --grid: #e6e9ee; --axis: #9aa3b0;
+  --shade: #00000038;
   --central: #0072b2; --clients: #d55e00; --training: #009e73; --accent: #2a6fb0;
   --good: #1c7c4a; --warn: #a05a00; --bad: #b3261e;
   --s0: #4477aa; --s1: #ee8866; --s2: #44aa77; --s3: #cc6699; --s4: #ddbb44;
@@ -152,6 +170,7 @@ STYLE = """
 }
 @media (prefers-color-scheme: dark) { :root {
   --page: #12161c; --card: #1b2129; --ink: #e4e8ee; --soft: #9aa6b5; --line: #303946; --grid: #2b333e; --axis: #667282;
+  --shade: #ffffff40;
   --central: #56b4e9; --clients: #f0934a; --training: #3fcf9f; --accent: #6db3f2;
   --good: #5fcf92; --warn: #f0b45a; --bad: #ff8a80;
   --s0: #6699cc; --s1: #ee8866; --s2: #55bb88; --s3: #dd7fae; --s4: #ddbb44;
@@ -166,7 +185,7 @@ h1 { font-size: clamp(1.2rem, 1rem + 1.4vw, 1.75rem); line-height: 1.2; margin: 
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .7rem; }
 h3 { font-size: .95rem; margin: 0 0 .5rem; overflow-wrap: anywhere; }
 p { margin: .4rem 0; max-width: 75ch; }
-.soft, small { color: var(--soft); } small { font-size: .85rem; }
+.soft, small { color: var(--soft); } small { font-size: .85rem; } .card > small { display: block; }
 .badge { display: inline-block; border: 1px solid currentColor; border-radius: 1rem; padding: 0 .6rem; font-size: .8rem;
   font-weight: 600; color: var(--warn); }
 .badge.finished { color: var(--good); } .badge.failed, .badge.diverged { color: var(--bad); }
@@ -185,6 +204,10 @@ a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: un
 svg { display: block; width: 100%; max-width: 34rem; height: auto; margin: 0 auto; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; } svg text { fill: var(--ink); }
 svg image { image-rendering: pixelated; }
+svg.key { flex: none; width: 1.6rem; margin: 0; stroke-width: 2.4; }
+.scroll > svg { min-width: var(--least); max-width: 60rem; }
+.hover { fill: var(--ink); fill-opacity: 0; } .hover:hover { fill-opacity: .08; }
+rect:has(title):hover { stroke: var(--ink); stroke-width: 1; }
 .legend { display: flex; flex-wrap: wrap; gap: .15rem .9rem; margin: 0 0 .5rem; padding: 0; list-style: none;
   font-size: .85rem; color: var(--soft); }
 .legend li { display: flex; align-items: center; gap: .4rem; overflow-wrap: anywhere; min-width: 0; }
@@ -193,21 +216,30 @@ svg image { image-rendering: pixelated; }
   font-variant-numeric: tabular-nums; }
 .scale i { flex: 1; max-width: 12rem; height: .55rem; border-radius: .3rem;
   background: linear-gradient(90deg, #440154, #472d7b, #3b528b, #2c728e, #21918c, #28ae80, #5ec962, #addc30, #fde725); }
-.scroll { overflow: auto; max-height: 27rem; } .whole { max-height: none; }
+.scroll { --least: 0px; overflow: auto; max-height: 27rem; background:
+  linear-gradient(90deg, var(--card) 40%, transparent) 0 0 / 3rem 100% local,
+  linear-gradient(270deg, var(--card) 40%, transparent) 100% 0 / 3rem 100% local,
+  linear-gradient(0deg, var(--card) 40%, transparent) 0 100% / 100% 3rem local,
+  linear-gradient(90deg, var(--shade), transparent) 0 0 / .8rem 100% scroll,
+  linear-gradient(270deg, var(--shade), transparent) 100% 0 / .8rem 100% scroll,
+  linear-gradient(0deg, var(--shade), transparent) 0 100% / 100% .8rem scroll;
+  background-repeat: no-repeat; }
+.whole { max-height: none; } .card > .narrow { display: none; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; } thead th { position: sticky; top: 0; background: var(--card); }
 th:first-child, td:first-child, .text { text-align: left; }
 td.text { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 tr.changed td, tr.changed th { font-weight: 650; color: var(--ink); }
-tbody th { font-weight: 500; color: var(--ink); }
+tbody th { font-weight: 500; color: var(--ink); position: sticky; left: 0; background: var(--card); }
 th.run { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }
 th.part { white-space: normal; min-width: 11rem; } th.part small { display: block; font-weight: 400; }
 td.bars { width: 30%; min-width: 4rem; }
 .dot { display: inline-block; width: .7rem; height: .7rem; border-radius: .2rem; margin-right: .5rem; }
 .bar { display: block; height: .5rem; border-radius: .25rem; background: var(--accent); min-width: 1px; }
 details > summary { cursor: pointer; color: var(--accent); padding: .3rem 0; }
-@media (max-width: 40rem) { table { font-size: .82rem; } th, td { padding: .28rem .35rem; } th.part { min-width: 8rem; }
+@media (max-width: 40rem) { .card > .narrow { display: block; }
+  table { font-size: .82rem; } th, td { padding: .28rem .35rem; } th.part { min-width: 8rem; }
   td.bars { min-width: 2.5rem; } }
 .notes { border-left: .25rem solid var(--warn); padding-left: .8rem; }
 footer { margin-top: 2.5rem; color: var(--soft); font-size: .85rem; }

@@ -19,6 +19,7 @@ from fedkeras.reports.page import ReportSection, render, seconds
 from fedkeras.reports.predictions import classification
 from fedkeras.reports.run import RecordedRun, method_of, read_run
 from fedkeras.reports.run_folder import JsonTable, RunFolder
+from fedkeras.reports.run_page import RUN
 
 Values = dict[str, object]
 """What a template, or a line of its tables, is filled with."""
@@ -63,10 +64,10 @@ def report(run: RecordedRun, sections: Sequence[ReportSection] = ()) -> str:
 
 
 def metrics_of(rows: list[Row], first: str) -> list[str]:
-    """The metrics there are curves of: the loss, `first`, then the others in the order of their columns."""
+    """The metrics there are curves of: `first`, the loss, then the others in the order of their columns."""
     found = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, Real))
     others = [name for name in found if name not in (*NO_METRICS, first)]
-    return [name for name in ("loss", first) if name in found] + others
+    return [name for name in dict.fromkeys((first, "loss")) if name in found] + [n for n in others if n != "loss"]
 
 
 def _subtitle(config: JsonTable, summary: JsonTable) -> str:
@@ -118,7 +119,11 @@ def _clients(run: RecordedRun) -> Values:
     for title, rows, column in ((metric, chosen, metric), ("Seconds of training", trained, "seconds")):
         if rows:
             values, first, clients = client_figures.matrix(rows, column)
-            maps.append(grids.heat_map(f"{title}: round by client", values, first, clients, height))
+            if values.shape[1] > 1:
+                maps.append(grids.heat_map(f"{title}: round by client", values, first, clients, height))
+            elif column != metric:  # the clients' last round, which is the only one, has its picture below
+                of_round = {cid: value for cid, value in zip(clients, values[:, 0], strict=True) if np.isfinite(value)}
+                maps.extend([charts.ranked(of_round, f"{title} of each client")] if of_round else [])
     if maps and chosen:
         last = {client["client"]: client["last"] for client in table if client["last"] is not None}
         if last:  # not one is left where all have diverged
@@ -198,105 +203,3 @@ def setting_text(value: Value | None) -> str:
 
 def _number(value: float | str | None) -> str:
     return figure(value) if isinstance(value, Real) else "–"
-
-
-RUN = """
-{% extends "base" %}
-{% import "pieces" as pieces %}
-{% block content %}
-<header>
-<span class="badge {{ status }}">{{ status }}</span>
-<h1>{{ title }}</h1>
-<p class="soft">{{ subtitle }}</p>
-{% if notes %}<div class="notes">{% for note in notes %}<p>{{ note }}</p>{% endfor %}</div>{% endif %}
-<div class="tiles">{% for tile in tiles %}{{ pieces.tile(tile) }}{% endfor %}</div>
-<nav><a href="#curves">Curves</a><a href="#clients">Clients</a><a href="#labels">Labels</a><a href="#test">Test set</a>
-<a href="#timing">Timing</a><a href="#failures">Failures</a><a href="#settings">Settings</a>
-{% for section in sections %}<a href="#added-{{ loop.index }}">{{ section.title }}</a>{% endfor %}</nav>
-</header>
-
-<section id="curves"><h2>Learning curves</h2>
-{% if curves %}
-<div class="grid pair">{% for chart in curves %}{{ pieces.chart(chart) }}{% endfor %}</div>
-{% if curves_left %}<p class="soft">{{ curves_left }} more metrics are in history.csv.</p>{% endif %}
-{% else %}<p class="soft">No round is finished yet.</p>{% endif %}
-</section>
-
-<section id="clients"><h2>Clients</h2>
-{% if clients %}
-<div class="grid">
-{% for chart in heat_maps %}{{ pieces.chart(chart) }}{% endfor %}
-<div class="card full"><h3>{{ metric }}, examples and time by client</h3>
-<div class="scroll"><table>
-<thead><tr><th>client</th><th>examples</th><th>tested on</th><th>rounds</th><th>failures</th>
-<th>last</th><th>lowest</th><th>highest</th><th>seconds</th></tr></thead>
-<tbody>{% for client in clients %}
-<tr><th>{{ client.client }}</th><td>{{ client.examples if client.examples is not none else "–" }}</td>
-<td>{{ client.tested if client.tested is not none else "–" }}</td><td>{{ client.rounds }}</td>
-<td>{{ client.failures or "" }}</td><td>{{ client.last|figure }}</td><td>{{ client.lowest|figure }}</td>
-<td>{{ client.highest|figure }}</td><td>{{ client.seconds|figure }}</td></tr>
-{% endfor %}</tbody></table></div>
-<small>{{ metric }} {{ clients_where }}; rounds trained in; seconds of computing, mean of a round's training.
-{% if clients_left %}{{ clients_left }} more clients are in history.csv.{% endif %}</small></div>
-</div>
-{% else %}<p class="soft">No client has answered yet.</p>{% endif %}
-</section>
-
-<section id="labels"><h2>Who holds what</h2>
-{% if labels %}<p class="soft">{{ labels_scheme }}</p><div class="grid">{{ pieces.chart(labels) }}
-<div class="card wide"><h3>Examples by label</h3><div class="scroll"><table>
-<thead><tr><th>label</th><th>all</th><th>clients</th><th>most in one</th></tr></thead>
-<tbody>{% for row in label_rows %}<tr><th>{{ row.name }}</th><td>{{ row.all }}</td><td>{{ row.holders }}</td>
-<td>{{ row.most }}</td></tr>{% endfor %}</tbody></table></div>
-<small>Examples of a label, how many clients hold any, and the most that one of them has.</small></div></div>
-{% else %}<p class="soft">{{ labels_absent }}</p>{% endif %}
-</section>
-
-<section id="test"><h2>The final model on the central test set</h2>
-{% if confusion %}<div class="grid">{{ pieces.chart(confusion) }}
-{{ pieces.by_class(classes, tested) }}</div>
-{% else %}<p class="soft">{{ confusion_absent }}</p>{% endif %}
-</section>
-
-<section id="timing"><h2>Where the time went</h2>
-{% if timing %}<div class="grid">{{ pieces.chart(timing) }}
-<div class="card wide"><h3>All rounds together</h3><div class="scroll whole"><table>
-<thead><tr><th>part</th><th>time</th><th>share</th><th></th></tr></thead>
-<tbody>{% for part in parts %}<tr><th class="part">{{ part.name }}<small>{{ part.what }}</small></th>
-<td>{{ part.seconds|seconds }}</td>
-<td>{{ "%.1f"|format(100 * part.share) }} %</td>
-<td class="bars">
-<span class="bar" style="width: {{ "%.1f"|format(100 * part.share) }}%"></span></td></tr>
-{% endfor %}</tbody></table></div>
-{% if timing_note %}<small>{{ timing_note }}</small>{% endif %}</div></div>
-{% else %}<p class="soft">No round is finished yet.</p>{% endif %}
-</section>
-
-<section id="failures"><h2>Failures</h2>
-{% if failures %}<div class="card"><div class="scroll"><table>
-<thead><tr><th>round</th><th>client</th><th class="text">reason</th></tr></thead>
-<tbody>{% for row in failures %}<tr><td>{{ row.round }}</td><td>{{ row.client }}</td>
-<td class="text">{{ row.reason }}</td></tr>{% endfor %}</tbody></table></div>
-{% if failures_left %}<small>{{ failures_left }} more are in failures.csv.</small>{% endif %}</div>
-{% else %}<p class="soft">{{ failures_absent }}</p>{% endif %}
-</section>
-
-<section id="settings"><h2>What was run</h2>
-{% if changed %}<div class="grid"><div class="card full"><h3>Settings that are not the defaults</h3>
-<div class="scroll"><table><tbody>{% for row in changed %}<tr><th>{{ row.name }}</th>
-<td class="text">{{ row.value }}</td></tr>{% endfor %}</tbody></table></div></div></div>{% endif %}
-{% if chosen %}<div class="grid"><div class="card full"><h3>What no setting said, and the run decided</h3>
-<div class="scroll"><table><tbody>{% for row in chosen %}<tr><th>{{ row.name }}</th>
-<td class="text">{{ row.value }}</td></tr>{% endfor %}</tbody></table></div></div></div>{% endif %}
-{% if settings %}<details><summary>all {{ settings|length }} settings</summary><div class="card"><table><tbody>
-{% for row in settings %}<tr><th>{{ row.name }}</th><td class="text">{{ row.value }}</td></tr>{% endfor %}
-</tbody></table></div></details>{% else %}<p class="soft">There is no config.json that can be read.</p>{% endif %}
-{% if versions %}<p class="soft">{{ versions }}</p>{% endif %}
-</section>
-{% for section in sections %}
-<section id="added-{{ loop.index }}"><h2>{{ section.title }}</h2>
-{{ section.html }}
-</section>
-{% endfor %}
-{% endblock %}
-"""

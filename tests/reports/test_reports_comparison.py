@@ -25,8 +25,8 @@ def test_a_page_holds_the_runs_figures_curves_and_what_differs(tmp_path, capsys)
     assert page.open == [] and not page.tags["script"] and len(page.ids) == len(set(page.ids))
     assert sum(name.startswith("accuracy by round") for name in page.charts) == 3, "central, clients, training"
     rows = {row[0]: row[1:] for row in page.tables[""]}
-    assert rows[A] == ["finished", "digits", "fedavg", "3", "central", "0.6667", "0.8333", "0.8333", "3", "30.0 s"]
-    assert rows[B][2:4] == ["fedprox", "2"] and rows[C][0] == "unfinished" and rows[C][-1] == "–"
+    assert rows[A] == ["0.8333", "0.8333", "3", "0.6667", "finished", "digits", "fedavg", "3", "central", "30.0 s"]
+    assert rows[B][6:8] == ["fedprox", "2"] and rows[C][4] == "unfinished" and rows[C][-1] == "–"
     assert rows["strategy"] == ["fedavg", "fedprox", "fedavg"] and rows["num-server-rounds"] == ["3", "2", "3"]
     assert "seed" not in rows, "what is the same in all is left out"
     assert "do not compare" not in page.words[""]
