@@ -84,13 +84,13 @@ class Config:
     """Number of clients that hold data, cid 0 to N-1."""
     partitioner: Literal["iid", "dirichlet", "shards", "mcmahan", "natural", "sizes"] = setting("iid", DATA)
     """iid: stratified; dirichlet: label skew; shards: k labels each; mcmahan: k shards; natural: writers; sizes."""
-    alpha: Positive = setting(0.5, DATA)
+    alpha: Positive = setting(0.5, DATA, only="partitioner=dirichlet")
     """Dirichlet concentration: small is skewed, large is even."""
-    labels_per_client: Count = setting(2, DATA)
+    labels_per_client: Count = setting(2, DATA, only="partitioner=shards")
     """Labels each client holds under the shards partitioner."""
-    shards_per_client: Count = setting(2, DATA)
+    shards_per_client: Count = setting(2, DATA, only="partitioner=mcmahan")
     """Equal shards of the examples sorted by label that each client holds under the mcmahan partitioner."""
-    sizes: str = setting("", DATA)
+    sizes: str = setting("", DATA, only="partitioner=sizes")
     """Relative part sizes for the sizes partitioner, one a client, such as 4,2,1."""
     normaliser: Literal["default", "none", "scale", "minmax", "zscore"] = setting("default", DATA)
     """Fitted on training data, applied to all; default: what suits data set and model."""
@@ -104,17 +104,17 @@ class Config:
     """The array or column that weighs training examples; unset: an .npz file's array sample_weight; none: none."""
     test_fraction: Annotated[float, Bounds(low=0.0, high=0.9)] = setting(0.1, DATA)
     """Share of each client's own part that is held out as its test set."""
-    min_samples: CountOrZero = setting(0, DATA)
+    min_samples: CountOrZero = setting(0, DATA, only="dataset=femnist")
     """femnist: leave out writers with fewer images than this."""
-    window: Count = setting(128, DATA)
+    window: Count = setting(128, DATA, only="dataset=motionsense")
     """motionsense: samples in a window (50 a second)."""
-    stride: Count = setting(64, DATA)
+    stride: Count = setting(64, DATA, only="dataset=motionsense")
     """motionsense: samples from the start of one window to the next."""
-    signals: str = setting("", DATA)
+    signals: str = setting("", DATA, only="dataset=motionsense")
     """motionsense: comma-separated signals out of the twelve; unset: all."""
-    test_split: Literal["trial", "subject"] = setting("trial", DATA)
+    test_split: Literal["trial", "subject"] = setting("trial", DATA, only="dataset=motionsense")
     """motionsense: hold out the short trials 11-16, or whole subjects."""
-    test_subjects: str = setting("19,20,21,22,23,24", DATA)
+    test_subjects: str = setting("19,20,21,22,23,24", DATA, only="test_split=subject")
     """motionsense: the subjects held out under test-split subject."""
 
     # What the server does in a round
@@ -242,9 +242,9 @@ class Config:
     """What stands between thousands in this machine's text files; unset: nothing does."""
     method: Literal["fit", "kfold"] = setting("fit", SERVER_LED, workflows=("server-led", "collect"))
     """collect: how a client trains: once, or once a fold."""
-    folds: Annotated[int, Bounds(low=2)] = setting(5, SERVER_LED, workflows=("collect",))
+    folds: Annotated[int, Bounds(low=2)] = setting(5, SERVER_LED, workflows=("collect",), only="method=kfold")
     """kfold: number of folds."""
-    kfold_return: Literal["best", "refit"] = setting("best", SERVER_LED, workflows=("collect",))
+    kfold_return: Literal["best", "refit"] = setting("best", SERVER_LED, workflows=("collect",), only="method=kfold")
     """kfold: the model of the fold with the lowest held-out loss, or one trained again on all rows."""
     validation: Annotated[float, Bounds(low=0.0, high=0.9)] = setting(0.0, SERVER_LED, workflows=("collect",))
     """collect: share of what is trained on that each epoch is tested on instead; unset: 0.2 in kfold with patience."""

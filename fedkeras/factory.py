@@ -40,6 +40,7 @@ def model_name(config: Config) -> str:
     """The configured model, or the data set's default. Raises UserError if that has none."""
     name = config.model or models.DEFAULT_MODELS.get(data.kind_of(config.dataset), "")
     if not name:
+        data.open_source(config)  # of a data set that is not there, that is what is wrong
         raise UserError(f"--dataset {config.dataset} has no default model; name one with --model")
     return name
 
@@ -143,21 +144,6 @@ def _optimizer(config: Config) -> OptimizerOptions:
     }
 
 
-def label_counts(config: Config) -> tuple[str, Sequence[str], dict[int, np.ndarray]] | None:
-    """How the server's copy of the data is divided: scheme, class names, {cid: examples of each class (classes,)}.
-
-    None where it has none that can be divided: the clients then say why, if they cannot either.
-    """
-    if not config.uses_catalogue:
-        return None
-    try:
-        description = data.describe(config)
-    except UserError as error:
-        log.info("no label distribution: %s", error)
-        return None
-    return description.partition.scheme, description.source.classes, dict(enumerate(description.counts))
-
-
 class WeightNames(NamedTuple):
     """What a model's weights are called, all and those that are trained, in the model's order."""
 
@@ -182,20 +168,15 @@ class CentralEvaluation:
         """Read the test set now, without TensorFlow: what is wrong with it is said before a client has trained."""
         self._examples = data.open_source(self._config).test()
 
-    @property
-    def knows_source(self) -> bool:
-        """Whether this process can open the data set."""
-        return self._examples is not None
-
     def set_normaliser(self, normaliser: Normaliser) -> None:
         """What the clients' examples are scaled by; unset: what the source's format says, else all training rows."""
         self._normaliser = normaliser
 
-    def choices(self) -> Mapping[str, str]:
+    def choices(self, knows_source: bool) -> Mapping[str, str]:
         """Build the model; what was decided about its loss and optimizer, in words. Raises UserError if none suits.
 
-        A server without data cannot know the model's shape: its clients choose, and say so. With data, a model that
-        cannot be built is refused here.
+        A server without data cannot know the model's shape: its clients choose, and say so. Where this process can open
+        the data set (`knows_source`), a model that cannot be built is refused here.
         """
         import_tensorflow()
         from fedkeras.learning import limit_threads
@@ -205,7 +186,7 @@ class CentralEvaluation:
         try:
             model = build_model(self._config)
         except UserError as error:
-            if self.knows_source:
+            if knows_source:
                 raise
             log.info("the clients choose the loss, since the model cannot be built on the server: %s", error)
             return {}

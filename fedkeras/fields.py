@@ -105,6 +105,8 @@ class Setting:
     """The ways to train in which alone it has a meaning: split, collect, or server-led for any handed-out model."""
     strategy: str = ""
     """The strategy whose own option it is, by the name that --strategy takes."""
+    only: str = ""
+    """FIELD=VALUE: another field's value with which alone it has a meaning; of --dataset, among the built-in ones."""
     names: tuple[str, ...] = ()
     """What it may be called by, beside what people bring; `--help` lists them."""
     foreign: Foreign | None = None
@@ -128,11 +130,12 @@ def setting(
     *scopes: Scope,
     workflows: Iterable[str] = (),
     strategy: str = "",
+    only: str = "",
     names: Iterable[str] = (),
     foreign: Foreign | None = None,
 ) -> T:
     """A dataclass's field: its default, the group it is shown in, and where it matters (see Setting)."""
-    about = Setting(group, frozenset(scopes), frozenset(workflows), strategy, tuple(names), foreign)
+    about = Setting(group, frozenset(scopes), frozenset(workflows), strategy, only, tuple(names), foreign)
     return typing.cast(T, dataclasses.field(default=default, metadata={"setting": about}))
 
 

@@ -49,18 +49,6 @@ def test_weights_that_cannot_be_written_are_one_line(tmp_path):
         central.save({"a": np.zeros(2)}, path)
 
 
-def test_label_counts_are_the_clients_examples():
-    scheme, classes, counts = factory.label_counts(Config(num_partitions=4, partitioner="shards"))
-    assert "shards" in scheme and len(classes) == 10 and list(counts) == [0, 1, 2, 3]
-    assert sum(row.sum() for row in counts.values()) <= 1437 and all(
-        np.count_nonzero(row) <= 2 for row in counts.values()
-    )
-
-
-def test_data_that_cannot_be_divided_have_no_counts():
-    assert factory.label_counts(Config(num_partitions=2000)) is None
-
-
 def test_the_same_on_a_test_set_of_tables(monkeypatch, tmp_path):
     """Server-led training: the preprocessing lies in the run's folder, and the model file beside the data."""
     monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)

@@ -35,9 +35,9 @@ class Arm:
         """This arm's training: the comparison's settings, with its strategy or its kind of split learning."""
         # A client without held-out examples answers an evaluation with an error
         own = replace(config, seed=seed, fraction_evaluate=1.0 if config.test_fraction else 0.0)
+        own = own.with_defaults({*fields_of(strategy=ANY)} - {*fields_of(strategy=self.name)})
         if self.kind == "split":
-            of_strategies = ("strategy_args", *fields_of(strategy=ANY))
-            return replace(own.with_defaults(of_strategies), split=SPLIT[self.name])
+            return replace(own.with_defaults(["strategy_args"]), split=SPLIT[self.name])
         whole = own.with_defaults(fields_of(workflow="split"))
         if self.kind == "federated":
             return replace(whole, strategy=self.name)

@@ -8,7 +8,7 @@ from fedkeras.atomic import replace_file
 from fedkeras.compare.arms import DEFAULT, Arm, names_of, parse_arms
 from fedkeras.config import RULES, RULES_NUMBER, SECURITY, SERVER_LED, Config, fields_of, flag
 from fedkeras.errors import UserError
-from fedkeras.fields import MAY_CHANGE, FlagGroup, Value, embedded, setting
+from fedkeras.fields import ANY, MAY_CHANGE, FlagGroup, Value, embedded, setting
 from fedkeras.reports.resuming import check_rules, config_of
 
 FILE = "compare.json"
@@ -74,6 +74,10 @@ class Settings:
         kinds = [arm.kind for arm in self.parsed_arms]
         if self.config.strategy_args and kinds.count("federated") != 1:
             raise UserError("--strategy-args needs exactly one strategy in --arms: they would be every strategy's")
+        arms = [arm.name for arm in self.parsed_arms]
+        for name in self.config.changed(fields_of(strategy=ANY)):
+            if not any(name in fields_of(strategy=arm) for arm in arms):
+                raise UserError(f"--{flag(name)} changes nothing here: none of --arms is the strategy that it is for")
         if "split" not in kinds:
             self.config.refuse(fields_of(workflow="split"), "means nothing without split learning in --arms")
 

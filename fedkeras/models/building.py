@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from fedkeras.errors import UserError, reason_of
+from fedkeras.errors import UserError, describe, reason_of
 from fedkeras.models.file_info import fits
 from fedkeras.models.files import SUFFIXES, load
 from fedkeras.models.precision import with_precision
@@ -66,6 +66,8 @@ def _call(target: str, title: str, input_shape: tuple[int, ...], num_classes: in
                 f"{title} cannot be made for input_shape={input_shape} and num_classes={num_classes}: "
                 f"{reason_of(error)[:200]}"
             ) from error
+        except Exception as error:
+            raise UserError(f"{title}: {describe(error)}") from error
         if not isinstance(model, keras.Model):
             raise UserError(f"{title} returned {type(model).__name__}, not a keras.Model")
         if not model.weights:

@@ -38,24 +38,26 @@ def has_test_set(config: Config, provision: Provision | None) -> bool:
     return provision is None or config.data_source == "keras" or provision.test is not None
 
 
-def dealt(config: Config, provision: Provision | None, has_data: bool) -> dict[str, dict[int, int]]:
-    """How many examples each client trains and tests on, {phase: {cid: examples}}, where this server has dealt them.
+def dealt(config: Config, provision: Provision) -> dict[str, dict[int, int]]:
+    """How many rows each client trains and tests on, {phase: {cid: rows}}, of those that it is handed."""
+    held_out = {cid: num_held_out(config, len(shard)) for cid, shard in provision.shards.items()}
+    train = {cid: len(shard) - held_out[cid] for cid, shard in provision.shards.items()}
+    return {MessageType.TRAIN: train, MessageType.EVALUATE: held_out}
 
-    `has_data`: it can open the data set of --dataset. Empty where clients have data of their own, or their own copy.
-    """
-    if provision is not None and provision.shards:
-        held_out = {cid: num_held_out(config, len(shard)) for cid, shard in provision.shards.items()}
-        train = {cid: len(shard) - held_out[cid] for cid, shard in provision.shards.items()}
-        return {MessageType.TRAIN: train, MessageType.EVALUATE: held_out}
-    if not has_data or config.collect_only:
-        return {}
-    try:
-        found = data.describe(config)
-    except UserError as error:
-        log.info("how many examples each client has is not known before they say it: %s", error)
-        return {}
-    sizes = {MessageType.TRAIN: found.train_sizes, MessageType.EVALUATE: found.test_sizes}
-    return {phase: dict(enumerate(each.tolist())) for phase, each in sizes.items()}
+
+def check_rows(config: Config, provision: Provision, description: data.Description | None) -> None:
+    """Raise UserError where examples that this process knows of do not fit the model, or are too few for the folds."""
+    rows = {cid: len(shard) for cid, shard in provision.shards.items()}
+    if description is not None:
+        rows = dict(enumerate(description.train_sizes.tolist()))
+        try:
+            provision.model.check_takes(description.source.input_shape)
+        except UserError as error:
+            raise UserError(f"--model {config.model}: {error}") from None
+    if config.method == "kfold" and rows:
+        cid = min(rows, key=rows.get)
+        if rows[cid] < config.folds:
+            raise UserError(f"--folds is {config.folds}, and client {cid} trains on {rows[cid]} examples: take fewer")
 
 
 def table_evaluation(
@@ -68,18 +70,24 @@ def table_evaluation(
 
 
 def note_loss(
-    config: Config, provision: Provision | None, central: CentralEvaluation, choices: Choices, threads: int
+    config: Config,
+    provision: Provision | None,
+    central: CentralEvaluation,
+    choices: Choices,
+    threads: int,
+    knows_source: bool = False,
 ) -> LossCheck | None:
     """Say which loss was chosen, if no flag and no model did, or refuse the one that does not suit. Raises UserError.
 
-    The check of a model that is handed out, which goes on when its clients say what they have.
+    `knows_source`: this process can open the data set, so that a model that it cannot build is a mistake. Returns the
+    check of a model that is handed out, which goes on when its clients say what they have.
     """
     if provision is not None:
         check = LossCheck(config, provision, choices, threads)
         check.at_the_start()
         return check
     if not config.collect_only:
-        for name, text in central.choices().items():
+        for name, text in central.choices(knows_source).items():
             choices.note(name, text)
     return None
 

@@ -1,7 +1,8 @@
 """Ways to train: a folder each, with what the server does, what a client does, and what they say to each other.
 
     base                Workflow, RunContext, and which one a configuration names
-    run_setup           from a configuration to a run: everything checked, opened and put together
+    preparation         what is checked and loaded before a run has a folder, and a client anything to do
+    run_setup           from a configuration to a run: all of it put together
     round_loop          rounds with retries, and a phase of a round: shared by rounds and split
     local_trainer       a client's model and examples: shared by rounds and collect
     checkpointer        the callback that keeps what a run needs to go on

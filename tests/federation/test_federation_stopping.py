@@ -19,8 +19,8 @@ from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.workflows import checkpointer
 from fedkeras.workflows.base import workflow_of
 from fedkeras.workflows.early_stopping import EarlyStopping
+from fedkeras.workflows.preparation import check_flags
 from fedkeras.workflows.rounds.server import RoundsWorkflow
-from fedkeras.workflows.run_setup import check_flags
 
 LOSSES = {1: 0.9, 2: 0.5, 3: 0.7, 4: float("nan"), 5: 0.5, 6: 0.4, 7: 0.4}
 """By round, of the central test set: the weights are the round's number."""

@@ -1,0 +1,203 @@
+"""What is found out before a run has a folder, and before a client is given anything to do.
+
+Flags, mods, strategy, model file, data, partition, model, loss and optimizer are checked here, in this order, for every
+way to train: what is wrong with them ends the server within seconds, whoever has joined by then. `fedkeras check` does
+this and no more.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import MessageType
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras import data, factory, reports, scaling
+from fedkeras.config import Config, fields_of, flag
+from fedkeras.errors import UserError
+from fedkeras.federation import registry, strategy_adapter
+from fedkeras.federation.sampling import cohort_size
+from fedkeras.federation.strategy_state import StrategyState
+from fedkeras.fields import setting_of
+from fedkeras.models.file_info import SUFFIXES
+from fedkeras.models.requirements import require_trainable_file
+from fedkeras.mods.chain import ModChain, make_mods
+from fedkeras.provisioning import provisioned_run
+from fedkeras.provisioning.loss_check import LossCheck
+from fedkeras.provisioning.server import Provision, open_provision
+from fedkeras.provisioning.server import check_flags as check_provisioning_flags
+from fedkeras.reports import metrics_exporter
+from fedkeras.tensorflow_import import check_keras
+from fedkeras.workflows.base import CHOSEN_BY_FLAGS, Workflow
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All that a run is put together from, checked and loaded."""
+
+    given: Config
+    """As the flags have it."""
+    config: Config
+    """The same, with the scaling that the model asks for."""
+    model: str
+    """The model's name, or the data set's default."""
+    threads: int
+    """TensorFlow's in this process; 0: one a core."""
+    mods: ModChain
+    strategy: Strategy
+    """The configured one, with the mods around it."""
+    warnings: list[str]
+    """What is odd about the strategy here."""
+    state: StrategyState
+    provision: Provision | None
+    central: factory.CentralEvaluation
+    tested: bool
+    """There is a central test set, and it is wanted."""
+    description: data.Description | None
+    """How the data set is divided, where this process can open it and deals it out."""
+    choices: reports.Choices
+    loss_check: LossCheck | None
+
+    @property
+    def knows_source(self) -> bool:
+        """Whether this process can open the data set."""
+        return self.description is not None
+
+    def dealt(self) -> dict[str, dict[int, int]]:
+        """How many examples each client trains and tests on, {phase: {cid: examples}}, where this process deals them.
+
+        Empty where clients have data of their own, or their own copy.
+        """
+        if self.provision is not None and self.provision.shards:
+            return provisioned_run.dealt(self.config, self.provision)
+        if self.description is None or self.config.collect_only:
+            return {}
+        sizes = {MessageType.TRAIN: self.description.train_sizes, MessageType.EVALUATE: self.description.test_sizes}
+        return {phase: dict(enumerate(each.tolist())) for phase, each in sizes.items()}
+
+
+def check_flags(workflow: Workflow, config: Config) -> None:
+    """Raise UserError for flags that do not go together, and for a model file that is of no use here.
+
+    Nothing is built to find out; of the model file its configuration is read, if it lies on this machine.
+    """
+    check_keras()
+    _check_mode(config)
+    if config.released() and not config.resume:
+        raise UserError("--release gives a client id of a run free that goes on: --resume RUN says which run")
+    if config.split == "off":
+        config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
+    refuse_unused(config)
+    check_provisioning_flags(config)
+    _check_stopping(workflow, config)
+    metrics_exporter.check(config)
+    workflow.check(config)
+    make_mods(config.mods).check(config)
+    if config.model.endswith(SUFFIXES) and (path := Path(config.model).expanduser()).is_file():
+        try:
+            require_trainable_file(path)
+        except UserError as error:
+            raise UserError(f"--model {config.model}: {error}") from None
+
+
+def refuse_unused(config: Config) -> None:
+    """Raise UserError for a flag that changes nothing, since another that it belongs to says something else.
+
+    `--alpha 0.1` without `--partitioner dirichlet` would deal evenly, and nobody would see it. A run that goes on keeps
+    what it was begun with.
+    """
+    if config.resume:
+        return
+    for name in config.changed():
+        about = setting_of(Config.__dataclass_fields__[name])
+        other, _, wanted = (f"strategy={about.strategy}" if about.strategy else about.only).partition("=")
+        has = getattr(config, other) if other else wanted
+        if other == "dataset":
+            has = data.built_in_name(has) or wanted  # a source of the user's own may look at any setting
+        if has != wanted:
+            raise UserError(
+                f"--{flag(name)} changes nothing here: it is for --{flag(other)} {wanted}, and --{flag(other)} is {has}"
+            )
+
+
+def prepare(workflow: Workflow, config: Config, threads: int = 0) -> Preparation:
+    """Check and load everything; nothing is written. `threads`: see `Preparation.threads`. Raises UserError."""
+    check_flags(workflow, config)
+    model = config.model if config.data_source or config.collect_only else factory.model_name(config)
+    mods = make_mods(config.mods)
+    choices = reports.Choices()
+    threads = threads or workflow.server_threads(config)
+    of_model = threads or os.cpu_count() or 1  # as CentralEvaluation has it
+    given, config = config, scaling.resolved(config, threads=of_model)
+    strategy = mods.strategy(registry.load(config.strategy, registry.options_of(config)))
+    warnings = strategy_adapter.check(strategy, cohort_size(config.num_partitions, config.fraction_train))
+    provision = open_provision(config)
+    for name, text in provision.notes.items() if provision else ():
+        choices.note(name, text)
+    central = factory.CentralEvaluation(config, threads)
+    tested = (
+        workflow.evaluates_centrally and config.central_evaluation and provisioned_run.has_test_set(config, provision)
+    )
+    if tested:
+        central.load()
+    opened = config.uses_catalogue and (tested or workflow.has_data or data.needs_no_files(config.dataset))
+    description = data.describe(config) if opened and not config.collect_only else None
+    if provision is not None:
+        provisioned_run.check_rows(config, provision, description)
+    if strategy_adapter.is_robust(strategy):
+        choices.note("clients' figures", f"of all together their median, each counted once, as {config.strategy} does")
+    _note_scaling(choices, scaling.scaling_of(given, True, of_model).reason, given, tested)
+    if tested and config.uses_catalogue:
+        for name, text in data.open_source(config).chosen.items():
+            choices.note(name, text)
+        if said := data.weights_said(config):
+            choices.note("sample weights", said)
+    workflow.prepare_server(config, threads)
+    loss_check = provisioned_run.note_loss(config, provision, central, choices, threads, description is not None)
+    return Preparation(
+        given=given,
+        config=config,
+        model=model,
+        threads=threads,
+        mods=mods,
+        strategy=strategy,
+        warnings=warnings,
+        state=StrategyState(strategy, mods.mods),
+        provision=provision,
+        central=central,
+        tested=tested,
+        description=description,
+        choices=choices,
+        loss_check=loss_check,
+    )
+
+
+def _note_scaling(choices: reports.Choices, reason: str, given: Config, opened: bool) -> None:
+    """What the model (for this `reason`) or the data decided about scaling, where no flag did; `opened`: a data set."""
+    if reason:
+        choices.note("normaliser", reason)
+    elif given.normaliser == "default" and not given.uses_catalogue:
+        choices.note("normaliser", "none, since tables are scaled on request only (--normaliser)")
+    elif given.normaliser == "default" and opened:
+        choices.note("normaliser", f"{data.open_source(given).default_normaliser}, which suits {given.dataset}")
+
+
+def _check_mode(config: Config) -> None:
+    """--split and --collect-only choose a workflow as --mode does: one of them, and only under its own name."""
+    if config.mode in CHOSEN_BY_FLAGS:
+        raise UserError(f"--mode is '{config.mode}', which {CHOSEN_BY_FLAGS[config.mode]} chooses; leave out --mode")
+    chosen = ["--split"] * (config.split != "off") + ["--collect-only"] * config.collect_only
+    if len(chosen) > 1:
+        raise UserError("--split and --collect-only are two ways to train: leave one of them out")
+    if chosen and config.mode not in ("federated", "collect"):
+        raise UserError(f"--mode {config.mode} and {chosen[0]} are two ways to train: leave one of them out")
+
+
+def _check_stopping(workflow: Workflow, config: Config) -> None:
+    """The best round's model must be there in the end, after a resumption too."""
+    if config.stop_after and config.split != "off":
+        raise UserError("--stop-after keeps the best round's model, and with --split clients keep their parts of it")
+    if config.stop_after and not workflow.has_rounds:
+        raise UserError("--stop-after is for rounds; clients that train by themselves stop early with --patience")
+    if config.stop_after and config.checkpoint_every > 1:
+        raise UserError("--stop-after keeps the best round's model: with it, --checkpoint-every is 1, or 0 for none")
