@@ -1,6 +1,7 @@
 """`fedkeras COMMAND`: a module a command, with `main(args) -> exit status`.
 
 server client               the two programs
+check training_pace         what would run, without running it; how long a client trains
 simulate demo               on one machine: Flower's simulation, and the first thing to try
 data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
@@ -31,6 +32,10 @@ COMMANDS = {
     "client": Command(
         "join a server and train on the data here; in a checkout also python client.py",
         "fedkeras.client_config:ClientConfig",
+    ),
+    "check": Command(
+        "check flags, data, model and port as the server does, and say what would run",
+        "fedkeras.commands.check:CheckFlags",
     ),
     "demo": Command(
         "a server and three clients on this machine: the first thing to try",

@@ -8,7 +8,7 @@ train they ask the workflow, so that nobody asks the configuration which one it 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp.strategy import Strategy
@@ -28,6 +28,10 @@ from fedkeras.named_code import EVERYTHING, Permission, find_class
 from fedkeras.reports import Checkpoint, Choices, ReportSection, RunFolder
 from fedkeras.reports.progress_table import ProgressTable
 from fedkeras.workflows.early_stopping import EarlyStopping
+from fedkeras.workflows.traffic import Sizes, Traffic
+
+if TYPE_CHECKING:
+    import keras
 
 Summary = dict[str, object]
 """What summary.json holds."""
@@ -134,6 +138,10 @@ class Workflow:
     def preview(self, config: Config) -> Sequence[str]:
         """What would be trained and what travels, a sentence each; nothing is loaded to find out."""
         return ()
+
+    def traffic(self, config: Config, model: "keras.Model", sizes: Sizes | None) -> Traffic | None:
+        """What a round moves, by the built `model` and how many examples each client has; None: it cannot be told."""
+        return None
 
     def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
         """What the report of a run says of this way to train beside the rest (`reports.section` makes one)."""

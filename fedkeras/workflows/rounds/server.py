@@ -9,6 +9,7 @@ import collections
 import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord, Message, MessageType
 
@@ -30,6 +31,10 @@ from fedkeras.provisioning import provisioned_run
 from fedkeras.reports.history import PART_OF_PHASE
 from fedkeras.workflows.base import RunContext, Summary, Workflow
 from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, repeat_rounds, run_rounds
+from fedkeras.workflows.traffic import Sizes, Traffic, of_rounds
+
+if TYPE_CHECKING:
+    import keras
 
 log = logging.getLogger("fedkeras")
 
@@ -68,6 +73,10 @@ class RoundsWorkflow(Workflow):
             f"clients train {config.model or factory.model_name(config)} for {config.local_epochs} epochs",
             "the model's weights travel to each client of the cohort and back; examples and labels stay where they are",
         )
+
+    def traffic(self, config: Config, model: "keras.Model", sizes: Sizes | None) -> Traffic | None:
+        """All weights there and back, and once more for the evaluation."""
+        return of_rounds(config, model)
 
     def reply_limit(self, config: Config, message: Message) -> int | None:
         """A train reply has the arrays that were sent, and a little more; an evaluation sends no arrays.

@@ -3,6 +3,7 @@
 protocol        the messages, and how batches are packed in them
 server          a round, in one of three modes that are pages of strategies/
 server_model    the body with its optimizer, as messages' contents
+split_traffic   what a round is expected to move
 split_round     what the modes share: the start of a round, and its means
 client_pass     one client's way through a round: which step comes next
 client          what a client answers

@@ -11,6 +11,7 @@ import importlib
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence, Set
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
@@ -30,6 +31,11 @@ from fedkeras.workflows.split.client_pass import BodyServer, limit_of_activation
 from fedkeras.workflows.split.protocol import EVALUATION_BATCH, SCORE, TEST, WEIGHTS, weights_without_body
 from fedkeras.workflows.split.server_model import SplitServer
 from fedkeras.workflows.split.split_round import SplitRound
+from fedkeras.workflows.split.split_traffic import cut_points, traffic_of
+from fedkeras.workflows.traffic import Sizes, Traffic
+
+if TYPE_CHECKING:
+    import keras
 
 log = logging.getLogger("fedkeras")
 
@@ -69,7 +75,7 @@ class SplitWorkflow(Workflow):
             raise UserError(f"--mods are for federated rounds: --split {config.split} sends batches, not models")
         if config.split == "sequential" and config.in_flight > 1:
             raise UserError("--in-flight is for --split splitfed or shared: in turns there is one batch at once")
-        models.cut_points(factory.model_name(config), config.split_at)
+        cut_points(config)
 
     def server_threads(self, config: Config) -> int:
         """They decide the bits, so they are as many as a client's."""
@@ -97,13 +103,16 @@ class SplitWorkflow(Workflow):
 
     def preview(self, config: Config) -> Sequence[str]:
         """Where the model is cut, and what travels."""
-        model = factory.model_name(config)
-        head, body = models.cut_points(model, config.split_at)
+        model, (head, body) = factory.model_name(config), cut_points(config)
         return (
             f"{config.num_server_rounds} rounds of {config.local_epochs} epochs by split learning ({config.split}): "
             f"clients hold {model} up to layer {head} and after layer {body}, the server what is between",
             f"activations and gradients of every batch travel as {config.split_dtype}; examples and labels stay",
         )
+
+    def traffic(self, config: Config, model: "keras.Model", sizes: Sizes | None) -> Traffic | None:
+        """Activations and gradients at both cuts for each example, and the weights of head and tail."""
+        return None if sizes is None else traffic_of(config, models.cut(model, *cut_points(config)), sizes)
 
     def run(self, run: RunContext) -> Summary:
         """All rounds."""

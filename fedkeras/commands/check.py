@@ -1,0 +1,167 @@
+"""`fedkeras check [flags of server.py]`: everything that the server looks at before it gives a client anything to do.
+
+Nothing is written and nobody is waited for. It ends with status 2 and one line where the server would.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedkeras import data, factory, reports
+from fedkeras.address import require_free
+from fedkeras.checkout import program, typed
+from fedkeras.client_config import join_command
+from fedkeras.commands.training_pace import measure_pace
+from fedkeras.config import Config
+from fedkeras.errors import UserError, complain
+from fedkeras.fields import embedded, flag
+from fedkeras.flags import parse_flags
+from fedkeras.flower import settings
+from fedkeras.models.file_info import SUFFIXES
+from fedkeras.reports.text_table import terminal_width, text_table
+from fedkeras.runtime import tls
+from fedkeras.runtime.passphrase import access_of_server
+from fedkeras.workflows.base import Workflow, workflow_of
+from fedkeras.workflows.preparation import Preparation, prepare
+
+if TYPE_CHECKING:
+    import keras
+
+PROG = program("check")
+MANY = 10
+"""Of more clients than this only the smallest, the median and the largest are told."""
+WIDTH = 80
+"""Columns of what is printed where stdout is no terminal."""
+
+
+@dataclass(frozen=True)
+class CheckFlags:
+    """Say what `server.py` with these flags would run, or what is wrong with them; nothing is run."""
+
+    config: Config = embedded(Config)
+
+
+def main(args: Sequence[str]) -> int:
+    """Check and print, and return the exit status: 0 if the server would begin."""
+    try:
+        config = parse_flags(CheckFlags, list(args), PROG).config
+        config.refuse(["resume", "app"], "is not for check: it looks at a new run of this project's own apps")
+        workflow = workflow_of(config)
+        where = _network(config)
+        ready = prepare(workflow, config, threads=config.threads_per_client)
+        _say(workflow, ready)
+    except UserError as error:
+        return complain(PROG, error)
+    print(*where, sep="\n")
+    print(f"nothing is wrong: {typed('server', *_words(config))}")
+    return 0
+
+
+def _network(config: Config) -> list[str]:
+    """Where the server would listen, how it is protected, how clients join. Raises UserError."""
+    settings.check_flags(config)
+    reports.check_extras(config)
+    protection = tls.server_channel(config.host, access_of_server(config)).protection
+    require_free(config.host, config.port)
+    address = f"{config.host}:{config.port}"
+    return [f"listens on {address}: {protection}", f"clients join with: {join_command(config, address)}"]
+
+
+def _say(workflow: Workflow, ready: Preparation) -> None:
+    """What would run: data and partition, model, where it is cut, what a round moves, how long it takes."""
+    config, parts = ready.config, ready.description
+    if parts is not None:
+        source = parts.source
+        shape = " x ".join(map(str, source.input_shape))
+        print(f"\ndata: {source.name}, {len(source.labels)} training examples of shape {shape}, {_classes(source)}")
+        tested = "" if ready.tested else " (not used)"
+        print(f"central test set: {parts.central_test_size} examples{tested}\npartition: {parts.partition.scheme}")
+        _print_sizes(dict(enumerate(zip(parts.train_sizes.tolist(), parts.test_sizes.tolist(), strict=True))))
+    elif dealt := ready.dealt():
+        train, test = dealt.values()
+        print("\ndata: this server's tables, a share for each client")
+        _print_sizes({cid: (train[cid], test[cid]) for cid in train})
+    elif not config.collect_only:
+        print("\ndata: each client's own, which this machine does not know")
+    if (model := _model(ready)) is not None:
+        print(f"\nmodel: {ready.model}")
+        model.summary(line_length=min(WIDTH, terminal_width() or WIDTH), print_fn=_print_compact)
+    print("\n".join(workflow.preview(config)))
+    if model is not None:
+        _print_traffic(workflow, ready, model)
+        _print_pace(workflow, ready, model)
+    print()
+
+
+def _classes(source: data.Source) -> str:
+    shown = ", ".join(source.classes[:MANY]) + (", ..." if len(source.classes) > MANY else "")
+    return f"{len(source.classes)} classes: {shown}"
+
+
+def _print_sizes(sizes: dict[int, tuple[int, int]]) -> None:
+    """A line a client; of many, the smallest, the median and the largest."""
+    rows = [(str(cid), str(train), str(test)) for cid, (train, test) in sizes.items()]
+    if len(rows) > MANY:
+        order = sorted(sizes, key=lambda cid: (sum(sizes[cid]), cid))
+        named = {"smallest": order[0], "median": order[len(order) // 2], "largest": order[-1]}
+        rows = [(f"{cid} ({name})", *map(str, sizes[cid])) for name, cid in named.items()]
+        rows.append((f"all {len(sizes)}", *(str(sum(each)) for each in zip(*sizes.values(), strict=True))))
+    print(*text_table([("client", "train", "test"), *rows]), sep="\n")
+
+
+def _model(ready: Preparation) -> "keras.Model | None":
+    """The built model; None where this machine cannot build it, or nothing is trained."""
+    config = ready.config
+    if config.collect_only or (ready.description is None and not ready.model.endswith(SUFFIXES)):
+        return None
+    if ready.description is None or ready.provision is not None:
+        from fedkeras.tensorflow_import import import_tensorflow
+
+        import_tensorflow()
+        from fedkeras import models
+
+        return models.load(ready.model, config.trust_code)
+    return factory.build_model(config)
+
+
+def _print_compact(text: str) -> None:
+    print(text.rstrip())
+
+
+def _print_traffic(workflow: Workflow, ready: Preparation, model: "keras.Model") -> None:
+    parts = ready.description
+    sizes = None if parts is None else list(zip(parts.train_sizes.tolist(), parts.test_sizes.tolist(), strict=True))
+    moved = workflow.traffic(ready.config, model, sizes)
+    if moved is not None:
+        print(f"a round moves {_megabytes(moved.down)} to the clients and {_megabytes(moved.up)} back")
+
+
+def _print_pace(workflow: Workflow, ready: Preparation, model: "keras.Model") -> None:
+    """Measured with the whole model: what a client of split learning computes is a part of that."""
+    if ready.description is None or ready.provision is not None:
+        print("seconds: not known here, since the clients' examples are theirs")
+        return
+    pace = measure_pace(ready.config, model, ready.description.train_sizes)
+    if np.isfinite(pace.seconds):
+        whole = " if it held the whole model" if workflow.keeps_client_state(ready.config) else ""
+        print(
+            f"client {pace.cid}, the largest, trains some {pace.seconds:.2g} s a round{whole}: {pace.batches} batches, "
+            f"by {pace.measured} that were measured on this machine, graphs and messages aside"
+        )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count / 1e3:,.1f} kB"
+
+
+def _words(config: Config) -> list[str]:
+    """The command line that gives this configuration: what is not at its default."""
+    words: list[str] = []
+    for name in config.changed():
+        value = getattr(config, name)
+        words += (
+            [f"--{'' if value else 'no-'}{flag(name)}"] if isinstance(value, bool) else [f"--{flag(name)}", str(value)]
+        )
+    return words
