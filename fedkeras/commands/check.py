@@ -3,13 +3,14 @@
 Nothing is written and nobody is waited for. It ends with status 2 and one line where the server would.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedkeras import data, factory, reports
+from fedkeras import data, reports
 from fedkeras.address import require_free
 from fedkeras.checkout import program, typed
 from fedkeras.client_config import join_command
@@ -19,7 +20,6 @@ from fedkeras.errors import UserError, complain
 from fedkeras.fields import embedded, flag
 from fedkeras.flags import parse_flags
 from fedkeras.flower import settings
-from fedkeras.models.file_info import SUFFIXES
 from fedkeras.reports.text_table import terminal_width, text_table
 from fedkeras.runtime import tls
 from fedkeras.runtime.passphrase import access_of_server
@@ -83,12 +83,13 @@ def _say(workflow: Workflow, ready: Preparation) -> None:
         train, test = dealt.values()
         print("\ndata: this server's tables, a share for each client")
         _print_sizes({cid: (train[cid], test[cid]) for cid in train})
-    elif not config.collect_only:
+    elif ready.trains:
         print("\ndata: each client's own, which this machine does not know")
-    if (model := _model(ready)) is not None:
+    if (model := ready.build_model()) is not None:
         print(f"\nmodel: {ready.model}")
         model.summary(line_length=min(WIDTH, terminal_width() or WIDTH), print_fn=_print_compact)
-    print("\n".join(workflow.preview(config)))
+    for sentence in workflow.preview(config):
+        _print_wrapped(sentence)
     if model is not None:
         _print_traffic(workflow, ready, model)
         _print_pace(workflow, ready, model)
@@ -96,6 +97,8 @@ def _say(workflow: Workflow, ready: Preparation) -> None:
 
 
 def _classes(source: data.Source) -> str:
+    if source.targets is not None:
+        return f"{source.outputs} amount{'s' * (source.outputs > 1)} to learn"
     shown = ", ".join(source.classes[:MANY]) + (", ..." if len(source.classes) > MANY else "")
     return f"{len(source.classes)} classes: {shown}"
 
@@ -111,23 +114,13 @@ def _print_sizes(sizes: dict[int, tuple[int, int]]) -> None:
     print(*text_table([("client", "train", "test"), *rows]), sep="\n")
 
 
-def _model(ready: Preparation) -> "keras.Model | None":
-    """The built model; None where this machine cannot build it, or nothing is trained."""
-    config = ready.config
-    if config.collect_only or (ready.description is None and not ready.model.endswith(SUFFIXES)):
-        return None
-    if ready.description is None or ready.provision is not None:
-        from fedkeras.tensorflow_import import import_tensorflow
-
-        import_tensorflow()
-        from fedkeras import models
-
-        return models.load(ready.model, config.trust_code)
-    return factory.build_model(config)
-
-
 def _print_compact(text: str) -> None:
     print(text.rstrip())
+
+
+def _print_wrapped(sentence: str) -> None:
+    width = terminal_width()
+    print(sentence if width is None else textwrap.fill(sentence, width, subsequent_indent="  "))
 
 
 def _print_traffic(workflow: Workflow, ready: Preparation, model: "keras.Model") -> None:
@@ -135,7 +128,7 @@ def _print_traffic(workflow: Workflow, ready: Preparation, model: "keras.Model")
     sizes = None if parts is None else list(zip(parts.train_sizes.tolist(), parts.test_sizes.tolist(), strict=True))
     moved = workflow.traffic(ready.config, model, sizes)
     if moved is not None:
-        print(f"a round moves {_megabytes(moved.down)} to the clients and {_megabytes(moved.up)} back")
+        _print_wrapped(f"a round moves {_megabytes(moved.down)} to the clients and {_megabytes(moved.up)} back")
 
 
 def _print_pace(workflow: Workflow, ready: Preparation, model: "keras.Model") -> None:
@@ -146,7 +139,7 @@ def _print_pace(workflow: Workflow, ready: Preparation, model: "keras.Model") ->
     pace = measure_pace(ready.config, model, ready.description.train_sizes)
     if np.isfinite(pace.seconds):
         whole = " if it held the whole model" if workflow.keeps_client_state(ready.config) else ""
-        print(
+        _print_wrapped(
             f"client {pace.cid}, the largest, trains some {pace.seconds:.2g} s a round{whole}: {pace.batches} batches, "
             f"by {pace.measured} that were measured on this machine, graphs and messages aside"
         )

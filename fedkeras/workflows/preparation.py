@@ -8,6 +8,7 @@ this and no more.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import MessageType
 from flwr.serverapp.strategy import Strategy
@@ -27,8 +28,11 @@ from fedkeras.provisioning.loss_check import LossCheck
 from fedkeras.provisioning.server import Provision, open_provision
 from fedkeras.provisioning.server import check_flags as check_provisioning_flags
 from fedkeras.reports import metrics_exporter
-from fedkeras.tensorflow_import import check_keras
+from fedkeras.tensorflow_import import check_keras, import_tensorflow
 from fedkeras.workflows.base import CHOSEN_BY_FLAGS, Workflow
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,23 @@ class Preparation:
     def knows_source(self) -> bool:
         """Whether this process can open the data set."""
         return self.description is not None
+
+    @property
+    def trains(self) -> bool:
+        """Whether clients train in this run at all."""
+        return not self.config.collect_only
+
+    def build_model(self) -> "keras.Model | None":
+        """The configured model, built anew; None where it cannot be known here, or nothing is trained. UserError."""
+        from_file = self.model.endswith(SUFFIXES)
+        if not self.trains or (self.description is None and not from_file):
+            return None
+        if self.provision is None and self.description is not None:
+            return factory.build_model(self.config)
+        import_tensorflow()
+        from fedkeras import models
+
+        return models.load(self.model, self.config.trust_code)
 
     def dealt(self) -> dict[str, dict[int, int]]:
         """How many examples each client trains and tests on, {phase: {cid: examples}}, where this process deals them.
