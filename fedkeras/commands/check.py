@@ -12,14 +12,15 @@ import numpy as np
 
 from fedkeras import data, reports
 from fedkeras.address import require_free
-from fedkeras.checkout import program, typed
+from fedkeras.checkout import program
 from fedkeras.client_config import join_command
 from fedkeras.commands.training_pace import measure_pace
 from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
-from fedkeras.fields import embedded, flag
+from fedkeras.fields import embedded
 from fedkeras.flags import parse_flags
 from fedkeras.flower import settings
+from fedkeras.interactive.guide import command_of
 from fedkeras.reports.text_table import terminal_width, text_table
 from fedkeras.runtime import tls
 from fedkeras.runtime.passphrase import access_of_server
@@ -55,7 +56,7 @@ def main(args: Sequence[str]) -> int:
     except UserError as error:
         return complain(PROG, error)
     print(*where, sep="\n")
-    print(f"nothing is wrong: {typed('server', *_words(config))}")
+    print(f"nothing is wrong: {command_of(config)}")
     return 0
 
 
@@ -147,14 +148,3 @@ def _print_pace(workflow: Workflow, ready: Preparation, model: "keras.Model") ->
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count / 1e3:,.1f} kB"
-
-
-def _words(config: Config) -> list[str]:
-    """The command line that gives this configuration: what is not at its default."""
-    words: list[str] = []
-    for name in config.changed():
-        value = getattr(config, name)
-        words += (
-            [f"--{'' if value else 'no-'}{flag(name)}"] if isinstance(value, bool) else [f"--{flag(name)}", str(value)]
-        )
-    return words
