@@ -10,6 +10,7 @@ from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed
 from fedkeras.federation.grids import federation_grid
+from fedkeras.reports.log import ON_TABLE
 from fedkeras.reports.progress_table import ProgressTable
 
 log = logging.getLogger("fedkeras")
@@ -52,7 +53,8 @@ class ClientManager:
                 raise RunFailed(f"{missing} after {waited:.0f} s{self._advice()}")
             if time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()
-                log.warning("waiting for clients: %s; giving up in %.0f s", missing, self._patience() - waited)
+                left = self._patience() - waited
+                log.warning("waiting for clients: %s; giving up in %.0f s", missing, left, extra=ON_TABLE)
             time.sleep(LOOK_SECONDS)
         if self._news:
             self._callback.on_clients(nodes, self._needed)

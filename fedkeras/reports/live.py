@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from fedkeras.callbacks import Callback, FinishedRound, Row
 from fedkeras.reports.history import KEYS
 from fedkeras.reports.live_state import LiveState
+from fedkeras.reports.log import table_is_drawn
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -49,6 +50,7 @@ class LiveView:
 
         self._live = Live(get_renderable=self._picture, refresh_per_second=A_SECOND, transient=True)
         self._live.start()
+        table_is_drawn.set()
 
     def print_above(self, line: str) -> None:
         """Print a line above the table."""
@@ -57,6 +59,7 @@ class LiveView:
     def stop(self) -> None:
         """Take the table away: the finished rounds are what stays."""
         if self._live is not None:
+            table_is_drawn.clear()
             self._live.stop()
             self._live = None
 

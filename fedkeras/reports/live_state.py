@@ -58,6 +58,8 @@ class LiveState(Callback):
     started: float = 0.0
     ends: list[float] = field(default_factory=list)
     """When the last few rounds ended, and before them the first began."""
+    patience: float = 0.0
+    """Seconds after which the run gives up waiting for clients; 0: it is not said."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:

@@ -77,8 +77,10 @@ def _status(state: LiveState) -> "Text":
     clock = f"  {elapsed:.1f} s"
     if state.phase == "waiting":
         connected = counts[CONNECTED]
-        title = "waiting for clients" if connected < state.needed else "getting ready"
-        return _text((title, "bold"), f"  {connected} of {state.needed} connected", clock)
+        waits = connected < state.needed
+        title = "waiting for clients" if waits else "getting ready"
+        until = f", giving up after {state.patience:.0f} s" if waits and state.patience else ""
+        return _text((title, "bold"), f"  {connected} of {state.needed} connected", clock, until)
     where = (f"round {state.round} of {state.num_rounds}", "bold")
     if state.phase == "between":
         return _text(where, "  done", clock)

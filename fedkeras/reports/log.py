@@ -8,6 +8,7 @@ import contextlib
 import logging
 import logging.handlers
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -64,10 +65,19 @@ class _RunLog(logging.handlers.RotatingFileHandler):
             _to_stderr(f"warning: cannot write {self.baseFilename}: {reason}; the run goes on, and its log lacks lines")
 
 
+ON_TABLE = {"on_table": True}
+"""`log.warning(..., extra=ON_TABLE)`: what the live table says too, so that above one it is not printed."""
+
+table_is_drawn = threading.Event()
+"""Set by the live table while it stands on the terminal."""
+
+
 class _Console(logging.Handler):
     """One line a record on today's sys.stderr, which a progress bar may have replaced to keep lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "on_table", False) and table_is_drawn.is_set():
+            return
         _to_stderr(f"{record.levelname.lower()}: {one_line(record.getMessage())}")
 
 

@@ -50,7 +50,7 @@ class Recorder(Callback):
         self._sections = sections
         self._trackers = trackers_of(folder, config)
         self._history = History(folder.history_path)
-        self._terminal = Terminal(config.num_server_rounds, config.num_partitions, live)
+        self._terminal = Terminal(config.num_server_rounds, config.num_partitions, live, config.node_timeout)
         self._warned = {str(row["about"]) for row in WARNINGS.read(folder.warnings_path)}
         self._before = before
         self._started = time.perf_counter()

@@ -21,14 +21,15 @@ SHOWN_FAILURES = 10
 class Terminal:
     """Prints rounds as they finish. `live` forces or forbids the live table; None: where stdout is a terminal.
 
+    `patience` are the seconds that clients are waited for (see LiveState).
     `live_view` is the callback that keeps the live table up to date, or relays what happens to whoever draws it.
     """
 
-    def __init__(self, num_rounds: int, num_clients: int, live: bool | None = None) -> None:
+    def __init__(self, num_rounds: int, num_clients: int, live: bool | None = None, patience: float = 0.0) -> None:
         self._headline: Headline | None = None
         relay, drawn = os.environ.get(RELAY), can_draw(live)
         self.live_view: LiveState | Relay = (
-            Relay(Path(relay)) if relay and not drawn else LiveState(num_clients, num_rounds)
+            Relay(Path(relay)) if relay and not drawn else LiveState(num_clients, num_rounds, patience=patience)
         )
         self._drawing = LiveView(self.live_view) if drawn else None
 

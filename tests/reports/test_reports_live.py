@@ -30,6 +30,8 @@ def test_three_clients_have_a_line_each():
     assert drawn(state)[0] == "waiting for clients  0 of 3 connected  0.0 s"
     state.on_clients([1], 3)
     assert drawn(state)[0] == "waiting for clients  1 of 3 connected  0.0 s" and "connected" in drawn(state)[4]
+    state.patience = 300.0
+    assert drawn(state)[0] == "waiting for clients  1 of 3 connected  0.0 s, giving up after 300 s"
     state.on_clients([0, 1, 2], 3)
     assert drawn(state)[0] == "getting ready  3 of 3 connected  0.0 s"
     state.on_phase_begin(1, "train", [0, 1, 2], [])

@@ -115,3 +115,17 @@ def test_a_terminal_that_is_gone_ends_nothing(tmp_path: Path, monkeypatch):
         monkeypatch.undo()
         stop_log()
     assert "nobody reads this" in (tmp_path / "run.log").read_text()
+
+
+def test_what_the_live_table_says_is_not_printed_above_it_too(tmp_path, capsys):
+    start_log(tmp_path / "run.log")
+    try:
+        logging.getLogger("fedkeras").warning("waiting for %d", 1, extra=run_log.ON_TABLE)
+        run_log.table_is_drawn.set()
+        logging.getLogger("fedkeras").warning("waiting for %d", 2, extra=run_log.ON_TABLE)
+        logging.getLogger("fedkeras").warning("another")
+    finally:
+        run_log.table_is_drawn.clear()
+        stop_log()
+    assert capsys.readouterr().err == "warning: waiting for 1\nwarning: another\n"
+    assert "waiting for 2" in (tmp_path / "run.log").read_text()
