@@ -2,13 +2,15 @@
 
 import zipfile
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fedkeras.config import Config
 from fedkeras.data.cache import Arrays
-from fedkeras.data.normalise import Normaliser, checked_normaliser
+from fedkeras.data.normalise import Normaliser, checked_normaliser, fit_range
 from fedkeras.data.sample_weights import IGNORED, USUAL
 from fedkeras.data.source import ArraySource
 from fedkeras.errors import UserError
@@ -61,6 +63,35 @@ def load(config: Config) -> ArraySource:
     )
 
 
+@dataclass(frozen=True)
+class TestFile:
+    """A test set alone. x (n, ...) is not scaled; None for what the file does not say."""
+
+    x: np.ndarray
+    y: np.ndarray
+    classes: tuple[str, ...] | None
+    normaliser: Normaliser | None
+
+
+def read_test(path: Path) -> TestFile:
+    """x_test and y_test of a file, such as test.npz of `data --write`. Raises UserError.
+
+    Where it does not say what it is scaled by and holds bytes, these are scaled by 255, as `load` has it.
+    """
+    arrays = read_npz(path, keys=KEYS[2:])
+    x, y = arrays["x_test"], arrays["y_test"].reshape(-1)
+    if len(x) != len(y):
+        raise UserError(f"{path}: {len(x)} examples but {len(y)} labels; they must be as many")
+    normaliser = normaliser_of(arrays, path, x.shape)
+    if normaliser is None and x.dtype == np.uint8:
+        normaliser = fit_range("scale", np.float64(0.0), np.float64(255.0))
+    if x.ndim == 3 and x.dtype == np.uint8:
+        x = x[..., None]
+    keeps = np.result_type(x.dtype, np.float32) == np.float64
+    classes = tuple(str(name) for name in arrays[CLASSES].ravel()) if CLASSES in arrays else None
+    return TestFile(x if keeps else x.astype(np.float32), y.astype(np.int64), classes, normaliser)
+
+
 def normaliser_arrays(normaliser: Normaliser) -> Arrays:
     """What a file holds that says by what its examples are scaled."""
     return dict(zip(NORMALISER, (np.array(normaliser.name), normaliser.shift, normaliser.spread), strict=True))
@@ -77,29 +108,30 @@ def normaliser_of(arrays: Arrays, path: Path, shape: tuple[int, ...]) -> Normali
         raise UserError(f"{path} does not say rightly by what its examples are scaled: {error}") from None
 
 
-def read_npz(path: Path, weights: str = USUAL) -> Arrays:
-    """The four arrays of the file, and the one called `weights` if there is one.
+def read_npz(path: Path, weights: str = USUAL, keys: Sequence[str] = KEYS) -> Arrays:
+    """The arrays `keys` of the file, x and y by turns, those that say more of them, and `weights` if it is there.
 
     Raises UserError where the file is missing, damaged, empty, or holds other keys.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; give the path of an .npz file with {', '.join(KEYS)}")
+        raise UserError(f"{path} does not exist; give the path of an .npz file with {', '.join(keys)}")
     try:
         content = np.load(path, allow_pickle=False)
         if not isinstance(content, np.lib.npyio.NpzFile):  # np.save writes one array, whatever the name
             raise ValueError("it holds a single array; np.savez writes several")
         with content as file:
-            missing = [key for key in KEYS if key not in file.files]
+            missing = [key for key in keys if key not in file.files]
             if missing:
                 raise UserError(f"{path} has no {', '.join(missing)}; it holds: {', '.join(file.files) or 'nothing'}")
-            arrays = {key: file[key] for key in (*KEYS, CLASSES, *NORMALISER, weights) if key in file.files}
+            arrays = {key: file[key] for key in (*keys, CLASSES, *NORMALISER, weights) if key in file.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path} is damaged, or no .npz file of plain arrays ({error})") from None
-    if any(arrays[key].ndim == 0 for key in KEYS) or not len(arrays["x_train"]):
-        raise UserError(f"{path} is empty: x_train must hold one example at least")
-    if arrays["x_train"].ndim < 2 or not np.issubdtype(arrays["x_train"].dtype, np.number):
-        raise UserError(f"{path}: x_train must be numbers of shape (examples, ...)")
-    for key in ("y_train", "y_test"):
+    xs, ys = keys[::2], keys[1::2]
+    if any(arrays[key].ndim == 0 for key in keys) or not len(arrays[xs[0]]):
+        raise UserError(f"{path} is empty: {xs[0]} must hold one example at least")
+    if arrays[xs[0]].ndim < 2 or not np.issubdtype(arrays[xs[0]].dtype, np.number):
+        raise UserError(f"{path}: {xs[0]} must be numbers of shape (examples, ...)")
+    for key in ys:
         if not np.issubdtype(arrays[key].dtype, np.integer):
             raise UserError(f"{path}: {key} must be integer labels, not {arrays[key].dtype}")
     return arrays

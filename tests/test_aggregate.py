@@ -186,7 +186,9 @@ def test_models_of_two_outputs_are_combined_and_not_tested(tmp_path, capsys):
         model = keras.Model(inputs, [layers.Dense(10, "softmax")(flat), layers.Dense(1)(flat)])
         models.save(model, tmp_path / f"{name}.keras")
     files = [tmp_path / "a.keras", tmp_path / "b.keras", "--out", out]
-    assert "a.keras has 2 outputs: --evaluate tests models of one" in refused(capsys, *files, "--evaluate", "digits")
+    assert "a.keras has 2 outputs: --evaluate and --test test models of one" in refused(
+        capsys, *files, "--evaluate", "digits"
+    )
     assert not out.exists()
     assert main([str(file) for file in files]) == 0 and out.exists()
 
@@ -213,6 +215,8 @@ def test_students_with_a_third_of_the_digits_each(tmp_path, capsys):
         accuracies.append(learner.evaluate(test.x, test.y).accuracy)
     assert main([*paths, "--weights", "479,479,479", "--out", str(tmp_path / "all.keras"), "--evaluate", "digits"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["tested on the test set of digits, 360 examples", "scaling: scale, x / 16"]
+    lines = lines[2:]
     assert lines[0].split() == ["file", "examples", "loss", "accuracy"]
     for line, path, accuracy in zip(lines[1:4], paths, accuracies, strict=True):
         assert line.split()[:2] == [path, "479"] and line.split()[3] == f"{accuracy:.4f}"
@@ -223,7 +227,7 @@ def test_students_with_a_third_of_the_digits_each(tmp_path, capsys):
     flat.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     models.save(flat, tmp_path / "flat.h5")
     assert main([str(tmp_path / "flat.h5"), "--out", str(tmp_path / "flat.keras"), "--evaluate", "digits"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 5
 
 
 @pytest.mark.slow

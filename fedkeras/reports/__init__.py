@@ -15,6 +15,7 @@
     run report run_page comparison page             one run and several as an HTML page
     local_page                                      a training without federation as a page
     charts grids axes svg curves                    its pictures
+    model_comparison                                models side by side on one test set
     listing                                         all runs in a folder
     text_table                                      aligned columns that fit a terminal
     export                                          a history as a table by round, or as Flower's lists

@@ -63,18 +63,26 @@ def read_predictions(path: Path) -> Predictions | None:
         raise UserError(f"{path} is damaged: {' '.join(str(error).split())[:120]}") from error
 
 
-def classification(predictions: Predictions) -> list[dict[str, str | int | bool]]:
-    """scikit-learn's classification_report as text: a row a class, then the accuracy and the means (`mean` is True)."""
+def class_figures(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """scikit-learn's classification_report: precision, recall, f1-score and support by class number, and the means.
+
+    A figure that is a division by zero is NaN, and no part of a mean.
+    """
     from sklearn.metrics import classification_report
 
     numbers = [*range(len(predictions.classes))]
-    table = classification_report(
+    return classification_report(
         *(predictions.labels, predictions.predicted),
         labels=numbers,
         target_names=[str(number) for number in numbers],  # two classes may share a name, and one be called "accuracy"
         output_dict=True,
         zero_division=math.nan,
     )
+
+
+def classification(predictions: Predictions) -> list[dict[str, str | int | bool]]:
+    """`class_figures` as text: a row a class, then the accuracy and the means (`mean` is True)."""
+    table = class_figures(predictions)
     accuracy = float(np.mean(predictions.labels == predictions.predicted))
     rows = [(name, table[str(number)], False) for number, name in enumerate(predictions.classes)]
     rows += [(name, table[name], True) for name in ("macro avg", "weighted avg")]
