@@ -10,13 +10,13 @@ from toy_federation import ToyClients, configure, content, floats
 
 from fedkeras import factory, reports, server
 from fedkeras.errors import RunFailed
-from fedkeras.provisioning import provisioned_run
 from fedkeras.reports import RunFolder, read_rows, resuming
 from fedkeras.reports.divergence import best_checkpoint, diverged_since
 from fedkeras.reports.headline import best
 from fedkeras.reports.report import report
 from fedkeras.reports.run import read_run
 from fedkeras.runtime.in_process import InProcessGrid
+from fedkeras.workflows.preparation import Preparation
 
 NAN = float("nan")
 
@@ -46,7 +46,7 @@ def evaluating(*losses):
 
 def run(tmp_path, monkeypatch, *losses, central=None, strategy="fedavg", **fields):
     """A run with these losses at the clients, or on the central test set; its folder and summary."""
-    monkeypatch.setattr(provisioned_run, "dealt", lambda *_: {})  # the toy clients have no part of the data set
+    monkeypatch.setattr(Preparation, "dealt", lambda _: {})  # the toy clients have no part of the data set
     if central:
         monkeypatch.setattr(
             factory.CentralEvaluation,

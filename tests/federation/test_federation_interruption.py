@@ -79,7 +79,9 @@ def test_after_a_callback_has_ended_the_run_none_is_under_way(interruption):
 @pytest.mark.parametrize("fields", [{}, {"collect_only": True}])
 def test_only_rounds_are_waited_for(interruption, tmp_path, monkeypatch, fields):
     """A run that collects may take hours, and has no checkpoint at its end."""
-    monkeypatch.setattr("fedkeras.factory.CentralEvaluation.choices", lambda central: {})  # no model is needed
+    monkeypatch.setattr(
+        "fedkeras.factory.CentralEvaluation.choices", lambda central, knows_source: {}
+    )  # no model is needed
     config = dataclasses.replace(CONFIG, **fields)
     with open_run(workflow_of(config), InProcessGrid(None, 1, {}), config, tmp_path, interruption=interruption) as run:
         assert (interruption in list(run.callbacks)) == (not fields)

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [field for field in fields(Config) if (found := takes(Config, field.name)).kind is str and not found.choices]
 WORDS = {
     "loss", "sample_weight", "sizes", "signals", "test_subjects", "strategy", "strategy_args", "optimizer",
-    "optimizer_args", "share", "split_at",
+    "optimizer_args", "share", "split_at", "label_column", "feature_columns",
 }  # fmt: skip
 """Fields of text that become neither code nor a path on a client: names that are looked up, and numbers."""
 
@@ -289,6 +289,7 @@ PLACES = {
     "fedkeras/models/files.py": "--model, or a file that was handed out or delivered",
     "fedkeras/models/input_kind.py": "--model, or a file that was handed out or delivered",
     "fedkeras/models/legacy_h5.py": "--model, or a file that was handed out or delivered",
+    "fedkeras/models/training_note.py": "--model, or a file that was handed out or delivered",
     "fedkeras/named_code.py": "--mods, --mode, objectives",
     "fedkeras/provisioning/download_cache.py": "its own files",
     "fedkeras/provisioning/preprocessing.py": "a folder of the server's own",
