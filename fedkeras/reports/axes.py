@@ -52,6 +52,16 @@ class Axes:
         self._marks: list[str] = []
         self._frame(grid, upright)
 
+    @property
+    def low_x(self) -> float:
+        """Where x begins."""
+        return self._x.low
+
+    @property
+    def high_x(self) -> float:
+        """Where x ends."""
+        return self._x.high
+
     def x(self, value: float) -> float:
         """Where a value is, in points from the left."""
         span = (self._x.high - self._x.low) or 1.0

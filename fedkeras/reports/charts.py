@@ -5,7 +5,7 @@ A picture of few things writes its numbers into itself; one of many says them to
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from fedkeras.reports.axes import DARK, LIGHT, Axes, Axis, number_axis, round_ax
 from fedkeras.reports.client_figures import in_order
 from fedkeras.reports.curves import MOST_LINES, ROUNDS, CurveWords, client_lines, series, spread
 from fedkeras.reports.headline import SOURCES, figure
+from fedkeras.reports.history import BYTES
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.svg import SERIES, css
 
@@ -123,21 +124,43 @@ def overlay(runs: Mapping[str, Sequence[Row]], metric: str, where: str) -> Chart
     The legend is all charts' together: `run_keys`.
     """
     drawn = {name: dict(zip(*series(rows, metric), strict=True)) for name, rows in runs.items()}
-    rounds = sorted({number for values in drawn.values() for number in values})
-    if not rounds:
+    if not any(drawn.values()):
         return None
-    keys, what = run_keys(runs), f"{metric} by round, a line a run; {where}"
+    return steps(metric, f"{metric} by round, a line a run; {where}", drawn, run_keys(runs))
+
+
+def steps(
+    title: str, what: str, drawn: Mapping[str, Mapping[int, float]], keys: Mapping[str, Key], step: str = "round"
+) -> Chart:
+    """Lines by round, or by another step: {name: {step: value}}; of a single step, bars."""
+    rounds = sorted({number for values in drawn.values() for number in values})
     if len(rounds) == 1:
         values = {name: own[rounds[0]] for name, own in drawn.items() if own}
-        return Chart(metric, named_bars(what, values, {name: keys[name].colour for name in values}))
+        return Chart(title, named_bars(what, values, {name: keys[name].colour for name in values}))
     known = [value for values in drawn.values() for value in values.values()]
-    axes = Axes(what, round_axis(rounds[0], rounds[-1]), number_axis(known))
+    axes = Axes(what, round_axis(rounds[0], rounds[-1], step), number_axis(known))
     for name, values in drawn.items():
         axes.line(values.items(), keys[name].colour, 1.8, keys[name].dash)
         if len(rounds) <= MOST_DOTS:
             axes.dots(values.items(), keys[name].colour)
-    _say(axes, rounds, lambda n: _values(f"round {n}", {name: own.get(n) for name, own in drawn.items()}))
-    return Chart(metric, axes.svg())
+    _say(axes, rounds, lambda n: _values(f"{step} {n}", {name: own.get(n) for name, own in drawn.items()}))
+    return Chart(title, axes.svg())
+
+
+def traffic(rows: Iterable[Row]) -> Chart | None:
+    """Megabytes by round in both directions, training and evaluation together; None where they were not counted."""
+    names = dict(zip(BYTES, ("from the clients (up)", "to the clients (down)"), strict=True))
+    drawn: dict[str, dict[int, float]] = {name: {} for name in names.values()}
+    for row in rows:
+        if row["client"] == "all":
+            for column, name in names.items():
+                if column in row:
+                    drawn[name][row["round"]] = drawn[name].get(row["round"], 0.0) + row[column] / 1e6
+    if not any(drawn.values()):
+        return None
+    keys = run_keys(drawn)
+    chart = steps("Megabytes by round", "megabytes by round, from and to the clients", drawn, keys)
+    return replace(chart, legend=keys)
 
 
 def run_keys(names: Iterable[str]) -> dict[str, Key]:

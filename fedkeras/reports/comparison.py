@@ -13,7 +13,7 @@ from fedkeras.reports.headline import SOURCES, Headline
 from fedkeras.reports.listing import figures_of
 from fedkeras.reports.page import render
 from fedkeras.reports.report import Values, metrics_of, setting_text
-from fedkeras.reports.run import RecordedRun, read_run
+from fedkeras.reports.run import RecordedRun, data_of, read_run
 
 GROUPS = {"central": "On the central test set", "clients": "Mean over clients, on what each held out"}
 LAST = {"training": "Mean over the clients, in training"}
@@ -30,7 +30,7 @@ def comparison(runs: Sequence[RecordedRun]) -> str:
     """The page's text."""
     names = _names(runs)
     keys = run_keys(names)
-    sources = {(run.headline.source, run.config.get("dataset")) for run in runs}
+    sources = {(run.headline.source, data_of(run.config)) for run in runs}
     differing = "These come from different test sets: do not compare them. " if len(sources) > 1 else ""
     return render(
         COMPARISON,

@@ -10,7 +10,7 @@ from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
 from fedkeras.reports.headline import figures
 from fedkeras.reports.history import TIMING, read_rows
-from fedkeras.reports.run import method_of, read_table, seconds_of, status_of
+from fedkeras.reports.run import data_of, method_of, read_table, seconds_of, status_of
 from fedkeras.reports.run_folder import JsonTable, RunFolder
 
 FIGURES = ("rounds", "source", "accuracy", "loss", "best_accuracy", "best_round")
@@ -58,7 +58,7 @@ def list_runs(parent: Path) -> list[ListedRun]:
 def figures_of(config: JsonTable, summary: JsonTable, rows: Iterable[Row]) -> Figures:
     """Name of the data set, strategy, rounds done, last and best figures: from the rows, as summary.json has them."""
     return {
-        "dataset": str(config.get("dataset", summary.get("dataset", "?"))),
+        "dataset": data_of(config) if config else str(summary.get("dataset", "?")),
         "strategy": method_of(config) if config else str(summary.get("strategy", "?")),
         **figures(rows),
     }

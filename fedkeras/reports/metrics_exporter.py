@@ -24,6 +24,7 @@ from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.headline import SOURCES, metric_names
 from fedkeras.reports.history import BYTES, PARTS
+from fedkeras.reports.run import data_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -70,7 +71,12 @@ class RunMetrics(Callback):
         from prometheus_client import Counter, Gauge, Histogram, Info, ProcessCollector
 
         own = {"namespace": "fedkeras", "registry": registry}
-        about = {"run": run_name, "dataset": config.dataset, "strategy": config.strategy, "seed": str(config.seed)}
+        about = {
+            "run": run_name,
+            "dataset": data_of(config.to_run_config()),
+            "strategy": config.strategy,
+            "seed": str(config.seed),
+        }
         Info("run", "Which run this is.", **own).info(about)
         Gauge("rounds_planned", "Rounds that the run is to have.", **own).set(config.num_server_rounds)
         self._round = Gauge("round", "The last round that is over; 0 before the first.", **own)

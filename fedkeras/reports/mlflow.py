@@ -22,6 +22,7 @@ from fedkeras.callbacks import Row
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.history import AGGREGATES
+from fedkeras.reports.run import data_of
 from fedkeras.reports.run_folder import JsonTable, RunFolder
 from fedkeras.reports.tensorboard import final_figures, scalars
 
@@ -165,7 +166,11 @@ class MLflow:
         new = [Param(name, value) for name, value in now.items() if name not in known]
         for start in range(0, len(new), PARAMS_A_BATCH):
             self._client.log_batch(run_id, params=new[start : start + PARAMS_A_BATCH])
-        tags = {"dataset": config.dataset, "strategy": config.strategy, "run-folder": str(self._folder.path.absolute())}
+        tags = {
+            "dataset": data_of(config.to_run_config()),
+            "strategy": config.strategy,
+            "run-folder": str(self._folder.path.absolute()),
+        }
         tags |= {f"resumed/{name}": value for name, value in now.items() if known.get(name, value) != value}
         self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 

@@ -28,6 +28,10 @@ class ReportSection:
 
     title: str
     html: Markup
+    after: str = ""
+    """The section of the page (curves, clients, ...) that it follows, or start; unset: it stands at the end."""
+    instead_of: Sequence[str] = ()
+    """Sections of the page that say nothing of this way to train, and are left out."""
 
 
 def section(
@@ -132,6 +136,14 @@ PIECES = """
 {% if wide %}<small class="narrow">The table scrolls sideways.</small>{% endif %}
 {% endmacro %}
 
+{% macro cells(heads, rows) %}
+{% call table(rows|length, heads|length > 4) %}
+<thead><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in rows %}<tr><th>{{ row[0]|cell }}</th>
+{% for value in row[1:] %}<td>{{ value|cell }}</td>{% endfor %}</tr>
+{% endfor %}</tbody>{% endcall %}
+{% endmacro %}
+
 {% macro by_class(rows, tested, full=False, title="By class") %}
 <div class="card {{ "full" if full else "wide" }}"><h3>{{ title }}</h3>
 {% call table(rows|length, False) %}
@@ -151,11 +163,7 @@ SECTION = """
 {% import "pieces" as pieces %}
 {% for paragraph in paragraphs %}<p>{{ paragraph }}</p>
 {% endfor %}
-{% if heads %}<div class="card">{% call pieces.table(rows|length, heads|length > 4) %}
-<thead><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in rows %}<tr><th>{{ row[0]|cell }}</th>
-{% for value in row[1:] %}<td>{{ value|cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody>{% endcall %}</div>{% endif %}
+{% if heads %}<div class="card">{{ pieces.cells(heads, rows) }}</div>{% endif %}
 """
 
 STYLE = """

@@ -17,13 +17,23 @@ from fedkeras.reports.history import NO_METRICS
 from fedkeras.reports.label_counts import LabelCounts
 from fedkeras.reports.page import ReportSection, render, seconds
 from fedkeras.reports.predictions import classification
-from fedkeras.reports.run import RecordedRun, method_of, read_run
+from fedkeras.reports.run import RecordedRun, collects, data_of, method_of, read_run
 from fedkeras.reports.run_folder import JsonTable, RunFolder
 from fedkeras.reports.run_page import RUN
 
 Values = dict[str, object]
 """What a template, or a line of its tables, is filled with."""
 
+SECTIONS = {
+    "curves": "Curves", "clients": "Clients", "labels": "Labels", "test": "Test set", "timing": "Timing",
+    "failures": "Failures", "settings": "Settings",
+}  # fmt: skip
+"""The page's own sections by their names, in their order."""
+WHERE_COLLECTED = {
+    "central": "of the aggregate, on the test set", "clients": "mean over the models, held out",
+    "training": "mean over the models, in training",
+}  # fmt: skip
+"""Source -> what the figures are of where each client has trained a model once."""
 MOST_CURVES = 9
 """Metrics that are drawn; a client may report any number."""
 MOST_CLIENTS = 500
@@ -59,8 +69,16 @@ def report(run: RecordedRun, sections: Sequence[ReportSection] = ()) -> str:
         **_timing(run),
         **_failures(run),
         **_settings(run),
-        sections=sections,
+        sections=[_anchored(number, each) for number, each in enumerate(sections, start=1)],
+        names=SECTIONS,
+        replaced={name for section in sections for name in section.instead_of},
     )
+
+
+def _anchored(number: int, section: ReportSection) -> Values:
+    """A section whose place is left out as well stands at the end."""
+    after = section.after if section.after in ("start", *SECTIONS) else ""
+    return {"title": section.title, "html": section.html, "after": after, "anchor": f"added-{number}"}
 
 
 def metrics_of(rows: list[Row], first: str) -> list[str]:
@@ -73,29 +91,53 @@ def metrics_of(rows: list[Row], first: str) -> list[str]:
 def _subtitle(config: JsonTable, summary: JsonTable) -> str:
     if not config:
         return ""
-    clients, rounds = config.get("num-partitions", "?"), config.get("num-server-rounds", "?")
-    model = summary.get("model") or config.get("model") or "the data set's default model"
-    return f"{config.get('dataset', '?')}, {method_of(config)}, {clients} clients, {rounds} rounds, {model}"
+    clients, epochs = config.get("num-partitions", "?"), config.get("local-epochs", "?")
+    trained = f"{config.get('num-server-rounds', '?')} rounds"
+    model = str(summary.get("model") or config.get("model") or "the data set's default model")
+    if config.get("collect-only"):
+        return f"{data_of(config)}, {method_of(config)} from {clients} clients"
+    if collects(config):
+        trained = f"up to {epochs} epochs" if config.get("patience") else f"{epochs} epochs"
+    named = Path(model).name if "/" in model else model
+    return f"{data_of(config)}, {method_of(config)}, {clients} clients, {trained}, {named}"
 
 
 def _tiles(run: RecordedRun) -> list[Values]:
     shown = run.headline.select(run.rows)
     last, top, metric = (shown[-1] if shown else {}), best(shown), run.metric
-    rounds = max((row["round"] for row in run.rows), default=0)
-    where = f"{run.headline.source}, last round"
-    wanted = run.config.get("num-server-rounds")
+    collected = collects(run.config)
+    where = WHERE_COLLECTED[run.headline.source] if collected else f"{run.headline.source}, last round"
+    best_round = {
+        "name": best_title(shown, metric),
+        "value": _number(top.get(metric)),
+        "more": f"in round {top['round']}" if top else "",
+    }
     return [
         {"name": metric, "value": _number(last.get(metric)), "more": where},
-        {
-            "name": best_title(shown, metric),
-            "value": _number(top.get(metric)),
-            "more": f"in round {top['round']}" if top else "",
-        },
+        *([] if collected else [best_round]),
         *([] if metric == "loss" else [{"name": "loss", "value": _number(last.get("loss")), "more": where}]),
-        {"name": "rounds", "value": str(rounds), "more": f"of {wanted}" if wanted else ""},
+        *(_trainings(run) if collected else [_rounds(run)]),
         {"name": "clients", "value": str(run.config.get("num-partitions", "–")), "more": _answered(run)},
         {"name": "time", "value": seconds(run.seconds), "more": ""},
     ]
+
+
+def _rounds(run: RecordedRun) -> Values:
+    wanted = run.config.get("num-server-rounds")
+    rounds = max((row["round"] for row in run.rows), default=0)
+    return {"name": "rounds", "value": str(rounds), "more": f"of {wanted}" if wanted else ""}
+
+
+def _trainings(run: RecordedRun) -> list[Values]:
+    """Of a run without rounds: models, and how they were trained as far as the run has decided it."""
+    count = len({row["client"] for row in client_figures.client_rows(run.rows, "train")})
+    models = {"name": "models", "value": str(count), "more": ""}
+    if run.config.get("collect-only"):
+        return [models]
+    folds = run.config.get("method") == "kfold"
+    more = f"in each of {run.config.get('folds')} folds" if folds else "for each model"
+    most = "at most " * bool(run.config.get("patience"))
+    return [models, {"name": "epochs", "value": str(run.config.get("local-epochs")), "more": most + more}]
 
 
 def _answered(run: RecordedRun) -> str:
@@ -169,12 +211,13 @@ def _timing(run: RecordedRun) -> Values:
     spawn = run.config.get("spawn", 0)
     lines = timing_of.breakdown(run.timing, run.rows, spawn if isinstance(spawn, int) else 0)
     if not lines:
-        return {"timing": None, "parts": [], "timing_note": ""}
+        return {"timing": None, "parts": [], "timing_note": "", "traffic": None}
     chart = charts.stacked_seconds(
         [line["round"] for line in lines], {name: [line[name] for line in lines] for name in timing_of.MEANINGS}
     )
     note = "" if run.timing else "This run has no timing.csv: transfer holds waiting and aggregation as well."
-    return {"timing": chart, "parts": timing_of.totals(lines, run.seconds), "timing_note": note}
+    parts = timing_of.totals(lines, run.seconds)
+    return {"timing": chart, "parts": parts, "timing_note": note, "traffic": charts.traffic(run.rows)}
 
 
 def _failures(run: RecordedRun) -> Values:

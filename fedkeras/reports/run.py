@@ -113,10 +113,25 @@ def seconds_of(summary: JsonTable, timing: Sequence[Row]) -> float | None:
     return sum(row.get("seconds", 0.0) for row in timing) if timing else None
 
 
+def data_of(config: JsonTable) -> str:
+    """What was trained on, in a few words: a data set, a file's name, or whose tables they were."""
+    if config.get("collect-only"):
+        return "what clients had trained"
+    if config.get("data-source") == "client":
+        return "clients' own tables"
+    if config.get("data-source") == "server":
+        return f"tables in {Path(str(config.get('data-dir') or 'dataset')).name}"
+    name = str(config.get("dataset", "?"))
+    return Path(name).name if "/" in name else name
+
+
 def method_of(config: JsonTable) -> str:
-    """The strategy; the kind of split learning, or `local`, in its place."""
+    """The strategy; the kind of split learning, how it was collected, or `local`, in its place."""
     if is_local(config):
         return LOCAL
+    if collects(config):
+        kfold = config.get("method") == "kfold" and not config.get("collect-only")
+        return f"collected, {config.get('folds')}-fold" if kfold else "collected"
     split = config.get("split", "off")
     return str(config.get("strategy", "?")) if split == "off" else f"split: {split}"
 
@@ -124,3 +139,8 @@ def method_of(config: JsonTable) -> str:
 def is_local(config: JsonTable) -> bool:
     """Whether this is the config.json of a training without federation."""
     return config.get("mode") == LOCAL
+
+
+def collects(config: JsonTable) -> bool:
+    """Whether this is the config.json of a run without rounds, which collects what each client trains once."""
+    return config.get("mode") == "collect" or bool(config.get("collect-only"))

@@ -3,6 +3,13 @@
 RUN = """
 {% extends "base" %}
 {% import "pieces" as pieces %}
+{% macro added(place) %}
+{% for section in sections if section.after == place %}
+<section id="{{ section.anchor }}"><h2>{{ section.title }}</h2>
+{{ section.html }}
+</section>
+{% endfor %}
+{% endmacro %}
 {% block content %}
 <header>
 <span class="badge {{ status }}">{{ status }}</span>
@@ -10,18 +17,28 @@ RUN = """
 <p class="soft">{{ subtitle }}</p>
 {% if notes %}<div class="notes">{% for note in notes %}<p>{{ note }}</p>{% endfor %}</div>{% endif %}
 <div class="tiles">{% for tile in tiles %}{{ pieces.tile(tile) }}{% endfor %}</div>
-<nav><a href="#curves">Curves</a><a href="#clients">Clients</a><a href="#labels">Labels</a><a href="#test">Test set</a>
-<a href="#timing">Timing</a><a href="#failures">Failures</a><a href="#settings">Settings</a>
-{% for section in sections %}<a href="#added-{{ loop.index }}">{{ section.title }}</a>{% endfor %}</nav>
+<nav>{% for section in sections if section.after == "start" %}
+<a href="#{{ section.anchor }}">{{ section.title }}</a>{% endfor %}
+{% for name, title in names.items() if name not in replaced %}<a href="#{{ name }}">{{ title }}</a>
+{% for section in sections if section.after == name %}
+<a href="#{{ section.anchor }}">{{ section.title }}</a>{% endfor %}
+{% endfor %}
+{% for section in sections if not section.after %}
+<a href="#{{ section.anchor }}">{{ section.title }}</a>{% endfor %}</nav>
 </header>
+{{ added("start") }}
 
+{% if "curves" not in replaced %}
 <section id="curves"><h2>Learning curves</h2>
 {% if curves %}
 <div class="grid pair">{% for chart in curves %}{{ pieces.chart(chart) }}{% endfor %}</div>
 {% if curves_left %}<p class="soft">{{ curves_left }} more metrics are in history.csv.</p>{% endif %}
 {% else %}<p class="soft">No round is finished yet.</p>{% endif %}
 </section>
+{% endif %}
+{{ added("curves") }}
 
+{% if "clients" not in replaced %}
 <section id="clients"><h2>Clients</h2>
 {% if clients %}
 <div class="grid">
@@ -41,7 +58,10 @@ RUN = """
 </div>
 {% else %}<p class="soft">No client has answered yet.</p>{% endif %}
 </section>
+{% endif %}
+{{ added("clients") }}
 
+{% if "labels" not in replaced %}
 <section id="labels"><h2>Who holds what</h2>
 {% if labels %}<p class="soft">{{ labels_scheme }}</p><div class="grid">{{ pieces.chart(labels) }}
 <div class="card {{ "full" if labels.width else "wide" }}"><h3>Examples by label</h3>
@@ -52,13 +72,19 @@ RUN = """
 <small>Examples of a label, how many clients hold any, and the most that one of them has.</small></div></div>
 {% else %}<p class="soft">{{ labels_absent }}</p>{% endif %}
 </section>
+{% endif %}
+{{ added("labels") }}
 
+{% if "test" not in replaced %}
 <section id="test"><h2>The final model on the central test set</h2>
 {% if confusion %}<div class="grid">{{ pieces.chart(confusion) }}
 {{ pieces.by_class(classes, tested, confusion.width > 0) }}</div>
 {% else %}<p class="soft">{{ confusion_absent }}</p>{% endif %}
 </section>
+{% endif %}
+{{ added("test") }}
 
+{% if "timing" not in replaced %}
 <section id="timing"><h2>Where the time went</h2>
 {% if timing %}<div class="grid">{{ pieces.chart(timing) }}
 <div class="card wide"><h3>All rounds together</h3>{% call pieces.table(0, False, "whole") %}
@@ -69,10 +95,14 @@ RUN = """
 <td class="bars">
 <span class="bar" style="width: {{ "%.1f"|format(100 * part.share) }}%"></span></td></tr>
 {% endfor %}</tbody>{% endcall %}
-{% if timing_note %}<small>{{ timing_note }}</small>{% endif %}</div></div>
+{% if timing_note %}<small>{{ timing_note }}</small>{% endif %}</div>
+{% if traffic %}{{ pieces.chart(traffic) }}{% endif %}</div>
 {% else %}<p class="soft">No round is finished yet.</p>{% endif %}
 </section>
+{% endif %}
+{{ added("timing") }}
 
+{% if "failures" not in replaced %}
 <section id="failures"><h2>Failures</h2>
 {% if failures %}<div class="card">{% call pieces.table(failures|length, False) %}
 <thead><tr><th>round</th><th>client</th><th class="text">reason</th></tr></thead>
@@ -81,7 +111,10 @@ RUN = """
 {% if failures_left %}<small>{{ failures_left }} more are in failures.csv.</small>{% endif %}</div>
 {% else %}<p class="soft">{{ failures_absent }}</p>{% endif %}
 </section>
+{% endif %}
+{{ added("failures") }}
 
+{% if "settings" not in replaced %}
 <section id="settings"><h2>What was run</h2>
 {% if changed %}<div class="grid"><div class="card full"><h3>Settings that are not the defaults</h3>
 <div class="scroll"><table><tbody>{% for row in changed %}<tr><th>{{ row.name }}</th>
@@ -94,10 +127,8 @@ RUN = """
 </tbody></table></div></details>{% else %}<p class="soft">There is no config.json that can be read.</p>{% endif %}
 {% if versions %}<p class="soft">{{ versions }}</p>{% endif %}
 </section>
-{% for section in sections %}
-<section id="added-{{ loop.index }}"><h2>{{ section.title }}</h2>
-{{ section.html }}
-</section>
-{% endfor %}
+{% endif %}
+{{ added("settings") }}
+{{ added("") }}
 {% endblock %}
 """

@@ -11,6 +11,7 @@ from fedkeras.config import Config
 from fedkeras.reports.divergence import DIVERGED, diverged_since
 from fedkeras.reports.headline import SOURCES, Headline, figure, figures, metric_names
 from fedkeras.reports.history import read_rows
+from fedkeras.reports.run import data_of
 from fedkeras.reports.run_folder import Json, JsonTable, RunFolder
 
 STATUSES = ("finished", DIVERGED, "interrupted", "failed")
@@ -36,7 +37,7 @@ def summarise(
     rows = read_rows(history) if isinstance(history, Path) else list(history)
     return {
         "status": status,
-        "dataset": config.dataset,
+        "dataset": data_of(config.to_run_config()),
         "model": config.model,
         "strategy": config.strategy,
         **figures(rows),

@@ -26,10 +26,11 @@ from fedkeras.federation.requests import Handler
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.provisioning import provisioned_run
 from fedkeras.provisioning.central_evaluation import DeliveredModels, measure_models, write_figures
+from fedkeras.reports import ReportSection, RunFolder
 from fedkeras.reports.headline import figure
 from fedkeras.reports.progress_table import ProgressTable
 from fedkeras.workflows.base import RunContext, Summary, Workflow
-from fedkeras.workflows.collect import protocol
+from fedkeras.workflows.collect import protocol, report
 from fedkeras.workflows.collect.outbox import LocalResult
 from fedkeras.workflows.collect.protocol import CollectedModels
 
@@ -86,6 +87,10 @@ class CollectWorkflow(Workflow):
             "tables come back",
         )
 
+    def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
+        """Each model's figures, epochs and folds."""
+        return report.sections(folder)
+
     def run(self, run: RunContext) -> Summary:
         """Let all clients train, and collect. Raises RunFailed if a client's model is missing."""
         config, clients, started = run.config, run.clients, time.monotonic()
@@ -100,17 +105,17 @@ class CollectWorkflow(Workflow):
                 if not arrived.models:
                     raise
                 break
-            report = clients.progress.say
+            say = clients.progress.say
             with clients.progress:
                 _, again = talk(
                     run.grid,
                     cohort,
-                    lambda cid, report=report: protocol.train_and_take(
+                    lambda cid, say=say: protocol.train_and_take(
                         cid,
                         run_id,
                         arrived,
                         config.round_timeout,
-                        report,
+                        say,
                         functools.partial(run.client_weights.fault, MessageType.TRAIN, cid),
                     ),
                     min(config.round_timeout, TALK_SECONDS),

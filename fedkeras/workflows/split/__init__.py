@@ -6,6 +6,7 @@ server_model    the body with its optimizer, as messages' contents
 split_traffic   what a round is expected to move
 split_round     what the modes share: the start of a round, and its means
 client_pass     one client's way through a round: which step comes next
+report          where the model is cut and what travels, on the run's page
 client          what a client answers
 split_client    what a client process keeps: model, examples, batches
 client_state    what a client remembers from message to message

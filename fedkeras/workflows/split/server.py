@@ -25,8 +25,10 @@ from fedkeras.federation.records import record, views
 from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.round_result import RoundResult, require
 from fedkeras.federation.validation import fault_of_arrays, fault_of_evaluate
+from fedkeras.reports import ReportSection, RunFolder
 from fedkeras.workflows.base import RunContext, Summary, Workflow
 from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, run_rounds
+from fedkeras.workflows.split import report
 from fedkeras.workflows.split.client_pass import BodyServer, limit_of_activations
 from fedkeras.workflows.split.protocol import EVALUATION_BATCH, SCORE, TEST, WEIGHTS, weights_without_body
 from fedkeras.workflows.split.server_model import SplitServer
@@ -54,7 +56,7 @@ class SplitWorkflow(Workflow):
     has_data = True
 
     def __init__(self) -> None:
-        self._body: BodyServer | None = None
+        self._body: SplitServer | None = None
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -114,9 +116,14 @@ class SplitWorkflow(Workflow):
         """Activations and gradients at both cuts for each example, and the weights of head and tail."""
         return None if sizes is None else traffic_of(config, models.cut(model, *cut_points(config)), sizes)
 
+    def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
+        """Where the model is cut, and what travels."""
+        return report.sections(folder)
+
     def run(self, run: RunContext) -> Summary:
         """All rounds."""
         assert self._body is not None  # prepare_server came before
+        report.write(run.folder, self._body.cut)
         return run_rounds(run, functools.partial(one_round, self._body, *message_config_of(run)))
 
 

@@ -11,6 +11,7 @@ from fedkeras.config import Config
 from fedkeras.errors import RunFailed
 from fedkeras.randomness import generator
 from fedkeras.workflows.split import protocol
+from fedkeras.workflows.split.report import CutModel, cut_model
 
 
 class SplitServer:
@@ -27,6 +28,7 @@ class SplitServer:
         self.names = frozenset(self._parts.names["body"])
         shape = self._parts.models["body"].inputs[0].shape[1:]
         self.example_bytes = None if None in shape else 4 * math.prod(shape)
+        self.cut: CutModel = cut_model(self._parts, config.split_dtype, config.batch_size)
         self._num_seeds = len(models.random_states(self._parts.whole))
         self._seeds: dict[int, np.ndarray] = {}
         self._replicas: set[int] = set()
