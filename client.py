@@ -37,7 +37,7 @@ from fedkeras.named_code import OWN_FLAGS, Permission
 from fedkeras.output import outlast
 from fedkeras.provisioning import client as provisioning_client
 from fedkeras.reports import progress_bar, round_lines
-from fedkeras.reports.log import CleanFormatter
+from fedkeras.reports.log import CleanFormatter, Console
 from fedkeras.runtime.client_app import error_reply
 from fedkeras.tensorflow_import import import_tensorflow
 from fedkeras.workflows.base import Workflow, workflow_of
@@ -112,7 +112,7 @@ def main() -> int:
     from fedkeras.runtime.sent_log import SentLog
 
     outlast()
-    console = logging.StreamHandler()
+    console = Console()
     console.setFormatter(CleanFormatter("client: %(message)s"))
     logging.basicConfig(handlers=[console], level=logging.WARNING)
     lifeline.follow()
@@ -156,6 +156,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("client: interrupted", file=sys.stderr)
         return 130
+    if sent_log.path:
+        say(f"messages sent: {sent_log.path}")
     say(f"the run is finished{f'; {note}' if note else ''}")
     return 0
 
@@ -183,12 +185,13 @@ def _choices_shown() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _rounds_shown(clients: int) -> Iterator[None]:
-    """What comes of each round is said too; without --cid the process serves one client."""
+    """What comes of each round is said too, below a bar; without --cid the process serves one client."""
 
     def say_aligned(line: str) -> None:
         print(f"client: {line}", flush=True)
 
-    before, round_lines.shown = round_lines.shown, round_lines.RoundLines(say_aligned, max(1, clients))
+    before = round_lines.shown
+    round_lines.shown = round_lines.RoundLines(say_aligned, max(1, clients), progress_bar.shown)
     try:
         yield
     finally:

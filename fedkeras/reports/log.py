@@ -72,13 +72,24 @@ table_is_drawn = threading.Event()
 """Set by the live table while it stands on the terminal."""
 
 
-class _Console(logging.Handler):
-    """One line a record on today's sys.stderr, which a progress bar may have replaced to keep lines above itself."""
+class Console(logging.Handler):
+    """Writes to today's sys.stderr, which a progress bar may have replaced to keep lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "on_table", False) and table_is_drawn.is_set():
-            return
-        _to_stderr(f"{record.levelname.lower()}: {one_line(record.getMessage())}")
+        """A record as it is formatted."""
+        _to_stderr(self.format(record))
+
+
+class _Console(Console):
+    """One line a record."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Not what the live table says."""
+        if not (getattr(record, "on_table", False) and table_is_drawn.is_set()):
+            super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {one_line(record.getMessage())}"
 
 
 def _to_stderr(line: str) -> None:

@@ -1,7 +1,8 @@
 """The progress of a client on its own terminal: one bar for each client of the process; elsewhere plain lines.
 
 A stage is work that takes a while: receiving the data, training, delivering. Its bar stands below everything else that
-is printed, and leaves a line behind when the stage is over.
+is printed, and leaves a line behind when the stage is over. Rounds have one bar for the whole process, and lines of
+their own (round_lines.py).
 """
 
 import threading
@@ -9,11 +10,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fedkeras.reports.live import can_draw
+from fedkeras.reports.live import A_SECOND, can_draw
 from fedkeras.reports.progress_table import ProgressTable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+ROUNDS = -1
+"""In place of a client's number: the stage of rounds, which is the process's."""
 
 
 @dataclass
@@ -44,6 +48,19 @@ class ProgressBar:
         self._bars: Progress | None = None
         self._stages: dict[int, Stage] = {}
 
+    @property
+    def draws(self) -> bool:
+        """Whether there are bars; else there are lines."""
+        return self._live
+
+    def in_rounds(self, title: str, doing: str, done: float, total: int) -> None:
+        """`done` of `total` rounds; `title` is "round 3/10". Elsewhere than on a terminal nothing: lines say it."""
+        if not self._live:
+            return
+        with self._lock:
+            stage = self._stage(ROUNDS, title, "rounds")
+            self._bars.update(stage.task, description=title, completed=done, total=total, note=doing)
+
     def moved(self, cid: int, name: str, done: int, total: int) -> None:
         """`done` of `total` bytes have moved: "receiving data". With the last one the stage is over."""
         if not self._live:
@@ -52,7 +69,7 @@ class ProgressBar:
         from rich.filesize import decimal
 
         with self._lock:
-            stage = self._stage(cid, name)
+            stage = self._stage(cid, f"client {cid}: {name}", name)
             much = decimal(total) if done >= total else f"{decimal(done)} of {decimal(total)}"
             stage.result = f"{much} in {stage.seconds:.1f} s"
             speed = f"{decimal(done)} of {decimal(total)}, {decimal(int(done / stage.seconds))}/s"
@@ -69,7 +86,7 @@ class ProgressBar:
             self._lines.say(cid, state)
             return
         with self._lock:
-            stage = self._stage(cid, "training")
+            stage = self._stage(cid, f"client {cid}: training", "training")
             if note:
                 stage.result = f"{state.removeprefix('training ')}, {note}, {stage.seconds:.1f} s"
             shown = f"{state.removeprefix('training').strip()}{', ' * bool(note)}{note}"
@@ -81,13 +98,13 @@ class ProgressBar:
             self._end(cid)
 
     def close(self) -> None:
-        """The process ends: the terminal gets its cursor back."""
+        """There is no more to come: the terminal gets its cursor back."""
         with self._lock:
             for cid in list(self._stages):
                 self._end(cid)
 
-    def _stage(self, cid: int, name: str) -> Stage:
-        """The stage of this name, which ends the client's stage before."""
+    def _stage(self, cid: int, title: str, name: str) -> Stage:
+        """The stage of this name, which ends the client's stage before; `title` stands before its bar."""
         stage = self._stages.get(cid)
         if stage is not None and stage.name == name:
             return stage
@@ -95,7 +112,7 @@ class ProgressBar:
         if self._bars is None:
             self._bars = _bars()
             self._bars.start()
-        task = self._bars.add_task(f"client {cid}: {name}", total=None, note="")
+        task = self._bars.add_task(title, total=None, note="")
         self._stages[cid] = Stage(name, task, time.monotonic())
         return self._stages[cid]
 
@@ -115,12 +132,14 @@ def _bars() -> "Progress":
     from rich import progress  # here: a client whose output is a file does without rich
 
     return progress.Progress(
+        progress.SpinnerColumn("line"),  # an epoch may be long, and the bar stands still meanwhile
         progress.TextColumn("{task.description}"),
         progress.BarColumn(bar_width=24),
         progress.TaskProgressColumn(),
         progress.TextColumn("{task.fields[note]}"),
         progress.TimeRemainingColumn(compact=True),
         transient=True,
+        refresh_per_second=A_SECOND,
     )
 
 

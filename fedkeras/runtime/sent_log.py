@@ -38,6 +38,11 @@ class SentLog:
                     "file, --sent-log none does without"
                 ) from error
 
+    @property
+    def path(self) -> Path | None:
+        """The file; None where there is none, or where it is no longer written."""
+        return None if self._failed else self._path
+
     def note(self, question: Message, reply: Message, outgoing: wire.Outgoing) -> None:
         """Write the line of this reply to `question`, which is sent now."""
         header, buffers = outgoing

@@ -66,11 +66,6 @@ class LocalTrainer:
             return _model(self.config)
         return _model_of(self.config, self.provisioned, self._trusts_code)
 
-    @property
-    def shows_epochs(self) -> bool:
-        """Whether the client's terminal says how far the epochs of a round are: where somebody joined by hand."""
-        return self.provisioned is not None and self.config.local_epochs > 1
-
     def sample_weights(self) -> "tf.Tensor | None":
         """What each training example's loss is multiplied by; None: by nothing. Raises UserError."""
         client = self.provisioned

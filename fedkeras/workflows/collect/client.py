@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from flwr.app import RecordDict
 
+from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.federation.requests import ClientRequest, ContentHandler
 from fedkeras.provisioning.protocol import reply
-from fedkeras.reports import progress_bar
+from fedkeras.reports import progress_bar, round_lines
 from fedkeras.workflows.collect import outbox
 from fedkeras.workflows.collect.outbox import PIECE_BYTES, Figures, LocalResult
 from fedkeras.workflows.collect.training import train_once
@@ -137,9 +138,11 @@ def fit(request: ClientRequest) -> RecordDict:
         examples = trainer.training_examples
         try:
             weights = trainer.sample_weights()
-            return train_once(request.config, trainer.provisioned, model.learner, examples, folder, report, weights)
+            figures = train_once(request.config, trainer.provisioned, model.learner, examples, folder, report, weights)
         finally:
             progress_bar.shown.over(cid)
+        round_lines.shown.collected(cid, _how(request.config), figures)
+        return figures
 
     run = str(request.sent["run"])
     if outbox.kept_for(run, cid) is None:
@@ -147,6 +150,11 @@ def fit(request: ClientRequest) -> RecordDict:
     local_jobs.runs.add(run)
     local_jobs.begin(run, cid, train)
     return reply()
+
+
+def _how(config: Config) -> str:
+    epochs = f"{config.local_epochs} epoch{'s' * (config.local_epochs > 1)}"
+    return f"k-fold, {config.folds} folds of {epochs}," if config.method == "kfold" else epochs
 
 
 def progress(request: ClientRequest) -> RecordDict:
@@ -189,6 +197,7 @@ def confirm(request: ClientRequest) -> RecordDict:
     if result.digest != request.sent["digest"]:
         raise UserError("the server confirms another digest than this result's: it is kept")
     outbox.forget(result)
+    round_lines.shown.delivered(request.cid)
     return reply()
 
 

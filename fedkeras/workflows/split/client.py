@@ -16,6 +16,7 @@ from fedkeras.federation.initial_weights import INITIAL_WEIGHTS, content_of
 from fedkeras.federation.records import record, views
 from fedkeras.federation.requests import ClientRequest
 from fedkeras.provisioning.described_clients import shared_in
+from fedkeras.reports import round_lines
 from fedkeras.workflows.split import protocol
 from fedkeras.workflows.split.client_state import ClientState
 from fedkeras.workflows.split.protocol import EVALUATION_BATCH, WEIGHTS
@@ -95,6 +96,7 @@ def split_start(request: SplitRequest) -> RecordDict:
     request.begin(ClientState(request.state.epoch, int(request.sent["server-round"]), int(request.sent["in-flight"])))
     own = plan(request.config, request.cid, request.state.server_round)
     request.head_and_tail.set_seeds(own.seeds)
+    _show(request, 0, len(own.batches))
     first = {batch: _forward(request, batch) for batch in range(min(request.state.in_flight, len(own.batches)))}
     return request.reply(first, num_examples=len(request.x))
 
@@ -124,14 +126,15 @@ def split_backward(request: SplitRequest) -> RecordDict:
     else:
         request.head_and_tail.backward(request.received(), (request.cid, request.batch))
     following = request.batch + request.state.in_flight
+    _show(request, request.batch + 1, len(own.batches))
     if following < len(own.batches):
         return request.reply({following: _forward(request, following)})
     if request.batch < len(own.batches) - 1:
         return RecordDict()
     request.head_and_tail.finalize()
-    return RecordDict(
-        {WEIGHTS: record(request.head_and_tail.get_weights()), "metrics": MetricRecord(request.metrics())}
-    )
+    metrics = MetricRecord(request.metrics())
+    round_lines.shown.trained(request.cid, request.state.server_round, request.config.num_server_rounds, metrics)
+    return RecordDict({WEIGHTS: record(request.head_and_tail.get_weights()), "metrics": metrics})
 
 
 def split_test(request: SplitRequest) -> RecordDict:
@@ -154,7 +157,15 @@ def split_score(request: SplitRequest) -> RecordDict:
         return request.reply({following: _forward_eval(request, following, x)})
     metrics = request.metrics()
     metrics.pop("distance_correlation", None)  # it is taken in training alone
-    return RecordDict({"metrics": MetricRecord(metrics)})
+    content = MetricRecord(metrics)
+    round_lines.shown.tested(request.cid, 0, request.config.num_server_rounds, content)
+    return RecordDict({"metrics": content})
+
+
+def _show(request: SplitRequest, done: int, batches: int) -> None:
+    """How far a round is on this client's terminal, in batches of all its epochs."""
+    where = request.cid, request.state.server_round, request.config.num_server_rounds
+    round_lines.shown.at(*where, f"training, batch {done}/{batches}", done / batches)
 
 
 STEPS = (split_start, split_loss, split_backward, split_test, split_score)
