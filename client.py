@@ -129,6 +129,7 @@ def main() -> int:
         else:
             served, ready = app, (lambda contexts: None) if flags.deliver else prepare
             node_config |= {"decimal": flags.decimal, "thousands": flags.thousands}
+            node_config |= {"data": flags.data, "label-column": flags.label_column}
             node_config |= {"trust-code": flags.trust_code, "allow": ",".join(flags.allow), "deliver": flags.deliver}
             node_config |= {"max-download-mb": flags.max_download_mb}
             node_config |= {kind: name for kind in OWN_FLAGS if (name := getattr(flags, kind))}

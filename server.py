@@ -19,7 +19,7 @@ import fedkeras  # noqa: F401 - before Flower, whose import decides what gRPC pr
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedkeras import atomic, lifeline, reports, scaling
+from fedkeras import atomic, data, lifeline, reports, scaling
 from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import join_command, join_notes
 from fedkeras.config import Config, Value
@@ -97,7 +97,7 @@ def in_process(config: Config, client_app: App, parent: Path = Path("runs"), qui
     own = {"allow": EVERYTHING_NAMED, "trust-code": config.trust_code}
     of_files = {"data-dir": config.data_dir, "decimal": config.decimal, "thousands": config.thousands}
     own |= {name: value for name, value in of_files.items() if value}
-    told = scaling.resolved_by_client(config).for_clients()
+    told = scaling.resolved_by_client(data.told(config)).for_clients()
     grid = InProcessGrid(client_app, config.num_partitions, told, own)
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
         summary = train(grid, config, Path(config.run_dir or parent), threads=config.threads_per_client)
@@ -158,7 +158,7 @@ def command() -> int:
         workflow: Workflow = workflow_of(config)
         check_flags(workflow, config)
         # A model file is looked at here, since clients need not have it; a function's model would take TensorFlow.
-        other, run_config = None, scaling.resolved(config, build=False).for_clients()
+        other, run_config = None, scaling.resolved(data.told(config), build=False).for_clients()
         if config.app:
             other, run_config = other_app.load_server_app(config.app, config.app_config)
         shareable, own = not workflow.keeps_client_state(config), os.urandom(32)

@@ -3,9 +3,11 @@
     source         what a source is; ArraySource, one of arrays
     digits mnist femnist motionsense synthetic keras_sets        the sources there are
     npz table_source            your own: arrays, a table
+    own_file       what these have in common
     targets        whether the labels of a file are classes or amounts
     writers        images by writer, each once
     catalogue      from --dataset to a source
+    form           what a client's own file has in common with the server's
     identity       whether two processes mean the same data set
     partition      who holds what
     hold_out       which of its own examples a client tests on
@@ -37,6 +39,7 @@ from fedkeras.data.clients import (
     sample_weights_of,
     weights_said,
 )
+from fedkeras.data.form import DataForm, form_of, told
 from fedkeras.data.identity import SourceIdentity, identity_of
 from fedkeras.data.partition import Partition, partition
 from fedkeras.data.parts import write_parts
@@ -46,6 +49,7 @@ from fedkeras.data.source import ArraySource, ClientExamples, Examples, Source
 __all__ = [
     "ArraySource",
     "ClientExamples",
+    "DataForm",
     "Description",
     "Examples",
     "Partition",
@@ -54,6 +58,7 @@ __all__ = [
     "built_in_name",
     "client_statistics",
     "describe",
+    "form_of",
     "identity_of",
     "is_file",
     "kind_of",
@@ -69,6 +74,7 @@ __all__ = [
     "pooled_normaliser",
     "sample_weights_of",
     "scaled",
+    "told",
     "weights_said",
     "write_parts",
 ]

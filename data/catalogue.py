@@ -9,7 +9,7 @@ from fedkeras.config import Config
 from fedkeras.data.source import Source, check_source
 from fedkeras.errors import UserError
 
-FILES = {".npz": "npz", ".csv": "table_source"}
+FILES = {".npz": "npz", ".csv": "table_source", ".xlsx": "table_source", ".parquet": "table_source"}
 """The page that reads a file, by the ending of its name."""
 
 BUILT_IN = {name: f"fedkeras.data.{name}" for name in ("digits", "mnist", "femnist", "motionsense", "synthetic")}

@@ -61,7 +61,8 @@ def own_rows(config: Config, cid: int) -> tuple[np.ndarray, np.ndarray]:
     if not 0 <= cid < config.num_partitions:
         last = config.num_partitions - 1
         raise UserError(f"--cid is {cid}; with --num-partitions {config.num_partitions} it must be 0 to {last}")
-    return hold_out(open_source(config), _partition(config).parts[cid], config, cid)
+    part = _partition(config).parts[cid if config.deals else 0]
+    return hold_out(open_source(config), part, config, cid)
 
 
 @lru_cache(maxsize=256)
@@ -74,9 +75,12 @@ def client_statistics(config: Config, cid: int) -> Statistics:
 def pooled_normaliser(config: Config) -> Normaliser:
     """The normaliser by all clients' training examples, for who has them all: the same that the server's merging gives.
 
-    Where the source's format decides, no example is looked at.
+    Where the source's format decides, no example is looked at. Nobody has them all where clients bring files of their
+    own: RuntimeError.
     """
     source = open_source(config)
+    if not config.deals and fixed_normaliser(source, config) is None:
+        raise RuntimeError("nobody has all clients' files: what they are scaled by must come from them")
     parts = (client_statistics(config, cid) for cid in range(config.num_partitions))
     return fixed_normaliser(source, config) or merged_normaliser(normaliser_name(source, config), parts)
 

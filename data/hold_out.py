@@ -11,9 +11,13 @@ from fedkeras.randomness import generator
 def hold_out(source: Source, part: np.ndarray, config: Config, cid: int) -> tuple[np.ndarray, np.ndarray]:
     """Split client `cid`'s indices into (train, test), about `config.test_fraction` of them for the test.
 
-    Stratified by label. Where the source has recordings, whole recordings go to one side. The training part is never
-    empty; the test part is empty when the fraction is 0 or there is but one example (or recording).
+    Stratified by label, unless a client's own file says which. Where the source has recordings, whole recordings go to
+    one side. The training part is never empty; the test part is empty when the fraction is 0 or there is but one
+    example (or recording).
     """
+    if source.held_out is not None and not config.deals:
+        is_test = np.isin(part, source.held_out)
+        return part[~is_test], part[is_test]
     rng = generator(config.seed, "client test", cid)
     labels = source.labels[part]
     if source.recordings is not None:

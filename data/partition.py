@@ -41,8 +41,11 @@ class Partition:
 def partition(source: Source, config: Config) -> Partition:
     """Divide the training examples of `source` among `config.num_partitions` clients.
 
-    Raises UserError, naming the flag to change, where that cannot be done without an empty part.
+    Where nothing is dealt out there is one part, the whole. Raises UserError, naming the flag to change, where that
+    cannot be done without an empty part.
     """
+    if not config.deals:
+        return Partition([np.arange(len(source.labels))], 0, "own: nothing is dealt; each client brings a file")
     units = _units(source)
     if config.num_partitions > len(units):
         kind = "training examples" if source.recordings is None else "training recordings"

@@ -26,9 +26,8 @@ def write_parts(config: Config, folder: Path) -> list[str]:
     the others. Raises UserError if one of the files is there already, or the disk refuses.
     """
     source, normaliser = open_source(config), pooled_normaliser(config)
-    if source.targets is not None:
-        raise UserError(f"--write writes examples of classes, and {source.name} has amounts to learn")
-    common = {CLASSES: np.array(source.classes, dtype=np.str_), **normaliser_arrays(normaliser)}
+    names = {} if source.targets is not None else {CLASSES: np.array(source.classes, dtype=np.str_)}
+    common = {**names, **normaliser_arrays(normaliser)}
     digits = len(str(config.num_partitions - 1))
     paths = [folder / f"part-{cid:0{digits}d}.npz" for cid in range(config.num_partitions)]
     for path in (*paths, folder / TEST):
@@ -59,10 +58,13 @@ def _arrays(source: Source, examples: Examples, name: str) -> dict[str, np.ndarr
     x = examples.x
     if source.known_range == (0.0, 255.0) and np.array_equal(x, x.astype(np.uint8)):
         x = x.astype(np.uint8)
-    return {f"x_{name}": x, f"y_{name}": examples.y.astype(np.int64)}
+    y = examples.y if source.targets is not None else examples.y.astype(np.int64)
+    return {f"x_{name}": x, f"y_{name}": y}
 
 
 def _labels_in(source: Source, examples: Examples) -> str:
+    if source.targets is not None:
+        return f"amounts from {examples.y.min():.6g} to {examples.y.max():.6g}"
     labels = np.unique(examples.y)
     if len(labels) == len(source.classes):
         return f"all {len(labels)} classes"

@@ -73,6 +73,10 @@ class Source:
     then says in which bin of their range each lies, and `classes` names the bins: by them examples are dealt out."""
     columns: tuple[str, ...] = ()
     """Names of the features of a table, in the order of x's columns; empty where they have none."""
+    label: str = ""
+    """Name of the column of a table that is learned."""
+    held_out: np.ndarray | None = None
+    """Numbers of the training examples that are a client's test set, sorted, where its own file says which."""
     chosen: Mapping[str, str] = {}
     """What was decided that a flag could have said, {what: which, and why}: a run says it once, and keeps it."""
 
@@ -125,6 +129,8 @@ class ArraySource(Source):
         origin: str = "",
         targets: tuple[np.ndarray, np.ndarray] | None = None,
         columns: Sequence[str] = (),
+        label: str = "",
+        held_out: np.ndarray | None = None,
         chosen: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.classes, self.provenance = name, tuple(classes), provenance
@@ -135,7 +141,7 @@ class ArraySource(Source):
         self.sample_weight, self.normaliser = sample_weight, normaliser
         self.default_normaliser, self.known_range, self.notes = default_normaliser, known_range, tuple(notes)
         self.targets, self._test_targets = (None, None) if targets is None else targets
-        self.columns, self.chosen = tuple(columns), dict(chosen or {})
+        self.columns, self.label, self.held_out, self.chosen = tuple(columns), label, held_out, dict(chosen or {})
         for part, x, y in (("training", self._x, self.labels), ("test", self._test_x, self._test_y)):
             if len(x) != len(y):
                 raise UserError(f"{name}: {len(x)} {part} examples but {len(y)} labels; they must be as many")

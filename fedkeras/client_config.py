@@ -40,6 +40,10 @@ class ClientConfig:
 
     data_dir: str = setting("", OWN_DATA)
     """Where the data set's files are on this machine; the server says which data set."""
+    data: str = setting("", OWN_DATA)
+    """This machine's own file, undealt: of a run with --partitioner own, or --data-source client."""
+    label_column: str = setting("", OWN_DATA)
+    """The column of data that is learned, if it has another name here than at the server."""
     decimal: Literal["", ".", ","] = setting("", OWN_DATA)
     """The decimal mark in this machine's text files; unset: found from all their lines, or asked for."""
     thousands: Literal["", ".", ",", "'", "_", "space"] = setting("", OWN_DATA)
@@ -119,6 +123,10 @@ class ClientConfig:
         parse_server(self.server)
         if not 0 <= self.max_wait < float("inf"):
             raise UserError(f"--max-wait must be a number of seconds, at least 0, not {self.max_wait}")
+        if self.data and self.dataset:
+            raise UserError("--data is this machine's own file, and --dataset one that the server names: leave one out")
+        if self.label_column and not self.data:
+            raise UserError("--label-column is for a file of this machine's own: --data FILE")
         if self.decimal and self.decimal == self.thousands:
             raise UserError(f"--decimal and --thousands are both '{self.decimal}': they are two marks")
         _ = self.permission, self.terms()
@@ -138,13 +146,15 @@ def join_command(config: Config, address: str) -> str:
     if config.app:
         return typed("client", *words, "--app", "FOLDER")
     words += ["--deliver"] if config.only_takes_deliveries else []
-    words += ["--data-dir", "DIR"] if config.data_dir and config.uses_catalogue else []
+    words += ["--data", "FILE"] if config.uses_catalogue and not config.deals else []
+    words += ["--data-dir", "DIR"] if config.data_dir and config.uses_catalogue and config.deals else []
     words += ["--passphrase-file", "FILE"] if config.passphrase_file else []
     words += ["--tls-ca", "FILE"] if config.tls_cert else []
     words += ["--insecure"] if config.insecure and not config.tls_cert else []
     for name in fields_of():
         foreign, value = setting_of(Config.__dataclass_fields__[name]).foreign, str(getattr(config, name))
-        unused = (name == "model" and config.hands_out_model) or (name == "dataset" and not config.uses_catalogue)
+        of_dataset = config.uses_catalogue and config.deals
+        unused = (name == "model" and config.hands_out_model) or (name == "dataset" and not of_dataset)
         if foreign is None or not value or unused:
             continue
         named = [spec.name for spec in parse_specs(value, flag(name))] if name == "mods" else [value]

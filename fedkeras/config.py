@@ -82,8 +82,8 @@ class Config:
     # How the examples are divided among clients, scaled and held out
     num_partitions: Count = setting(3, DATA, ANY_APP)
     """Number of clients that hold data, cid 0 to N-1."""
-    partitioner: Literal["iid", "dirichlet", "shards", "mcmahan", "natural", "sizes"] = setting("iid", DATA)
-    """iid: stratified; dirichlet: label skew; shards: k labels each; mcmahan: k shards; natural: writers; sizes."""
+    partitioner: Literal["iid", "dirichlet", "shards", "mcmahan", "natural", "sizes", "own"] = setting("iid", DATA)
+    """iid: stratified; dirichlet: skewed; shards: k labels; mcmahan: k shards; natural: writers; sizes; own: none."""
     alpha: Positive = setting(0.5, DATA, only="partitioner=dirichlet")
     """Dirichlet concentration: small is skewed, large is even."""
     labels_per_client: Count = setting(2, DATA, only="partitioner=shards")
@@ -98,6 +98,8 @@ class Config:
     """The column of a table that is learned; unset: the one called label, target, class or y."""
     feature_columns: str = setting("", DATA)
     """The columns that it is learned from, in their order, comma-separated; unset: all others."""
+    classes: str = setting("", DATA)
+    """Names of the classes of your own file, in their order, comma-separated; unset: those that occur in it."""
     task: Literal["", "classification", "regression"] = setting("", DATA)
     """What the labels of your own file are: classes, or amounts; unset: what they look like, or asked for."""
     sample_weight: str = setting("", DATA)
@@ -320,6 +322,11 @@ class Config:
     def uses_catalogue(self) -> bool:
         """True if the examples are those of --dataset; else they are tables that the server or each client has."""
         return self.data_source not in ("server", "client")
+
+    @property
+    def deals(self) -> bool:
+        """True if a data set is divided among the clients; else each brings a file of its own to rounds."""
+        return self.partitioner != "own"
 
     @property
     def hands_out_model(self) -> bool:

@@ -208,13 +208,16 @@ class CentralEvaluation:
         return metrics_of(outcome, time.perf_counter() - started)
 
     def _prepare(self) -> None:
-        if self._learner is None:
-            self._learner = make_learner(self._config, self._threads)
+        self._make_learner()
         if self._test is None:
             raw = self._examples or data.open_source(self._config).test()
             test = data.scaled(raw, self._normaliser or data.pooled_normaliser(self._config))
             self._test, self._examples = self._learner.place(test.x, test.y), None
             self._labels = test.y
+
+    def _make_learner(self) -> None:
+        if self._learner is None:
+            self._learner = make_learner(self._config, self._threads)
 
     def predictions(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, Sequence[str]] | None:
         """Labels, predicted class numbers (both one an example) and class names; None for a model of another kind.
@@ -228,10 +231,7 @@ class CentralEvaluation:
         from fedkeras.learning.targets import predicted_classes
 
         self._learner.set_weights(weights)
-        source = data.open_source(self._config)
-        if source.targets is not None:
-            return None
-        names = source.classes
+        names = data.open_source(self._config).classes
         found = predicted_classes(self._learner.model, self._test[0], self._labels, len(names))
         return None if found is None else (self._labels, found, names)
 
@@ -252,7 +252,7 @@ class CentralEvaluation:
 
             limit_threads(self._threads)
             return build_model(self._config)
-        self._prepare()
+        self._make_learner()
         return self._learner.model
 
     def save(self, weights: Mapping[str, np.ndarray], path: Path) -> None:

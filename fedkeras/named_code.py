@@ -33,7 +33,7 @@ class Spec:
         return f"{self.name}:{given}" if given else self.name
 
 
-FILES = (".npz", ".csv", ".keras", ".h5")
+FILES = (".npz", ".csv", ".xlsx", ".parquet", ".keras", ".h5")
 """Endings of names that are files' and not code's."""
 
 KINDS = ("dataset", "mods", "model", "objectives", "workflows")

@@ -5,6 +5,7 @@ from pathlib import Path
 from fedkeras.errors import UserError
 
 HEAD = 4096
+PARQUET = b"PAR1"
 
 _BEGINNINGS = (
     (b"version https://git-lfs", "a pointer of Git LFS and not the file itself: run `git lfs pull`"),
@@ -15,7 +16,7 @@ _BEGINNINGS = (
     (b"\xfd7zXZ", "compressed (xz): unpack it"),
     (b"\x93NUMPY", "a single array of np.save (.npy): write it with np.savez, as .npz"),
     (b"\x89HDF", "an HDF5 file: write its arrays with np.savez, as .npz"),
-    (b"PAR1", "a Parquet file: write it as .csv (pandas: read_parquet(...).to_csv(..., index=False))"),
+    (PARQUET, "a Parquet file: name it .parquet"),
     (b"%PDF", "a PDF"),
     (b"\x80\x04", "a pickle: write its arrays with np.savez, as .npz"),
     (b"\x80\x05", "a pickle: write its arrays with np.savez, as .npz"),
@@ -37,10 +38,14 @@ def what_it_is(head: bytes) -> str | None:
 
 
 def check_kind(path: Path, wanted: str) -> bytes:
-    """The file's first bytes. Raises UserError where they are another kind of file than `wanted`: zip, or text."""
+    """The file's first bytes. Raises UserError for another kind of file than `wanted`: zip, text or parquet."""
     with path.open("rb") as file:
         head = file.read(HEAD)
+    if wanted == "parquet" and head.startswith(PARQUET):
+        return head
     what = what_it_is(head)
+    if what is None and wanted == "parquet":
+        what = _other_zip(path, head) or "no Parquet file"
     if what is None and wanted == "zip":
         what = _other_zip(path, head)
     if what is None and wanted == "text":

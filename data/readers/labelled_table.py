@@ -15,11 +15,17 @@ from fedkeras.data.labels import same_text
 from fedkeras.data.readers.csv_named import open_named_csv
 from fedkeras.data.readers.named_table import NamedTable
 from fedkeras.data.readers.numerals import Marks
+from fedkeras.data.readers.parquet_table import open_named_parquet
 from fedkeras.data.readers.table_file import labels_of
+from fedkeras.data.readers.xlsx_named import open_named_xlsx
 from fedkeras.data.sample_weights import IGNORED, USUAL, checked
 from fedkeras.errors import UserError
 
-OPENERS: Mapping[str, Callable[[Path, Marks], NamedTable]] = {".csv": open_named_csv}
+OPENERS: Mapping[str, Callable[[Path, Marks], NamedTable]] = {
+    ".csv": open_named_csv,
+    ".xlsx": open_named_xlsx,
+    ".parquet": open_named_parquet,
+}
 """By the ending of a file's name."""
 
 LABELS = ("label", "target", "class", "y")
@@ -36,12 +42,14 @@ SHOWN = 12
 class Chosen:
     """What of a file is to be read: names of columns, "" and () for what the file says by itself.
 
-    `weights` is --sample-weight: a column, or "none".
+    `weights` is --sample-weight: a column, or "none"; unless it is `required` (a test set need not have it), there are
+    none where it is missing.
     """
 
     label: str = ""
     features: tuple[str, ...] = ()
     weights: str = ""
+    required: bool = True
     marks: Marks = field(default_factory=Marks)
 
 
@@ -86,6 +94,8 @@ def read_labelled(path: Path, chosen: Chosen) -> LabelledTable:
     else:
         arrays = cached("table", fingerprint([path], FORMAT, table.names, places, label, chosen.marks), build)
     notes = {note.name: note.text for note in table.notes}
+    if left := [name for name in table.names if name not in (*features, label, weights)]:
+        notes["columns left out"] = ", ".join(map(repr, left[:SHOWN])) + (", ..." if len(left) > SHOWN else "")
     if not chosen.label:
         notes["label column"] = f"'{label}', by its name"
     own = checked(arrays["weights"], len(arrays["y"]), f"the weights '{weights}' in {path}") if weights else None
@@ -128,6 +138,8 @@ def _weights(table: NamedTable, chosen: Chosen, label: str) -> str:
             f"{table.path} has a column '{USUAL}': give --sample-weight {USUAL} to weigh the rows by it, or "
             f"--sample-weight {IGNORED} to keep it among the features"
         )
+    if not chosen.required and same_text(asked) not in table.names:
+        return ""
     name = _column(table, asked, "sample-weight")
     if name == label:
         raise UserError(f"--sample-weight and --label-column both name '{name}'")

@@ -1,4 +1,4 @@
-"""Tables of examples and targets: folders of .npz, .csv and .xlsx files, as one array each, on disk where possible.
+"""Tables of examples and targets: folders of .npz, .csv, .xlsx and .parquet files, as one array each, on disk mostly.
 
     dataset/X    examples: numbers, (rows, columns), or (rows, ...) from an .npz file
     dataset/Y    targets: labels (integers or words), one-hot rows, or numbers to predict
@@ -22,13 +22,14 @@ from fedkeras.data.columns import differing, order_of
 from fedkeras.data.readers.csv_table import open_csv
 from fedkeras.data.readers.npz_table import open_npz
 from fedkeras.data.readers.numerals import Marks
+from fedkeras.data.readers.parquet_table import open_parquet
 from fedkeras.data.readers.table_file import Note, TableFile
 from fedkeras.data.readers.weight_column import taken_out
 from fedkeras.data.readers.xlsx_table import open_xlsx
 from fedkeras.data.sample_weights import IGNORED, USUAL
 from fedkeras.errors import UserError
 
-READERS = {".npz": open_npz, ".csv": open_csv, ".xlsx": open_xlsx}
+READERS = {".npz": open_npz, ".csv": open_csv, ".xlsx": open_xlsx, ".parquet": open_parquet}
 FORMAT = 3
 """To be raised when the same files come out as another array, so that the cache is made anew."""
 
@@ -101,6 +102,13 @@ def read_table(
     What is there is checked: each file has the same columns, each number is finite.
     """
     return _read(_open_all(folder, targets, marks), targets, marks)[0]
+
+
+def read_examples(path: Path, marks: Marks) -> Table:
+    """All columns of one file, which are examples and have no targets. Raises UserError."""
+    if path.suffix.lower() not in READERS or not path.is_file():
+        raise UserError(f"{path} is no file of examples; give one that ends in {', '.join(READERS)}")
+    return _read([_open(path, False, marks)], False, marks)[0]
 
 
 def check_same_columns(

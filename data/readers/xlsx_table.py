@@ -59,21 +59,15 @@ def open_xlsx(path: Path, targets: bool, marks: Marks, header: bool | None = Non
     name as Excel shows it.
     """
     check_kind(path, "zip")
-    sheet = _sheet(path)
-    first = [_text(cell) for cell in next(_rows(sheet), ())]
-    while first and not first[-1].strip():
-        first.pop()
-    if not first:
-        raise UserError(f"{path}: the first row of sheet '{sheet.name}' is empty; it must name the columns")
-    if all(map(is_like_a_number, first)) and not is_numbered(first):
-        raise _no_header(sheet, first)
+    sheet = sheet_of(path)
+    first = header_of(sheet)
     index = row_numbers(first)
     names = check_names(path, first[index:], 1 + index)
-    _check_formulas(sheet, len(first))
-    columns, notes = len(first) - index, _notes(sheet, index, len(first))
+    check_formulas(sheet, len(first))
+    columns, notes = len(first) - index, notes_of(sheet, index, len(first))
     if targets and columns == 1:
         return _one_column(sheet, first, index, names, notes)
-    if next(_body(sheet, len(first)), None) is None:
+    if next(rows_below(sheet, len(first)), None) is None:
         raise UserError(f"{path} has a header and no rows")
 
     def blocks() -> Iterator[np.ndarray]:
@@ -85,7 +79,7 @@ def open_xlsx(path: Path, targets: bool, marks: Marks, header: bool | None = Non
         (columns,),
         np.dtype(np.float64),
         blocks,
-        lambda: sum(1 for _ in _body(sheet, len(first))),
+        lambda: sum(1 for _ in rows_below(sheet, len(first))),
         names,
         first=first[0],
         header=True,
@@ -93,7 +87,20 @@ def open_xlsx(path: Path, targets: bool, marks: Marks, header: bool | None = Non
     )
 
 
-def _sheet(path: Path) -> Sheet:
+def header_of(sheet: Sheet) -> list[str]:
+    """The cells of the first row, which must name the columns. Raises UserError where it does not."""
+    first = [text_of(cell) for cell in next(_rows(sheet), ())]
+    while first and not first[-1].strip():
+        first.pop()
+    if not first:
+        raise UserError(f"{sheet.path}: the first row of sheet '{sheet.name}' is empty; it must name the columns")
+    if all(map(is_like_a_number, first)) and not is_numbered(first):
+        raise _no_header(sheet, first)
+    return first
+
+
+def sheet_of(path: Path) -> Sheet:
+    """The workbook's sheet to read. Raises UserError."""
     with path.open("rb") as file:
         try:
             book = _book(path, file)
@@ -107,7 +114,8 @@ def _sheet(path: Path) -> Sheet:
             raise _unreadable(path, error) from None
 
 
-def _notes(sheet: Sheet, index: int, columns: int) -> tuple[Note, ...]:
+def notes_of(sheet: Sheet, index: int, columns: int) -> tuple[Note, ...]:
+    """What was decided about the sheet, whose first `index` of so many columns count its rows."""
     notes = [RowNumbers.NOTE] if index else []
     if sheet.among > 1:
         notes.append(Note("sheet", f"'{sheet.name}', the first visible one of {sheet.among}"))
@@ -122,18 +130,18 @@ def _notes(sheet: Sheet, index: int, columns: int) -> tuple[Note, ...]:
 def _one_column(
     sheet: Sheet, first: list[str], index: int, names: tuple[str, ...] | None, notes: tuple[Note, ...]
 ) -> TableFile:
-    rows = list(_body(sheet, len(first)))
+    rows = list(rows_below(sheet, len(first)))
     if not rows:
         raise UserError(f"{sheet.path} has a header and no rows")
     for number, row in enumerate(rows, start=2):
         cell = row[index]
-        if _is_date(cell) or cell is None or cell == "":
-            raise UserError(f"{sheet.where(number, index)}: {_said(sheet, cell, number, index)}")
-    cells = [_text(row[index]) for row in rows]
+        if is_date(cell) or cell is None or cell == "":
+            raise UserError(f"{sheet.where(number, index)}: {said_of(sheet, cell, number, index)}")
+    cells = [text_of(row[index]) for row in rows]
     if first[index] in cells and names is not None:
         raise _no_header(sheet, first[index:])
     if index:
-        counted = [[cell if _is_number(cell) else np.nan for cell in row[:index]] for row in rows]
+        counted = [[cell if is_number(cell) else np.nan for cell in row[:index]] for row in rows]
         RowNumbers(sheet.path).check(np.array(counted, np.float64))
     place = f"sheet '{sheet.name}', cell {_letters(index)}"
     array = labels_of(sheet.path, cells, lambda i: f"{place}{i + 2}")
@@ -152,10 +160,10 @@ def _one_column(
 
 def _numbers(sheet: Sheet, names: list[str]) -> Iterator[np.ndarray]:
     block: list[list[float]] = []
-    for row, cells in enumerate(_body(sheet, len(names)), start=2):
+    for row, cells in enumerate(rows_below(sheet, len(names)), start=2):
         for column, cell in enumerate(cells):
-            if not _is_number(cell) or not np.isfinite(cell):
-                raise UserError(f"{sheet.where(row, column)} ('{names[column]}'): {_said(sheet, cell, row, column)}")
+            if not is_number(cell) or not np.isfinite(cell):
+                raise UserError(f"{sheet.where(row, column)} ('{names[column]}'): {said_of(sheet, cell, row, column)}")
         block.append(cells)
         if len(block) == ROWS:
             yield np.array(block, np.float64)
@@ -164,7 +172,7 @@ def _numbers(sheet: Sheet, names: list[str]) -> Iterator[np.ndarray]:
         yield np.array(block, np.float64)
 
 
-def _body(sheet: Sheet, columns: int) -> Iterator[list[Cell]]:
+def rows_below(sheet: Sheet, columns: int) -> Iterator[list[Cell]]:
     """The rows below the header as lists of `columns` cells. Empty rows at the end are none."""
     rows, empty = _rows(sheet), 0
     next(rows)
@@ -186,7 +194,8 @@ def _body(sheet: Sheet, columns: int) -> Iterator[list[Cell]]:
         yield [*cells[:columns], *[None] * (columns - len(cells))]
 
 
-def _check_formulas(sheet: Sheet, columns: int) -> None:
+def check_formulas(sheet: Sheet, columns: int) -> None:
+    """Raise UserError for a formula without a value among these columns."""
     for row, column in sheet.xml.unsaved:
         if column < columns:
             raise UserError(
@@ -235,22 +244,26 @@ def _no_header(sheet: Sheet, cells: list[str]) -> UserError:
     )
 
 
-def _is_number(cell: Cell) -> bool:
+def is_number(cell: Cell) -> bool:
+    """Whether Excel holds it as a number, or as true or false."""
     return type(cell) in (int, float, bool)
 
 
-def _is_date(cell: Cell) -> bool:
+def is_date(cell: Cell) -> bool:
+    """Whether Excel holds it as a date, a time or a duration."""
     return isinstance(cell, (datetime.date, datetime.time, datetime.timedelta))
 
 
-def _text(cell: Cell) -> str:
+def text_of(cell: Cell) -> str:
+    """The cell as a word."""
     return "" if cell is None else str(cell)
 
 
-def _said(sheet: Sheet, cell: Cell, row: int, column: int) -> str:
+def said_of(sheet: Sheet, cell: Cell, row: int, column: int) -> str:
+    """What is wrong with a cell that should be a number, or a label."""
     if isinstance(cell, float):
         return "the value is missing (NaN)" if np.isnan(cell) else "the value is infinite"
-    if _is_date(cell):
+    if is_date(cell):
         return f"'{cell}' is a date: write a number, such as days since a day of your choice, or a word"
     if isinstance(cell, str) and cell.strip() and is_like_a_number(cell) and cell.strip().lower() not in MISSING:
         return f"'{cell}' is text (a number kept as text)"

@@ -76,10 +76,12 @@ def _say(workflow: Workflow, ready: Preparation) -> None:
     if parts is not None:
         source = parts.source
         shape = " x ".join(map(str, source.input_shape))
-        print(f"\ndata: {source.name}, {len(source.labels)} training examples of shape {shape}, {_classes(source)}")
+        count = f"{len(source.labels)} training examples" if config.deals else "examples"
+        print(f"\ndata: {source.name}, {count} of shape {shape}, {_classes(source)}")
         tested = "" if ready.tested else " (not used)"
         print(f"central test set: {parts.central_test_size} examples{tested}\npartition: {parts.partition.scheme}")
-        _print_sizes(dict(enumerate(zip(parts.train_sizes.tolist(), parts.test_sizes.tolist(), strict=True))))
+        if config.deals:
+            _print_sizes(dict(enumerate(zip(parts.train_sizes.tolist(), parts.test_sizes.tolist(), strict=True))))
     elif dealt := ready.dealt():
         train, test = dealt.values()
         print("\ndata: this server's tables, a share for each client")
@@ -126,7 +128,8 @@ def _print_wrapped(sentence: str) -> None:
 
 def _print_traffic(workflow: Workflow, ready: Preparation, model: "keras.Model") -> None:
     parts = ready.description
-    sizes = None if parts is None else list(zip(parts.train_sizes.tolist(), parts.test_sizes.tolist(), strict=True))
+    dealt = parts is not None and ready.config.deals
+    sizes = None if not dealt else list(zip(parts.train_sizes.tolist(), parts.test_sizes.tolist(), strict=True))
     moved = workflow.traffic(ready.config, model, sizes)
     if moved is not None:
         _print_wrapped(f"a round moves {_megabytes(moved.down)} to the clients and {_megabytes(moved.up)} back")
@@ -134,7 +137,7 @@ def _print_traffic(workflow: Workflow, ready: Preparation, model: "keras.Model")
 
 def _print_pace(workflow: Workflow, ready: Preparation, model: "keras.Model") -> None:
     """Measured with the whole model: what a client of split learning computes is a part of that."""
-    if ready.description is None or ready.provision is not None:
+    if ready.description is None or ready.provision is not None or not ready.config.deals:
         print("seconds: not known here, since the clients' examples are theirs")
         return
     pace = measure_pace(ready.config, model, ready.description.train_sizes)

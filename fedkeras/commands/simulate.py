@@ -239,7 +239,9 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _absolute(config: Config) -> Config:
-    """Paths as they are meant here: Flower runs the app in a directory of its own."""
+    """Paths as they are meant here: Flower runs the app in a directory of its own. Raises UserError."""
+    if not config.deals:
+        raise UserError("--partitioner own is for clients that somebody starts: client.py --data FILE")
     own_model = config.model.endswith((".keras", ".h5"))
     own_file = bool(kind_of_file(config.dataset)) and not config.data_dir  # else it lies there
     run = str(Path(config.resume).absolute()) if config.resume else ""

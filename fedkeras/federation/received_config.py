@@ -6,7 +6,7 @@ with it (`named_code.Permission`). So whatever reads the Config later may import
 """
 
 from collections.abc import Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from functools import lru_cache
 
 from fedkeras.built_in_names import is_one_of
@@ -28,8 +28,27 @@ def received_config(told: Mapping[str, Value], own: Mapping[str, Value], permiss
     if not in_simulation():  # there one person's configuration is the clients' and the server's
         table = {key: value for key, value in table.items() if key not in _SERVERS}
     table |= {key: own[key] for key in ("data-dir", "trust-code", "decimal", "thousands") if key in own}
+    if own_file := _own_file(table, own):
+        table |= own_file
+        permission = replace(permission, allowed=permission.allowed | {f"dataset={own_file['dataset']}"})
     names = tuple((kind, str(own[kind])) for kind in OWN_FLAGS if kind in own)
     return _checked(tuple(table.items()), permission, names)
+
+
+def _own_file(told: Mapping[str, Value], own: Mapping[str, Value]) -> dict[str, Value]:
+    """What stands in the place of the server's data set where this client brings its own file. Raises UserError."""
+    path, undealt = str(own.get("data", "")), told.get("partitioner") == "own"
+    if undealt and not path:
+        raise UserError("in this run each client brings a file of its own (--partitioner own): start with --data FILE")
+    if path and not undealt and told.get("data-source") != "client":
+        raise UserError(
+            f"--data {path}: this run's server deals its data set out; it takes clients' own files if it is started "
+            "with --partitioner own, or with --data-source client"
+        )
+    if not undealt:
+        return {}
+    label = {"label-column": own["label-column"]} if own.get("label-column") else {}
+    return {"dataset": path, "data-dir": "", **label}
 
 
 _SERVERS = frozenset(flag(name) for name in fields_of(SERVER_ONLY))

@@ -17,9 +17,10 @@ from flwr.app import ConfigRecord, Context, RecordDict
 from fedkeras import data
 from fedkeras.config import Config
 from fedkeras.data import scaling
-from fedkeras.data.columns import Columns, check_same
+from fedkeras.data.columns import Columns, check_same, names_in
+from fedkeras.data.readers.labelled_table import Chosen, read_labelled
 from fedkeras.data.readers.numerals import Marks
-from fedkeras.data.readers.tables import merged_notes, read_xy
+from fedkeras.data.readers.tables import merged_notes, read_examples, read_xy
 from fedkeras.data.statistics import Statistics
 from fedkeras.errors import UserError
 from fedkeras.federation.requests import ClientRequest, ContentHandler
@@ -226,16 +227,34 @@ _described = functools.lru_cache(maxsize=8)(described)
 
 
 def _own_tables(request: ClientRequest) -> tuple[Tables, Columns]:
-    folder = Path(str(request.context.node_config.get("data-dir") or "dataset"))
-    targets = folder / "Y" if request.config.target == "XY" else None
+    """This client's own rows: the file of --data, or data-dir's X and Y."""
     own = request.context.node_config
     marks = Marks(str(own.get("decimal", "")), str(own.get("thousands", "")))
+    path = Path(str(own.get("data") or ""))
+    if own.get("data") and not (path / "X").is_dir():
+        return _own_file(request, path, marks)
+    folder = path if own.get("data") else Path(str(own.get("data-dir") or "dataset"))
+    targets = folder / "Y" if request.config.target == "XY" else None
     x, y = read_xy(folder / "X", targets, marks, weights=request.config.sample_weight)
     for name, text in merged_notes((x, y)).items():
         log.warning("%s: %s", name, text)  # on the terminal of this client, who alone knows its files
     named = {"x": x.rows, "y": y and y.rows, "sample_weight": x.weights}
     rows = {name: table for name, table in named.items() if table is not None}
     return rows, Columns(x.names, None if y is None else y.names)
+
+
+def _own_file(request: ClientRequest, path: Path, marks: Marks) -> tuple[Tables, Columns]:
+    config = request.config
+    if config.target == "XX":
+        table = read_examples(path, marks)
+        return {"x": table.rows}, Columns(table.names)
+    label = str(request.context.node_config.get("label-column") or config.label_column)
+    features = names_in(config.feature_columns, "feature-columns")
+    table = read_labelled(path, Chosen(label, features, config.sample_weight, marks=marks))
+    for name, text in table.notes.items():
+        log.warning("%s: %s", name, text)
+    weights = {} if table.weights is None else {"sample_weight": table.weights}
+    return {"x": table.x, "y": table.y, **weights}, Columns(table.names, (table.label,))
 
 
 def _is_digest(text: str) -> bool:

@@ -113,7 +113,7 @@ def clients_of(
         return ClientManager(grid, config, callbacks)
     client_weights = client_weights or ClientWeights(config)
     told = {"choices": choices, "set_normaliser": central.set_normaliser, "client_weights": client_weights}
-    told["knows_source"] = knows_source
+    told["knows_source"] = knows_source and config.deals
     if provision is None:
         return DescribedClientManager(grid, config, folder, callbacks, **told)
     agreed = {} if check is None else {"agreed": check.when_agreed}

@@ -54,6 +54,9 @@ class LocalTrainer:
 
         Raises UserError.
         """
+        if not self.config.deals:
+            for name, text in data.open_source(self.config).chosen.items():
+                factory.chosen_log.info("%s: %s", name, text)
         if data.learns_scaling(self.config):
             _ = self.model, data.client_statistics(self.config, self.cid)
         else:

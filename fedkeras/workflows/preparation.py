@@ -91,10 +91,14 @@ class Preparation:
         """
         if self.provision is not None and self.provision.shards:
             return provisioned_run.dealt(self.config, self.provision)
-        if self.description is None or self.config.collect_only:
+        if self.description is None or self.config.collect_only or not self.config.deals:
             return {}
         sizes = {MessageType.TRAIN: self.description.train_sizes, MessageType.EVALUATE: self.description.test_sizes}
         return {phase: dict(enumerate(each.tolist())) for phase, each in sizes.items()}
+
+
+OF_FILES = ("label_column", "feature_columns", "classes", "task")
+"""Fields that say how somebody's own file is to be read."""
 
 
 def check_flags(workflow: Workflow, config: Config) -> None:
@@ -109,6 +113,7 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     if config.split == "off":
         config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
     refuse_unused(config)
+    _check_own_files(config)
     check_provisioning_flags(config)
     _check_stopping(workflow, config)
     metrics_exporter.check(config)
@@ -212,6 +217,21 @@ def _check_mode(config: Config) -> None:
         raise UserError("--split and --collect-only are two ways to train: leave one of them out")
     if chosen and config.mode not in ("federated", "collect"):
         raise UserError(f"--mode {config.mode} and {chosen[0]} are two ways to train: leave one of them out")
+
+
+def _check_own_files(config: Config) -> None:
+    """How a file is read matters where there is one; and who brings files are clients that somebody has started."""
+    own_data = data.is_file(config.dataset) if config.uses_catalogue else config.data_source == "client"
+    if not own_data:
+        config.refuse(OF_FILES, "is for a file of your own: --dataset FILE")
+    if config.deals:
+        return
+    if config.data_source:
+        raise UserError(
+            "--partitioner own is for rounds with --dataset; with --data-source client the data are the clients' own"
+        )
+    if config.spawn:
+        raise UserError("--partitioner own: each client brings a file of its own (client.py --data); leave out --spawn")
 
 
 def _check_stopping(workflow: Workflow, config: Config) -> None:

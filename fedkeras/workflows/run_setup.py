@@ -89,7 +89,7 @@ def open_run(
             metrics_exporter.exporting(config, folder.path.name) as exported,
             checkpointer.Checkpointer(folder, config, ready.state, failures, recorder, client_weights) as keeper,
         ):
-            if ready.tested and ready.description:
+            if ready.tested and ready.description and config.deals:
                 parts = ready.description
                 counts = dict(enumerate(parts.counts))
                 reports.write_label_counts(folder.partitions_path, parts.partition.scheme, parts.source.classes, counts)

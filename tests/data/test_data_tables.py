@@ -253,10 +253,10 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "X").mkdir()
     with pytest.raises(UserError, match="X is empty"):
         read_table(tmp_path / "X")
-    text(tmp_path / "X" / "x.parquet", "?")
-    with pytest.raises(UserError, match=r"x.parquet has an unknown ending; only .npz, .csv, .xlsx files"):
+    text(tmp_path / "X" / "x.ods", "?")
+    with pytest.raises(UserError, match=r"x.ods has an unknown ending; only .npz, .csv, .xlsx, .parquet files"):
         read_table(tmp_path / "X")
-    (tmp_path / "X" / "x.parquet").unlink()
+    (tmp_path / "X" / "x.ods").unlink()
     text(tmp_path / "X" / "x.xlsx", "no workbook")
     with pytest.raises(UserError, match=r"ends in .xlsx, and is text"):
         read_table(tmp_path / "X")
