@@ -1,15 +1,17 @@
-"""What watching a run of 300 clients costs it: the figures for Prometheus.
+"""What watching a run of 300 clients costs it: the figures for Prometheus, and the page that is drawn meanwhile.
 
-    python -m benchmarks.watching [--clients 300] [--rounds 5]
+    python -m benchmarks.watching [--clients 300] [--rounds 20]
 
 A real run (`python server.py --spawn 2`, digits, the lightest work there is) gives a round's seconds. Its history is
 then played to the callback of --metrics-port, and read by HTTP once a round; Prometheus asks every 15 s by default.
+What the page took stands in the run's log.
 
-Prints the seconds a round and a line of JSON: round_seconds, metrics_seconds, metrics_share.
+Prints the seconds a round and a line of JSON: round_seconds, metrics_seconds, metrics_share, pages, pages_share.
 """
 
 import argparse
 import json
+import re
 import socket
 import statistics
 import subprocess
@@ -31,14 +33,18 @@ def main() -> None:
     """Run, replay, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=20)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = real_run(Path(place), asked.clients, asked.rounds)
         timing, rows = TIMING.read(folder.timing_path), read_rows(folder.history_path)
+        pages, share = re.search(
+            r"during the run: (\d+) times.* ([\d.]+) % of it", folder.log_path.read_text()
+        ).groups()
     whole = statistics.median(line["seconds"] for line in timing)
     metrics = statistics.median(metrics_seconds(rows, asked.clients, asked.rounds))
     figures = {"round_seconds": whole, "metrics_seconds": metrics, "metrics_share": metrics / whole}
+    figures |= {"pages": float(pages), "pages_share": float(share) / 100}
     for name, value in figures.items():
         print(f"{name:<18}{value:10.5f}")
     print(json.dumps({name: round(value, 6) for name, value in figures.items()}))

@@ -8,6 +8,7 @@
     trackers tensorboard mlflow metrics_exporter    where else figures go
 
     terminal live live_state live_table             a run on the terminal
+    live_report                                     the same as a page that reloads itself
     progress_bar progress_table round_lines own_part    a client's own progress and rounds, and those of all clients
 
     headline timing client_figures                  what stands for a run, where its time went

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from markupsafe import Markup
 
@@ -34,6 +34,13 @@ class ReportSection:
     """Sections of the page that say nothing of this way to train, and are left out."""
 
 
+class Reload(NamedTuple):
+    """Of a page that is drawn again meanwhile: seconds after which a browser reads it again, and what it says of it."""
+
+    seconds: int
+    note: str
+
+
 def section(
     title: str, paragraphs: Sequence[str] = (), heads: Sequence[str] = (), rows: Sequence[Sequence[Cell]] = ()
 ) -> ReportSection:
@@ -49,7 +56,7 @@ def section(
 
 def render(template: str, **values: object) -> str:
     """The text of a template filled in; it may extend `base` and import `pieces`."""
-    return _compiled(template).render(style=Markup(STYLE), **values)
+    return _compiled(template).render(**{"reload": None, "style": Markup(STYLE), **values})
 
 
 @lru_cache(maxsize=16)
@@ -95,6 +102,8 @@ BASE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+{% if reload %}<meta http-equiv="refresh" content="{{ reload.seconds }}">
+{% endif %}
 <title>{{ title }}</title>
 <style>{{ style }}</style>
 </head>

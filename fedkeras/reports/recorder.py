@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from fedkeras.callbacks import Callback, FinishedRound, Row
+from fedkeras.callbacks import Callback, Callbacks, FinishedRound, Row
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports.curves import drawn, plot_curves
 from fedkeras.reports.headline import choose_headline
 from fedkeras.reports.history import FAILURES, TIMING, WARNINGS, History, read_rows
+from fedkeras.reports.live_report import LiveReport
 from fedkeras.reports.report import ReportSection, write_report
 from fedkeras.reports.run_folder import Json, JsonTable, RunFolder
 from fedkeras.reports.summary import ending, summarise
@@ -42,13 +43,14 @@ class Recorder(Callback):
         """`live`: force or forbid the live table; None: where stdout is a terminal.
 
         `before`: seconds that earlier parts of a resumed run have taken, which the summary adds. `sections` gives what
-        the run's workflow and mods add to report.html; it is called when the run has ended, however it ended.
+        the run's workflow and mods add to report.html; it is called from the run's own thread, also when it has ended.
         Raises UserError if a tracker is wanted (--tensorboard, --mlflow) that cannot begin.
         """
         self._folder = folder
         self._config = config
         self._sections = sections
         self._trackers = trackers_of(folder, config)
+        self._live_report = LiveReport(folder, sections)
         self._history = History(folder.history_path)
         self._terminal = Terminal(config.num_server_rounds, config.num_partitions, live, config.node_timeout)
         self._warned = {str(row["about"]) for row in WARNINGS.read(folder.warnings_path)}
@@ -58,6 +60,7 @@ class Recorder(Callback):
 
     def __enter__(self) -> "Recorder":
         self._started = time.perf_counter()
+        self._live_report.start()
         self._terminal.start()
         return self
 
@@ -72,8 +75,11 @@ class Recorder(Callback):
 
     @property
     def live_view(self) -> Callback:
-        """The callback to hang on the run beside the recorder, and after it: it shows the round under way."""
-        return self._terminal.live_view
+        """The callback to hang on the run beside the recorder, and after it: it shows the run under way.
+
+        On the terminal, and as report.html.
+        """
+        return Callbacks([self._terminal.live_view, self._live_report])
 
     @property
     def seconds(self) -> float:

@@ -15,7 +15,7 @@ from fedkeras.reports import timing as timing_of
 from fedkeras.reports.headline import best, best_title, figure
 from fedkeras.reports.history import NO_METRICS
 from fedkeras.reports.label_counts import LabelCounts
-from fedkeras.reports.page import ReportSection, render, seconds
+from fedkeras.reports.page import Reload, ReportSection, render, seconds
 from fedkeras.reports.predictions import classification
 from fedkeras.reports.run import RecordedRun, collects, data_of, method_of, read_run
 from fedkeras.reports.run_folder import JsonTable, RunFolder
@@ -42,20 +42,26 @@ MOST_BARS = 30
 """Clients up to which each has a bar of its labels."""
 
 
-def write_report(folder: RunFolder, out: Path | None = None, sections: Sequence[ReportSection] = ()) -> Path:
-    """Write the run's report, with these sections at its end; returns where.
+def write_report(
+    folder: RunFolder,
+    out: Path | None = None,
+    sections: Sequence[ReportSection] = (),
+    reload: Reload | None = None,
+) -> Path:
+    """Write the run's report, with these sections in it; returns where. `reload`: it is written again meanwhile.
 
     Raises UserError without a history, or where the disk refuses.
     """
     out = out or folder.report_path
-    replace_file(out, report(read_run(folder.path), sections).encode("utf-8", errors="replace"))
+    replace_file(out, report(read_run(folder.path), sections, reload).encode("utf-8", errors="replace"))
     return out
 
 
-def report(run: RecordedRun, sections: Sequence[ReportSection] = ()) -> str:
+def report(run: RecordedRun, sections: Sequence[ReportSection] = (), reload: Reload | None = None) -> str:
     """The page's text."""
     return render(
         RUN,
+        reload=reload,
         title=run.name,
         status=run.status,
         subtitle=_subtitle(run.config, run.summary),

@@ -15,6 +15,7 @@ RUN = """
 <span class="badge {{ status }}">{{ status }}</span>
 <h1>{{ title }}</h1>
 <p class="soft">{{ subtitle }}</p>
+{% if reload %}<p class="soft">{{ reload.note }}</p>{% endif %}
 {% if notes %}<div class="notes">{% for note in notes %}<p>{{ note }}</p>{% endfor %}</div>{% endif %}
 <div class="tiles">{% for tile in tiles %}{{ pieces.tile(tile) }}{% endfor %}</div>
 <nav>{% for section in sections if section.after == "start" %}

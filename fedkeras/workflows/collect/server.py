@@ -26,6 +26,7 @@ from fedkeras.federation.requests import Handler
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.provisioning import provisioned_run
 from fedkeras.provisioning.central_evaluation import DeliveredModels, measure_models, write_figures
+from fedkeras.provisioning.protocol import ReportState
 from fedkeras.reports import ReportSection, RunFolder
 from fedkeras.reports.headline import figure
 from fedkeras.reports.progress_table import ProgressTable
@@ -105,7 +106,7 @@ class CollectWorkflow(Workflow):
                 if not arrived.models:
                     raise
                 break
-            say = clients.progress.say
+            say = _saying(run, arrived)
             with clients.progress:
                 _, again = talk(
                     run.grid,
@@ -188,6 +189,19 @@ class CollectOnlyWorkflow(CollectWorkflow):
         if not arrived.models and not failures and not absent:
             raise RunFailed("no client held anything that it had trained")
         return _finish(run, arrived, failures | absent, time.monotonic() - started)
+
+
+def _saying(run: RunContext, arrived: CollectedModels) -> ReportState:
+    """Shows what a client does, and tells the callbacks once of each result that has come."""
+    told: set[int] = set()
+
+    def say(cid: int, state: str) -> None:
+        run.clients.progress.say(cid, state)
+        if cid not in told and (result := arrived.models.get(str(cid))):
+            told.add(cid)
+            run.callbacks.on_client_result(cid, row(1, MessageType.TRAIN, str(cid), result.figures))
+
+    return say
 
 
 def _finish(run: RunContext, arrived: CollectedModels, missing: Mapping[int, str], seconds: float) -> Summary:
