@@ -2,7 +2,7 @@
 
     source         what a source is; ArraySource, one of arrays
     digits mnist femnist motionsense synthetic keras_sets        the sources there are
-    npz table_source            your own: arrays, a table
+    npz table_source xy_folder image_folder                      your own: arrays, tables, images
     own_file       what these have in common
     targets        whether the labels of a file are classes or amounts
     writers        images by writer, each once

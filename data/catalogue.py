@@ -28,7 +28,7 @@ def open_source(config: Config) -> Source:
     if built_in := built_in_name(name):
         # by name and not at the top: digits must not pay for pandas
         source = importlib.import_module(BUILT_IN[built_in]).load(config)
-    elif kind := kind_of_file(name):
+    elif kind := kind_of_file(name, config.data_dir):
         source = importlib.import_module(f"fedkeras.data.{kind}").load(config)
     elif name.startswith("keras:"):
         source = importlib.import_module("fedkeras.data.keras_sets").load(config)
@@ -37,7 +37,7 @@ def open_source(config: Config) -> Source:
     else:
         raise UserError(
             f"--dataset is '{name}'; give {', '.join(BUILT_IN)}, a path to a file that ends in "
-            f"{', '.join(FILES)}, or package.module:function"
+            f"{', '.join(FILES)}, to a folder, or package.module:function"
         )
     return check_source(source, name)
 
@@ -48,19 +48,24 @@ def built_in_name(dataset: str) -> str:
     return name if name in BUILT_IN else ""
 
 
-def kind_of(dataset: str) -> str:
+def kind_of(dataset: str, data_dir: str = "") -> str:
     """What a default model goes by: the built-in source's name, or the page that reads a file's kind; else ""."""
-    return built_in_name(dataset) or kind_of_file(dataset)
+    return built_in_name(dataset) or kind_of_file(dataset, data_dir)
 
 
-def is_file(dataset: str) -> bool:
+def is_file(dataset: str, data_dir: str = "") -> bool:
     """Whether --dataset names a file or folder of somebody's own."""
-    return bool(kind_of_file(dataset))
+    return bool(kind_of_file(dataset, data_dir))
 
 
-def kind_of_file(dataset: str) -> str:
-    """The page that reads what --dataset names, if it is a file's path; else ""."""
-    return FILES.get(Path(dataset).suffix.lower(), "")
+def kind_of_file(dataset: str, data_dir: str = "") -> str:
+    """The page that reads what --dataset names, if it is the path of a file, or of a folder that is there; else ""."""
+    if kind := FILES.get(Path(dataset).suffix.lower()):
+        return kind
+    folder = (Path(data_dir) / dataset if data_dir else Path(dataset)).expanduser()
+    if built_in_name(dataset) or dataset.startswith("keras:") or not folder.is_dir():
+        return ""
+    return "xy_folder" if (folder / "X").is_dir() else "image_folder"
 
 
 def _named_function(name: str) -> Callable[[Config], Source]:

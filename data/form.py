@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from fedkeras.config import Config, Value
-from fedkeras.data.catalogue import open_source
+from fedkeras.data.catalogue import kind_of_file, open_source
 from fedkeras.data.columns import as_list, differing
 from fedkeras.data.labels import shown
 from fedkeras.data.source import Source
@@ -94,12 +94,14 @@ def told(config: Config) -> Config:
     if config.deals or not config.uses_catalogue:
         return config
     source = open_source(config)
+    of_images = kind_of_file(config.dataset, config.data_dir) == "image_folder"
     return dataclasses.replace(
         config,
         label_column=source.label,
         feature_columns=as_list(source.columns),
         classes="" if source.targets is not None else as_list(source.classes),
         task=_task(source),
+        image_size="x".join(map(str, source.input_shape)) if of_images else config.image_size,
     )
 
 

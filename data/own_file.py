@@ -29,11 +29,19 @@ def parts_of(config: Config, found: Targets, path: Path) -> tuple[np.ndarray, np
     if not config.deals:
         return np.arange(rows), np.arange(rows)
     if rows < 2:
-        raise UserError(f"{path} has one row: it can be trained on or tested on, and not both")
+        raise UserError(f"{path} has one example: it can be trained on or tested on, and not both")
     # seed 0 and not the config's: figures of different seeds are measured on the same rows
     rng = generator(0, "central test", rows)
     test = stratified.sample(rows, stratified.size(rows, TEST_SHARE), rng, found.positions)
     return np.setdiff1d(np.arange(rows), test), test
+
+
+def part_of_test(config: Config, training: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a file that says which of its rows are for testing: those from `training` on.
+
+    Where nothing is dealt out, they are a client's own test set, and so among its rows.
+    """
+    return np.arange(training if config.deals else rows), np.arange(training, rows)
 
 
 def said_of(config: Config, found: Targets, test: int) -> dict[str, str]:
@@ -42,5 +50,5 @@ def said_of(config: Config, found: Targets, test: int) -> dict[str, str]:
     if not config.deals:
         return said
     each = "each class" if found.numbers is None else "each part of the amounts"
-    rows = f"{test} of the {len(found.positions)} rows, drawn from {each} in proportion, the same for every seed"
+    rows = f"{test} of the {len(found.positions)} examples, drawn from {each} in proportion, the same for every seed"
     return {**said, "central test set": rows}

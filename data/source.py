@@ -107,7 +107,8 @@ class ArraySource(Source):
     examples that are read, so a memory-mapped uint8 file costs a client no more than its own part. 64-bit floats and
     whole numbers of 32 bits and more become float32 only when they are normalised: a time of 1.7e9 s is rounded to two
     minutes in float32. `targets` are the amounts to learn, of training and test examples, where the labels are bins of
-    them (`data.targets`). Raises UserError where lengths or labels do not fit.
+    them (`data.targets`). `rows` are the numbers of the training and of the test examples in x, where x holds more.
+    Raises UserError where lengths or labels do not fit.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class ArraySource(Source):
         notes: Sequence[str] = (),
         origin: str = "",
         targets: tuple[np.ndarray, np.ndarray] | None = None,
+        rows: tuple[np.ndarray, np.ndarray] | None = None,
         columns: Sequence[str] = (),
         label: str = "",
         held_out: np.ndarray | None = None,
@@ -142,9 +144,14 @@ class ArraySource(Source):
         self.default_normaliser, self.known_range, self.notes = default_normaliser, known_range, tuple(notes)
         self.targets, self._test_targets = (None, None) if targets is None else targets
         self.columns, self.label, self.held_out, self.chosen = tuple(columns), label, held_out, dict(chosen or {})
-        for part, x, y in (("training", self._x, self.labels), ("test", self._test_x, self._test_y)):
-            if len(x) != len(y):
-                raise UserError(f"{name}: {len(x)} {part} examples but {len(y)} labels; they must be as many")
+        self._rows, self._test_rows = (None, None) if rows is None else rows
+        for part, x, y, own in (
+            ("training", self._x, self.labels, self._rows),
+            ("test", self._test_x, self._test_y, self._test_rows),
+        ):
+            count = len(x if own is None else own)
+            if count != len(y):
+                raise UserError(f"{name}: {count} {part} examples but {len(y)} labels; they must be as many")
             if len(y) and not same_order(x.shape[1:], self.input_shape):
                 raise UserError(f"{name}: {part} examples of shape {x.shape[1:]} do not fit {self.input_shape}")
         for labels, amounts in ((self.labels, self.targets), (self._test_y, self._test_targets)):
@@ -152,17 +159,25 @@ class ArraySource(Source):
                 raise UserError(f"{name}: {len(labels)} examples but {len(amounts)} amounts to learn")
 
     def examples(self, indices: np.ndarray) -> Examples:
-        return self._select(self._x, self.labels, self.targets, indices)
+        return self._select(self._x, self.labels, self.targets, self._rows, indices)
 
     def test(self) -> Examples:
-        return self._select(self._test_x, self._test_y, self._test_targets, slice(None))
+        return self._select(self._test_x, self._test_y, self._test_targets, self._test_rows, slice(None))
 
     def test_labels(self) -> np.ndarray:
         return self._test_y
 
-    def _select(self, x: np.ndarray, y: np.ndarray, targets: np.ndarray | None, which: np.ndarray | slice) -> Examples:
+    def _select(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        targets: np.ndarray | None,
+        rows: np.ndarray | None,
+        which: np.ndarray | slice,
+    ) -> Examples:
         keeps = np.result_type(x.dtype, np.float32) == np.float64
-        chosen = np.asarray(x[which], dtype=x.dtype if keeps else np.float32).reshape(-1, *self.input_shape)
+        found = x[which if rows is None else rows[which]]
+        chosen = np.asarray(found, dtype=x.dtype if keeps else np.float32).reshape(-1, *self.input_shape)
         return Examples(chosen, y[which].astype(np.int32) if targets is None else targets[which].astype(np.float32))
 
 

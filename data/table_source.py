@@ -31,9 +31,10 @@ def load(config: Config) -> ArraySource:
     train, test = parts_of(config, found, path)
     return ArraySource(
         path.stem,
-        (table.x[train], found.positions[train]),
-        (table.x[test], found.positions[test]),
+        (table.x, found.positions[train]),
+        (table.x, found.positions[test]),
         found.names,
+        rows=(train, test),
         provenance=f"the user's own file {path}",
         default_normaliser="zscore",
         sample_weight=None if table.weights is None else table.weights[train],

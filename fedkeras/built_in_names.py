@@ -11,8 +11,8 @@ DATA_SETS = (
 """A name that ends in a colon is followed by options, which are numbers."""
 
 MODELS = (
-    "digits_cnn", "mnist_cnn", "mnist_2nn", "mlp", "table_mlp", "logistic_regression", "femnist_cnn", "leaf_cnn",
-    "motionsense_dense", "motionsense_cnn", "lenet", "autoencoder",
+    "digits_cnn", "mnist_cnn", "mnist_2nn", "mlp", "table_mlp", "image_cnn", "logistic_regression", "femnist_cnn",
+    "leaf_cnn", "motionsense_dense", "motionsense_cnn", "lenet", "autoencoder",
 )  # fmt: skip
 
 MODS = ("stragglers",)

@@ -100,6 +100,8 @@ class Config:
     """The columns that it is learned from, in their order, comma-separated; unset: all others."""
     classes: str = setting("", DATA)
     """Names of the classes of your own file, in their order, comma-separated; unset: those that occur in it."""
+    image_size: str = setting("", DATA)
+    """Height and width of images in a folder, such as 64x64 (64x64x1: grey, x3: colours); unset: as they are."""
     task: Literal["", "classification", "regression"] = setting("", DATA)
     """What the labels of your own file are: classes, or amounts; unset: what they look like, or asked for."""
     sample_weight: str = setting("", DATA)

@@ -38,7 +38,7 @@ KEPT_CLIENTS = 256
 
 def model_name(config: Config) -> str:
     """The configured model, or the data set's default. Raises UserError if that has none."""
-    name = config.model or models.DEFAULT_MODELS.get(data.kind_of(config.dataset), "")
+    name = config.model or models.DEFAULT_MODELS.get(data.kind_of(config.dataset, config.data_dir), "")
     if not name:
         data.open_source(config)  # of a data set that is not there, that is what is wrong
         raise UserError(f"--dataset {config.dataset} has no default model; name one with --model")

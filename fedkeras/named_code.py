@@ -78,7 +78,7 @@ class Permission:
         """
         if (found := self._meant(kind, name)) is not None:
             return found
-        file = _file_name(name)
+        file = _file_name(name) or (kind == "dataset" and _folder_name(name))
         shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
         named = f"a file for {kind}, {shown}" if file else f"code for {kind}, {shown}, which is not built in"
         flag = f"--{kind} {shown}" if kind in OWN_FLAGS else f"--allow {kind}={shown}"
@@ -91,10 +91,10 @@ class Permission:
         return self._meant(kind, name) is not None
 
     def _meant(self, kind: str, name: str) -> str | None:
-        file = _file_name(name)
+        file = _file_name(name) or (kind == "dataset" and _folder_name(name))
         for entry in sorted(self.allowed):
             own_kind, _, own = entry.partition("=")
-            if own_kind == kind and (own == name or (file and _file_name(own) == file)):
+            if own_kind == kind and (own == name or (file and file in (_file_name(own), _folder_name(own)))):
                 return own
         return name if self.everything or (self.root is not None and _lies_in(self.root, name)) else None
 
@@ -136,6 +136,11 @@ def _file_name(name: str) -> str:
     """The last part of a path on any system; "" for a name that is no file's."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return last if last.endswith(FILES) else ""
+
+
+def _folder_name(name: str) -> str:
+    """The same of a folder's path; "" for a function's name, which has a colon."""
+    return "" if ":" in name else name.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _lies_in(root: Path, name: str) -> bool:

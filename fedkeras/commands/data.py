@@ -62,7 +62,7 @@ def main(args: Sequence[str]) -> int:
     if flags.write:
         written = write_parts(flags.config, Path(flags.write).expanduser())
         print("", *written, sep="\n")
-        model = DEFAULT_MODELS.get(kind_of(flags.config.dataset), "MODEL")
+        model = DEFAULT_MODELS.get(kind_of(flags.config.dataset, flags.config.data_dir), "MODEL")
         print(f"to train on one alone: {typed('train', written[0].partition(': ')[0], '--model', model)}")
     return 0
 

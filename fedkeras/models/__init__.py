@@ -1,6 +1,7 @@
 """Keras models: built-in ones, files (.keras, .h5), anybody's own; and their weights under stable names.
 
     zoo             the built-in models, which data set's default they are, and where they are cut
+    file_models     those of them that are the default of somebody's own files
     building        from a name to a model
     files           model files, written whole and read without running code from them
     file_info       what a model file says of itself, and whether rows of data fit
@@ -24,6 +25,7 @@ Importing this package does not import Keras; using what makes, reads or cuts a 
 
 import importlib
 
+import fedkeras.models.file_models  # noqa: F401 - its models enter the registry
 from fedkeras.models.weights import get_weights, names, random_states, set_weights, trainable_names
 from fedkeras.models.zoo import BUILT_IN, DEFAULT_CUTS, DEFAULT_MODELS, cut_points
 from fedkeras.tensorflow_import import import_tensorflow

@@ -123,7 +123,7 @@ def mnist_2nn(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
 
     199,210 weights for 28x28x1 and ten classes, the paper's count; see `mnist_cnn`.
     """
-    return _perceptron(input_shape, num_classes, hidden=(200, 200))
+    return perceptron(input_shape, num_classes, hidden=(200, 200))
 
 
 @built_in(uncut="has two layers with weights; split learning needs three: take mnist_2nn")
@@ -132,16 +132,7 @@ def mlp(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
 
     Ours: a model so quick that a benchmark with it measures everything but the model.
     """
-    return _perceptron(input_shape, num_classes, hidden=(200,))
-
-
-@built_in(cut="1,2", default_for="table_source")
-def table_mlp(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
-    """Two hidden layers of 64 and 32; softmax, or one linear output where a number is learned: a row of a table.
-
-    Ours, small enough for some hundred rows: 6,306 weights for 64 columns and two classes.
-    """
-    return _perceptron(input_shape, num_classes, hidden=(64, 32))
+    return perceptron(input_shape, num_classes, hidden=(200,))
 
 
 @built_in(default_for="synthetic", uncut="has one layer with weights; split learning needs three")
@@ -151,14 +142,14 @@ def logistic_regression(input_shape: tuple[int, ...], num_classes: int) -> "kera
     The convex model of T. Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, arXiv:1812.06127,
     and of D. Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018, arXiv:1803.01498.
     """
-    return _perceptron(input_shape, num_classes, hidden=())
+    return perceptron(input_shape, num_classes, hidden=())
 
 
-def _perceptron(input_shape: tuple[int, ...], num_classes: int, hidden: tuple[int, ...]) -> "keras.Model":
+def perceptron(input_shape: tuple[int, ...], num_classes: int, hidden: tuple[int, ...]) -> "keras.Model":
+    """Dense layers of these sizes and a softmax; one output alone is a number that is learned."""
     from keras import Input, Sequential, layers
 
     dense = [layers.Dense(units, activation="relu") for units in hidden]
-    # one class alone cannot be told from others: a single output is a number that is learned
     answer = layers.Dense(num_classes, activation="softmax" if num_classes > 1 else None)
     return Sequential([Input(input_shape), layers.Flatten(), *dense, answer])
 

@@ -29,7 +29,7 @@ def run_name(config: Config, how: str) -> str:
     """The last part of a run folder's name: the data set, or the model file that is handed out, and how it trains."""
     if config.data_source not in ("", "keras"):
         return f"{Path(config.model).stem}-{how}"
-    what = Path(config.dataset).name if data.is_file(config.dataset) else config.dataset
+    what = Path(config.dataset).name if data.is_file(config.dataset, config.data_dir) else config.dataset
     return f"{what}-{how}"
 
 

@@ -27,7 +27,7 @@ from fedkeras.provisioning.preprocessing import Preprocessing
 from fedkeras.provisioning.protocol import ReportState, ask, compress, compression_pays, value_of
 from fedkeras.provisioning.shards import Shard, Tables
 
-TEXT = ("table_source",)
+TEXT = ("table_source", "xy_folder")
 """The pages of data/ that may read text."""
 
 
@@ -55,7 +55,7 @@ def check_flags(config: Config) -> None:
         raise UserError(
             f"--class-weight {config.class_weight} needs classes to weigh, and {what}: leave one of them out"
         )
-    if config.uses_catalogue and data.kind_of(config.dataset) not in TEXT:
+    if config.uses_catalogue and data.kind_of(config.dataset, config.data_dir) not in TEXT:
         config.refuse(["decimal", "thousands"], f"is for text files, and {config.dataset} is none")
     if config.decimal and config.decimal == config.thousands:
         raise UserError(f"--decimal and --thousands are both '{config.decimal}': they are two marks")

@@ -221,9 +221,11 @@ def _check_mode(config: Config) -> None:
 
 def _check_own_files(config: Config) -> None:
     """How a file is read matters where there is one; and who brings files are clients that somebody has started."""
-    own_data = data.is_file(config.dataset) if config.uses_catalogue else config.data_source == "client"
-    if not own_data:
+    kind = data.kind_of(config.dataset, config.data_dir) if config.uses_catalogue else ""
+    if not (data.is_file(config.dataset, config.data_dir) if config.uses_catalogue else config.data_source == "client"):
         config.refuse(OF_FILES, "is for a file of your own: --dataset FILE")
+    if kind != "image_folder":
+        config.refuse(["image_size"], "is for a folder of images: --dataset FOLDER")
     if config.deals:
         return
     if config.data_source:

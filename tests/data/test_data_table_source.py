@@ -103,7 +103,8 @@ def test_csv_and_npz_of_the_same_rows_are_the_same_bits_to_a_client(tmp_path: Pa
     lines = [",".join([*map(repr, row.tolist()), str(label)]) for row, label in zip(x, y, strict=True)]
     config = of(tmp_path, "\n".join(["a,b,c,y", *lines]))
     source = open_source(config)
-    arrays = {"x_train": source._x, "y_train": source.labels, "x_test": source._test_x, "y_test": source.test_labels()}
+    raw, test = source.examples(np.arange(len(source.labels))).x, source.test()
+    arrays = {"x_train": raw, "y_train": source.labels, "x_test": test.x, "y_test": test.y}
     np.savez(tmp_path / "t.npz", **arrays)
     other = Config(dataset=str(tmp_path / "t.npz"))
     for cid in range(3):
@@ -111,10 +112,8 @@ def test_csv_and_npz_of_the_same_rows_are_the_same_bits_to_a_client(tmp_path: Pa
         assert one.train.x.tobytes() == two.train.x.tobytes() and np.array_equal(one.test.y, two.test.y)
     assert load_test(config).x.tobytes() == load_test(other).x.tobytes()
     by_row = {tuple(row): label for row, label in zip(x.tolist(), y.tolist(), strict=True)}
-    assert all(
-        by_row[tuple(row)] == int(source.classes[label])
-        for row, label in zip(source._x.tolist(), source.labels, strict=True)
-    )
+    for row, label in zip(raw.tolist(), source.labels, strict=True):
+        assert by_row[tuple(row)] == int(source.classes[label])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +140,7 @@ def test_csv_and_npz_of_the_same_rows_are_the_same_bits_to_a_client(tmp_path: Pa
         ("a,b,y\n1,m,u\n2,f,v\n", {}, "line 2, column 2 ('b'): 'm' is no number; write it as numbers, or leave"),
         ("a,y\n1,u\n\n2,v\n", {}, "line 3, column 1 ('a'): the cell is empty"),
         ("a,y\n1,u,5\n", {}, "line 2 has 3 columns"),
-        ("a,y\n1,u\n", {}, "has one row"),
+        ("a,y\n1,u\n", {}, "has one example"),
         ("a,sample_weight,y\n1,2,u\n2,2,u\n", {}, "has a column 'sample_weight': give --sample-weight"),
         ("a,w,y\n1,-1,u\n2,2,u\n", {"sample_weight": "w"}, "weights are 0 or more"),
         ("a,y\n1,u\n2,v\n", {"task": "regression"}, "--task regression: the labels 'y' in {} are words, such as 'u'"),

@@ -19,6 +19,7 @@ COUNTS = [  # name, input shape, classes, weights
     ("digits_cnn", (8, 8, 1), 10, 38_282),  # ours, from here on
     ("mlp", IMAGE, 10, 159_010),
     ("table_mlp", (64,), 2, 6_306),
+    ("image_cnn", (64, 64, 3), 10, 319_178),
     ("logistic_regression", IMAGE, 10, 7_850),
     ("lenet", IMAGE, 10, 61_706),
     ("motionsense_dense", MOTION, 6, 205_382),
@@ -37,7 +38,11 @@ def test_weights_are_as_many_as_published_and_said(name, input_shape, classes, c
 
 def test_every_built_in_model_is_counted_above_and_each_default_is_built_in():
     assert set(models.BUILT_IN) == {name for name, *_ in COUNTS}
-    assert set(models.DEFAULT_MODELS) == {"digits", "mnist", "femnist", "motionsense", "synthetic", "table_source"}
+    assert set(models.DEFAULT_MODELS) == {"digits", "mnist", "femnist", "motionsense", "synthetic"} | {
+        "table_source",
+        "xy_folder",
+        "image_folder",
+    }
     assert set(models.DEFAULT_MODELS.values()) <= set(models.BUILT_IN)
 
 
