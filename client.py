@@ -105,12 +105,6 @@ def prepare(contexts: Sequence[Context]) -> None:
 
 def main() -> int:
     """The command. Returns the exit status."""
-    from fedkeras.flower import other_app, settings
-    from fedkeras.runtime.holder_key import read_key
-    from fedkeras.runtime.node import serve
-    from fedkeras.runtime.passphrase import Access, read_passphrase
-    from fedkeras.runtime.sent_log import SentLog
-
     outlast()
     console = Console()
     console.setFormatter(CleanFormatter("client: %(message)s"))
@@ -118,6 +112,18 @@ def main() -> int:
     lifeline.follow()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it says goodbye then too, so that nobody waits for it
     look_in_working_directory()
+    with contextlib.ExitStack() as shown:
+        return _take_part(shown)
+
+
+def _take_part(shown: contextlib.ExitStack) -> int:
+    """Join and answer. `shown` is left when all is over: a training may come to its end without a server."""
+    from fedkeras.flower import other_app, settings
+    from fedkeras.runtime.holder_key import read_key
+    from fedkeras.runtime.node import serve
+    from fedkeras.runtime.passphrase import Access, read_passphrase
+    from fedkeras.runtime.sent_log import SentLog
+
     try:
         flags = parse_flags(ClientConfig, None, program("client"))
         node_config = settings.node_config(flags.node_config, flags.data_dir)
@@ -142,13 +148,14 @@ def main() -> int:
         access = Access(
             read_passphrase(flags.passphrase_file), flags.tls_cert, flags.tls_key, flags.tls_ca, flags.insecure
         )
-        with atomic.private(flags.private), _choices_shown(), _rounds_shown(len(cids)):
-            sent_log = SentLog(flags.sent_log_path(data.cache.folder() / "sent"), flags.server)
-            note = serve(
-                served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
-                replace=flags.replace, in_thread=not flags.app, terms=flags.terms(), sent_log=sent_log,
-                holder_key=read_key(flags.holder_key, data.cache.folder()),
-            )  # fmt: skip
+        for context in (atomic.private(flags.private), _choices_shown(), _rounds_shown(len(cids))):
+            shown.enter_context(context)
+        sent_log = SentLog(flags.sent_log_path(data.cache.folder() / "sent"), flags.server)
+        note = serve(
+            served, flags.server, cids, node_config, flags.max_wait, first, say, flags.shared, access=access,
+            replace=flags.replace, in_thread=not flags.app, terms=flags.terms(), sent_log=sent_log,
+            holder_key=read_key(flags.holder_key, data.cache.folder()),
+        )  # fmt: skip
     except UserError as error:
         status = complain(program("client"), error)
         with contextlib.suppress(KeyboardInterrupt):
@@ -157,6 +164,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("client: interrupted", file=sys.stderr)
         return 130
+    shown.close()  # what each client took part in stands above the end
     if sent_log.path:
         say(f"messages sent: {sent_log.path}")
     say(f"the run is finished{f'; {note}' if note else ''}")

@@ -2,10 +2,12 @@
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from fedkeras import data
 from fedkeras.address import require_free
-from fedkeras.built_in_names import MODELS, OPTIMIZERS, is_one_of
+from fedkeras.built_in_names import DATA_SETS, MODELS, OPTIMIZERS, is_one_of
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.federation import registry
@@ -46,6 +48,20 @@ def tables(path: str, config: Config) -> None:
     x = Path(path).expanduser() / "X"
     if not x.is_dir() or not any(x.iterdir()):
         raise UserError(f"{path} has no folder X with files in it (.npz, .csv, .xlsx; targets lie in a folder Y)")
+
+
+def data_set(name: str, _: Config) -> None:
+    """A built-in one, a file that is there, or a function, which is looked at in the end."""
+    if data.is_file(name):
+        if not Path(name).expanduser().exists():
+            raise UserError(f"there is no file {name}")
+    elif ":" not in name and not is_one_of(name, DATA_SETS):
+        raise UserError(f"there is no data set '{name}'{_meant(name, DATA_SETS)}; give a number, a name or a file")
+
+
+def label_column(name: str, config: Config) -> None:
+    """The table has it, or one that is taken for it; the table is read."""
+    data.open_source(replace(config, label_column=name))
 
 
 def optimizer(name: str, _: Config) -> None:

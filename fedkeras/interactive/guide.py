@@ -54,11 +54,14 @@ def command_of(config: Config) -> str:
 
 
 def check(config: Config) -> None:
-    """Raise UserError for answers that do not go together, or with the model file and the tables here."""
+    """Raise UserError for answers that do not go together, or with the model file and the data here."""
     workflow = workflow_of(config)
     check_flags(workflow, config)
     registry.load(config.strategy, registry.options_of(config))
     open_provision(config)
+    at_hand = data.needs_no_files(config.dataset) or data.is_file(config.dataset)
+    if config.uses_catalogue and not config.only_takes_deliveries and at_hand:
+        data.describe(config)
 
 
 def _walk(prompt: Prompt, steps: Sequence[Step], defaults: Config) -> Config:

@@ -7,6 +7,7 @@ each client, or in rounds; what is learned.
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedkeras import data
 from fedkeras.address import own_address
 from fedkeras.built_in_names import DATA_SETS, OPTIMIZERS
 from fedkeras.config import Config
@@ -29,6 +30,11 @@ def _hands_out(config: Config) -> bool:
 
 def _uses_data_set(config: Config) -> bool:
     return TRAINS(config) and config.uses_catalogue
+
+
+def _is_table(config: Config) -> bool:
+    """One of the person's own; arrays in a file have names already."""
+    return _uses_data_set(config) and data.is_file(config.dataset) and not config.dataset.endswith(".npz")
 
 
 def _own_optimizer(config: Config) -> str:
@@ -188,7 +194,11 @@ AFTER_THE_PASSPHRASE = (
         suggest=lambda config: {"data_dir": FOLDER},
     ),
     Question("data set", "data set", "Which data; also a file of your own, or package.module:function", "dataset",
-             _data_sets, _uses_data_set, paths=True),
+             _data_sets, _uses_data_set, checks.data_set, paths=True),
+    Question(
+        "label column", "column that is learned", field="label_column", when=_is_table, check=checks.label_column,
+        hint=lambda config: "none: the column that is called label, target, class or y.",
+    ),
     Question(
         "data set's folder", "folder with its files (none: downloaded)", field="data_dir", check=checks.folder,
         when=lambda config: _uses_data_set(config) and config.dataset in HAVE_FILES, paths=True,

@@ -227,3 +227,19 @@ def test_what_is_said_beside_the_clients_command(monkeypatch: pytest.MonkeyPatch
     said = join_notes(Config(host="0.0.0.0"), "0.0.0.0:9", True)
     assert said[0] == "HOST is this machine's name or address, such as 10.1.2.3"
     assert said[1].startswith("each client is asked for the passphrase")
+
+
+def test_a_table_of_ones_own_is_a_data_set(say: Say, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{n % 7},{n % 5},{'ab'[n % 2]}\n" for n in range(60))
+    (tmp_path / "flowers.csv").write_text(f"long,wide,kind\n{rows}")
+    names = ["digit", "no.csv", "flowers.csv"]
+    config = say(port="0", data_set=names, column=["", "colour", "kind"])
+    assert (config.dataset, config.label_column) == ("flowers.csv", "kind")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no data set 'digit' (is digits meant?)" in shown and "there is no file no.csv" in shown
+    assert "its columns are long, wide, kind" in shown and "colour" in shown and "cannot start" not in shown
+
+
+def test_more_clients_than_examples_cannot_start() -> None:
+    with pytest.raises(UserError, match="5000"):
+        check(Config(num_partitions=5000))

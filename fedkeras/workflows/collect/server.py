@@ -184,7 +184,7 @@ class CollectOnlyWorkflow(CollectWorkflow):
                 done |= set(new) | set(failed)
                 failures |= failed
                 for cid, count in new.items():
-                    progress.say(cid, f"has delivered {count} results")
+                    progress.say(cid, f"has delivered {count} result{'s' * (count != 1)}")
         absent = {cid: "did not come (--node-timeout)" for cid in range(config.num_partitions) if cid not in done}
         if not arrived.models and not failures and not absent:
             raise RunFailed("no client held anything that it had trained")
