@@ -82,11 +82,15 @@ def test_what_was_trained_is_delivered_later(start, tables, model_files):
         server.said(f"client {cid}: training epoch")
     server.popen.kill()
     assert [client.ended() for client in clients] == [3, 3]
+    for client in clients:
+        assert "client: trained: loss " in client.out, "with the figures, though no server asks for them"
+        assert client.out.endswith("client: its model is kept here, to be delivered later\n")
     held = start.folder / "cache" / "results"
     assert len(list(held.glob("*/result.json"))) == 2
     server, address = start.server("--collect-only", "--num-partitions", 1)
     (late,) = clients_of(start, address, 1, "--deliver")
     assert [server.ended(), late.ended()] == [0, 0], server.err
+    assert "client: delivered what it held\n" in late.out and "client: messages sent: " in late.out
     run = folder_of(start)
     assert (run / "clients" / "0" / "model.keras").exists() and (run / "clients" / "1" / "model.keras").exists()
     assert (run / "model.keras").exists()
