@@ -28,9 +28,12 @@ from fedkeras.commands.process_tree import end_tree
 from fedkeras.config import SECURITY, SERVER_LED, Config, Value, fields_of, flag
 from fedkeras.data.catalogue import kind_of_file
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.federation import registry
 from fedkeras.fields import embedded
 from fedkeras.flags import parse_flags
 from fedkeras.reports import DIVERGED, RunFolder, check_extras, live, no_result, resuming
+from fedkeras.workflows.base import workflow_of
+from fedkeras.workflows.preparation import check_flags
 
 PROG = program("simulate")
 SAID = "server.py: "
@@ -84,6 +87,8 @@ def main(args: Sequence[str]) -> int:
     cpus = min(config.threads_per_client, os.cpu_count() or 1)  # Ray waits for ever for a CPU more than there is
     federation = f"num-supernodes={config.num_partitions} client-resources-num-cpus={cpus}"
     check_extras(config)
+    check_flags(workflow_of(config), config)  # what needs no model is said now, and not by Ray in half a minute
+    registry.load(config.strategy, registry.options_of(config))
     if config.resume:
         resuming.keep_settings(config)
     with _ended_by_sigterm(), _home() as home:
