@@ -7,7 +7,7 @@ data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split
 train aggregate             one part trained by itself; model files that were trained apart, combined
-strategy_comparison offline_test    strategies side by side on the same model files; what they are tested on
+strategy_comparison tested_models   strategies side by side on the same model files; what they are tested on
 certs certs_folder          an authority of one's own, and certificates
 passphrase                  by which a server and its clients know each other
 completion                  for a shell

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from fedkeras import models
 from fedkeras.atomic import check_writable
 from fedkeras.checkout import program
-from fedkeras.commands.offline_test import (
+from fedkeras.commands.tested_models import (
     Notes,
     TestSet,
     agreed_scaling,

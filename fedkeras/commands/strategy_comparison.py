@@ -11,7 +11,7 @@ import numpy as np
 from fedkeras import models
 from fedkeras.atomic import replace_file
 from fedkeras.checkout import typed
-from fedkeras.commands.offline_test import TestSet, tested
+from fedkeras.commands.tested_models import TestSet, tested
 from fedkeras.errors import UserError
 from fedkeras.federation.offline_aggregation import NOTES, check_strategy, combine, held_near
 from fedkeras.models.training_note import TrainingNote, write_note
