@@ -264,10 +264,8 @@ def test_batches_in_flight_change_what_is_computed():
 # What changes nothing
 
 
-@pytest.mark.parametrize(
-    ("mode", "in_flight"),
-    [("splitfed", 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in [("shared", 1), ("shared", 2)])],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "in_flight"), [("splitfed", 2), ("shared", 1), ("shared", 2)])
 def test_who_answers_first_changes_nothing(mode, in_flight):
     config = configure(split=mode, in_flight=in_flight, num_server_rounds=1, batch_size=60)
     expected, _ = run(config)

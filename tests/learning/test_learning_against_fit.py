@@ -51,7 +51,11 @@ def compile_as_keras_does(model, optimizer, options):
 
 @pytest.mark.parametrize(
     ("optimizer", "options"),
-    [("sgd", {}), ("sgd", {"momentum": 0.9, "nesterov": True}), ("adam", {}), ("adagrad", {})],
+    [
+        ("sgd", {"momentum": 0.9, "nesterov": True}),
+        ("adam", {}),
+        *(pytest.param(name, {}, marks=pytest.mark.slow) for name in ("sgd", "adagrad")),
+    ],
 )
 def test_training_equals_fit_with_a_short_last_batch(optimizer, options):
     x, y = data()

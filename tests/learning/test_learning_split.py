@@ -94,7 +94,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "options"), CASES)
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [CASES[0], CASES[3], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[1:3])],
+)
 def test_the_parts_train_as_the_whole_with_tapes_and_without(optimizer, options):
     how = {"optimizer": optimizer, "optimizer_args": options}
     how["learning_rate"] = keras.optimizers.schedules.ExponentialDecay(0.05, 2, 0.5)  # by steps: they must be counted
