@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
     from matplotlib.figure import Figure
 
+FEW = 12  # clients up to which a heatmap has its numbers written in
 MANY = 20  # more labels cannot be distinguished by colour, and more clients have no room for their names
 
 
@@ -42,6 +43,7 @@ def draw_labels(description: Description) -> "Figure":
         legend=True,
         legend_title="Examples" if heat else "Label",
         legend_kwargs=None if heat else {"bbox_to_anchor": (1.0, 0.5), "loc": "center left"},
+        plot_kwargs={"annot": clients <= FEW} if heat else None,
         cmap=None if heat else "tab20" if classes > 10 else "tab10",
     )
     axis.set_xlabel("Client")

@@ -43,7 +43,11 @@ class LiveReport(Callback):
         self._news, self._works = True, True
 
     def start(self) -> None:
-        """The first page, before anybody has come: it takes no time of the run's own."""
+        """The first page, before anybody has come: it takes no time of the run's own.
+
+        Drawn twice, for the first time loads what draws it, and the second says what a page takes from then on.
+        """
+        self._draw()
         self._draw()
         self._started, self._spent = self._clock(), 0.0
 
@@ -79,10 +83,12 @@ class LiveReport(Callback):
         return max(0.0, self._ended + EVERY_SECONDS - now, affordable - now)
 
     def _draw_if_due(self) -> None:
-        if self._news and self._works and self._ended is not None and self.wait == 0.0:
+        if self._news and self._ended is not None and self.wait == 0.0:
             self._draw()
 
     def _draw(self) -> None:
+        if not self._works:
+            return
         before = self._clock()
         try:
             write_report(self._folder, sections=self._sections(), reload=Reload(round(EVERY_SECONDS), self._note()))

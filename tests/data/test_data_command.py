@@ -69,3 +69,21 @@ def test_where_no_picture_can_be_written_is_said_before_the_work(tmp_path: Path,
         with pytest.raises(UserError, match=r"cannot write /proc/labels\.png: "):
             main(["digits", "--plot", "/proc/labels.png"])
     assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("clients", "written"), [(3, True), (13, False)])
+def test_many_classes_are_a_grid_with_the_numbers_of_few_clients_in_it(
+    tmp_path: Path, clients: int, written: bool
+) -> None:
+    labels = np.repeat(np.arange(62), 40)
+    np.savez(
+        tmp_path / "own.npz",
+        x_train=np.zeros((len(labels), 2), "float32"),
+        y_train=labels,
+        x_test=np.zeros((62, 2), "float32"),
+        y_test=np.arange(62),
+    )
+    found = describe(Config(dataset=str(tmp_path / "own.npz"), num_partitions=clients))
+    axes = draw_labels(found).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [str(number) for number in range(62)]
+    assert [int(text.get_text()) for text in axes.texts] == (found.counts.T.ravel().tolist() if written else [])
