@@ -165,6 +165,8 @@ def _take_part(shown: contextlib.ExitStack) -> int:
         print("client: interrupted", file=sys.stderr)
         return 130
     shown.close()  # what each client took part in stands above the end
+    if flags.shared:
+        say("what is missing here was done by the other processes with these --cid --shared")
     if sent_log.path:
         say(f"messages sent: {sent_log.path}")
     say(f"the run is finished{f'; {note}' if note else ''}")
