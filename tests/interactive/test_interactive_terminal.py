@@ -45,6 +45,7 @@ def test_lines_are_edited_answers_come_back_and_ctrl_d_is_one_line(
         session = terminal()
         session.answer("address [1]: ", "")
         session.answer("port (0: any free one) [9080]: ", typed)
+        session.wait("89")
         if os.geteuid():  # below 1024, where others than root may not listen
             session.wait("this user may not use port 89; choose a --port above 1023")
             session.answer("port (0: any free one) [9080]: ", "0")

@@ -29,7 +29,8 @@ def say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Say:
     """Answer the questions in a folder of its own; `answers` are by the words of the prompt, each a text or several."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv(VARIABLE, "")  # so that it is gone afterwards, whatever an answer puts there
+    monkeypatch.delenv(VARIABLE)
 
     def run(defaults: Config = Config(), **answers: str | list[str]) -> Config:  # noqa: B008 - it is frozen
         waiting = {name.replace("_", " "): [text] if isinstance(text, str) else list(text)
