@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ import fedkeras  # noqa: F401 - before Flower, whose import decides what gRPC pr
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedkeras import atomic, data, lifeline, reports, scaling
+from fedkeras import atomic, data, interactive, lifeline, reports, scaling
 from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import join_command, join_notes
 from fedkeras.config import Config, Value
@@ -135,9 +135,11 @@ def _holders(config: Config, holder_key: bytes) -> "Holders":
     return holders
 
 
-def command() -> int:
-    """`python server.py`. Returns the exit status: 0 only for a finished run; 3 also for one that has diverged."""
-    from fedkeras import interactive
+def command(read: Callable[[], Config] = interactive.from_flags, name: str = "server") -> int:
+    """`python server.py`. Returns the exit status: 0 only for a finished run; 3 also for one that has diverged.
+
+    `read` makes the configuration, and `name` is the program's, of another command that is a server's run too.
+    """
     from fedkeras.flower import other_app, settings
     from fedkeras.runtime.passphrase import VARIABLE
     from fedkeras.runtime.spawn import clients
@@ -149,7 +151,7 @@ def command() -> int:
     reports.show_warnings()  # what strangers say reaches the terminal as it does during the run: cleaned
     try:
         interruption.watch()
-        config = interactive.from_flags()
+        config = read()
         if resuming.already_finished(config):
             return 0
         parent = Path(config.run_dir or "runs")
@@ -187,9 +189,9 @@ def command() -> int:
         if not other:
             require_result(summary)
     except UserError as error:
-        return complain(program("server"), error)
+        return complain(program(name), error)
     except KeyboardInterrupt as stop:
-        print(f"{program('server')}: {str(stop) or 'interrupted'}", file=sys.stderr)
+        print(f"{program(name)}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
 

@@ -52,6 +52,7 @@ PROCESS = FlagGroup("process", "This process: where it listens, and what it star
 SERVER_LED = FlagGroup(
     "server-led training", "The server hands out a model file, and the data if wanted: with --data-source."
 )
+EVALUATION = FlagGroup("evaluation", "Nothing is trained: a run's model is tested again. All else is as in that run.")
 SPLIT = FlagGroup(
     "split learning", "Head and tail of the model stay with the clients, its body with the server: with --split."
 )
@@ -258,6 +259,14 @@ class Config:
     """collect: most that one client may deliver in a run, all its results together, in megabytes."""
     collect_only: bool = setting(False, SERVER_LED)
     """Train nothing: gather what clients started with --deliver still hold."""
+
+    # A run's model, tested again
+    evaluate: str = setting("", EVALUATION, SERVER_ONLY, ABSOLUTE)
+    """The folder of a run: test its model on the clients' held-out examples and the central test set."""
+    evaluate_round: str = setting("final", EVALUATION, SERVER_ONLY)
+    """Which model of it: final, best, or the number of a round that has a checkpoint."""
+    evaluate_clients: str = setting("all", EVALUATION, SERVER_ONLY)
+    """Which clients test it: all, none, or client ids such as 0-9 or 0,2,5."""
 
     # Split learning: head and tail of the model stay with the clients, the body with the server
     split: Literal["off", "sequential", "splitfed", "shared"] = setting("off", SPLIT)

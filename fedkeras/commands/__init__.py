@@ -6,6 +6,7 @@ simulate demo               on one machine: Flower's simulation, and the first t
 data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split
+evaluate                    a run's model, tested again
 train aggregate             one part trained by itself; model files that were trained apart, combined
 strategy_comparison tested_models   strategies side by side on the same model files; what they are tested on
 certs certs_folder          an authority of one's own, and certificates
@@ -57,6 +58,10 @@ COMMANDS = {
     "compare": Command(
         "is federated worth it? the same training pooled, alone, federated and split, in one table",
         "fedkeras.compare.settings:Settings",
+    ),
+    "evaluate": Command(
+        "test a run's model again, on its clients' held-out examples and the central test set",
+        "fedkeras.commands.evaluate:EvaluateFlags",
     ),
     "report": Command(
         "a run's report as one HTML page, or several runs side by side",

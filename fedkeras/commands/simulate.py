@@ -25,7 +25,7 @@ from fedkeras import lifeline
 from fedkeras.checkout import ROOT, is_checkout, program, typed, version
 from fedkeras.commands.guarded import guarded
 from fedkeras.commands.process_tree import end_tree
-from fedkeras.config import SECURITY, SERVER_LED, Config, Value, fields_of, flag
+from fedkeras.config import EVALUATION, SECURITY, SERVER_LED, Config, Value, fields_of, flag
 from fedkeras.data.catalogue import kind_of_file
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation import registry
@@ -64,6 +64,7 @@ OF_OUR_SERVER = (
     "host", "port", "max_message_mb", "spawn", "release", "app", "app_config", "reconnect_grace",
     *fields_of(group=SECURITY),
     *fields_of(group=SERVER_LED),
+    *fields_of(group=EVALUATION),
 )  # fmt: skip
 """Fields of Config that mean nothing here: Flower moves the messages, and all clients are of this machine."""
 
@@ -78,6 +79,8 @@ class SimulateFlags:
 def main(args: Sequence[str]) -> int:
     """Run the simulation; returns 0 if it finished. Raises UserError, RunFailed."""
     config = _absolute(resuming.from_flags(args, PROG, _read))
+    if config.evaluate:
+        raise UserError(f"a run is tested again without Ray: {typed('evaluate', config.evaluate)}")
     if resuming.already_finished(config):
         return 0
     if importlib.util.find_spec("ray") is None:

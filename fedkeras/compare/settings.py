@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedkeras.atomic import replace_file
 from fedkeras.compare.arms import DEFAULT, Arm, names_of, parse_arms
-from fedkeras.config import RULES, RULES_NUMBER, SECURITY, SERVER_LED, Config, fields_of, flag
+from fedkeras.config import EVALUATION, RULES, RULES_NUMBER, SECURITY, SERVER_LED, Config, fields_of, flag
 from fedkeras.errors import UserError
 from fedkeras.fields import ANY, MAY_CHANGE, FlagGroup, Value, embedded, setting
 from fedkeras.reports.resuming import check_rules, config_of
@@ -19,6 +19,7 @@ NOT_HERE = {
     "--arms names what is trained": ("strategy", "split"),
     "the folder is --out": ("run_dir", "name"),
     "the same --out again goes on": ("resume",),
+    "a comparison trains": fields_of(group=EVALUATION),
     "--processes says how many processes train": ("spawn",),
     "all processes are on this machine": ("host", "port", "release", *fields_of(group=SECURITY)),
     "a model handed out with its data is trained by server.py": ("mode", *fields_of(group=SERVER_LED)),

@@ -3,11 +3,12 @@
 Before the first round each connected client is asked to describe its own training examples, never one of them, and the
 server merges the descriptions in the order of cid. What comes of it goes into the configuration of every later message:
 so a client that joins late, has been started anew, or (under Flower's runtimes) is a new process for each message has
-it too, and nothing need be kept for it. A run that is resumed keeps what it began with.
+it too, and nothing need be kept for it. A run that is resumed, or tested again, keeps what it began with.
 """
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from fedkeras import data
 from fedkeras.callbacks import Callback
@@ -54,7 +55,8 @@ class DescribedClientManager(ClientManager):
         self._refused: dict[int, str] = {}
         self._set_normaliser = set_normaliser
         self._done = not must_ask(config, knows_source)
-        before = Preprocessing.load(folder.path) if folder is not None and config.resume else None
+        earlier = Path(config.evaluate) if config.evaluate else folder.path if folder and config.resume else None
+        before = Preprocessing.load(earlier) if earlier is not None else None
         if before is not None and not self._done:
             self._use(before)
 

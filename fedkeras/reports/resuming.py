@@ -1,7 +1,7 @@
 """`--resume RUN_DIR`: the folder of a run that ended early, made ready to go on after its newest checkpoint.
 
 The run's settings are in its config.json. They are the defaults of all other flags, of which only those may differ that
-leave the run's figures alone.
+leave the run's figures alone. So it is with `--evaluate RUN_DIR`, which tests a run's model in a folder of its own.
 """
 
 import contextlib
@@ -10,19 +10,23 @@ import itertools
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from fedkeras.config import RULES, RULES_NUMBER, RULES_SINCE, Config, fields_of, flag, settings_in
+from fedkeras.config import EVALUATION, RULES, RULES_NUMBER, RULES_SINCE, Config, fields_of, flag, settings_in
 from fedkeras.errors import UserError
 from fedkeras.fields import MAY_CHANGE, Value
 from fedkeras.reports.checkpoints import Checkpoint, newest_checkpoint, newest_holders
 from fedkeras.reports.divergence import DIVERGED, no_result
 from fedkeras.reports.history import FAILURES, TIMING, WARNINGS, count_rows, cut_rows
+from fedkeras.reports.run import LOCAL
 from fedkeras.reports.run_folder import JsonTable, RunFolder, held
 from fedkeras.reports.summary import versions
 
 log = logging.getLogger(__name__)
+
+OF_EVALUATION = fields_of(group=EVALUATION)
+"""Fields of Config that say what is tested, and by whom."""
 
 Read = Callable[[Sequence[str] | None, str, Config | None], Config]
 """Makes a configuration of flags: (the words, the command's name, the defaults)."""
@@ -34,30 +38,61 @@ def settings(config: Config, typed: Callable[[Config], Config]) -> Config:
     `typed(saved)` reads the same flags again with the run's settings as defaults. The result has `resume` set to the
     run's folder. Raises UserError if there is no such run, or a flag would change what it computes.
     """
+    if config.resume and config.evaluate:
+        raise UserError("--resume goes on with a run, and --evaluate tests one: leave one of them out")
+    if config.evaluate:
+        return _settings_of_evaluation(config.evaluate, typed)
     if not config.resume:
         return config
     folder = RunFolder(Path(config.resume))
     saved = saved_config(folder)
     wanted = typed(saved)
-    free = {*fields_of(MAY_CHANGE), "resume"}
-    for name in fields_of():
-        if name not in free and getattr(wanted, name) != getattr(saved, name):
-            raise UserError(
-                f"--resume keeps the run's settings: --{flag(name)} cannot be changed "
-                f"(it is '{getattr(saved, name)}' in {folder.config_path})"
-            )
+    _require_kept(folder, saved, wanted, "resume")
     return dataclasses.replace(wanted, resume=config.resume)
 
 
+def _settings_of_evaluation(run: str, typed: Callable[[Config], Config]) -> Config:
+    """The run's settings, without what concerns its own folder and its training."""
+    folder = RunFolder(Path(run))
+    saved = saved_config(folder, "evaluate")
+    if saved.mode == LOCAL:
+        raise UserError(
+            f"--evaluate: {folder.path} was trained by itself, without clients; `fedkeras aggregate "
+            f"{folder.model_path} --compare fedavg --test FILE.npz` tests it"
+        )
+    if saved.evaluate:
+        raise UserError(f"--evaluate: {folder.path} is itself a test of {saved.evaluate}: name that")
+    saved = saved.with_defaults(("resume", "release", "run_dir", "name", "spawn", "stop_after", "min_available_nodes"))
+    wanted = typed(dataclasses.replace(saved, evaluate=run, checkpoint_every=0))
+    _require_kept(folder, saved, wanted, "evaluate", {"run_dir", "name", "central_evaluation", *OF_EVALUATION})
+    asked = {} if wanted.evaluate_clients == "all" else {"min_available_nodes": 1}
+    share = 0.0 if wanted.evaluate_clients == "none" else 1.0
+    return dataclasses.replace(wanted, evaluate=run, fraction_evaluate=share, **asked)
+
+
+def _require_kept(
+    folder: RunFolder, saved: Config, wanted: Config, why: str, more: Collection[str] = frozenset()
+) -> None:
+    """Raise UserError for a setting of the run that was typed otherwise and may not differ."""
+    free = {*fields_of(MAY_CHANGE), "resume", *more}
+    for name in fields_of():
+        if name not in free and getattr(wanted, name) != getattr(saved, name):
+            raise UserError(
+                f"--{why} keeps the run's settings: --{flag(name)} cannot be changed "
+                f"(it is '{getattr(saved, name)}' in {folder.config_path})"
+            )
+
+
 def from_flags(args: Sequence[str] | None = None, prog: str = "server.py", read: Read = Config.from_flags) -> Config:
-    """The configuration from flags, where --resume makes the run's settings the defaults of all others.
+    """The configuration from flags, where --resume or --evaluate makes a run's settings the defaults of all others.
 
     `read` is for commands that have flags of their own besides. Raises UserError.
     """
-    run = _run_named_in(sys.argv[1:] if args is None else args)
-    if not run:
+    words = sys.argv[1:] if args is None else args
+    named = {name: _run_named_in(words, f"--{name}") for name in ("resume", "evaluate")}
+    if not any(named.values()):
         return read(args, prog, None)
-    return settings(Config(resume=run), lambda saved: read(args, prog, saved))
+    return settings(Config(**named), lambda saved: read(args, prog, saved))
 
 
 def from_run_config(table: Mapping[str, Value]) -> Config:
@@ -70,22 +105,25 @@ def from_run_config(table: Mapping[str, Value]) -> Config:
     return settings(config, lambda saved: dataclasses.replace(saved, **given)).require_absolute_paths()
 
 
-def saved_config(folder: RunFolder) -> Config:
-    """The run's config.json. Raises UserError if there is none, none that can be read, or one of other rules."""
+def saved_config(folder: RunFolder, why: str = "resume") -> Config:
+    """The run's config.json. Raises UserError if there is none, none that can be read, or one of other rules.
+
+    `why` is the flag that named the run.
+    """
     try:
         table = json.loads(folder.config_path.read_text())
         if not isinstance(table, dict):
             raise ValueError("it is no table")
     except FileNotFoundError:
-        raise UserError(f"--resume: there is no {folder.config_path}; is this the folder of a run?") from None
+        raise UserError(f"--{why}: there is no {folder.config_path}; is this the folder of a run?") from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"--resume: {folder.config_path} cannot be read: {why}; start a new run") from error
+        raise UserError(f"--{why}: {folder.config_path} cannot be read: {why}; start a new run") from error
     try:
         check_rules(table)
         return config_of(table)
     except UserError as error:
-        raise UserError(f"--resume: {folder.config_path} {_made_by(folder)}: {error}; start a new run") from error
+        raise UserError(f"--{why}: {folder.config_path} {_made_by(folder)}: {error}; start a new run") from error
 
 
 def config_of(table: Mapping[str, Value]) -> Config:
@@ -174,14 +212,14 @@ def go_back(folder: RunFolder, config: Config, checkpoint: Checkpoint | None) ->
         path.unlink(missing_ok=True)  # they describe an end that is none any more
 
 
-def _run_named_in(args: Sequence[str]) -> str:
-    """The value of --resume, looked for before the flags are read, whose defaults it decides."""
+def _run_named_in(args: Sequence[str], name: str) -> str:
+    """The value of the flag `name`, looked for before the flags are read, whose defaults it decides."""
     run = ""
     for word, following in itertools.pairwise([*args, ""]):
-        if word == "--resume":
+        if word == name:
             run = "" if following.startswith("--") else following
-        elif word.startswith("--resume="):
-            run = word.removeprefix("--resume=")
+        elif word.startswith(f"{name}="):
+            run = word.removeprefix(f"{name}=")
     return run
 
 

@@ -21,6 +21,7 @@ from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.grids import FederationGrid
 from fedkeras.federation.metric_names import MetricNames
 from fedkeras.federation.requests import ClientContext, Handler
+from fedkeras.federation.round_result import RoundResult
 from fedkeras.federation.sampling import FailureTracker
 from fedkeras.federation.trainable import Trainable
 from fedkeras.mods.chain import ModChain
@@ -108,6 +109,13 @@ class Workflow:
     """Whether a client trains and tests on all examples that it was dealt, so that it may say no other number."""
     has_rounds = True
     """Whether there are rounds for a live table to count, and for --resume to go on with."""
+    tests_again = False
+    """Whether `evaluate` is there: a model of a finished run can be tested as it was after its round."""
+
+    @classmethod
+    def made_for(cls, config: Config, permission: Permission = EVERYTHING) -> "Workflow":
+        """The workflow for this configuration; one that wraps another needs it to know which. Raises UserError."""
+        return cls()
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -151,6 +159,10 @@ class Workflow:
         """How many bytes of arrays the reply to `message` may have; None: as many as --max-message-mb lets through."""
         return None
 
+    def evaluate(self, run: RunContext, result: RoundResult) -> None:
+        """Test `result.arrays` on the clients and on the server, as after a round; the lines go into its rows."""
+        raise NotImplementedError
+
     def run(self, run: RunContext) -> Summary:
         """Do the run; return what `run.finish` returned. Raises RunFailed."""
         raise NotImplementedError
@@ -161,13 +173,20 @@ BUILT_IN: Mapping[str, str] = {
     "split": "fedkeras.workflows.split.server:SplitWorkflow",
     "collect": "fedkeras.workflows.collect.server:CollectWorkflow",
     "collect-only": "fedkeras.workflows.collect.server:CollectOnlyWorkflow",
+    "evaluate": "fedkeras.workflows.evaluate.server:EvaluateWorkflow",
 }
 """Name -> package.module:Class. Values of --mode, but for those that flags of their own choose:"""
-CHOSEN_BY_FLAGS = {"split": "--split sequential, splitfed or shared", "collect-only": "--collect-only"}
+CHOSEN_BY_FLAGS = {
+    "split": "--split sequential, splitfed or shared",
+    "collect-only": "--collect-only",
+    "evaluate": "--evaluate RUN",
+}
 
 
 def workflow_name(config: Config) -> str:
     """A key of BUILT_IN, or a package.module:Class of the user's."""
+    if config.evaluate:
+        return "evaluate"
     return "collect-only" if config.collect_only else "split" if config.split != "off" else config.mode
 
 
@@ -176,4 +195,4 @@ def workflow_of(config: Config, permission: Permission = EVERYTHING) -> Workflow
     name = workflow_name(config)
     if name not in BUILT_IN:
         permission.require("workflows", name)
-    return find_class(name, Workflow, BUILT_IN, "mode")()
+    return find_class(name, Workflow, BUILT_IN, "mode").made_for(config, permission)

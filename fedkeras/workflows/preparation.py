@@ -108,6 +108,8 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     """
     check_keras()
     _check_mode(config)
+    if not config.evaluate:
+        config.refuse(["evaluate_round", "evaluate_clients"], "says something of --evaluate RUN, which is missing")
     if config.released() and not config.resume:
         raise UserError("--release gives a client id of a run free that goes on: --resume RUN says which run")
     if config.split == "off":
@@ -129,10 +131,10 @@ def check_flags(workflow: Workflow, config: Config) -> None:
 def refuse_unused(config: Config) -> None:
     """Raise UserError for a flag that changes nothing, since another that it belongs to says something else.
 
-    `--alpha 0.1` without `--partitioner dirichlet` would deal evenly, and nobody would see it. A run that goes on keeps
-    what it was begun with.
+    `--alpha 0.1` without `--partitioner dirichlet` would deal evenly, and nobody would see it. A run that goes on, or
+    is tested again, keeps what it was begun with.
     """
-    if config.resume:
+    if config.resume or config.evaluate:
         return
     for name in config.changed():
         about = setting_of(Config.__dataclass_fields__[name])

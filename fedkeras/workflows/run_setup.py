@@ -6,6 +6,7 @@ to go on if the run did not come to its end.
 
 import contextlib
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -115,7 +116,8 @@ def open_run(
                 if status == "finished" and workflow.has_rounds:
                     ended_well = reports.diverged_since(reports.read_rows(folder.history_path)) is None
                     status = status if ended_well else reports.DIVERGED
-                summary = recorder.finish(status, model=ready.model, **more) | {"folder": folder.path}
+                own = {"model": ready.model, "server_threads": ready.threads or os.cpu_count()}
+                summary = recorder.finish(status, **own, **more) | {"folder": folder.path}
                 if status in ("finished", reports.DIVERGED):
                     callbacks.on_run_end(summary)
                 return summary

@@ -43,6 +43,7 @@ class RoundsWorkflow(Workflow):
     """Clients train the whole model on their own examples; a strategy makes one of what comes back."""
 
     name = "federated"
+    tests_again = True
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -91,6 +92,10 @@ class RoundsWorkflow(Workflow):
     def run(self, run: RunContext) -> Summary:
         """All rounds."""
         return run_rounds(run, functools.partial(one_round, self))
+
+    def evaluate(self, run: RunContext, result: RoundResult) -> None:
+        """As each round does it."""
+        evaluate_round(self, run, result)
 
     def train(self, run: RunContext, arrays: ArrayRecord, first_round: int = 1) -> ArrayRecord:
         """The rounds alone, from these global arrays on: the last round's. For a `bare_run`."""

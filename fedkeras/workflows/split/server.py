@@ -54,6 +54,7 @@ class SplitWorkflow(Workflow):
 
     name = "split"
     has_data = True
+    tests_again = True
 
     def __init__(self) -> None:
         self._body: SplitServer | None = None
@@ -125,6 +126,11 @@ class SplitWorkflow(Workflow):
         assert self._body is not None  # prepare_server came before
         report.write(run.folder, self._body.cut)
         return run_rounds(run, functools.partial(one_round, self._body, *message_config_of(run)))
+
+    def evaluate(self, run: RunContext, result: RoundResult) -> None:
+        """As each round does it: through the clients' heads, the body here, and the clients' tails."""
+        assert self._body is not None  # prepare_server came before
+        _evaluate(run, result, self._body, message_config_of(run)[0])
 
 
 def message_config_of(run: RunContext) -> tuple[dict[str, Value], int]:
