@@ -300,7 +300,8 @@ CONNECTION = "host port max_message_mb spawn passphrase_file tls_cert tls_key tl
         (
             fields_of(SERVER_ONLY),
             f"data_dir {CONNECTION} stop_after app app_config run_dir name tensorboard mlflow private checkpoint_every "
-            "keep_checkpoints resume release decimal thousands trust_code max_result_mb metrics_port metrics_host",
+            "keep_checkpoints resume release decimal thousands trust_code max_result_mb metrics_port metrics_host "
+            "evaluate evaluate_round evaluate_clients",
         ),
         (
             fields_of(MAY_CHANGE),
@@ -309,7 +310,7 @@ CONNECTION = "host port max_message_mb spawn passphrase_file tls_cert tls_key tl
             "private release trust_code metrics_port metrics_host",
         ),
         (fields_of(ANY_APP), f"data_dir {CONNECTION} app app_config num_partitions reconnect_grace run_dir name"),
-        (fields_of(ABSOLUTE), "data_dir model resume run_dir"),
+        (fields_of(ABSOLUTE), "data_dir model resume run_dir evaluate"),
         (fields_of(workflow="split"), "split_at split_dtype in_flight split_noise split_nopeek"),
         (fields_of(workflow="collect"), "method folds kfold_return validation patience max_result_mb"),
         (fields_of(workflow="server-led"), "target share method"),

@@ -16,6 +16,7 @@
     rounds              federated rounds: clients train the whole model, a strategy combines what comes back
     split               U-shaped split learning
     collect             every client trains once; the server gathers models, logs and tables
+    evaluate            nobody trains: the model of another run is tested again
 
-The three folders never import each other.
+The four folders never import each other.
 """
