@@ -63,7 +63,7 @@ class Config:
     """Everything that decides a federated run. Clients get all of it but what is the server's own."""
 
     # What is learned, from which data set, and in which way
-    dataset: str = setting("digits", LEARNING, foreign=Foreign("dataset", DATA_SETS))
+    dataset: str = setting("digits", LEARNING, ABSOLUTE, foreign=Foreign("dataset", DATA_SETS))
     """digits, mnist, femnist, motionsense, synthetic; your own file or folder; or package.module:function."""
     data_dir: str = setting("", DATA, SERVER_ONLY, MAY_CHANGE, ANY_APP, ABSOLUTE)
     """Where the files are on this machine; unset: ./dataset for data-source, else downloaded where it can be."""
@@ -367,7 +367,9 @@ class Config:
         """Under Flower's runtime the working directory is Flower's, not the user's: refuse paths that depend on it."""
         for name in fields_of(ABSOLUTE):
             value = getattr(self, name)
-            looks_like_path = name != "model" or value.endswith((".keras", ".h5"))
+            looks_like_path = value.endswith(OF_FILES.get(name, ""))
+            if name == "dataset" and self.data_dir:
+                continue  # it lies there
             if value and looks_like_path and not Path(value).is_absolute():
                 raise UserError(
                     f"{flag(name)} is '{value}': under Flower's runtime give an absolute path, such as $PWD/{value}"
@@ -383,6 +385,9 @@ class Config:
         """Read config.json."""
         return cls.from_run_config(settings_in(json.loads(path.read_text())))
 
+
+OF_FILES = {"model": (".keras", ".h5"), "dataset": (".npz", ".csv", ".xlsx", ".parquet")}
+"""Endings of what are paths among the values of fields that take names, too."""
 
 DEFAULTS: Mapping[str, Value] = {field.name: field.default for field in dataclasses.fields(Config)}
 """Field -> default."""

@@ -310,7 +310,7 @@ CONNECTION = "host port max_message_mb spawn passphrase_file tls_cert tls_key tl
             "private release trust_code metrics_port metrics_host",
         ),
         (fields_of(ANY_APP), f"data_dir {CONNECTION} app app_config num_partitions reconnect_grace run_dir name"),
-        (fields_of(ABSOLUTE), "data_dir model resume run_dir evaluate"),
+        (fields_of(ABSOLUTE), "dataset data_dir model resume run_dir evaluate"),
         (fields_of(workflow="split"), "split_at split_dtype in_flight split_noise split_nopeek"),
         (fields_of(workflow="collect"), "method folds kfold_return validation patience max_result_mb"),
         (fields_of(workflow="server-led"), "target share method"),
@@ -362,7 +362,14 @@ def test_clients_are_told_everything_but_what_is_the_servers_own():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"run_dir": "runs"}, {"data_dir": "../data"}, {"data_dir": "~/data"}, {"model": "my.keras"}, {"model": "a/b.h5"}],
+    [
+        {"run_dir": "runs"},
+        {"data_dir": "../data"},
+        {"data_dir": "~/data"},
+        {"model": "my.keras"},
+        {"model": "a/b.h5"},
+        {"dataset": "a.csv"},
+    ],
 )
 def test_relative_paths_are_refused_under_flowers_runtime(fields):
     [(name, value)] = fields.items()
@@ -372,7 +379,14 @@ def test_relative_paths_are_refused_under_flowers_runtime(fields):
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"run_dir": "/tmp/runs"}, {"model": "/my.keras"}, {"model": "mnist_cnn"}, {"model": "my.module:build"}],
+    [
+        {},
+        {"run_dir": "/tmp/runs"},
+        {"model": "/my.keras"},
+        {"model": "mnist_cnn"},
+        {"model": "my.module:build"},
+        {"dataset": "a.csv", "data_dir": "/data"},
+    ],
 )
 def test_absolute_paths_and_names_pass(fields):
     config = Config(**fields)

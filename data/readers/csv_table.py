@@ -254,7 +254,10 @@ def numbers_in(
         cell, column = frame.iat[row, place], chosen[place]
         text = "" if isinstance(cell, float) and np.isnan(cell) else str(cell)
         title = f" ('{layout.first[column].strip()}')" if layout.header else ""
-        more = "" if text.strip().lower() in MISSING else hint
+        gone = int(np.isnan(block[:, place]).sum()) if text.strip().lower() in MISSING else 0
+        more = "" if gone else hint
+        if hint and gone > 1:
+            more = f"; {gone} cells of this column are missing: fill them, or delete the rows or the column"
         if row == 0 and layout.header and line == 2 and not any(map(_is_number, whole.iloc[0])):
             more = "; a second line of header is none"
         if layout.told and layout.separator == ";" and len(layout.first) == 1 and "," in layout.first[0] + text:

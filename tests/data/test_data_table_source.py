@@ -134,6 +134,7 @@ def test_csv_and_npz_of_the_same_rows_are_the_same_bits_to_a_client(tmp_path: Pa
         ("a,a,y\n1,2,u\n", {}, "two columns called 'a'"),
         ("a,y\n1,u\n,v\n", {}, "line 3, column 1 ('a'): the cell is empty"),
         ("a,y\n1,u\nNaN,v\n", {}, "line 3, column 1 ('a'): the cell is empty"),
+        ("a,y\n1,u\n,v\n,v\n", {}, "the cell is empty; 2 cells of this column are missing: fill them, or delete the"),
         ("a,y\n1,u\n2,\n", {}, "line 3: the cell is empty"),
         ("a,y\n1,u\n2,NA\n", {}, "line 3: 'NA' stands for a missing value; if it is a class, rename it"),
         ("a,y\n1,u\n2,3\n", {}, "line 2: 'u' stands among numbers such as '3'; labels are all numbers or all words"),
@@ -167,3 +168,34 @@ def test_other_names_of_classes_or_columns_are_another_data_set(tmp_path: Path) 
     texts = FLOWERS, FLOWERS.replace("rose", "tulip"), FLOWERS.replace("width", "breadth"), FLOWERS + "\n"
     found = [identity_of(of(tmp_path, text, f"{i}.csv", label_column="kind")) for i, text in enumerate(texts)]
     assert len({one.digest for one in found[:3]}) == 3 and found[0].digest == found[3].digest
+
+
+def test_a_regression_is_gradient_descent_on_the_mean_squared_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One client, one linear layer, one batch: a step by hand, and the loss on the central test set."""
+    monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)  # this process has begun with others
+    from fedkeras import client, models, server
+    from fedkeras.reports.history import read_rows
+
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(50, 2)) * [5, 0.1] + [100, 7]
+    y = 0.3 * x[:, 0] - 2 * x[:, 1] + 0.01 * rng.normal(size=50)
+    lines = ["a,b,y", *(f"{a!r},{b!r},{c!r}" for (a, b), c in zip(x.tolist(), y.tolist(), strict=True))]
+    flags = {"num_partitions": 1, "num_server_rounds": 1, "test_fraction": 0.0, "fraction_evaluate": 0.0}
+    config = of(tmp_path, "\n".join(lines), **flags, batch_size=40, model="logistic_regression", learning_rate=0.05)
+    source = open_source(config)
+    train, test = source.examples(np.arange(40)), source.test()
+    mean, std = train.x.mean(axis=0), train.x.std(axis=0)
+    first = [*models.get_weights(models.build(config.model, input_shape=(2,), num_classes=1, seed=42)).values()]
+    scaled, weights, bias = (train.x - mean) / std, first[0][:, 0], first[1][0]
+    error = scaled @ weights + bias - train.y
+    weights = weights - 0.05 * 2 * (scaled * error[:, None]).mean(axis=0)
+    bias = bias - 0.05 * 2 * error.mean()
+
+    folder = server.in_process(config, client.app, tmp_path / "runs")
+    rows = {(row["phase"], row["client"]): row for row in read_rows(folder.history_path)}
+    assert rows["train", "0"]["loss"] == pytest.approx(np.square(error).mean(), rel=1e-5)
+    by_hand = np.square((test.x - mean) / std @ weights + bias - test.y).mean()
+    assert rows["evaluate", "server"]["loss"] == pytest.approx(by_hand, rel=1e-5)
+    assert "accuracy" not in rows["evaluate", "server"]
