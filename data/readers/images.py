@@ -1,15 +1,16 @@
 """Images as arrays of bytes, all of one size: PNG, JPEG, BMP and GIF files, by Pillow, the extra `images`."""
 
+import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedkeras.data.cache import cached, fingerprint
+from fedkeras.data.cache import cached_rows, fingerprint, rows_in_a_block
 from fedkeras.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ CLEAR = ("LA", "RGBA", "PA")
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L")
 FORMAT = 1
 """To be raised when the same files come out as other arrays, so that the cache is made anew."""
-LARGE = 8_000_000
-"""Bytes of images that are worth a place in the cache."""
+LARGE = 32_000_000
+"""Bytes of pixels that are worth a place in the cache, where they are written block by block: never whole in memory."""
+LARGEST = 4096
+"""Pixels of a side that a server may ask its clients' images to be brought to."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def parse_size(text: str) -> tuple[int, int, int] | None:
     if not text:
         return None
     parts = text.lower().split("x")
-    if not all(part.isascii() and part.isdecimal() and 0 < int(part) <= 10_000 for part in parts) or len(parts) > 3:
+    if not all(part.isascii() and part.isdecimal() and 0 < int(part) <= LARGEST for part in parts) or len(parts) > 3:
         raise UserError(f"--image-size is '{text}'; give height and width in pixels, such as 64x64, or one number")
     numbers = [int(part) for part in parts]
     if len(numbers) == 3 and numbers[2] not in (1, 3):
@@ -70,16 +73,17 @@ def read_images(files: Sequence[Path], size: str) -> Images:
         notes["transparency"] = f"left out, in {clear} images"
     shape = (height, width, channels)
 
-    def build() -> dict[str, np.ndarray]:
-        pixels = np.empty((len(files), *shape), np.uint8)
-        for number, path in enumerate(files):
-            pixels[number] = _decoded(path, shape)
-        return {"pixels": pixels}
+    def blocks() -> Iterator[np.ndarray]:
+        step = rows_in_a_block(shape, np.dtype(np.uint8))
+        for start in range(0, len(files), step):
+            yield np.stack([_decoded(path, shape) for path in files[start : start + step]])
 
-    if sum(path.stat().st_size for path in files) < LARGE:
-        return Images(build()["pixels"], notes)
-    names = [f"{path.parent.name}/{path.name}" for path in files]
-    return Images(cached("images", fingerprint(files, FORMAT, shape, names), build)["pixels"], notes)
+    kept = None
+    if len(files) * math.prod(shape) >= LARGE:  # decided by their bytes here: files may be small, and images large
+        names = [f"{path.parent.name}/{path.name}" for path in files]
+        key = fingerprint(files, FORMAT, shape, names)
+        kept = cached_rows("images", key, blocks, lambda: np.array([len(files)]))
+    return Images(np.concatenate(list(blocks())) if kept is None else kept[0], notes)
 
 
 def _common_size(files: Sequence[Path], shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:

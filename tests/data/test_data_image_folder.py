@@ -11,7 +11,8 @@ from PIL import Image
 from fedkeras import models
 from fedkeras.config import Config
 from fedkeras.data import load_client, open_source, told
-from fedkeras.data.readers.images import parse_size
+from fedkeras.data.readers import images
+from fedkeras.data.readers.images import parse_size, read_images
 from fedkeras.errors import UserError
 from fedkeras.factory import model_name
 from fedkeras.named_code import Permission
@@ -94,7 +95,7 @@ def test_the_flag(text: str, size: tuple | None) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["0", "64x", "64,64", "2x3x2", "1x2x3x4", "-1", "a", "\u0663"])
+@pytest.mark.parametrize("text", ["0", "5000", "64x", "64,64", "2x3x2", "1x2x3x4", "-1", "a", "\u0663"])
 def test_the_flag_with_nonsense(text: str) -> None:
     with pytest.raises(UserError, match="--image-size is"):
         parse_size(text)
@@ -129,6 +130,21 @@ def test_an_empty_folder_and_a_single_image(tmp_path: Path) -> None:
     write(tmp_path / "one" / "a" / "1.png", grey(1))
     with pytest.raises(UserError, match="one example"):
         open_source(Config(dataset=str(tmp_path / "one")))
+
+
+def test_many_images_are_decoded_once_and_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path / "cache"))
+    files = sorted(folder.glob("*/*.[pbP]*"))
+    plain = read_images(files, "3x4").pixels
+    monkeypatch.setattr(images, "LARGE", 0)
+    monkeypatch.setattr(images, "rows_in_a_block", lambda shape, dtype: 3)
+    kept = read_images(files, "3x4").pixels
+    assert np.array_equal(kept, plain) and isinstance(kept, np.memmap) and kept.shape == (10, 3, 4, 1)
+    monkeypatch.setattr(images, "_decoded", None)
+    assert np.array_equal(read_images(files, "3x4").pixels, plain)
+    write(files[0], grey(0))  # another time, another key
+    with pytest.raises(TypeError):
+        read_images(files, "3x4")
 
 
 def test_without_pillow_a_line_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
