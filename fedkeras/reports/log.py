@@ -105,7 +105,7 @@ def show_warnings() -> None:
     console = _Console(logging.WARNING)
     for name in NAMES:
         logger = logging.getLogger(name)
-        for handler in [each for each in logger.handlers if _prints(each)]:
+        for handler in [each for each in logger.handlers if _prints(each) or isinstance(each, _Console)]:
             logger.removeHandler(handler)
         logger.addHandler(console)
 

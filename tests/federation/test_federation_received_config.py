@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [field for field in fields(Config) if (found := takes(Config, field.name)).kind is str and not found.choices]
 WORDS = {
     "loss", "sample_weight", "sizes", "signals", "test_subjects", "strategy", "strategy_args", "optimizer",
-    "optimizer_args", "share", "split_at", "label_column", "feature_columns",
+    "optimizer_args", "share", "split_at", "label_column", "feature_columns", "classes", "image_size",
 }  # fmt: skip
 """Fields of text that become neither code nor a path on a client: names that are looked up, and numbers."""
 

@@ -166,9 +166,10 @@ def test_spawned_clients_are_ended_and_not_waited_for_when_something_fails() -> 
 
 def test_what_only_clients_can_find_wrong_ends_the_run_soon(start: Starter) -> None:
     """A client says why it goes; once all spawned ones are gone, the server waits for nobody."""
-    server, _ = start.server("--spawn", 2, "--no-central-evaluation", "--partitioner", "natural")
+    own = ["--no-central-evaluation", "--dataset", "mnist", "--data-dir", "/nowhere"]  # of which a server needs nothing
+    server, _ = start.server("--spawn", 2, *own)
     assert server.ended(90) == 3
-    assert "leaves: --partitioner natural: digits does not say who its examples belong to" in server.err
+    assert "leaves: --data-dir /nowhere is not a folder" in server.err
     assert "Traceback" not in server.err
     assert "to come back" not in (start.run_folder() / "run.log").read_text(), "who has said goodbye is not waited for"
     assert server.err.splitlines()[-1].startswith(("server.py: ", "client.py: "))
