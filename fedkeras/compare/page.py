@@ -29,22 +29,22 @@ PAGE = """
 <p>{{ words }}</p>
 </section>
 
-<section><h2>Table</h2><div class="card"><div class="scroll whole"><table>
+<section><h2>Table</h2><div class="card">{% call pieces.table(0, True, "whole") %}
 <thead><tr><th></th><th colspan="3" style="text-align: center">central test set</th>
 <th colspan="3" style="text-align: center">own test sets, by client</th><th colspan="2"></th></tr>
 <tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in rows %}<tr><th><i class="dot" style="background: {{ row.colour }}"></i>{{ row.cells[0] }}</th>
 {% for cell in row.cells[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table></div>
+{% endfor %}</tbody>{% endcall %}
 <small>{{ table_note }}</small></div></section>
 
 {% if differences %}<section><h2>Differences</h2>
 <div class="grid pair">{% for chart in differences %}{{ pieces.chart(chart) }}{% endfor %}
-<div class="card"><div class="scroll whole"><table>
+<div class="card">{% call pieces.table(0, True, "whole") %}
 <thead><tr>{% for head in difference_heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in difference_rows %}<tr><th class="part">{{ row[0] }}</th>
 {% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table></div></div></div>
+{% endfor %}</tbody>{% endcall %}</div></div>
 <p class="soft">{{ differences_note }}</p></section>{% endif %}
 
 <section><h2>Learning curves</h2>{{ pieces.legend(legend) }}
@@ -59,9 +59,10 @@ PAGE = """
 {% for sentence in method %}<p>{{ sentence }}</p>{% endfor %}
 </section>
 
-<section><h2>Settings that are not the defaults</h2><div class="card"><div class="scroll"><table><tbody>
+<section><h2>Settings that are not the defaults</h2><div class="card">
+{% call pieces.table(settings|length, False) %}<tbody>
 {% for row in settings %}<tr><th>{{ row[0] }}</th><td class="text">{{ row[1] }}</td></tr>{% endfor %}
-</tbody></table></div></div><p class="soft">{{ versions }}</p></section>
+</tbody>{% endcall %}</div><p class="soft">{{ versions }}</p></section>
 {% endblock %}
 """
 

@@ -195,10 +195,10 @@ def _paint_central(axes: "Axes", results: Sequence[ArmResult]) -> None:
         bar.set_facecolor(colours["local"])
     for line in axes.lines if not axes.patches else ():
         line.set_color(colours["local"])
-    for arm, colour in colours.items():
+    for place, (arm, colour) in enumerate(colours.items()):
         values = [one.accuracy for one in results if one.arm == arm and not one.central]
         if values and None not in values:
-            axes.axhline(statistics.fmean(values), color=colour, linewidth=1.6)
+            axes.axhline(statistics.fmean(values), color=colour, linewidth=1.6, linestyle=STYLES[place % len(STYLES)])
 
 
 def _finish(axes: "Axes", bars: bool = False) -> None:

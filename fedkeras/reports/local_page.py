@@ -39,12 +39,14 @@ PAGE = """
 </section>
 
 <section><h2>What was run</h2><div class="grid">
-{% if chosen %}<div class="card full"><h3>What no setting said, and was decided</h3><div class="scroll"><table><tbody>
+{% if chosen %}<div class="card full"><h3>What no setting said, and was decided</h3>
+{% call pieces.table(chosen|length, False) %}<tbody>
 {% for row in chosen %}<tr><th>{{ row[0] }}</th><td class="text">{{ row[1] }}</td></tr>{% endfor %}
-</tbody></table></div></div>{% endif %}
-<div class="card full"><h3>Settings that are not the defaults</h3><div class="scroll"><table><tbody>
+</tbody>{% endcall %}</div>{% endif %}
+<div class="card full"><h3>Settings that are not the defaults</h3>
+{% call pieces.table(changed|length, False) %}<tbody>
 {% for row in changed %}<tr><th>{{ row[0] }}</th><td class="text">{{ row[1] }}</td></tr>{% endfor %}
-</tbody></table></div></div></div>
+</tbody>{% endcall %}</div></div>
 <p class="soft">{{ versions }}</p>
 </section>
 {% endblock %}

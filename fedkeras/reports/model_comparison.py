@@ -22,11 +22,11 @@ PAGE = """
 {% if notes %}<div class="notes">{% for note in notes %}<p>{{ note }}</p>{% endfor %}</div>{% endif %}
 </header>
 
-<section><h2>Side by side</h2><div class="card"><div class="scroll whole"><table>
+<section><h2>Side by side</h2><div class="card">{% call pieces.table(0, True, "whole") %}
 <thead><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in rows %}<tr {% if row[-1] %}class="changed"{% endif %}><th class="run">{{ row[0] }}</th>
 {% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table></div><small>{{ table_note }}</small></div></section>
+{% endfor %}</tbody>{% endcall %}<small>{{ table_note }}</small></div></section>
 
 {% for model in models %}<section><h2>{{ model.name }}</h2>
 {% if model.confusion %}<div class="grid">{{ pieces.chart(model.confusion) }}

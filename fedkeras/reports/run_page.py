@@ -118,11 +118,11 @@ RUN = """
 {% if "settings" not in replaced %}
 <section id="settings"><h2>What was run</h2>
 {% if changed %}<div class="grid"><div class="card full"><h3>Settings that are not the defaults</h3>
-<div class="scroll"><table><tbody>{% for row in changed %}<tr><th>{{ row.name }}</th>
-<td class="text">{{ row.value }}</td></tr>{% endfor %}</tbody></table></div></div></div>{% endif %}
+{% call pieces.table(changed|length, False) %}<tbody>{% for row in changed %}<tr><th>{{ row.name }}</th>
+<td class="text">{{ row.value }}</td></tr>{% endfor %}</tbody>{% endcall %}</div></div>{% endif %}
 {% if chosen %}<div class="grid"><div class="card full"><h3>What no setting said, and the run decided</h3>
-<div class="scroll"><table><tbody>{% for row in chosen %}<tr><th>{{ row.name }}</th>
-<td class="text">{{ row.value }}</td></tr>{% endfor %}</tbody></table></div></div></div>{% endif %}
+{% call pieces.table(chosen|length, False) %}<tbody>{% for row in chosen %}<tr><th>{{ row.name }}</th>
+<td class="text">{{ row.value }}</td></tr>{% endfor %}</tbody>{% endcall %}</div></div>{% endif %}
 {% if settings %}<details><summary>all {{ settings|length }} settings</summary><div class="card"><table><tbody>
 {% for row in settings %}<tr><th>{{ row.name }}</th><td class="text">{{ row.value }}</td></tr>{% endfor %}
 </tbody></table></div></details>{% else %}<p class="soft">There is no config.json that can be read.</p>{% endif %}
