@@ -56,6 +56,8 @@ def read(args: list[str]) -> tuple[Settings, Settings | None]:
 
 def check_arms(settings: Settings) -> None:
     """Raise UserError for what an arm would fail of, before the first one is trained."""
+    if not settings.config.deals:
+        raise UserError("--partitioner own: an arm has all data in one process, and clients bring files of their own")
     for seed in settings.seeds:
         description = data.describe(dataclasses.replace(settings.config, seed=seed))
         if not description.central_test_size:

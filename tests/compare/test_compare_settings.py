@@ -41,6 +41,7 @@ DIGITS = ["digits", "--num-server-rounds", "1"]
         (["--in-flight", "2"], "--in-flight means nothing without split learning in --arms"),
         (["--in-flight", "2", "--arms", "split-sequential"], "--in-flight is for --split splitfed or shared"),
         (["--partitioner", "natural"], "--partitioner natural: digits does not say who"),
+        (["--partitioner", "own"], "--partitioner own: an arm has all data in one process"),
         (["--num-partitions", "1437"], "client 0 has too little to hold any of it out"),
         (["--num-partitions", "2000"], "has only 1437 training examples"),
         (["--dataset", "nothing"], "--dataset is 'nothing'"),

@@ -11,7 +11,7 @@ import pytest
 
 from fedkeras import client, server
 from fedkeras.config import Config
-from fedkeras.data import form_of, load_client, open_source, own_rows, told, write_parts
+from fedkeras.data import form_of, load_client, open_source, own_rows, sample_weights_of, told, write_parts
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.received_config import received_config
 from fedkeras.named_code import Permission
@@ -177,3 +177,29 @@ def test_parts_that_were_written_are_what_five_people_bring(tmp_path: Path) -> N
         for part in ("train", "test"):
             own_part, was = (getattr(load_client(each, cid), part) for each in (mine, dealt))
             assert np.array_equal(own_part.y, was.y) and np.array_equal(own_part.x, was.x)
+
+
+def test_weights_are_the_clients_own_and_a_test_file_needs_none(tmp_path: Path) -> None:
+    test, file, other = hospitals(tmp_path)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([f"w,{lines[0]}", *(f"{i},{line}" for i, line in enumerate(lines[1:]))]))
+    config = told(own(test, sample_weight="w"))
+    assert config.feature_columns == "age,pressure"  # the server's file has no column of weights
+    mine = received_config(config.for_clients(), {"data": str(file), "allow": ""}, Permission())
+    assert open_source(mine).columns == ("age", "pressure")
+    assert sample_weights_of(mine, 0).tolist() == own_rows(mine, 0)[0].tolist()
+    without = received_config(config.for_clients(), {"data": str(other), "allow": ""}, Permission())
+    with pytest.raises(UserError, match=r"--sample-weight w: .*1\.csv has no weights of its examples"):
+        sample_weights_of(without, 0)
+
+
+def test_a_regressions_clients_need_not_have_fractions(tmp_path: Path) -> None:
+    """The server's file decides that amounts are learned; whole numbers of a client's would look like classes."""
+    (tmp_path / "test.csv").write_text("a,y\n1,0.5\n2,1.5\n3,2\n")
+    (tmp_path / "mine.csv").write_text("y,a\n1,10\n2,20\n3,30\n4,40\n")
+    config = told(Config(dataset=str(tmp_path / "test.csv"), partitioner="own", label_column="y"))
+    assert (config.task, config.classes) == ("regression", "")
+    mine = received_config(config.for_clients(), {"data": str(tmp_path / "mine.csv"), "allow": ""}, Permission())
+    source = open_source(mine)
+    assert source.targets.tolist() == [1, 2, 3, 4] and source.outputs == 1 and form_of(mine) == form_of(config)
+    assert source.examples(np.arange(4)).x[:, 0].tolist() == [10, 20, 30, 40]
