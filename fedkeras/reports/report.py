@@ -187,8 +187,8 @@ def _clients(run: RecordedRun) -> Values:
 
 def _labels(labels: LabelCounts | None) -> Values:
     absent = (
-        "Not known here: the server writes it down (partitions.json) where it has the data, which it has not without "
-        "central evaluation."
+        "Not known here: the server writes it down (partitions.json) where it can open the data and deals them out, in "
+        "runs with central evaluation."
     )
     if labels is None:
         return {"labels": None, "labels_scheme": "", "label_rows": [], "labels_absent": absent}
