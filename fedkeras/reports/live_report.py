@@ -91,8 +91,13 @@ class LiveReport(Callback):
             return
         before = self._clock()
         try:
-            write_report(self._folder, sections=self._sections(), reload=Reload(round(EVERY_SECONDS), self._note()))
-        except Exception as error:  # noqa: BLE001 - whatever the disk, a workflow's section or a drawing raises
+            sections = self._sections()
+        except Exception:  # noqa: BLE001 - a section of somebody's may need what there is at the end alone
+            log.debug("no additional sections yet", exc_info=True)
+            sections = ()
+        try:
+            write_report(self._folder, sections=sections, reload=Reload(round(EVERY_SECONDS), self._note()))
+        except Exception as error:  # noqa: BLE001 - whatever the disk or a drawing raises
             self._works = False
             log.warning("report.html is not drawn during the run: %s: %s", type(error).__name__, error)
         self._ended, self._news = self._clock(), False

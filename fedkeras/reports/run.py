@@ -122,7 +122,8 @@ def data_of(config: JsonTable) -> str:
     if config.get("data-source") == "server":
         return f"tables in {Path(str(config.get('data-dir') or 'dataset')).name}"
     name = str(config.get("dataset", "?"))
-    return Path(name).name if "/" in name else name
+    name = Path(name).name if "/" in name else name
+    return f"clients' own files, tested on {name}" if config.get("partitioner") == "own" else name
 
 
 def method_of(config: JsonTable) -> str:

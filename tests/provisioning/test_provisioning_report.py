@@ -107,6 +107,7 @@ def test_before_the_first_model_has_come_there_is_no_section(tmp_path):
     [
         (Config(data_source="client", model="m.keras"), ("clients' own tables", "fedavg")),
         (Config(dataset="/x/y/mine.npz"), ("mine.npz", "fedavg")),
+        (Config(dataset="t.csv", partitioner="own"), ("clients' own files, tested on t.csv", "fedavg")),
         (Config(collect_only=True), ("what clients had trained", "collected")),
         (Config(mode="collect", data_source="keras", dataset="mnist"), ("mnist", "collected")),
         (Config(split="shared"), ("digits", "split: shared")),

@@ -106,6 +106,19 @@ def test_a_full_disk_costs_the_page_and_one_warning(folder, monkeypatch, caplog)
     assert caplog.text.count("report.html is not drawn during the run: OSError") == 1
 
 
+def test_a_section_that_is_not_there_yet_costs_the_page_nothing(folder, caplog):  # noqa: F811
+    there = []
+
+    def sections():
+        return [section("Privacy", [f"spent {there[0]}"])]
+
+    with Recorder(folder, Config(), live=False, sections=sections) as recorder:
+        assert REFRESH in folder.report_path.read_text() and "Privacy" not in folder.report_path.read_text()
+        there.append("a little")
+        recorder.finish()
+    assert "spent a little" in folder.report_path.read_text() and caplog.text == ""
+
+
 def test_a_run_that_was_killed_leaves_its_page_and_the_command_makes_it_rest(tmp_path):
     code = f"""
         from pathlib import Path
