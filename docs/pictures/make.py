@@ -1,7 +1,8 @@
 """Makes the pictures of the README: `python docs/pictures/make.py [NAME ...]`, all of them or those named.
 
 digits and report come from a demo run, live-3 and live-300 from runs that are drawn half way through a round as on a
-terminal of 80 x 24, labels from the command of that picture. Needs chromium on the PATH for all but digits and labels.
+terminal of 80 x 24, labels from the command of that picture, split from a run of split learning. Needs chromium on the
+PATH for all but digits and labels.
 """
 
 import io
@@ -16,12 +17,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from markupsafe import Markup
 from rich.console import Console
 from rich.text import Text
 
-from fedkeras.reports import live
+from fedkeras.reports import RunFolder, live
 from fedkeras.reports.live import Follower, Picture
 from fedkeras.reports.live_state import LiveState
+from fedkeras.reports.page import render
+from fedkeras.workflows.split import report
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -39,8 +43,8 @@ LIVE = {
 
 def main(names: Sequence[str]) -> None:
     """Make these pictures, or all."""
-    names = list(names) or ["digits", "report", "labels", *LIVE]
-    if unknown := set(names) - {"digits", "report", "labels", *LIVE}:
+    names = list(names) or ["digits", "report", "labels", "split", *LIVE]
+    if unknown := set(names) - {"digits", "report", "labels", "split", *LIVE}:
         sys.exit(f"make.py: there is no picture {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory(prefix="fedkeras-pictures-") as name:
         place = Path(name)
@@ -52,6 +56,8 @@ def main(names: Sequence[str]) -> None:
                 shoot(run / "report.html", HERE / "report.png", 1100, 1190)
         if "labels" in names:
             subprocess.run([sys.executable, "-m", "fedkeras", *LABELS], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        if "split" in names:
+            draw_split(place)
         for wanted in [wanted for wanted in LIVE if wanted in names]:
             draw_live(place, wanted)
     for wanted in names:
@@ -66,6 +72,24 @@ def demo(place: Path) -> Path:
     command = [sys.executable, "-m", "fedkeras", "demo", "--run-dir", str(place / "runs")]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return next((place / "runs").iterdir())
+
+
+def draw_split(place: Path) -> None:
+    """What the report of split learning says of the cut, on a page of its own."""
+    command = ["server.py", "--port", "0", "--spawn", "1", "--split", "splitfed", "--num-server-rounds", "1"]
+    command += ["--run-dir", str(place / "split")]
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    [section] = report.sections(RunFolder(next((place / "split").iterdir())))
+    picture = Markup(re.search(r"<svg viewBox.*?</svg>", section.html, re.DOTALL)[0])
+    page = place / "split.html"
+    page.write_text(render(ALONE, title="split", made="", picture=picture))
+    shoot(page, HERE / "split.png", 560, 420)
+
+
+ALONE = """
+{% extends "base" %}
+{% block content %}<div class="card">{{ picture }}</div>{% endblock %}
+"""
 
 
 def draw_live(place: Path, name: str) -> None:
