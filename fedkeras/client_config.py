@@ -146,7 +146,7 @@ def join_command(config: Config, address: str) -> str:
     if config.app:
         return typed("client", *words, "--app", "FOLDER")
     words += ["--deliver"] if config.only_takes_deliveries else []
-    words += ["--data", "FILE"] if config.uses_catalogue and not config.deals else []
+    words += ["--data", "DATA"] if config.uses_catalogue and not config.deals else []
     words += ["--data-dir", "DIR"] if config.data_dir and config.uses_catalogue and config.deals else []
     words += ["--passphrase-file", "FILE"] if config.passphrase_file else []
     words += ["--tls-ca", "FILE"] if config.tls_cert else []
@@ -171,6 +171,12 @@ def join_notes(config: Config, address: str, asks: bool) -> list[str]:
     if host in ("0.0.0.0", "[::]"):
         own = own_address()
         notes.append(f"HOST is this machine's name or address{f', such as {own}' if own else ''}")
+    if config.uses_catalogue and not config.deals:
+        notes.append("DATA is each client's own file or folder")
+    if config.data_source == "client":
+        notes.append(
+            "each client has X and Y in ./dataset, or --data-dir DIR, or one file: --data FILE --label-column NAME"
+        )
     if config.passphrase_file:
         notes.append("FILE holds the passphrase")
     elif asks:

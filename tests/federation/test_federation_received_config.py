@@ -18,7 +18,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from fedkeras import client
 from fedkeras.built_in_names import DATA_SETS, MODELS, MODS, WORKFLOWS
-from fedkeras.client_config import ClientConfig, join_command
+from fedkeras.client_config import ClientConfig, join_command, join_notes
 from fedkeras.config import Config, flag
 from fedkeras.data.catalogue import BUILT_IN as SOURCES
 from fedkeras.data.keras_sets import SETS
@@ -138,6 +138,11 @@ def test_the_servers_join_line_has_what_a_client_must_permit(config: Config, wor
     given = parse_flags(ClientConfig, line.split()[2:], "client.py")
     node = {"allow": ",".join(given.allow)} | {k: v for k in ("dataset", "model") if (v := getattr(given, k))}
     received_config(config.for_clients(), node, permission_of(node))  # and with it nothing is refused
+    own = Config(
+        dataset="/server/test.csv", partitioner="own"
+    )  # each client's own file, which the server does not name
+    assert join_command(own, "127.0.0.1:9").endswith(" --server 127.0.0.1:9 --data DATA")
+    assert join_notes(own, "127.0.0.1:9", False) == ["DATA is each client's own file or folder"]
     assert join_command(config, "0.0.0.0:9").split("--server ")[1].startswith("HOST:9")
 
 

@@ -29,7 +29,7 @@ def test_five_hospitals_and_a_server_with_a_test_file(start: Starter, tmp_path: 
     write_hospital(tmp_path / "test.csv", 40, seed=9)
     flags = ("--dataset", "test.csv", "--label-column", "state", "--partitioner", "own", "--num-partitions", 3)
     server, address = start.server(*flags, "--num-server-rounds", 8)
-    assert f"clients join with: python client.py --server {address} --data FILE" in server.out
+    assert f"clients join with: python client.py --server {address} --data DATA" in server.out
     clients = []
     for cid, names in enumerate(("age,pressure,state", "state,id,pressure,age", "pressure,age,state")):
         write_hospital(tmp_path / f"h{cid}.csv", 40 + 10 * cid, seed=cid, names=names)
