@@ -175,7 +175,7 @@ def join_notes(config: Config, address: str, asks: bool) -> list[str]:
         notes.append("DATA is each client's own file or folder")
     if config.data_source == "client":
         notes.append(
-            "each client has X and Y in ./dataset, or --data-dir DIR, or one file: --data FILE --label-column NAME"
+            "each client has X and Y in ./dataset, or --data-dir DIR, or one file: --data DATA --label-column NAME"
         )
     if config.passphrase_file:
         notes.append("FILE holds the passphrase")

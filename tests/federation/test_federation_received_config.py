@@ -274,8 +274,10 @@ PLACES = {
     "data/keras_sets.py": "of a list",
     "data/npz.py": "--dataset",
     "data/readers/idx.py": "--data-dir",
+    "data/readers/images.py": "--dataset, --data",
     "data/readers/motionsense_files.py": "--data-dir",
     "data/readers/npz_table.py": "--data-dir",
+    "data/readers/parquet_table.py": "--dataset, --data, --data-dir",
     "data/readers/sheet_xml.py": "--data-dir",
     "data/readers/weight_column.py": "--data-dir",
     "fedkeras/__main__.py": "the command line",
@@ -299,13 +301,14 @@ PLACES = {
     "fedkeras/provisioning/download_cache.py": "its own files",
     "fedkeras/provisioning/preprocessing.py": "a folder of the server's own",
     "fedkeras/reports/predictions.py": "a run's folder",
+    "fedkeras/workflows/evaluate/recorded_model.py": "a run's folder",
     "fedkeras/workflows/split/server.py": "of a list",
 }
 """Files in which a name becomes a module, or a file's content more than bytes, and who has named it."""
 CALLS = {
     "import_module", "__import__", "exec", "eval", "load_model", "deserialize_keras_object", "File", "ZipFile",
     "memmap", "np.load", "pickle.load", "pickle.loads", "pickle.dump", "pickle.dumps", "run_path", "run_module",
-    "spec_from_file_location",
+    "spec_from_file_location", "ParquetFile", "pillow.open",
 }  # fmt: skip
 
 
