@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 """Those that Keras' image_dataset_from_directory takes, in any capitals."""
+FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+"""By what is in a file, whatever its name ends in: some formats that Pillow knows start other programs."""
 GREY = ("1", "L", "LA")
 """Pillow's names of what has no colours. A palette counts as colours."""
 CLEAR = ("LA", "RGBA", "PA")
@@ -126,7 +128,7 @@ def _opened(path: Path) -> "Image.Image":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            return pillow.open(path)
+            return pillow.open(path, formats=FORMATS)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise _unreadable(path, error) from None
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning):

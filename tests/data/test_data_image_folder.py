@@ -111,6 +111,7 @@ def broken(folder: Path) -> None:
         (broken, "cat/0.png is no image that can be read ("),
         (lambda folder: (folder / "cat" / "0.png").write_text("hello"), "cat/0.png is no image that can be read"),
         (lambda folder: (folder / "cat" / "0.png").write_bytes(b""), "cat/0.png is no image that can be read"),
+        (lambda folder: Image.new("L", (3, 2)).save(folder / "cat" / "5.png", "TIFF"), "5.png is no image that can be"),
         (lambda folder: (folder / "fox").mkdir(), "fox has no image (.png, .jpg, .jpeg, .bmp, .gif): delete"),
         (lambda folder: write(folder / "fox" / "deep" / "1.png", grey(1)), "folders in a class's folder are not"),
         (lambda folder: write(folder / "1.png", grey(1)), "1.png lies in no class's folder"),
