@@ -177,6 +177,17 @@ def test_a_run_without_an_end_names_its_checkpoints(run, tmp_path):
         round_of(copy, "final")
 
 
+def test_clients_with_files_of_their_own_are_not_started_here(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "own")
+    saved = Config(dataset="ward.csv", label_column="y", partitioner="own", num_partitions=3)
+    RunFolder(tmp_path / "own").write_config(saved)
+    given = EvaluateFlags(str(tmp_path / "own"))
+    with pytest.raises(UserError, match="clients have files of their own: --host says where they join again"):
+        configuration(given)
+    assert configuration(replace(given, host="127.0.0.1")).spawn == 0
+    assert configuration(replace(given, clients="none")).spawn == 0
+
+
 def test_clients_of_the_command_are_here_unless_a_host_is_named(run):
     here = configuration(EvaluateFlags(str(run.path)))
     assert (here.host, here.port, here.spawn, here.insecure) == ("127.0.0.1", 0, 1, False)

@@ -100,6 +100,11 @@ def configuration(flags: EvaluateFlags) -> Config:
 
     def typed_over(saved: Config) -> Config:
         spawn = 0 if flags.host or flags.clients == "none" else min(flags.processes, saved.num_partitions)
+        if spawn and saved.partitioner == "own":
+            raise UserError(
+                "this run's clients have files of their own: --host says where they join again, and --clients none "
+                "tests on the central test set alone"
+            )
         return dataclasses.replace(saved, **own, spawn=spawn)
 
     return resuming.settings(Config(evaluate=flags.run_dir), typed_over)
