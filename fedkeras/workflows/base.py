@@ -152,7 +152,10 @@ class Workflow:
         return None
 
     def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
-        """What the report of a run says of this way to train beside the rest (`reports.section` makes one)."""
+        """What the report of a run says of this way to train beside the rest (`reports.section` makes one).
+
+        Asked during the run too, so from what the folder holds until then; and by a process that has only the folder.
+        """
         return ()
 
     def reply_limit(self, config: Config, message: Message) -> int | None:
