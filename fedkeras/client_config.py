@@ -173,7 +173,7 @@ def join_notes(config: Config, address: str, asks: bool) -> list[str]:
         notes.append(f"HOST is this machine's name or address{f', such as {own}' if own else ''}")
     if config.uses_catalogue and not config.deals:
         notes.append("DATA is each client's own file or folder")
-    if config.data_source == "client":
+    if config.uses_clients_tables:
         notes.append(
             "each client has X and Y in ./dataset, or --data-dir DIR, or one file: --data DATA --label-column NAME"
         )

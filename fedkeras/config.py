@@ -335,6 +335,11 @@ class Config:
         return self.data_source not in ("server", "client")
 
     @property
+    def uses_clients_tables(self) -> bool:
+        """True if the examples are tables that each client has, and the server hands out the model alone."""
+        return self.data_source == "client"
+
+    @property
     def deals(self) -> bool:
         """True if a data set is divided among the clients; else each brings a file of its own to rounds."""
         return self.partitioner != "own"
