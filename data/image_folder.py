@@ -35,7 +35,7 @@ def load(config: Config) -> ArraySource:
     images = read_images(files, config.image_size)
     own = part_of_test(config, len(found[0]), len(files)) if divided else parts_of(config, targets, folder)
     train, test = own
-    said = {} if divided else said_of(config, targets, len(test))
+    said = said_of(config, targets, len(test), drawn=not divided)
     return ArraySource(
         folder.resolve().name,
         (images.pixels, targets.positions[train]),
@@ -46,7 +46,6 @@ def load(config: Config) -> ArraySource:
         default_normaliser="scale",
         known_range=(0.0, 255.0),
         held_out=np.arange(len(found[0]), len(files)) if divided else None,
-        notes=targets.alike,
         chosen={**images.notes, **said},
     )
 

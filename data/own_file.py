@@ -44,10 +44,12 @@ def part_of_test(config: Config, training: int, rows: int) -> tuple[np.ndarray, 
     return np.arange(training if config.deals else rows), np.arange(training, rows)
 
 
-def said_of(config: Config, found: Targets, test: int) -> dict[str, str]:
-    """What was decided about the labels, and which rows are not dealt out."""
+def said_of(config: Config, found: Targets, test: int, drawn: bool = True) -> dict[str, str]:
+    """What was decided about the labels, and which rows are not dealt out where they were `drawn` here."""
     said = {"labels": found.said} if found.said else {}
-    if not config.deals:
+    if found.alike:
+        said["classes"] = "; ".join(found.alike)
+    if not config.deals or not drawn:
         return said
     each = "each class" if found.numbers is None else "each part of the amounts"
     rows = f"{test} of the {len(found.positions)} examples, drawn from {each} in proportion, the same for every seed"

@@ -41,6 +41,5 @@ def load(config: Config) -> ArraySource:
         targets=None if found.numbers is None else (found.numbers[train], found.numbers[test]),
         columns=table.names,
         label=table.label,
-        notes=found.alike,
         chosen={**table.notes, **said_of(config, found, len(test))},
     )

@@ -54,8 +54,7 @@ def load(config: Config) -> ArraySource:
         targets=None if found.numbers is None else (found.numbers[train], found.numbers[test]),
         columns=names,
         held_out=np.arange(len(x.rows), len(labels)) if tests else None,
-        notes=found.alike,
-        chosen={**merged_notes((x, y)), **({} if tests and config.deals else said_of(config, found, len(test)))},
+        chosen={**merged_notes((x, y)), **said_of(config, found, len(test), drawn=not tests)},
     )
 
 

@@ -76,7 +76,7 @@ def _print(description: Description) -> None:
     console.print(f"[bold]{source.name}[/bold]: {source.provenance}")
     console.print(f"examples of shape {shape}, {_learned(source)}")
     if source.columns:
-        console.print(f"{len(source.columns)} columns, no value missing: {', '.join(source.columns)}", markup=False)
+        console.print(f"columns (no value is missing): {', '.join(source.columns)}", markup=False)
     console.print(f"{len(source.labels)} training examples, {description.central_test_size} in the central test set")
     for note in (*source.notes, *(f"{name}: {text}" for name, text in source.chosen.items())):
         console.print(note, markup=False)
