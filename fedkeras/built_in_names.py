@@ -15,7 +15,7 @@ MODELS = (
     "leaf_cnn", "motionsense_dense", "motionsense_cnn", "lenet", "autoencoder",
 )  # fmt: skip
 
-MODS = ("stragglers",)
+MODS = ("dp", "stragglers")
 
 WORKFLOWS = ("federated", "collect")
 

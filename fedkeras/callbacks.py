@@ -42,6 +42,10 @@ class Callback:
     def on_clients(self, connected: Collection[int], needed: int) -> None:
         """These clients are connected, of so many that are waited for."""
 
+    def on_round_begin(self, server_round: int) -> bool:
+        """A round is about to begin. True: it must not, nor any after it."""
+        return False
+
     def on_phase_begin(
         self, server_round: int, phase: str, cohort: Collection[int], suspended: Collection[int]
     ) -> None:
@@ -84,6 +88,9 @@ class Callbacks(Callback):
     def on_clients(self, connected: Collection[int], needed: int) -> None:
         for callback in self:
             callback.on_clients(connected, needed)
+
+    def on_round_begin(self, server_round: int) -> bool:
+        return any([callback.on_round_begin(server_round) for callback in self])  # noqa: C419 - a list: all are told
 
     def on_phase_begin(
         self, server_round: int, phase: str, cohort: Collection[int], suspended: Collection[int]

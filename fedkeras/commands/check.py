@@ -21,6 +21,7 @@ from fedkeras.fields import embedded
 from fedkeras.flags import parse_flags
 from fedkeras.flower import settings
 from fedkeras.interactive.guide import command_of
+from fedkeras.models import names, trainable_names
 from fedkeras.reports.text_table import terminal_width, text_table
 from fedkeras.runtime import tls
 from fedkeras.runtime.passphrase import access_of_server
@@ -89,10 +90,13 @@ def _say(workflow: Workflow, ready: Preparation) -> None:
     elif ready.trains:
         print("\ndata: each client's own, which this machine does not know")
     if (model := ready.build_model()) is not None:
+        ready.mods.check_arrays(names(model), trainable_names(model))
         print(f"\nmodel: {ready.model}")
         model.summary(line_length=min(WIDTH, terminal_width() or WIDTH), print_fn=_print_compact)
     for sentence in workflow.preview(config):
         _print_wrapped(sentence)
+    for warning in ready.warnings:
+        _print_wrapped(f"warning: {warning}")
     if model is not None:
         _print_traffic(workflow, ready, model)
         _print_pace(workflow, ready, model)

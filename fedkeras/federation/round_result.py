@@ -35,6 +35,11 @@ class RoundResult:
         self.timing[part] = self.timing.get(part, 0.0) + now - self._since
         self._since = now
 
+    def hide_cohort(self) -> None:
+        """Keep nothing that tells who, or how many, were asked."""
+        self.asked = self.answered = 0
+        self.failures, self.weightings = {}, {}
+
     def end(self) -> "RoundResult":
         """The round is over: its wall time is known."""
         self.seconds = time.monotonic() - self.started

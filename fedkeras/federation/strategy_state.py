@@ -32,6 +32,9 @@ TOLD = ("trainable",)
 class Stateful:
     """Anything beside a strategy whose attributes go into the checkpoint: a mod."""
 
+    untracked: tuple[str, ...] = ()
+    """Attributes that do not: a run that goes on has them from elsewhere."""
+
 
 Holder = Strategy | Stateful
 """What has attributes that are looked into."""
@@ -98,7 +101,8 @@ class _NoPlainValue(Exception):
 def _attributes(strategy: Holder) -> dict[str, object]:
     slots = [name for kind in type(strategy).__mro__ for name in _names(getattr(kind, "__slots__", ()))]
     found = {name: getattr(strategy, name) for name in slots if hasattr(strategy, name)} | vars(strategy)
-    return {name: value for name, value in found.items() if name not in TOLD}
+    left_out = (*TOLD, *getattr(strategy, "untracked", ()))
+    return {name: value for name, value in found.items() if name not in left_out}
 
 
 def _names(slots: str | Iterable[str]) -> list[str]:

@@ -34,6 +34,11 @@ def trainable_of(arrays: ArrayRecord, names: Iterable[str] | None) -> Trainable:
     return tuple(name for name, array in arrays.items() if name in wanted and _is_fraction(array))
 
 
+def statistics_among(names: Iterable[str], trainable: Trainable) -> list[str]:
+    """Those that training changes though no gradient does: a normalising layer's statistics."""
+    return [name for name in names if name not in trainable and _role(name) in STATISTICS]
+
+
 def withheld(arrays: Iterable[str], trainable: Trainable) -> Set[str]:
     """The arrays that a strategy is not shown; of a model that trains nothing, none."""
     return set(arrays) - set(trainable) if trainable else set()

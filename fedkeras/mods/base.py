@@ -10,7 +10,7 @@ server. A mod uses numpy and libraries, never TensorFlow: what changes the train
 (`fedkeras.learning.objectives`), which a mod names in the train message's configuration.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from flwr.app import Context, Message
@@ -19,6 +19,9 @@ from flwr.serverapp.strategy import Strategy
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.federation.strategy_state import Stateful
+from fedkeras.federation.trainable import Trainable
+from fedkeras.reports.page import ReportSection
+from fedkeras.reports.run_folder import JsonTable, RunFolder
 
 CallNext = Callable[[Message, Context], Message]
 """What is inside of a mod on the client: the next mod, at last the handler of the message."""
@@ -37,6 +40,17 @@ class Mod(Stateful):
     shows_clients = True
     """False: no figure of a single client is kept or shown, neither in history.csv nor in a live view."""
 
+    shows_means = True
+    """False: nor is a mean over clients' figures; the clients are not asked to evaluate, and the central test set alone
+    says how good a model is."""
+
+    shows_cohort = True
+    """False: who was asked to train in a round, and how many, stands in none of the run's tables. Failures are said on
+    the server's terminal and in run.log alone."""
+
+    needs_replies = True
+    """False: a round goes on without any good answer, and --min-results is no matter."""
+
     fixed_counts = True
     """False: what its clients state as `num-examples` may change from round to round (each trains on a sample of its
     examples, or the number is masked), so that a changed count is nobody's fault."""
@@ -48,6 +62,19 @@ class Mod(Stateful):
 
     def check(self, config: Config) -> None:
         """Raise UserError, in one line, for what this mod cannot be combined with. Called before a run begins."""
+
+    def choose(self, config: Config) -> Mapping[str, str]:
+        """What this mod decides by itself, a few words by name: said once, and kept in config.json.
+
+        Called once on the server, after `check` and before `strategy`. A resumed run must decide the same. UserError.
+        """
+        return {}
+
+    def check_arrays(self, names: Collection[str], trainable: Trainable) -> None:
+        """Raise UserError for a model that this mod cannot be combined with: its arrays, and those that are trained.
+
+        Called as soon as they are known, before a client is asked to train.
+        """
 
     # On the client
 
@@ -97,4 +124,12 @@ class Mod(Stateful):
 
     def callbacks(self) -> Sequence[Callback]:
         """Callbacks to hang on the run."""
+        return ()
+
+    def summary(self) -> JsonTable:
+        """What summary.json has of this mod when the run has come to its end."""
+        return {}
+
+    def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
+        """What the run's report says of this mod (`reports.section` makes one), from the files in its folder."""
         return ()

@@ -1,7 +1,7 @@
 """Several mods as one: which are chosen, and in which order their hooks are called."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Context, Error, Message
@@ -11,11 +11,17 @@ from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.errors import describe, one_line
 from fedkeras.federation.dispatcher import Dispatcher
+from fedkeras.federation.trainable import Trainable
 from fedkeras.flower.internals import ErrorCode
 from fedkeras.mods.base import CallNext, Exchange, Mod
 from fedkeras.named_code import EVERYTHING, Permission, make, parse_specs
+from fedkeras.reports.page import ReportSection
+from fedkeras.reports.run_folder import Json, RunFolder
 
-BUILT_IN: Mapping[str, str] = {"stragglers": "fedkeras.mods.stragglers:Stragglers"}
+BUILT_IN: Mapping[str, str] = {
+    "dp": "fedkeras.mods.client_dp.mod:ClientDp",
+    "stragglers": "fedkeras.mods.stragglers:Stragglers",
+}
 """Name -> package.module:Class."""
 
 
@@ -35,9 +41,14 @@ class ModChain:
         for mod in self.mods:
             mod.check(config)
 
-    def tell(self, trainable: tuple[str, ...]) -> None:
-        """Tell all of them, on the server, which arrays are trainable."""
+    def choose(self, config: Config) -> dict[str, str]:
+        """What they decide by themselves."""
+        return {name: text for mod in self.mods for name, text in mod.choose(config).items()}
+
+    def tell(self, names: Collection[str], trainable: Trainable) -> None:
+        """Tell all of them, on the server, which arrays there are, and which are trainable. Raises UserError."""
         for mod in self.mods:
+            mod.check_arrays(names, trainable)
             mod.trainable = trainable
 
     def answer(self, message: Message, context: Context, handler: CallNext) -> Message:
@@ -66,6 +77,21 @@ class ModChain:
         return all(mod.shows_clients for mod in self.mods)
 
     @property
+    def shows_means(self) -> bool:
+        """False if one of them hides what clients measure altogether."""
+        return all(mod.shows_means for mod in self.mods)
+
+    @property
+    def shows_cohort(self) -> bool:
+        """False if one of them hides who is asked."""
+        return all(mod.shows_cohort for mod in self.mods)
+
+    @property
+    def needs_replies(self) -> bool:
+        """False if one of them makes a round of no reply at all."""
+        return all(mod.needs_replies for mod in self.mods)
+
+    @property
     def fixed_counts(self) -> bool:
         """False if one of them lets clients' numbers of examples change."""
         return all(mod.fixed_counts for mod in self.mods)
@@ -79,6 +105,14 @@ class ModChain:
     def callbacks(self) -> list[Callback]:
         """All of theirs."""
         return [callback for mod in self.mods for callback in mod.callbacks()]
+
+    def summary(self) -> dict[str, Json]:
+        """What all of them add to summary.json."""
+        return {name: value for mod in self.mods for name, value in mod.summary().items()}
+
+    def report_sections(self, folder: RunFolder) -> list[ReportSection]:
+        """What all of them add to the report."""
+        return [section for mod in self.mods for section in mod.report_sections(folder)]
 
     def over(self, dispatcher: Dispatcher, limit_of: Callable[[Message], int | None]) -> "ModExchange":
         """A round's exchange by this dispatcher with all mods around it.

@@ -30,9 +30,11 @@ AGGREGATES = ("all", "server")
 """What stands in the column `client` of rows that are not one client's."""
 BYTES = ("bytes_up", "bytes_down")
 """Columns of what a client sent, and was sent, in a phase: its messages' arrays in bytes. No metrics."""
+OF_RUN = ("epsilon",)
+"""Columns that say of the run by then, and not of a model, what the table on the terminal shows beside the model's."""
 NOT_AVERAGED = (*KEYS, "num_examples", "seconds", *BYTES)
 """Columns of which the row of `all` has no mean."""
-NO_METRICS = (*COLUMNS, *BYTES)
+NO_METRICS = (*COLUMNS, *BYTES, *OF_RUN)
 """Columns that are not a model's own metrics. Histories of before there was split learning have no bytes."""
 
 

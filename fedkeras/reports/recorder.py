@@ -107,10 +107,8 @@ class Recorder(Callback):
             tracker.append(result.rows)
         for cid, reason in result.failures.items():
             log.info("round %d: client %s failed: %s", result.round, cid, reason)
-        log.info(
-            "round %d of %d: %d of %d clients answered, %.3f s",
-            *(result.round, result.num_rounds, result.answered, result.asked, result.seconds),
-        )
+        answered = f"{result.answered} of {result.asked} clients answered, " if result.asked else ""
+        log.info("round %d of %d: %s%.3f s", result.round, result.num_rounds, answered, result.seconds)
         self._terminal.print_round(result)
         return False
 

@@ -5,12 +5,13 @@ control characters, each flushed when it is known.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedkeras.callbacks import FinishedRound
 from fedkeras.errors import one_line
 from fedkeras.reports.headline import Headline, choose_headline, figure
+from fedkeras.reports.history import OF_RUN
 from fedkeras.reports.live import RELAY, LiveView, Relay, can_draw
 from fedkeras.reports.live_state import LiveState
 
@@ -27,6 +28,7 @@ class Terminal:
 
     def __init__(self, num_rounds: int, num_clients: int, live: bool | None = None, patience: float = 0.0) -> None:
         self._headline: Headline | None = None
+        self._of_run: list[str] = []
         relay, drawn = os.environ.get(RELAY), can_draw(live)
         self.live_view: LiveState | Relay = (
             Relay(Path(relay)) if relay and not drawn else LiveState(num_clients, num_rounds, patience=patience)
@@ -43,8 +45,9 @@ class Terminal:
         if result.rows or result.round > 0:
             if self._headline is None:
                 self._headline = choose_headline(result.rows) or Headline("training")
-                self._print(header(self._headline))
-            self._print(table_row(self._headline, result))
+                self._of_run = [name for name in OF_RUN if any(name in row for row in result.rows)]
+                self._print(header(self._headline, self._of_run))
+            self._print(table_row(self._headline, result, self._of_run))
         for line in failure_lines(result.round, result.failures):
             self._print(line)
 
@@ -62,19 +65,23 @@ class Terminal:
             print(line, flush=True)
 
 
-def header(headline: Headline) -> str:
+def header(headline: Headline, of_run: Sequence[str] = ()) -> str:
     """The table's header, which says where loss and accuracy come from; its columns are those of `table_row`."""
     loss, metric = f"loss ({headline.source})", f"{headline.metric[:20]} ({headline.source})"
-    return f"{'round':>5}  {loss:>15}  {metric:>19}  {'seconds':>8}  {'clients':>9}"
+    return f"{'round':>5}  {loss:>15}  {metric:>19}  {'seconds':>8}  {'clients':>9}" + "".join(
+        f"  {name:>8}" for name in of_run
+    )
 
 
-def table_row(headline: Headline, result: FinishedRound) -> str:
-    """One round as a line of the table; what the round lacks is a dash."""
+def table_row(headline: Headline, result: FinishedRound, of_run: Sequence[str] = ()) -> str:
+    """One round as a line of the table; what the round lacks is a dash. `of_run`: see history.OF_RUN."""
     row = next(iter(headline.select(result.rows)), {})
     loss, metric = figure(row.get("loss")), figure(row.get(headline.metric))
     answered = f"{result.answered}/{result.asked}" if result.asked else "-"
     width = max(19, len(f"{headline.metric[:20]} ({headline.source})"))
-    return f"{result.round:>5}  {loss:>15}  {metric:>{width}}  {result.seconds:>8.2f}  {answered:>9}"
+    line = f"{result.round:>5}  {loss:>15}  {metric:>{width}}  {result.seconds:>8.2f}  {answered:>9}"
+    found = {name: row[name] for row in result.rows for name in of_run if name in row}
+    return line + "".join(f"  {figure(found.get(name)):>8}" for name in of_run)
 
 
 def failure_lines(number: int, failures: Mapping[int, str]) -> list[str]:

@@ -90,10 +90,13 @@ class RunContext:
     trainable: Trainable | None = None
     """The names of the arrays that are trained, in the arrays' order; None: it is not known yet."""
 
-    def knowing(self, trainable: Trainable) -> "RunContext":
-        """The run when it is known which arrays are trained; strategy and mods are told."""
+    def knowing(self, trainable: Trainable, names: Collection[str] | None = None) -> "RunContext":
+        """The run when it is known which arrays are trained, of all these; strategy and mods are told.
+
+        Raises UserError for a model that a mod cannot be combined with.
+        """
         strategy_adapter.tell(self.strategy, trainable)
-        self.mods.tell(trainable)
+        self.mods.tell(trainable if names is None else names, trainable)
         return dataclasses.replace(self, trainable=trainable)
 
 

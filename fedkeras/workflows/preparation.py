@@ -157,6 +157,8 @@ def prepare(workflow: Workflow, config: Config, threads: int = 0) -> Preparation
     threads = threads or workflow.server_threads(config)
     of_model = threads or os.cpu_count() or 1  # as CentralEvaluation has it
     given, config = config, scaling.resolved(config, threads=of_model)
+    for name, text in mods.choose(config).items():
+        choices.note(name, text)
     strategy = mods.strategy(registry.load(config.strategy, registry.options_of(config)))
     warnings = strategy_adapter.check(strategy, cohort_size(config.num_partitions, config.fraction_train))
     provision = open_provision(config)

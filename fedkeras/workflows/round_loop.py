@@ -40,7 +40,7 @@ def run_rounds(run: RunContext, one_round: OneRound) -> Summary:
     else:
         arrays, done = records.record(run.start.weights), run.start.round
         trainable = trainable_of(arrays, run.start.trainable)
-    run = run.knowing(trainable)
+    run = run.knowing(trainable, arrays)
     log.info("%d of %d arrays are trainable", len(trainable), len(arrays))
     if done < run.config.num_server_rounds:
         run.clients.wait()  # here and not in the round: who interrupts while nobody is connected need not wait for it
@@ -83,6 +83,8 @@ def repeat_rounds(run: RunContext, one_round: OneRound, arrays: ArrayRecord, fir
     """Do the rounds from `first_round` on; return the last one's arrays. A callback may end it early."""
     try:
         for server_round in range(first_round, run.config.num_server_rounds + 1):
+            if run.callbacks.on_round_begin(server_round):
+                break
             result = _with_retries(run, one_round, arrays, server_round)
             arrays = result.arrays
             if run.callbacks.on_round_end(result):
@@ -150,6 +152,11 @@ class Phase:
     def add_means(self, strategy_metrics: MetricRecord | None = None) -> None:
         """Append the line `all` to the round's rows; then the clients' own go, where a mod hides them."""
         rows, seconds = self.result.rows, time.monotonic() - self.started
+        if not self.run.mods.shows_means:
+            rows[:] = [line for line in rows if line["phase"] != self.name]
+            if strategy_metrics:
+                rows.append(row(self.result.round, self.name, "all", {**strategy_metrics, "seconds": seconds}))
+            return
         if self.diverged:  # or the training loss, which looks well, would stand for the run
             rows.append(row(self.result.round, self.name, "all", {"loss": float("nan"), "seconds": seconds}))
         self.run.metric_names.limit([line for line in rows if line["phase"] == self.name])

@@ -85,12 +85,12 @@ def open_run(
                 config,
                 None if workflow.has_rounds else False,
                 before=before,
-                sections=lambda: workflow.report_sections(folder),
+                sections=lambda: [*workflow.report_sections(folder), *mods.report_sections(folder)],
             ) as recorder,
             metrics_exporter.exporting(config, folder.path.name) as exported,
             checkpointer.Checkpointer(folder, config, ready.state, failures, recorder, client_weights) as keeper,
         ):
-            if ready.tested and ready.description and config.deals:
+            if ready.tested and ready.description and config.deals and mods.shows_clients:
                 parts = ready.description
                 counts = dict(enumerate(parts.counts))
                 reports.write_label_counts(folder.partitions_path, parts.partition.scheme, parts.source.classes, counts)
@@ -116,7 +116,7 @@ def open_run(
                 if status == "finished" and workflow.has_rounds:
                     ended_well = reports.diverged_since(reports.read_rows(folder.history_path)) is None
                     status = status if ended_well else reports.DIVERGED
-                own = {"model": ready.model, "server_threads": ready.threads or os.cpu_count()}
+                own = {"model": ready.model, "server_threads": ready.threads or os.cpu_count(), **mods.summary()}
                 summary = recorder.finish(status, **own, **more) | {"folder": folder.path}
                 if status in ("finished", reports.DIVERGED):
                     callbacks.on_run_end(summary)

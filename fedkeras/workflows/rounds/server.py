@@ -130,6 +130,9 @@ def one_round(
     log.info("round %d is aggregated", server_round)
     phase.add_means(strategy_metrics)
     result.answered = result.asked - len(result.failures)
+    if not run.mods.shows_cohort:
+        _tell_failures(result)
+        result.hide_cohort()
     evaluate_round(workflow, run, result)
     result.took("evaluation")
     return result.end()
@@ -138,7 +141,7 @@ def one_round(
 def evaluate_round(workflow: Workflow, run: RunContext, result: RoundResult) -> None:
     """Evaluate result.arrays on the clients and, while they work, on the server."""
     phase, replies = None, iter(())
-    if run.config.fraction_evaluate > 0:
+    if run.config.fraction_evaluate > 0 and run.mods.shows_means:
         phase = open_phase(run, result, MessageType.EVALUATE)
         replies = good_replies(workflow, phase, result.arrays, lambda reply, sent: fault_of_evaluate(reply))
     add_central_row(run, result)
@@ -205,6 +208,16 @@ def good_replies(
     return committed()
 
 
+def _tell_failures(result: RoundResult) -> None:
+    """Say on the terminal and in run.log what none of the run's tables will have."""
+    for cid, reason in result.failures.items():
+        log.info("round %d: client %d failed: %s", result.round, cid, reason)
+    if result.failures:
+        cid, reason = next(iter(result.failures.items()))
+        others = f" and {len(result.failures) - 1} more" if len(result.failures) > 1 else ""
+        log.warning("round %d: client %d%s failed and counts as no change: %s", result.round, cid, others, reason)
+
+
 def _kept(run: RunContext, arrays: ArrayRecord) -> Set[str]:
     """The arrays that the run's strategy is not shown."""
     trainable = trainable_of(arrays, None) if run.trainable is None else run.trainable
@@ -218,7 +231,8 @@ def _arrays_in(sent: Message, otherwise: ArrayRecord) -> ArrayRecord:
 
 def _require(phase: Phase) -> None:
     good = sum(line["phase"] == phase.name for line in phase.result.rows)
-    require(phase.run.config.min_results, good, phase.result)
+    if phase.run.mods.needs_replies:
+        require(phase.run.config.min_results, good, phase.result)
 
 
 def _take_all(replies: Iterable[Message]) -> None:

@@ -1,0 +1,278 @@
+"""Differential privacy of clients: with it or without it, whoever sees what a run publishes sees nearly the same.
+
+McMahan, Ramage, Talwar, Zhang: Learning Differentially Private Recurrent Language Models, ICLR 2018, arXiv:1710.06963
+(DP-FedAvg). Each client is drawn into a round by a coin of its own, sends an update of bounded length, and the sum of
+the updates is noised before anything is made of it. The server and whoever runs it are trusted: they see each update.
+
+Cohort and noise are the operating system's randomness, since clients know the run's seed; `study=true` takes them from
+the seed, so that a run can be repeated, and then nothing is private.
+"""
+
+import math
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+from flwr.app import Context, Message, MessageType
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras.callbacks import Callback
+from fedkeras.config import Config
+from fedkeras.data import scaling
+from fedkeras.errors import UserError
+from fedkeras.federation.strategy_adapter import TAKE_ALL, is_robust, nested
+from fedkeras.federation.trainable import Trainable, statistics_among
+from fedkeras.mods.base import CallNext, Mod
+from fedkeras.mods.client_dp import section
+from fedkeras.mods.client_dp.accountant import Mechanism, calibrate, require_library, short
+from fedkeras.mods.client_dp.budget import Budget
+from fedkeras.mods.client_dp.clipping import AdaptiveBound
+from fedkeras.mods.client_dp.ledger import Ledger
+from fedkeras.mods.client_dp.noisy_mean import NoisyMean
+from fedkeras.mods.client_dp.private_answer import private_answer
+from fedkeras.named_code import parse_specs
+from fedkeras.randomness import generator
+from fedkeras.reports.page import ReportSection
+from fedkeras.reports.run_folder import JsonTable, RunFolder
+
+BESIDE = ("dp", "stragglers")
+"""Mods that may be named together; of others nobody knows what they release."""
+WEAK = 10.0
+"""An epsilon above which the run says that it protects hardly anybody."""
+
+
+class ClientDp(Mod):
+    """`--mods dp:epsilon=2,delta=1e-5,clip=adaptive`, or `dp:noise-multiplier=1.1,clip=0.5,delta=1e-5`.
+
+    With `epsilon` alone the noise is calibrated for all rounds; with `noise-multiplier` alone nothing ends the run;
+    with both, the run ends before epsilon is exceeded. `clip` is the bound of an update's length, or adaptive: from
+    `initial-clip` on it follows the `quantile` of the updates' lengths, by `clip-rate`.
+    """
+
+    shows_clients = False
+    shows_means = False
+    shows_cohort = False
+    needs_replies = False
+    fixed_counts = False
+    untracked = ("ledger",)
+
+    def __init__(
+        self,
+        delta: float,
+        epsilon: float = 0.0,
+        noise_multiplier: float = 0.0,
+        clip: float | str = "adaptive",
+        initial_clip: float = 0.1,
+        quantile: float = 0.5,
+        clip_rate: float = 0.2,
+        study: bool = False,
+    ) -> None:
+        _require_number("delta", delta, 0, 1)
+        _require_number("quantile", quantile, 0, 1)
+        for name, value in (("initial-clip", initial_clip), ("clip-rate", clip_rate)):
+            _require_number(name, value, 0, math.inf)
+        for name, value in (("epsilon", epsilon), ("noise-multiplier", noise_multiplier)):
+            if value != 0:
+                _require_number(name, value, 0, math.inf)
+        if not epsilon and not noise_multiplier:
+            raise ValueError("say epsilon, and the noise is computed, or noise-multiplier, and epsilon is")
+        if clip != "adaptive":
+            _require_number("clip", clip, 0, math.inf, "a number above 0, or adaptive")
+        if not isinstance(study, bool):
+            raise ValueError(f"study must be true or false, not {study}")
+        self.delta, self.budget, self.study = float(delta), float(epsilon) or None, study
+        self.noise = float(noise_multiplier)
+        self.quantile, self.clip_rate, self.adaptive = float(quantile), float(clip_rate), clip == "adaptive"
+        self.bound = float(initial_clip if clip == "adaptive" else clip)
+        self.seed, self.clients, self.rate, self.rounds = 0, 0, 1.0, 0  # the run's, by `choose`
+        self.ledger: Ledger | None = None
+
+    # Before a run
+
+    def check(self, config: Config) -> None:
+        """What would break the accounting, or release what it does not count."""
+        require_library()
+        refused = {
+            "--split": config.split != "off",
+            "--collect-only": config.collect_only,
+            f"--mode {config.mode}": config.mode != "federated",
+            "--data-source: what its clients describe reaches the model unprotected": bool(config.data_source),
+            "--class-weight balanced, whose weights are counted from the clients' labels": config.class_weight
+            != "none",
+            "--metrics-port, which tells how many are asked in each round": bool(config.metrics_port),
+            "--min-results: a round counts however few answer, else who is absent would decide": config.min_results > 1,
+            "--fraction-evaluate: what clients measure is not protected, and not sent": (
+                "fraction_evaluate" in config.changed() and config.fraction_evaluate > 0
+            ),
+        }
+        if found := [name for name, so in refused.items() if so]:
+            raise UserError(f"--mods dp does not go with {found[0]}")
+        if not scaling.format_decides(config):
+            raise UserError(
+                "--mods dp does not go with scaling that is learned from the clients' examples; take --normaliser "
+                "none, or scale by the range that the format has"
+            )
+        if others := [spec.name for spec in parse_specs(config.mods, "mods") if spec.name not in BESIDE]:
+            raise UserError(f"--mods dp does not go with {others[0]}: nobody knows what that one releases")
+        needed = ["--client-weights uniform"] * (config.client_weights != "uniform")
+        needed += ["--rest-after 0"] * (config.rest_after > 0)
+        if needed:
+            raise UserError(
+                f"--mods dp needs {' and '.join(needed)}: nothing that a client says or does may decide how much it "
+                "counts, or when it is asked"
+            )
+
+    def choose(self, config: Config) -> Mapping[str, str]:
+        """The noise, or epsilon, for the rounds that are wanted."""
+        self.seed, self.clients, self.rounds = config.seed, config.num_partitions, config.num_server_rounds
+        self.rate = config.fraction_train
+        of = f"{self.rounds} rounds of {short(self.expected)} of {self.clients} clients"
+        at = f"at delta {short(self.delta)}"
+        if not self.noise:
+            found = calibrate(self.budget, self.delta, self.rounds, self.rate)
+            self.noise = found.pld
+            text = f"epsilon {self.budget} {at} after {of} needs noise {found.pld:.4g} (PLD; {found.rdp:.4g} by RDP)"
+        else:
+            spent, by_rdp = self.planned, self.mechanism.epsilon(self.rounds, "RDP")
+            text = f"noise {self.noise:g} gives epsilon {spent:.4g} {at} after {of} (PLD; {by_rdp:.4g} by RDP)"
+            if self.budget is not None and self.budget < spent:
+                text += f"; the run ends before epsilon {self.budget} is exceeded"
+        self.ledger = Ledger(self.mechanism, self.terms)
+        each = f"each client by a coin of its own with probability {short(self.rate)}"
+        return {
+            "privacy": text,
+            "cohorts": f"{each}, from {'the seed (study=true)' if self.study else 'this system, not the seed'}",
+            "clipping": self._clipping(),
+            "clients' figures": "not sent; the model is tested on the central test set alone",
+        }
+
+    def _clipping(self) -> str:
+        if not self.adaptive:
+            return f"updates are at most {self.bound:g} long"
+        both = self._adaptive()
+        return (
+            f"adaptive from {self.bound:g}, quantile {self.quantile:g}; noise {both.sum_noise:.4g} on the sum and "
+            f"{both.count_noise:.4g} on the count of clients within it cost together what {self.noise:.4g} does"
+        )
+
+    def strategy(self, strategy: Strategy) -> Strategy:
+        """The noisy mean around it."""
+        if is_robust(strategy) or any(isinstance(each, TAKE_ALL) for each in nested(strategy)):
+            raise UserError(
+                f"--mods dp does not go with {type(strategy).__name__}, which must see each client's update: it is for "
+                "fedavg, fedprox, fedavgm, fedadam, fedyogi and fedadagrad"
+            )
+        return NoisyMean(strategy, self)
+
+    def check_arrays(self, names: Collection[str], trainable: Trainable) -> None:
+        """Statistics that change in training would have to be released too."""
+        if found := statistics_among(names, trainable):
+            raise UserError(
+                f"--mods dp does not go with BatchNormalization, whose statistics ('{found[0]}') come from "
+                "the clients' examples beside the gradients; take GroupNormalization or LayerNormalization"
+            )
+
+    def warnings(self) -> Iterator[str]:
+        """What a user must know who relies on it."""
+        if self.study:
+            yield "NOT PRIVATE: study=true takes cohorts and noise from the seed, which every client knows"
+        epsilon = self.planned if self.budget is None else min(self.planned, self.budget)
+        if epsilon > WEAK or self.delta >= 1 / self.clients:
+            yield (
+                f"epsilon {epsilon:.3g} at delta {short(self.delta)} with {self.clients} clients protects hardly "
+                "anybody: epsilon should be some 10 at most and delta well below 1 / clients; more clients, fewer of "
+                "them in a round, fewer rounds or more noise, or privacy of examples (docs/privacy.md)"
+            )
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """What is counted."""
+        return Mechanism(self.noise, self.rate, self.delta)
+
+    @property
+    def planned(self) -> float:
+        """Epsilon after all rounds that are wanted."""
+        return self.mechanism.epsilon(self.rounds)
+
+    @property
+    def expected(self) -> float:
+        """Clients in a round on average, and what every sum is divided by."""
+        return self.rate * self.clients
+
+    @property
+    def terms(self) -> Mapping[str, float | int | bool | None]:
+        """What the ledger's entries have in common."""
+        return {
+            "noise": self.noise,
+            "rate": self.rate,
+            "delta": self.delta,
+            "clients": self.clients,
+            "budget": self.budget,
+            "study": self.study,
+        }
+
+    # On the client
+
+    def client(self, message: Message, context: Context, call_next: CallNext) -> Message:
+        """The update alone, clipped, is sent: no loss, no number of examples, and nobody is asked anything else."""
+        return private_answer(message, context, call_next)
+
+    # On the server
+
+    def sample(self, eligible: Sequence[int], server_round: int, phase: str) -> Sequence[int] | None:
+        """Poisson sampling: a coin for each client that there is; who is drawn and absent counts as no change."""
+        if phase != MessageType.TRAIN:
+            return ()
+        if self.study:
+            coins = generator(self.seed, "dp cohort", server_round).random(self.clients).tolist()
+        else:
+            source = secrets.SystemRandom()
+            coins = [source.random() for _ in range(self.clients)]
+        return [cid for cid, coin in enumerate(coins) if coin < self.rate]
+
+    def release(
+        self, server_round: int, sums: Mapping[str, np.ndarray], bits: Sequence[bool]
+    ) -> tuple[dict[str, np.ndarray], float]:
+        """The noised sums over the expected number of clients, and epsilon by now, which the ledger has by then.
+
+        `bits` says of each client whether it was within the bound, which follows them where it is adaptive.
+        """
+        rng = generator(self.seed, "dp noise", server_round) if self.study else _system_generator()
+        adaptive = self._adaptive() if self.adaptive else None
+        deviation = (adaptive.sum_noise if adaptive else self.noise) * self.bound
+        noised = {
+            name: (array + rng.normal(0.0, deviation, array.shape)) / self.expected for name, array in sums.items()
+        }
+        share = adaptive.share_within(bits, rng.standard_normal()) if adaptive else None
+        epsilon = self.ledger.charge(server_round, self.bound, share)
+        if adaptive:
+            self.bound = adaptive.next(self.bound, share)
+        return noised, epsilon
+
+    def _adaptive(self) -> AdaptiveBound:
+        return AdaptiveBound(self.noise, self.expected, self.quantile, self.clip_rate)
+
+    def callbacks(self) -> Sequence[Callback]:
+        """One that opens the ledger and ends the run before the budget is exceeded."""
+        return (Budget(self),)
+
+    def summary(self) -> JsonTable:
+        """What was spent, for summary.json."""
+        if self.ledger is None:
+            return {}
+        spent = {"epsilon": self.ledger.spent, "delta": self.delta, "noise": self.noise, "private": not self.study}
+        return {"privacy": spent}
+
+    def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
+        """Epsilon and bound by round."""
+        return section.of(folder)
+
+
+def _require_number(name: str, value: float | str, above: float, below: float, what: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < below:
+        between = f"above {above}" if below == math.inf else f"between {above} and {below}"
+        raise ValueError(f"{name} must be {what or between}, not {value}")
+
+
+def _system_generator() -> np.random.Generator:
+    return np.random.default_rng(secrets.randbits(256))
