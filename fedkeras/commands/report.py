@@ -10,9 +10,12 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from fedkeras.checkout import program, typed
+from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
-from fedkeras.named_code import Permission
+from fedkeras.mods.chain import BUILT_IN as BUILT_IN_MODS
+from fedkeras.mods.chain import make_mods
+from fedkeras.named_code import Permission, parse_specs
 from fedkeras.reports import ReportSection, RunFolder, write_comparison, write_report
 from fedkeras.reports.local_page import write_local_page
 from fedkeras.reports.resuming import config_of
@@ -31,7 +34,7 @@ class ReportFlags:
     out: str = ""
     """The page; unset: report.html in the run's folder, or comparison.html here."""
     allow: str = ""
-    """workflows=package.module:Class: let this way to train, which the run's folder names, add its own sections."""
+    """workflows=package.module:Class, or mods=...: let this, which the run's folder names, add its own sections."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -58,7 +61,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def own_sections(folder: RunFolder, permission: Permission) -> Sequence[ReportSection]:
-    """What the run's way to train adds to its report; none, and it is said, where it may not or cannot be asked.
+    """What the run's way to train and its mods add to its report; none, and it is said, where they cannot be asked.
 
     A run's folder may come from somebody else: code that it names is imported only if it is permitted.
     """
@@ -68,6 +71,10 @@ def own_sections(folder: RunFolder, permission: Permission) -> Sequence[ReportSe
         config = config_of(json.loads(folder.config_path.read_text()))
     except (OSError, ValueError, UserError):
         return ()  # what is wrong with the file stands in the page too; its version may be another
+    return [*_of_workflow(folder, config, permission), *_of_mods(folder, config, permission)]
+
+
+def _of_workflow(folder: RunFolder, config: Config, permission: Permission) -> Sequence[ReportSection]:
     name = workflow_name(config)
     if name not in BUILT_IN and not permission.allows("workflows", name):
         print(f"{PROG}: without the sections of --mode {name}; --allow workflows={name} adds them", file=sys.stderr)
@@ -76,4 +83,18 @@ def own_sections(folder: RunFolder, permission: Permission) -> Sequence[ReportSe
         return workflow_of(config).report_sections(folder)
     except UserError as error:
         print(f"{PROG}: without the sections of --mode {name}: {error}", file=sys.stderr)
+        return ()
+
+
+def _of_mods(folder: RunFolder, config: Config, permission: Permission) -> Sequence[ReportSection]:
+    for spec in parse_specs(config.mods, "mods"):
+        if spec.name not in BUILT_IN_MODS and not permission.allows("mods", spec.name):
+            print(
+                f"{PROG}: without sections of --mods {spec.name}; --allow mods={spec.name} adds them", file=sys.stderr
+            )
+            return ()
+    try:
+        return make_mods(config.mods).report_sections(folder)
+    except UserError as error:
+        print(f"{PROG}: without sections of --mods {config.mods}: {error}", file=sys.stderr)
         return ()

@@ -47,9 +47,14 @@ class ModChain:
 
     def tell(self, names: Collection[str], trainable: Trainable) -> None:
         """Tell all of them, on the server, which arrays there are, and which are trainable. Raises UserError."""
+        self.check_arrays(names, trainable)
+        for mod in self.mods:
+            mod.trainable = trainable
+
+    def check_arrays(self, names: Collection[str], trainable: Trainable) -> None:
+        """Raise UserError for a model that one of them cannot be combined with."""
         for mod in self.mods:
             mod.check_arrays(names, trainable)
-            mod.trainable = trainable
 
     def answer(self, message: Message, context: Context, handler: CallNext) -> Message:
         """On the client: the handler's answer with all mods around it."""

@@ -33,7 +33,8 @@ OPTIONS = f"{SILENT},clip=1.0,delta=1e-3"
 
 @pytest.fixture
 def free(monkeypatch):
-    """Every round costs 1."""
+    """Every round costs 1, and noise may be as little as none."""
+    monkeypatch.setattr("fedkeras.mods.client_dp.mod.LEAST_NOISE", 0.0)
     monkeypatch.setattr(Mechanism, "epsilon", lambda self, rounds, kind="PLD": float(rounds))
 
 
@@ -417,7 +418,9 @@ def test_batch_normalisation_is_refused_before_anybody_is_asked():
     [
         ("epsilon=2", "delta"),
         ("delta=1e-5", "say epsilon, and the noise is computed"),
-        ("epsilon=-1,delta=1e-5", "epsilon must be above 0"),
+        ("epsilon=-1,delta=1e-5", "epsilon must be between 0 and 100"),
+        ("epsilon=101,delta=1e-5", "epsilon must be between 0 and 100"),
+        ("noise-multiplier=0.05,delta=1e-5", "noise-multiplier must be above 0.1"),
         ("epsilon=2,delta=1", "delta must be between 0 and 1"),
         ("epsilon=2,delta=1e-5,clip=0", "clip must be a number above 0, or adaptive"),
         ("epsilon=2,delta=1e-5,clip=some", "clip must be a number above 0, or adaptive"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INTERVAL = 1e-3
 """Discretisation of the privacy loss: ten times as fine changes the fourth digit of epsilon and costs ten times as
 much. Values are rounded so that the result stays an upper bound."""
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """Of a calibrated noise multiplier."""
 KINDS = ("PLD", "RDP")
 
@@ -75,7 +75,7 @@ def calibrate(epsilon: float, delta: float, rounds: int, rate: float) -> Calibra
 
     with _quiet():
         by_rdp = float(calibrate_dp_mechanism(lambda: _accountant("RDP"), event, epsilon, delta, tol=TOLERANCE))
-        bracket = ExplicitBracketInterval(by_rdp / 2, by_rdp * (1 + TOLERANCE))
+        bracket = ExplicitBracketInterval(by_rdp / 2, by_rdp * 1.01)
         by_pld = float(
             calibrate_dp_mechanism(lambda: _accountant("PLD"), event, epsilon, delta, bracket, tol=TOLERANCE)
         )

@@ -37,6 +37,8 @@ from fedkeras.reports.run_folder import JsonTable, RunFolder
 
 BESIDE = ("dp", "stragglers")
 """Mods that may be named together; of others nobody knows what they release."""
+LEAST_NOISE, MOST_EPSILON = 0.1, 100.0
+"""Beyond these nobody is protected, and the accountant takes minutes and gigabytes to say how little."""
 WEAK = 10.0
 """An epsilon above which the run says that it protects hardly anybody."""
 
@@ -71,9 +73,10 @@ class ClientDp(Mod):
         _require_number("quantile", quantile, 0, 1)
         for name, value in (("initial-clip", initial_clip), ("clip-rate", clip_rate)):
             _require_number(name, value, 0, math.inf)
-        for name, value in (("epsilon", epsilon), ("noise-multiplier", noise_multiplier)):
-            if value != 0:
-                _require_number(name, value, 0, math.inf)
+        if epsilon != 0:
+            _require_number("epsilon", epsilon, 0, MOST_EPSILON)
+        if noise_multiplier != 0:
+            _require_number("noise-multiplier", noise_multiplier, LEAST_NOISE, math.inf)
         if not epsilon and not noise_multiplier:
             raise ValueError("say epsilon, and the noise is computed, or noise-multiplier, and epsilon is")
         if clip != "adaptive":
@@ -151,8 +154,8 @@ class ClientDp(Mod):
             return f"updates are at most {self.bound:g} long"
         both = self._adaptive()
         return (
-            f"adaptive from {self.bound:g}, quantile {self.quantile:g}; noise {both.sum_noise:.4g} on the sum and "
-            f"{both.count_noise:.4g} on the count of clients within it cost together what {self.noise:.4g} does"
+            f"adaptive from {self.bound:g}, quantile {self.quantile:g}: noise {both.sum_noise:.4g} on the sum and "
+            f"{both.count_noise:.4g} on the count within it, together {self.noise:.4g}"
         )
 
     def strategy(self, strategy: Strategy) -> Strategy:
