@@ -14,6 +14,9 @@ from fedkeras.reports.run_folder import RunFolder
 
 log = logging.getLogger("fedkeras")
 
+CONCEALED = "who took part"
+"""Name of the choice that says why a run's report has nothing of single clients, where a mod keeps it out."""
+
 
 class Choices:
     """Choices by name ("loss", "normaliser"), each a few words with its reason.

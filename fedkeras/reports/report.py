@@ -12,6 +12,7 @@ from fedkeras.callbacks import Row
 from fedkeras.config import Config, Value, chosen_in, settings_in
 from fedkeras.reports import charts, client_figures, grids
 from fedkeras.reports import timing as timing_of
+from fedkeras.reports.choices import CONCEALED
 from fedkeras.reports.headline import best, best_title, figure
 from fedkeras.reports.history import NO_METRICS
 from fedkeras.reports.label_counts import LabelCounts
@@ -70,7 +71,7 @@ def report(run: RecordedRun, sections: Sequence[ReportSection] = (), reload: Rel
         made=f"Made by fedkeras, {datetime.now():%Y-%m-%d %H:%M}, from the files beside this page.",
         **_curves(run),
         **_clients(run),
-        **_labels(run.labels),
+        **_labels(run.labels, _concealed(run)),
         **_test(run),
         **_timing(run),
         **_failures(run),
@@ -146,7 +147,15 @@ def _trainings(run: RecordedRun) -> list[Values]:
     return [models, {"name": "epochs", "value": str(run.config.get("local-epochs")), "more": most + more}]
 
 
+def _concealed(run: RecordedRun) -> str:
+    """Why there is nothing of single clients; empty where nothing is kept out."""
+    text = chosen_in(run.config).get(CONCEALED, "")
+    return text and f"Kept out of this page: {CONCEALED} is {text}."
+
+
 def _answered(run: RecordedRun) -> str:
+    if _concealed(run):
+        return ""
     failed = len(run.failures)
     return f"{failed} failure{'s' * (failed != 1)}"
 
@@ -181,12 +190,13 @@ def _clients(run: RecordedRun) -> Values:
         "heat_maps": maps,
         "clients": table[:MOST_CLIENTS],
         "clients_left": max(0, len(table) - MOST_CLIENTS),
+        "clients_absent": _concealed(run) or "No client has answered yet.",
         "clients_where": f"on {where}" if where else "",
     }
 
 
-def _labels(labels: LabelCounts | None) -> Values:
-    absent = (
+def _labels(labels: LabelCounts | None, concealed: str) -> Values:
+    absent = concealed or (
         "Not known here: the server writes it down (partitions.json) where it can open the data and deals them out, in "
         "runs with central evaluation."
     )
@@ -229,7 +239,8 @@ def _timing(run: RecordedRun) -> Values:
 def _failures(run: RecordedRun) -> Values:
     shown = [{"round": "", "client": "", "reason": "", **row} for row in run.failures[:MOST_FAILURES]]
     left = len(run.failures) - len(shown)
-    return {"failures": shown, "failures_left": left, "failures_absent": "No client failed in a round that counted."}
+    absent = _concealed(run) or "No client failed in a round that counted."
+    return {"failures": shown, "failures_left": left, "failures_absent": absent}
 
 
 def _settings(run: RecordedRun) -> Values:

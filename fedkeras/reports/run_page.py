@@ -57,7 +57,7 @@ RUN = """
 <small>{{ metric }} {{ clients_where }}; rounds trained in; seconds of computing, mean of a round's training.
 {% if clients_left %}{{ clients_left }} more clients are in history.csv.{% endif %}</small></div>
 </div>
-{% else %}<p class="soft">No client has answered yet.</p>{% endif %}
+{% else %}<p class="soft">{{ clients_absent }}</p>{% endif %}
 </section>
 {% endif %}
 {{ added("clients") }}

@@ -59,6 +59,8 @@ def test_nothing_of_a_client_is_in_any_reply_table_or_page_but_its_bounded_updat
     assert all(row["num_examples"] == 0 for row in rows[::2])
     assert not folder.partitions_path.exists() and not folder.failures_path.exists()
     page = folder.report_path.read_text()
+    assert page.count("Kept out of this page: who took part is a secret") == 3
+    assert "No client failed" not in page and "0 failures" not in page
     assert "of each client" not in page and "Examples by client and label" not in page
 
 

@@ -32,6 +32,7 @@ from fedkeras.mods.client_dp.noisy_mean import NoisyMean
 from fedkeras.mods.client_dp.private_answer import private_answer
 from fedkeras.named_code import parse_specs
 from fedkeras.randomness import generator
+from fedkeras.reports.choices import CONCEALED
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import JsonTable, RunFolder
 
@@ -100,6 +101,10 @@ class ClientDp(Mod):
             "--collect-only": config.collect_only,
             f"--mode {config.mode}": config.mode != "federated",
             "--data-source: what its clients describe reaches the model unprotected": bool(config.data_source),
+            "--partitioner own: the labels and columns that clients bring reach the others unprotected": not config.deals,
+            "tests on clients, whose figures are not protected; `fedkeras evaluate RUN --clients none`": (
+                bool(config.evaluate) and config.evaluate_clients != "none"
+            ),
             "--class-weight balanced, whose weights are counted from the clients' labels": config.class_weight
             != "none",
             "--metrics-port, which tells how many are asked in each round": bool(config.metrics_port),
@@ -126,7 +131,9 @@ class ClientDp(Mod):
             )
 
     def choose(self, config: Config) -> Mapping[str, str]:
-        """The noise, or epsilon, for the rounds that are wanted."""
+        """The noise, or epsilon, for the rounds that are wanted. A run that tests a model spends nothing."""
+        if config.evaluate:
+            return {}
         self.seed, self.clients, self.rounds = config.seed, config.num_partitions, config.num_server_rounds
         self.rate = config.fraction_train
         of = f"{self.rounds} rounds of {short(self.expected)} of {self.clients} clients"
@@ -146,7 +153,7 @@ class ClientDp(Mod):
             "privacy": text,
             "cohorts": f"{each}, from {'the seed (study=true)' if self.study else 'this system, not the seed'}",
             "clipping": self._clipping(),
-            "clients' figures": "not sent; the model is tested on the central test set alone",
+            CONCEALED: "a secret, and clients' figures are not sent: the central test set alone says how good it is",
         }
 
     def _clipping(self) -> str:
@@ -177,6 +184,8 @@ class ClientDp(Mod):
 
     def warnings(self) -> Iterator[str]:
         """What a user must know who relies on it."""
+        if self.ledger is None:
+            return
         if self.study:
             yield "NOT PRIVATE: study=true takes cohorts and noise from the seed, which every client knows"
         epsilon = self.planned if self.budget is None else min(self.planned, self.budget)
@@ -257,7 +266,7 @@ class ClientDp(Mod):
 
     def callbacks(self) -> Sequence[Callback]:
         """One that opens the ledger and ends the run before the budget is exceeded."""
-        return (Budget(self),)
+        return () if self.ledger is None else (Budget(self),)
 
     def summary(self) -> JsonTable:
         """What was spent, for summary.json."""

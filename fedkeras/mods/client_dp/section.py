@@ -1,16 +1,16 @@
 """The report's section on privacy: epsilon and clipping by round, from the ledger."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from fedkeras.mods.client_dp.ledger import NAME, Entry, Terms, read
+from fedkeras.reports.axes import Axes, number_axis, round_axis
 from fedkeras.reports.page import ReportSection, section
 from fedkeras.reports.run_folder import RunFolder
-from fedkeras.reports.svg import SERIES, draw
+from fedkeras.reports.svg import SERIES, css
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
+MOST_DOTS = 40
 MOST = 100
 """Rounds in the table; of more, evenly spaced ones and the last."""
 
@@ -28,9 +28,7 @@ def of(folder: RunFolder) -> Sequence[ReportSection]:
     rows = [(entry.round, entry.epsilon, entry.bound, entry.share_within) for entry in shown]
     heads = "round", "epsilon so far", "clipping bound", "clients within it (noisy share)"
     table = section("Privacy", _words(terms, entries), heads, rows)
-    return (
-        ReportSection(table.title, draw(lambda axes: _paint(axes, terms, entries), "epsilon by round") + table.html),
-    )
+    return (ReportSection(table.title, _chart(terms, entries) + table.html),)
 
 
 def _words(terms: Terms, entries: Sequence[Entry]) -> list[str]:
@@ -49,13 +47,16 @@ def _words(terms: Terms, entries: Sequence[Entry]) -> list[str]:
     return [spent, whose]
 
 
-def _paint(axes: "Axes", terms: Terms, entries: Sequence[Entry]) -> None:
-    places = range(1, len(entries) + 1)
-    axes.plot(places, [entry.epsilon for entry in entries], color=SERIES[0], label="epsilon")
-    if terms["budget"] is not None:
-        axes.axhline(terms["budget"], color=SERIES[1], linestyle="--", label="budget")
-        axes.legend(frameon=False)
-    axes.set_xlabel("rounds paid for")
-    axes.set_ylabel("epsilon")
-    axes.set_ylim(bottom=0)
-    axes.spines[["top", "right"]].set_visible(False)
+def _chart(terms: Terms, entries: Sequence[Entry]) -> Markup:
+    spent = [(float(place), entry.epsilon) for place, entry in enumerate(entries, start=1)]
+    budget = [] if terms["budget"] is None else [float(terms["budget"])]
+    height = number_axis([*budget, *(epsilon for _, epsilon in spent)], "epsilon", from_zero=True)
+    axes = Axes("epsilon by rounds that were paid for", round_axis(1, len(spent), "rounds paid for"), height)
+    axes.line(spent, css(SERIES[0]))
+    axes.dots(spent if len(spent) <= MOST_DOTS else (), css(SERIES[0]))
+    for value in budget:
+        axes.line([(0.5, value), (len(spent) + 0.5, value)], css(SERIES[1]), dash="4 3")
+        axes.text(0.5, value * 0.94, "budget", anchor="start", shift=4)
+    for place, epsilon in spent:
+        axes.hover((place - 0.5, place + 0.5), f"{epsilon:.4g}")
+    return Markup('<div class="card">{}</div>').format(axes.svg())
