@@ -76,7 +76,7 @@ def picture(outcomes: list[Outcome], what: str) -> str:
     for one in plain:
         ends = [(0.0, one.mean), (max(each.epsilon for each in private), one.mean)]
         axes.line(ends, PLAIN, dash="4 3")
-        axes.text(0.0, one.mean, "without privacy", anchor="start", shift=4)
+        axes.text(0.0, one.mean + 0.03, "without privacy", anchor="start", shift=4)
     return (
         str(axes.svg()).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace("\n", STYLE + "\n", 1)
     )

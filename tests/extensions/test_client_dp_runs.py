@@ -126,6 +126,21 @@ def test_a_private_run_killed_before_its_checkpoint_pays_again_and_ends_within_i
     assert (summary["status"], summary["rounds"]) == ("finished", 2)
 
 
+def test_a_model_that_is_tested_again_costs_nothing_and_no_client_is_asked(recorded, tmp_path):
+    folder, _ = recorded
+
+    def nobody(message, context):
+        raise AssertionError(message.metadata.message_type)
+
+    words = {"evaluate": str(folder.path), "evaluate_round": "final"}
+    with pytest.raises(UserError, match="fedkeras evaluate RUN --clients none"):
+        in_process(tmp_path, nobody, **words)
+    again = in_process(tmp_path, nobody, evaluate_clients="none", **words)
+    assert not (again.path / "privacy.json").exists()
+    summaries = [json.loads(each.summary_path.read_text()) for each in (folder, again)]
+    assert summaries[0]["accuracy"] == summaries[1]["accuracy"] and "privacy" not in summaries[1]
+
+
 def with_normalisation(input_shape, num_classes):
     import keras
     from keras import layers
@@ -161,15 +176,15 @@ def test_batch_normalisation_is_refused_by_the_run_and_by_check(tmp_path, capsys
     assert "does not go with BatchNormalization" in capsys.readouterr().err
 
 
-def test_check_says_what_will_be_spent(capsys):
+def test_check_says_what_will_be_spent_and_how_little_that_protects(capsys):
     flags = ["--num-partitions", "50", "--fraction-train", "0.1", "--client-weights", "uniform", "--rest-after", "0"]
-    flags += ["--model", "logistic_regression"]
-    assert check.main([*flags, "--port", "0", "--mods", "dp:epsilon=2,delta=1e-3"]) == 0
+    flags += ["--model", "logistic_regression", "--port", "0", "--mods", "dp:epsilon=50,delta=1e-3"]
+    assert check.main(flags) == 0
     out = capsys.readouterr().out
-    assert re.search(r"privacy: epsilon 2.0 at delta 0.001 after 10 rounds of 5 of 50 clients needs noise \d\.\d+", out)
-    assert "warning" not in out
-    assert check.main([*flags, "--port", "0", "--mods", "dp:epsilon=50,delta=1e-3"]) == 0
-    assert "warning: epsilon 50 at delta 0.001 with 50 clients protects hardly anybody" in capsys.readouterr().out
+    assert re.search(
+        r"privacy: epsilon 50.0 at delta 0.001 after 10 rounds of 5 of 50 clients needs noise 0\.2\d+", out
+    )
+    assert "warning: epsilon 50 at delta 0.001 with 50 clients protects hardly anybody" in out
 
 
 @pytest.mark.slow

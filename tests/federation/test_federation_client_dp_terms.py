@@ -80,6 +80,8 @@ def test_a_run_that_protects_nobody_says_so():
         ({"mode": "collect"}, "--mode collect"),
         ({"collect_only": True}, "--collect-only"),
         ({"data_source": "client"}, "--data-source"),
+        ({"partitioner": "own"}, "--partitioner own"),
+        ({"evaluate": "runs/one"}, "fedkeras evaluate RUN --clients none"),
         ({"class_weight": "balanced"}, "--class-weight balanced"),
         ({"metrics_port": 9090}, "--metrics-port"),
         ({"min_results": 2}, "--min-results"),

@@ -101,7 +101,7 @@ class ClientDp(Mod):
             "--collect-only": config.collect_only,
             f"--mode {config.mode}": config.mode != "federated",
             "--data-source: what its clients describe reaches the model unprotected": bool(config.data_source),
-            "--partitioner own: the labels and columns that clients bring reach the others unprotected": not config.deals,
+            "--partitioner own: the labels that clients bring reach the others unprotected": not config.deals,
             "tests on clients, whose figures are not protected; `fedkeras evaluate RUN --clients none`": (
                 bool(config.evaluate) and config.evaluate_clients != "none"
             ),
