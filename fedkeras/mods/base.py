@@ -51,6 +51,10 @@ class Mod(Stateful):
     needs_replies = True
     """False: a round goes on without any good answer, and --min-results is no matter."""
 
+    needs_updates = False
+    """True: it is for ways to train in which a client sends an update of the global arrays, and nothing else that comes
+    of its examples but figures (`Workflow.sends_updates`)."""
+
     fixed_counts = True
     """False: what its clients state as `num-examples` may change from round to round (each trains on a sample of its
     examples, or the number is masked), so that a changed count is nobody's fault."""

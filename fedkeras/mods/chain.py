@@ -9,7 +9,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
-from fedkeras.errors import describe, one_line
+from fedkeras.errors import UserError, describe, one_line
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.trainable import Trainable
 from fedkeras.flower.internals import ErrorCode
@@ -36,9 +36,14 @@ class ModChain:
 
     mods: Sequence[Mod] = field(default_factory=list)
 
-    def check(self, config: Config) -> None:
-        """Raise UserError for what one of them cannot be combined with."""
+    def check(self, config: Config, sends_updates: bool = True) -> None:
+        """Raise UserError for what one of them cannot be combined with; `sends_updates`: see Mod.needs_updates."""
         for mod in self.mods:
+            if mod.needs_updates and not sends_updates:
+                raise UserError(
+                    f"--mods {config.mods} is for federated rounds: in this way to train more reaches the server than "
+                    "updates"
+                )
             mod.check(config)
 
     def choose(self, config: Config) -> dict[str, str]:

@@ -108,6 +108,8 @@ class Workflow:
     """Whether global arrays are tested on the server after each round."""
     has_data = False
     """Whether the server opens the data set in any case, and so knows who holds how much of it."""
+    sends_updates = False
+    """Whether all that a client sends of its examples is an update of the global arrays, and figures."""
     fixed_counts = True
     """Whether a client trains and tests on all examples that it was dealt, so that it may say no other number."""
     has_rounds = True

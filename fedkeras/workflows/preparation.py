@@ -120,7 +120,7 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     _check_stopping(workflow, config)
     metrics_exporter.check(config)
     workflow.check(config)
-    make_mods(config.mods).check(config)
+    make_mods(config.mods).check(config, workflow.sends_updates)
     if config.model.endswith(SUFFIXES) and (path := Path(config.model).expanduser()).is_file():
         try:
             require_trainable_file(path)

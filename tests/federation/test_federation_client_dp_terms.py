@@ -9,6 +9,8 @@ from fedkeras.errors import UserError
 from fedkeras.federation import registry, strategy_adapter
 from fedkeras.mods.chain import make_mods
 from fedkeras.mods.client_dp.accountant import Mechanism, calibrate
+from fedkeras.workflows.base import Workflow, workflow_of
+from fedkeras.workflows.preparation import check_flags
 
 # What it costs
 
@@ -76,9 +78,6 @@ def test_a_run_that_protects_nobody_says_so():
     [
         ({"client_weights": "examples", "rest_after": 3}, "needs --client-weights uniform and --rest-after 0"),
         ({"rest_after": 3}, "needs --rest-after 0"),
-        ({"split": "sequential"}, "--split"),
-        ({"mode": "collect"}, "--mode collect"),
-        ({"collect_only": True}, "--collect-only"),
         ({"data_source": "client"}, "--data-source"),
         ({"partitioner": "own"}, "--partitioner own"),
         ({"evaluate": "runs/one"}, "fedkeras evaluate RUN --clients none"),
@@ -96,6 +95,25 @@ def test_what_would_break_the_accounting_is_refused_in_one_line(fields, said):
     with pytest.raises(UserError, match=said) as refused:
         make_mods("dp:epsilon=2,delta=1e-5").check(config)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("fields", [{"split": "sequential"}, {"mode": "collect"}, {"collect_only": True}])
+def test_other_ways_to_train_are_refused(fields):
+    config = Config(client_weights="uniform", rest_after=0, mods="dp:epsilon=2,delta=1e-5", **fields)
+    with pytest.raises(UserError, match="is for federated rounds"):
+        make_mods(config.mods).check(config, workflow_of(config).sends_updates)
+    with pytest.raises(UserError):  # by the workflow itself, before that
+        check_flags(workflow_of(config), config)
+
+
+def test_a_workflow_of_one_s_own_is_refused_until_it_says_that_it_sends_updates_alone():
+    config = Config(client_weights="uniform", rest_after=0, mods="dp:epsilon=2,delta=1e-5")
+    own = Workflow()
+    own.name = "mine"
+    with pytest.raises(UserError, match="more reaches the server than updates"):
+        check_flags(own, config)
+    own.sends_updates = True
+    check_flags(own, config)
 
 
 def test_what_goes_with_it_passes():

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fedkeras.workflows.base import RunContext
 
 
-class Budget(Callback):
+class PrivacyBudget(Callback):
     """Looks into the ledger before each round."""
 
     def __init__(self, dp: "ClientDp") -> None:

@@ -25,7 +25,7 @@ from fedkeras.federation.trainable import Trainable, statistics_among
 from fedkeras.mods.base import CallNext, Mod
 from fedkeras.mods.client_dp import section
 from fedkeras.mods.client_dp.accountant import Mechanism, calibrate, require_library, short
-from fedkeras.mods.client_dp.budget import Budget
+from fedkeras.mods.client_dp.budget import PrivacyBudget
 from fedkeras.mods.client_dp.clipping import AdaptiveBound
 from fedkeras.mods.client_dp.ledger import Ledger
 from fedkeras.mods.client_dp.noisy_mean import NoisyMean
@@ -56,6 +56,7 @@ class ClientDp(Mod):
     shows_means = False
     shows_cohort = False
     needs_replies = False
+    needs_updates = True
     fixed_counts = False
     untracked = ("ledger",)
 
@@ -97,10 +98,7 @@ class ClientDp(Mod):
         """What would break the accounting, or release what it does not count."""
         require_library()
         refused = {
-            "--split": config.split != "off",
-            "--collect-only": config.collect_only,
-            f"--mode {config.mode}": config.mode != "federated",
-            "--data-source: what its clients describe reaches the model unprotected": bool(config.data_source),
+            "--data-source: what its clients describe reaches the model unprotected": config.hands_out_model,
             "--partitioner own: the labels that clients bring reach the others unprotected": not config.deals,
             "tests on clients, whose figures are not protected; `fedkeras evaluate RUN --clients none`": (
                 bool(config.evaluate) and config.evaluate_clients != "none"
@@ -266,7 +264,7 @@ class ClientDp(Mod):
 
     def callbacks(self) -> Sequence[Callback]:
         """One that opens the ledger and ends the run before the budget is exceeded."""
-        return () if self.ledger is None else (Budget(self),)
+        return () if self.ledger is None else (PrivacyBudget(self),)
 
     def summary(self) -> JsonTable:
         """What was spent, for summary.json."""

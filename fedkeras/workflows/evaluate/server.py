@@ -39,8 +39,8 @@ class EvaluateWorkflow(Workflow):
 
     def __init__(self, own: Workflow) -> None:
         self._own = own
-        self.evaluates_centrally, self.has_data, self.fixed_counts = (
-            own.evaluates_centrally, own.has_data, own.fixed_counts,
+        self.evaluates_centrally, self.has_data, self.fixed_counts, self.sends_updates = (
+            own.evaluates_centrally, own.has_data, own.fixed_counts, own.sends_updates,
         )  # fmt: skip
         self._recorded: RecordedModel | None = None
 

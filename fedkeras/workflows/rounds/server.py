@@ -43,6 +43,7 @@ class RoundsWorkflow(Workflow):
     """Clients train the whole model on their own examples; a strategy makes one of what comes back."""
 
     name = "federated"
+    sends_updates = True
     tests_again = True
 
     @property
