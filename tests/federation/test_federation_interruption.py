@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed
 from fedkeras.federation.round_result import RoundResult
@@ -68,10 +69,11 @@ def test_after_a_failed_round_none_is_under_way(interruption):
 
 
 def test_after_a_callback_has_ended_the_run_none_is_under_way(interruption):
-    ends = SimpleNamespace(
-        on_run_begin=lambda run: None, on_rounds_end=lambda: None, on_round_end=lambda result: result.round == 1
-    )
-    rounds(interruption, lambda run, arrays, server_round, failed: RoundResult(server_round, 3), ends)
+    class Ends(Callback):
+        def on_round_end(self, result):
+            return result.round == 1
+
+    rounds(interruption, lambda run, arrays, server_round, failed: RoundResult(server_round, 3), Ends())
     with pytest.raises(KeyboardInterrupt):
         interrupt()
 
