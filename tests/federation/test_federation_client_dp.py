@@ -207,6 +207,12 @@ def test_noise_is_the_system_s_unless_it_is_a_study(free):
     assert abs(np.corrcoef(noise_of(study, 4), noise_of(study, 4, seed=6))[0, 1]) < 0.03
 
 
+@pytest.mark.parametrize("name", ["fedprox", "fedavgm", "flwr.serverapp.strategy:FedAvg"])
+def test_other_strategies_are_handed_the_noisy_mean_as_well(free, name):
+    final, *_ = run(OPTIONS, moving([[3, 4]] * 4), strategy=name, fraction_train=1)
+    assert final["w"] == pytest.approx([0.6, 0.8], abs=1e-6) and final["s"] == [3]
+
+
 def test_server_optimizers_step_along_the_noisy_mean(free):
     """FedAdam's first step: m = 0.1 d, v = 0.99 tau^2 + 0.01 d^2, x = eta m / (sqrt v + tau), d = (1.2, 1.6) / 2."""
     options = f"{SILENT},clip=1.0,delta=1e-3,study=true"

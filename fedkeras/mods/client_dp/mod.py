@@ -136,7 +136,8 @@ class ClientDp(Mod):
         self.rate = config.fraction_train
         of = f"{self.rounds} rounds of {short(self.expected)} of {self.clients} clients"
         at = f"at delta {short(self.delta)}"
-        if not self.noise:
+        given = bool(self.noise)
+        if not given:
             found = calibrate(self.budget, self.delta, self.rounds, self.rate)
             self.noise = found.pld
             text = f"epsilon {self.budget} {at} after {of} needs noise {found.pld:.4g} (PLD; {found.rdp:.4g} by RDP)"
@@ -147,12 +148,15 @@ class ClientDp(Mod):
                 text += f"; the run ends before epsilon {self.budget} is exceeded"
         self.ledger = Ledger(self.mechanism, self.terms)
         each = f"each client by a coin of its own with probability {short(self.rate)}"
-        return {
+        chosen = {
             "privacy": text,
             "cohorts": f"{each}, from {'the seed (study=true)' if self.study else 'this system, not the seed'}",
             "clipping": self._clipping(),
             CONCEALED: "a secret, and clients' figures are not sent: the central test set alone says how good it is",
         }
+        if given and config.resume:  # where the noise is given, a resumed run may do more rounds
+            print(f"privacy: {chosen.pop('privacy')}", flush=True)
+        return chosen
 
     def _clipping(self) -> str:
         if not self.adaptive:
