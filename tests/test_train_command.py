@@ -159,3 +159,14 @@ def test_a_note_is_a_claim(tmp_path) -> None:
                 new.writestr(name, json.dumps(table) if name == "metadata.json" else old.read(name))
         with pytest.raises(UserError, match="has a note of its training that cannot be read"):
             read_note(tmp_path / "bad.keras")
+
+
+def test_amounts_have_losses_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fedkeras.learning.limit_threads", lambda n: None)
+    rows = [f"{i / 40},{(i * 7 % 40) / 40},{2 * i / 40 + 0.5}" for i in range(40)]
+    (tmp_path / "house.csv").write_text("\n".join(["a,b,price", *rows]) + "\n")
+    args = ["--label-column", "price", "--local-epochs", "1", "--learning-rate", "0.01", "--out", str(tmp_path / "out")]
+    assert main([str(tmp_path / "house.csv"), *args]) == 0
+    said = capsys.readouterr().out
+    assert "    epoch       loss  test loss    seconds\n        1 " in said and "accuracy" not in said
+    assert "no classification report: the model learns amounts" in said

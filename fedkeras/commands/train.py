@@ -105,7 +105,7 @@ def train(flags: TrainFlags) -> RunFolder:
     plot_curves(folder.history_path, folder.curves_path, EPOCHS)
     plot_curves(folder.history_path, folder.curves_path.with_suffix(".svg"), EPOCHS)
     write_local_page(folder)
-    _print_ending(folder, tested_on)
+    _print_ending(folder, tested_on, _learns_amounts(config))
     if ended == reports.DIVERGED:
         raise RunFailed(f"the loss is not finite since epoch {reports.diverged_since(rows)}: the model is no result")
     return folder
@@ -178,8 +178,11 @@ def _trained_on(config: Config, cid: int, training: "LocalTraining") -> str:
 
 def _epochs(training: "LocalTraining", history: History, client: str) -> list[Row]:
     """Train, and keep and print a line an epoch; returns the rows."""
-    has_own = bool(training.held_out())
-    print("  ".join(f"{title:>9}" for title in COLUMNS if has_own or title != "held out"), flush=True)
+    absent = set() if training.held_out() else {"held out"}
+    if _learns_amounts(training.config):
+        absent |= {"accuracy", "test acc."}
+    titles = [title for title in COLUMNS if title not in absent]
+    print("  ".join(f"{title:>9}" for title in titles), flush=True)
     rows: list[Row] = []
     for done in training.rounds():
         started = time.perf_counter()
@@ -191,11 +194,15 @@ def _epochs(training: "LocalTraining", history: History, client: str) -> list[Ro
         history.append(new)
         rows += new
         tested = (figure(getattr(done.tested, name, None)) for name in ("loss", "accuracy"))
-        held_out = [figure(own.accuracy if own.accuracy is not None else own.loss)] if own else []
-        known = (figure(done.trained.loss), figure(done.trained.accuracy), *tested, *held_out)
-        cells = (str(done.number), *known, f"{done.training_seconds:.1f}")
-        print("  ".join(f"{cell:>9}" for cell in cells), flush=True)
+        held_out = figure((own.accuracy if own.accuracy is not None else own.loss) if own else None)
+        known = (figure(done.trained.loss), figure(done.trained.accuracy), *tested, held_out)
+        cells = dict(zip(COLUMNS, (str(done.number), *known, f"{done.training_seconds:.1f}"), strict=True))
+        print("  ".join(f"{cells[title]:>9}" for title in titles), flush=True)
     return rows
+
+
+def _learns_amounts(config: Config) -> bool:
+    return data.open_source(config).targets is not None
 
 
 def _row(number: int, phase: str, client: str, result: "TrainingResult", seconds: float) -> dict[str, Value]:
@@ -214,9 +221,11 @@ def _write_predictions(training: "LocalTraining", folder: RunFolder, client: str
     return f"the {len((found or own)[0])} {'examples of the test set' if found else 'held-out examples'}"
 
 
-def _print_ending(folder: RunFolder, tested_on: str) -> None:
+def _print_ending(folder: RunFolder, tested_on: str, amounts: bool) -> None:
     predictions = read_predictions(folder.predictions_path)
-    if predictions is None:
+    if amounts:
+        print("\nno classification report: the model learns amounts")
+    elif predictions is None:
         print("\nno classification report: there is no test set, or the model is no classifier of it")
     else:
         print(f"\nclassification report, {tested_on}:", *classification_table(predictions), sep="\n")
