@@ -30,8 +30,8 @@ from fedkeras.output import outlast
 from fedkeras.reports import RunFolder, resuming
 from fedkeras.runtime.client_app import App
 from fedkeras.workflows.base import Summary, Workflow, workflow_of
+from fedkeras.workflows.flag_checks import check_flags
 from fedkeras.workflows.interruption import Interruption
-from fedkeras.workflows.preparation import check_flags
 from fedkeras.workflows.run_setup import open_run
 
 if TYPE_CHECKING:

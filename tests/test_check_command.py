@@ -12,7 +12,8 @@ from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.reports import read_rows
 from fedkeras.workflows.base import workflow_of
-from fedkeras.workflows.preparation import check_flags, prepare
+from fedkeras.workflows.flag_checks import check_flags
+from fedkeras.workflows.preparation import prepare
 
 WEIGHTS = 38_282 * 4
 """Bytes of the digits CNN's weights."""

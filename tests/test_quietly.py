@@ -13,7 +13,7 @@ from fedkeras import tensorflow_import
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.workflows.base import workflow_of
-from fedkeras.workflows.preparation import check_flags
+from fedkeras.workflows.flag_checks import check_flags
 
 SCRIPT = """
 import logging

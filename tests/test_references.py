@@ -14,7 +14,7 @@ from fedkeras.data import ArraySource, partition
 from fedkeras.errors import UserError
 from fedkeras.reports import read_rows
 from fedkeras.workflows.base import workflow_of
-from fedkeras.workflows.preparation import check_flags
+from fedkeras.workflows.flag_checks import check_flags
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.flower.settings import check_flags as check_app_flags
 from fedkeras.runtime import spawn
-from fedkeras.workflows import preparation
+from fedkeras.workflows import flag_checks
 from fedkeras.workflows.base import workflow_of
 from fedkeras.workflows.split.server_model import SplitServer
 
@@ -15,7 +15,7 @@ ON = {"split": "shared"}
 
 
 def check_flags(config):
-    preparation.check_flags(workflow_of(config), config)
+    flag_checks.check_flags(workflow_of(config), config)
 
 
 @pytest.mark.parametrize(

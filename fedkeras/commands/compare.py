@@ -22,7 +22,7 @@ from fedkeras.federation import registry
 from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, held
 from fedkeras.workflows.base import workflow_of
-from fedkeras.workflows.preparation import check_flags
+from fedkeras.workflows.flag_checks import check_flags
 
 PROG = program("compare")
 WIDTH = 100

@@ -33,7 +33,7 @@ from fedkeras.fields import embedded
 from fedkeras.flags import parse_flags
 from fedkeras.reports import DIVERGED, RunFolder, check_extras, live, no_result, resuming
 from fedkeras.workflows.base import workflow_of
-from fedkeras.workflows.preparation import check_flags
+from fedkeras.workflows.flag_checks import check_flags
 
 PROG = program("simulate")
 SAID = "server.py: "

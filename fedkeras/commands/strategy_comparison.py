@@ -18,7 +18,7 @@ from fedkeras.models.training_note import TrainingNote, write_note
 from fedkeras.reports import model_comparison
 from fedkeras.reports.model_comparison import TestedModel, best_of
 from fedkeras.reports.predictions import classification_table
-from fedkeras.reports.run_folder import without_nan
+from fedkeras.reports.run_folder import new_folder, without_nan
 
 if TYPE_CHECKING:
     import keras
@@ -61,16 +61,9 @@ def make_folder(out: str) -> Path | None:
     """--out as a new folder; None: nothing is to be kept. Raises UserError."""
     if not out:
         return None
-    path = Path(out).expanduser()
-    if path.suffix in (".keras", ".h5"):
+    if Path(out).suffix in (".keras", ".h5"):
         raise UserError(f"--out {out}: with --compare it is a folder, for the models and the page")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise UserError(f"--out {path} holds files already: give a folder that is new, or empty")
-    except OSError as error:
-        raise UserError(f"cannot make {path}: {error.strerror or error}; choose another --out") from error
-    return path
+    return new_folder(out)
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

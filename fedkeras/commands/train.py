@@ -24,6 +24,7 @@ from fedkeras.reports.history import History
 from fedkeras.reports.local_page import write_local_page
 from fedkeras.reports.predictions import classification_table, read_predictions, write_predictions
 from fedkeras.reports.run import LOCAL as LOCAL_MODE
+from fedkeras.reports.run_folder import new_folder
 
 if TYPE_CHECKING:
     from fedkeras.learning import TrainingResult
@@ -144,14 +145,7 @@ def _folder(flags: TrainFlags, config: Config) -> RunFolder:
     if not flags.out:
         name = config.name or f"{Path(config.dataset).stem.replace(':', '-')}-{LOCAL_MODE}"
         return create_run_folder(Path(config.run_dir or "runs"), name, saved)
-    path = Path(flags.out).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise UserError(f"--out {path} holds files already: give a folder that is new, or empty")
-    except OSError as error:
-        raise UserError(f"cannot make {path}: {error.strerror or error}; choose another --out") from error
-    folder = RunFolder(path)
+    folder = RunFolder(new_folder(flags.out))
     folder.write_config(saved)
     return folder
 

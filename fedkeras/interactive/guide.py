@@ -19,7 +19,7 @@ from fedkeras.interactive.questions import AFTER_THE_PASSPHRASE, BEFORE_THE_PASS
 from fedkeras.provisioning.server import open_provision
 from fedkeras.runtime.passphrase import VARIABLE
 from fedkeras.workflows.base import workflow_of
-from fedkeras.workflows.preparation import check_flags
+from fedkeras.workflows.flag_checks import check_flags
 
 HISTORY = "answers.json"
 

@@ -141,6 +141,18 @@ def create_run_folder(parent: Path, name: str, config: Config) -> RunFolder:
     return folder
 
 
+def new_folder(out: str) -> Path:
+    """--out as a folder that is new or empty, made if it is missing. Raises UserError."""
+    path = Path(out).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise UserError(f"--out {path} holds files already: give a folder that is new, or empty")
+    except OSError as error:
+        raise UserError(f"cannot make {path}: {error.strerror or error}; choose another --out") from error
+    return path
+
+
 def _first_free(parent: Path, stem: str) -> Path:
     """The first name of stem, stem-2, ... that is free, as a new folder.
 

@@ -1,6 +1,7 @@
 """Ways to train: a folder each, with what the server does, what a client does, and what they say to each other.
 
     base                Workflow, RunContext, and which one a configuration names
+    flag_checks         flags that do not go together, or would change nothing
     preparation         what is checked and loaded before a run has a folder, and a client anything to do
     run_setup           from a configuration to a run: all of it put together
     traffic             what a round is expected to move

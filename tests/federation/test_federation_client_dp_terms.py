@@ -10,7 +10,7 @@ from fedkeras.federation import registry, strategy_adapter
 from fedkeras.mods.chain import make_mods
 from fedkeras.mods.client_dp.accountant import Mechanism, calibrate
 from fedkeras.workflows.base import Workflow, workflow_of
-from fedkeras.workflows.preparation import check_flags
+from fedkeras.workflows.flag_checks import check_flags
 
 # What it costs
 

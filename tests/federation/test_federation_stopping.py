@@ -19,7 +19,7 @@ from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.workflows import checkpointer
 from fedkeras.workflows.base import workflow_of
 from fedkeras.workflows.early_stopping import EarlyStopping
-from fedkeras.workflows.preparation import check_flags
+from fedkeras.workflows.flag_checks import check_flags
 from fedkeras.workflows.rounds.server import RoundsWorkflow
 
 LOSSES = {1: 0.9, 2: 0.5, 3: 0.7, 4: float("nan"), 5: 0.5, 6: 0.4, 7: 0.4}

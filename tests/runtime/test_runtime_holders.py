@@ -27,7 +27,7 @@ from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.server_connection import JoinRefused, ServerConnection
 from fedkeras.runtime.tls_probe import Unreachable
 from fedkeras.workflows.base import workflow_of
-from fedkeras.workflows.preparation import check_flags
+from fedkeras.workflows.flag_checks import check_flags
 
 ANNA, BERT = b"a" * 32, b"b" * 32
 """Keys in two clients' folders."""
