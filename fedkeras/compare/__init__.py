@@ -9,5 +9,6 @@ federated           the others, trained by `server.py --spawn`
 children            processes and their output
 progress            what is printed meanwhile
 differences         which arm is better, judged by pairs: intervals that hold together
-table words pictures page    the results, presented
+table words page             the results, presented
+series charts pictures       what their pictures draw; on the page, and as .png files
 """

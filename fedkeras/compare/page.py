@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedkeras.atomic import replace_file
-from fedkeras.compare import pictures, table, words
+from fedkeras.compare import charts, pictures, table, words
 from fedkeras.compare.arm_run import ArmResult
 from fedkeras.compare.differences import metric_of, paired_differences
 from fedkeras.compare.settings import Settings
@@ -125,7 +125,7 @@ def summarise(settings: Settings, results: Sequence[ArmResult], failures: Mappin
 
 def page(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str, str], title: str) -> str:
     """The page's text."""
-    config, lines, legend = settings.config, table.lines_of(results), pictures.legend(results)
+    config, lines, legend = settings.config, table.lines_of(results), charts.legend(results)
     found = paired_differences(results)
     notes = [f"{arm} failed: {reason}" for arm, reason in failures.items()]
     missing = len(settings.parsed_arms) * settings.repeats - len(results)
@@ -148,15 +148,15 @@ def page(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str
         heads=table.HEADS,
         rows=[{"cells": table.cells_of(line), "colour": legend[line.arm][0]} for line in lines],
         table_note=_note(settings),
-        differences=pictures.charts_of(pictures.differences(results, found), pictures.height_of(found)),
+        differences=charts.differences(results, found),
         difference_heads=table.difference_heads(metric_of(results)),
         difference_rows=[table.difference_cells(one) for one in found],
         differences_note="A dot a seed; a diamond is their mean, filled where the 95 % interval excludes zero. All "
         "intervals hold together.",
         legend=legend,
-        curves=pictures.charts_of(pictures.curves(results)),
+        curves=charts.curves(results),
         curves_note="Means over seeds; a band reaches from the lowest to the highest, of local over clients too.",
-        clients=pictures.charts_of(pictures.clients(results)),
+        clients=charts.clients(results),
         clients_note="Means over seeds, with a line from the lowest to the highest. Lines across: the other arms' one "
         "model on the central test set.",
         method=METHOD,

@@ -1,15 +1,15 @@
-"""A comparison's pictures, painted once for the page (SVG) and for the .png files alike."""
+"""A comparison's pictures as .png files; those of its page are charts.py's."""
 
 import io
 import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fedkeras.compare.arm_run import ArmResult, CurvePoint
+from fedkeras.compare import series
+from fedkeras.compare.arm_run import ArmResult
 from fedkeras.compare.differences import PairedDifference
-from fedkeras.reports.charts import Chart, Key, run_colours, run_keys
+from fedkeras.reports.charts import run_colours
 from fedkeras.reports.curves import GRID, INK, marker
-from fedkeras.reports.svg import draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +40,8 @@ def colours_of(results: Sequence[ArmResult]) -> dict[str, str]:
 
 def curves(results: Sequence[ArmResult]) -> dict[str, Paint]:
     """{title: painter} of the measured metrics: means over seeds, and a band from the lowest to the highest."""
-    titles = {"accuracy": "Accuracy on the central test set", "loss": "Loss on the central test set"}
-    measured = [name for name in titles if any(point[name] is not None for one in results for point in one.curve)]
-    return {titles[name]: lambda axes, name=name: _paint_curves(axes, results, name) for name in measured}
+    shown = series.measured(results)
+    return {series.CURVES[name]: lambda axes, name=name: _paint_curves(axes, results, name) for name in shown}
 
 
 def clients(results: Sequence[ArmResult]) -> dict[str, Paint]:
@@ -69,11 +68,6 @@ def height_of(found: Sequence[PairedDifference]) -> float:
     return 60 + ROW * sum(one.low is not None for one in found)
 
 
-def charts_of(painters: dict[str, Paint], height: float = 250) -> list[Chart]:
-    """For the page; `height` in points."""
-    return [Chart(title, draw(paint, title, height)) for title, paint in painters.items()]
-
-
 def png(
     painters: dict[str, Paint], results: Sequence[ArmResult], height: float = PNG_HEIGHT, legend: bool = True
 ) -> bytes:
@@ -98,27 +92,13 @@ def png(
     return out.getvalue()
 
 
-def legend(results: Sequence[ArmResult]) -> dict[str, Key]:
-    """As the page takes it."""
-    return run_keys(dict.fromkeys(result.arm for result in results))
-
-
 def _paint_curves(axes: "Axes", results: Sequence[ArmResult], metric: str) -> None:
-    for place, (arm, colour) in enumerate(colours_of(results).items()):
-        by_round: dict[int, list[CurvePoint]] = {}
-        for result in results:
-            for point in result.curve if result.arm == arm else ():
-                if point[metric] is not None:
-                    by_round.setdefault(point["round"], []).append(point)
-        rounds = sorted(by_round)
-        means = [statistics.fmean(point[metric] for point in by_round[number]) for number in rounds]
-        style = {"color": colour, "linewidth": 1.8, "linestyle": STYLES[place % len(STYLES)], "zorder": 3}
-        axes.plot(rounds, means, marker=marker(rounds), markersize=3.5, **style)
-        low, high = ("lowest", "highest") if metric == "accuracy" else (metric, metric)
-        lows = [min(point.get(low, point[metric]) for point in by_round[number]) for number in rounds]
-        highs = [max(point.get(high, point[metric]) for point in by_round[number]) for number in rounds]
-        if lows != highs:
-            axes.fill_between(rounds, lows, highs, color=colour, **BAND)
+    colours = colours_of(results)
+    for place, (arm, band) in enumerate(series.bands(results, metric).items()):
+        style = {"color": colours[arm], "linewidth": 1.8, "linestyle": STYLES[place % len(STYLES)], "zorder": 3}
+        axes.plot(band.rounds, band.means, marker=marker(band.rounds), markersize=3.5, **style)
+        if band.lows != band.highs:
+            axes.fill_between(band.rounds, band.lows, band.highs, color=colours[arm], **BAND)
     axes.set_xlabel("round")
     _finish(axes)
 
@@ -139,7 +119,7 @@ def _paint_differences(
         axes.plot(scale * one.mean, place, "D", color=colour, markerfacecolor=face, markersize=7, zorder=3)
         axes.plot([0, 0], [place - 0.24, place + 0.24], color=INK, linewidth=1, zorder=1)
         # Above the interval and not beside it: on a telephone names would take the axis' place
-        title, start = f"{_end_of(one.arm)} \N{MINUS SIGN} {_end_of(one.other)}", (0, place - 0.36)
+        title, start = f"{end_of(one.arm)} \N{MINUS SIGN} {end_of(one.other)}", (0, place - 0.36)
         beside = {"xycoords": axes.get_yaxis_transform(), "xytext": (3, 0), "textcoords": "offset points"}
         axes.annotate(title, start, va="center", fontsize=10, **beside)
     axes.set_ylim(len(found) - 0.6, -0.7)
@@ -150,31 +130,25 @@ def _paint_differences(
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _end_of(arm: str) -> str:
+def end_of(arm: str) -> str:
     """Of a long name its end, where the class stands: two of them fit into a line."""
     return arm if len(arm) <= LETTERS else f"…{arm[1 - LETTERS :]}"
 
 
 def _paint_clients(axes: "Axes", results: Sequence[ArmResult], what: str) -> None:
-    arms = {arm: [one for one in results if one.arm == arm and getattr(one, what)] for arm in colours_of(results)}
-    arms = {arm: group for arm, group in arms.items() if group}
-    colours = colours_of(results)
-    cids = sorted({cid for group in arms.values() for one in group for cid in getattr(one, what)}, key=int)
+    values, colours = series.by_client(results, what), colours_of(results)
+    cids = series.clients_of(values)
     if len(cids) > MOST_BARS:
-        for arm, group in arms.items():
-            ranked = [sorted(getattr(one, what).values()) for one in group]
-            shortest = min(map(len, ranked))
-            means = [statistics.fmean(values[place] for values in ranked) for place in range(shortest)]
-            axes.plot(range(1, shortest + 1), means, color=colours[arm], linewidth=1.8)
+        for arm, means in series.ranked(results, what).items():
+            axes.plot(range(1, len(means) + 1), means, color=colours[arm], linewidth=1.8)
         axes.set_xlabel("clients, from the lowest to the highest")
         _finish(axes)
         return
-    width = 0.8 / len(arms)
-    for place, (arm, group) in enumerate(arms.items()):
+    width = 0.8 / len(values)
+    for place, (arm, own) in enumerate(values.items()):
         for number, cid in enumerate(cids):
-            values = [getattr(one, what)[cid] for one in group if cid in getattr(one, what)]
-            if values:
-                _bar(axes, number - 0.4 + (place + 0.5) * width, width, values, colours[arm])
+            if cid in own:
+                _bar(axes, number - 0.4 + (place + 0.5) * width, width, own[cid], colours[arm])
     axes.set_xticks(range(len(cids)), cids)
     axes.set_xlabel("client")
     _finish(axes, bars=True)
@@ -195,10 +169,10 @@ def _paint_central(axes: "Axes", results: Sequence[ArmResult]) -> None:
         bar.set_facecolor(colours["local"])
     for line in axes.lines if not axes.patches else ():
         line.set_color(colours["local"])
+    across = series.single_models(results)
     for place, (arm, colour) in enumerate(colours.items()):
-        values = [one.accuracy for one in results if one.arm == arm and not one.central]
-        if values and None not in values:
-            axes.axhline(statistics.fmean(values), color=colour, linewidth=1.6, linestyle=STYLES[place % len(STYLES)])
+        if arm in across:
+            axes.axhline(across[arm], color=colour, linewidth=1.6, linestyle=STYLES[place % len(STYLES)])
 
 
 def _finish(axes: "Axes", bars: bool = False) -> None:

@@ -15,7 +15,7 @@
     divergence                                      a run whose loss is no number any more
     run report run_page comparison page             one run and several as an HTML page
     local_page                                      a training without federation as a page
-    charts grids axes svg curves                    its pictures
+    charts grids axes colours curves                its pictures
     model_comparison                                models side by side on one test set
     listing                                         all runs in a folder
     text_table                                      aligned columns that fit a terminal

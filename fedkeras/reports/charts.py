@@ -15,11 +15,11 @@ from markupsafe import Markup
 from fedkeras.callbacks import Row
 from fedkeras.reports.axes import DARK, LIGHT, Axes, Axis, number_axis, round_axis, ticks
 from fedkeras.reports.client_figures import in_order
+from fedkeras.reports.colours import SERIES, css
 from fedkeras.reports.curves import MOST_LINES, ROUNDS, CurveWords, client_lines, series, spread
 from fedkeras.reports.headline import SOURCES, figure
 from fedkeras.reports.history import BYTES
 from fedkeras.reports.label_counts import LabelCounts
-from fedkeras.reports.svg import SERIES, css
 
 MOST_BARS = 60
 """Rounds that have a bar each; more become areas."""
@@ -99,9 +99,9 @@ def curve(rows: list[Row], metric: str, words: CurveWords = ROUNDS) -> Chart:
             named |= dict(zip(("lowest of the clients", "highest of the clients"), edges.get(number, ()), strict=False))
         else:
             named |= {f"client {cid}": values.get(number) for cid, values in own.items()}
-        return _values(f"{words.step} {number}", named)
+        return values_said(f"{words.step} {number}", named)
 
-    _say(axes, rounds, said)
+    say_steps(axes, rounds, said)
     return Chart(metric, axes.svg(), legend)
 
 
@@ -143,7 +143,7 @@ def steps(
         axes.line(values.items(), keys[name].colour, 1.8, keys[name].dash)
         if len(rounds) <= MOST_DOTS:
             axes.dots(values.items(), keys[name].colour)
-    _say(axes, rounds, lambda n: _values(f"{step} {n}", {name: own.get(n) for name, own in drawn.items()}))
+    say_steps(axes, rounds, lambda n: values_said(f"{step} {n}", {name: own.get(n) for name, own in drawn.items()}))
     return Chart(title, axes.svg())
 
 
@@ -229,9 +229,9 @@ def stacked_seconds(rounds: Sequence[int], parts: Mapping[str, Sequence[float]])
 
     def said(number: int) -> str:
         place = rounds.index(number)
-        return _values(f"round {number}", {name: seconds[place] for name, seconds in parts.items()}, " s")
+        return values_said(f"round {number}", {name: seconds[place] for name, seconds in parts.items()}, " s")
 
-    _say(axes, rounds, said)
+    say_steps(axes, rounds, said)
     return Chart("Seconds by round", axes.svg(), {name: Key(colour) for name, colour in colours.items()})
 
 
@@ -257,12 +257,12 @@ def label_bars(labels: LabelCounts) -> Chart:
     return Chart("Examples by client and label", axes.svg(), legend)
 
 
-def _values(head: str, named: Mapping[str, float | None], unit: str = "") -> str:
+def values_said(head: str, named: Mapping[str, float | None], unit: str = "") -> str:
     """What a place says: a line a figure."""
     return "\n".join([head, *(f"{name}: {figure(v)}{unit}" for name, v in named.items() if v is not None)])
 
 
-def _say(axes: Axes, rounds: Sequence[int], said: Callable[[int], str]) -> None:
+def say_steps(axes: Axes, rounds: Sequence[int], said: Callable[[int], str]) -> None:
     """Each round's column says its figures."""
     every = -(-len(rounds) // MOST_COLUMNS)
     for number in rounds[::every]:

@@ -6,9 +6,9 @@ from markupsafe import Markup
 
 from fedkeras.mods.client_dp.ledger import NAME, Entry, Terms, read
 from fedkeras.reports.axes import Axes, number_axis, round_axis
+from fedkeras.reports.colours import SERIES, css
 from fedkeras.reports.page import ReportSection, section
 from fedkeras.reports.run_folder import RunFolder
-from fedkeras.reports.svg import SERIES, css
 
 MOST_DOTS = 40
 MOST = 100
