@@ -94,6 +94,7 @@ def open_run(
                 parts = ready.description
                 counts = dict(enumerate(parts.counts))
                 reports.write_label_counts(folder.partitions_path, parts.partition.scheme, parts.source.classes, counts)
+            print(f"to watch it in a browser: {folder.report_path}", flush=True)
             for number, warning in enumerate(ready.warnings):
                 recorder.warn(0, f"strategy {number}", warning)
             same_data = source_check.message_config(config) if ready.knows_source else {}
