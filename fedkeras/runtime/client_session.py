@@ -276,8 +276,9 @@ class ClientSession:
                 if waited > next_report:
                     next_report = waited + REPORT_SECONDS
                     self._report(f"waiting for the server at {self._server} ({left:.0f} s more)")
-                pause = min(FIRST_PAUSE * 2 ** min(self._attempts - 1, 10), LONGEST_PAUSE)
-                self._leaving.wait(min(pause * random.uniform(0.5, 1.0), left))
+                pause = min(FIRST_PAUSE * 2 ** min(self._attempts - 1, 10), LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+                until_report = max(FIRST_PAUSE, next_report - waited)  # nobody waits without a word for long
+                self._leaving.wait(min(pause, left, until_report))
             self._attempts += 1
             unfit = None
             try:
