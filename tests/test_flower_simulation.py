@@ -97,8 +97,9 @@ def test_a_simulation_on_ray_gives_the_bits_of_the_grpc_runtime(tmp_path: Path) 
     assert simulated.stderr == ""
     assert lines[0] == "simulating 3 clients: Flower and Ray start first, some 20 seconds"
     assert [line.split()[0] for line in lines[1:3]] == ["normaliser:", "loss:"], "what the run has chosen"
-    assert lines[3].split()[:2] == ["round", "loss"]
-    assert [line.split()[0] for line in lines[4 : 4 + ROUNDS]] == [str(number + 1) for number in range(ROUNDS)]
+    assert lines[3] == f"to watch it in a browser: {run / 'report.html'}"
+    assert lines[4].split()[:2] == ["round", "loss"]
+    assert [line.split()[0] for line in lines[5 : 5 + ROUNDS]] == [str(number + 1) for number in range(ROUNDS)]
     assert lines[-1] == str(run)
     assert "\x1b" not in simulated.stdout
 
