@@ -2,8 +2,8 @@
 
     --mods "clip:norm=0.5; mine:MyMod:rate=2"
 
-`base` has the class to extend, `chain` calls several in their order; a mod of ours is a file here and a line in
-`chain.BUILT_IN`:
+`base` has the class to extend, `chain` calls several in their order, `releases` is what a mod that protects asks; a mod
+of ours is a file here and a line in `chain.BUILT_IN`:
 
     client_dp     differential privacy of clients: bounded updates, a noisy sum, and what that costs
     stragglers    clients that manage fewer epochs: their partial work counts, or they are dropped

@@ -18,10 +18,10 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
-from fedkeras.data import scaling
 from fedkeras.errors import UserError
 from fedkeras.federation.strategy_adapter import TAKE_ALL, is_robust, nested
 from fedkeras.federation.trainable import Trainable, statistics_among
+from fedkeras.mods import releases
 from fedkeras.mods.base import CallNext, Mod
 from fedkeras.mods.client_dp import section
 from fedkeras.mods.client_dp.accountant import Mechanism, calibrate, require_library, short
@@ -97,27 +97,13 @@ class ClientDp(Mod):
     def check(self, config: Config) -> None:
         """What would break the accounting, or release what it does not count."""
         require_library()
+        releases.refuse(config, "dp")
         refused = {
-            "--data-source: what its clients describe reaches the model unprotected": config.hands_out_model,
-            "--partitioner own: the labels that clients bring reach the others unprotected": not config.deals,
-            "tests on clients, whose figures are not protected; `fedkeras evaluate RUN --clients none`": (
-                bool(config.evaluate) and config.evaluate_clients != "none"
-            ),
-            "--class-weight balanced, whose weights are counted from the clients' labels": config.class_weight
-            != "none",
             "--metrics-port, which tells how many are asked in each round": bool(config.metrics_port),
             "--min-results: a round counts however few answer, else who is absent would decide": config.min_results > 1,
-            "--fraction-evaluate: what clients measure is not protected, and not sent": (
-                "fraction_evaluate" in config.changed() and config.fraction_evaluate > 0
-            ),
         }
         if found := [name for name, so in refused.items() if so]:
             raise UserError(f"--mods dp does not go with {found[0]}")
-        if not scaling.format_decides(config):
-            raise UserError(
-                "--mods dp does not go with scaling that is learned from the clients' examples; take --normaliser "
-                "none, or scale by the range that the format has"
-            )
         if others := [spec.name for spec in parse_specs(config.mods, "mods") if spec.name not in BESIDE]:
             raise UserError(f"--mods dp does not go with {others[0]}: nobody knows what that one releases")
         needed = ["--client-weights uniform"] * (config.client_weights != "uniform")
