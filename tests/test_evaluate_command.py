@@ -149,7 +149,7 @@ def test_what_is_refused_in_one_line(run, tmp_path, capsys):
             evaluated(run, tmp_path, **typed)
 
     refused("there is no client 4-5 among 4", evaluate_clients="0,4,5")
-    refused("give all, none, or client ids", evaluate_clients="some")
+    refused("give all, none, or ids", evaluate_clients="some")
     refused("there are checkpoints of the rounds 1, 2", evaluate_round="7")
     refused("'x' is no round", evaluate_round="x")
     refused("--seed cannot be changed", seed=1)

@@ -67,11 +67,11 @@ class EvaluateWorkflow(Workflow):
         chosen = chosen_cids(config)
         if config.evaluate_clients != NONE and not config.test_fraction:
             raise UserError(
-                f"the clients of {config.evaluate} hold nothing out (--test-fraction 0): --evaluate-clients none tests "
-                "on the central test set alone"
+                f"the clients of {config.evaluate} hold nothing out (--test-fraction 0): with clients none it "
+                "is tested on the central test set alone"
             )
         if not chosen and not config.central_evaluation:
-            raise UserError("--evaluate-clients none and --no-central-evaluation leave nothing to test on")
+            raise UserError("no clients and --no-central-evaluation leave nothing to test on")
 
     def server_threads(self, config: Config) -> int:
         """As many as that run had: they decide the last digits."""
@@ -159,9 +159,9 @@ def chosen_cids(config: Config) -> list[int]:
         cids = parse_cids(config.evaluate_clients)
     except ValueError:
         raise UserError(
-            f"--evaluate-clients is '{config.evaluate_clients}'; give all, none, or client ids such as 0-9 or 0,2,5"
+            f"the clients to test on are '{config.evaluate_clients}': give all, none, or ids such as 0-9 or 0,2,5"
         ) from None
     if cids[-1] >= config.num_partitions:
         others = cids_text(cid for cid in cids if cid >= config.num_partitions)
-        raise UserError(f"--evaluate-clients: there is no client {others} among {config.num_partitions}")
+        raise UserError(f"the clients to test on: there is no client {others} among {config.num_partitions}")
     return cids
