@@ -14,13 +14,13 @@ from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
 from fedkeras.flags import parse_flags
 from fedkeras.mods.chain import BUILT_IN as BUILT_IN_MODS
-from fedkeras.mods.chain import make_mods
+from fedkeras.mods.chain import ModChain, make_mods
 from fedkeras.named_code import Permission, parse_specs
 from fedkeras.reports import ReportSection, RunFolder, write_comparison, write_report
 from fedkeras.reports.local_page import write_local_page
 from fedkeras.reports.resuming import config_of
 from fedkeras.reports.run import is_local
-from fedkeras.workflows.base import BUILT_IN, workflow_name, workflow_of
+from fedkeras.workflows.base import BUILT_IN, Workflow, what_the_server_saw, workflow_name, workflow_of
 
 PROG = program("report")
 
@@ -71,30 +71,42 @@ def own_sections(folder: RunFolder, permission: Permission) -> Sequence[ReportSe
         config = config_of(json.loads(folder.config_path.read_text()))
     except (OSError, ValueError, UserError):
         return ()  # what is wrong with the file stands in the page too; its version may be another
-    return [*_of_workflow(folder, config, permission), *_of_mods(folder, config, permission)]
+    workflow, mods = _workflow(config, permission), _mods(config, permission)
+    sections: list[ReportSection] = []
+    for what, whose in ((f"the sections of --mode {workflow_name(config)}", workflow), (_of(config.mods), mods)):
+        try:
+            sections += [] if whose is None else whose.report_sections(folder)
+        except UserError as error:
+            print(f"{PROG}: without {what}: {error}", file=sys.stderr)
+    if workflow is not None and mods is not None:
+        sections.append(what_the_server_saw(config, workflow, mods))
+    return sections
 
 
-def _of_workflow(folder: RunFolder, config: Config, permission: Permission) -> Sequence[ReportSection]:
+def _of(mods: str) -> str:
+    return f"sections of --mods {mods}"
+
+
+def _workflow(config: Config, permission: Permission) -> Workflow | None:
     name = workflow_name(config)
+    what = f"the sections of --mode {name}"
     if name not in BUILT_IN and not permission.allows("workflows", name):
-        print(f"{PROG}: without the sections of --mode {name}; --allow workflows={name} adds them", file=sys.stderr)
-        return ()
+        print(f"{PROG}: without {what}; --allow workflows={name} adds them", file=sys.stderr)
+        return None
     try:
-        return workflow_of(config).report_sections(folder)
+        return workflow_of(config)
     except UserError as error:
-        print(f"{PROG}: without the sections of --mode {name}: {error}", file=sys.stderr)
-        return ()
+        print(f"{PROG}: without {what}: {error}", file=sys.stderr)
+        return None
 
 
-def _of_mods(folder: RunFolder, config: Config, permission: Permission) -> Sequence[ReportSection]:
+def _mods(config: Config, permission: Permission) -> ModChain | None:
     for spec in parse_specs(config.mods, "mods"):
         if spec.name not in BUILT_IN_MODS and not permission.allows("mods", spec.name):
-            print(
-                f"{PROG}: without sections of --mods {spec.name}; --allow mods={spec.name} adds them", file=sys.stderr
-            )
-            return ()
+            print(f"{PROG}: without {_of(spec.name)}; --allow mods={spec.name} adds them", file=sys.stderr)
+            return None
     try:
-        return make_mods(config.mods).report_sections(folder)
+        return make_mods(config.mods)
     except UserError as error:
-        print(f"{PROG}: without sections of --mods {config.mods}: {error}", file=sys.stderr)
-        return ()
+        print(f"{PROG}: without {_of(config.mods)}: {error}", file=sys.stderr)
+        return None

@@ -22,6 +22,7 @@ from fedkeras.federation.strategy_state import Stateful
 from fedkeras.federation.trainable import Trainable
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import JsonTable, RunFolder
+from fedkeras.reports.server_view import Sight
 
 CallNext = Callable[[Message, Context], Message]
 """What is inside of a mod on the client: the next mod, at last the handler of the message."""
@@ -137,3 +138,11 @@ class Mod(Stateful):
     def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
         """What the run's report says of this mod (`reports.section` makes one), from the files in its folder."""
         return ()
+
+    def server_saw(self, sight: Sight, config: Config) -> Sight:
+        """What the server sees of clients' data when this mod has done its part: lines added, changed or taken out.
+
+        `sight` is what it would see without. For the report, from the configuration alone: whoever writes it may have
+        no more than the run's folder.
+        """
+        return sight

@@ -17,6 +17,7 @@ from fedkeras.mods.base import CallNext, Exchange, Mod
 from fedkeras.named_code import EVERYTHING, Permission, make, parse_specs
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import Json, RunFolder
+from fedkeras.reports.server_view import UNSAID, Seen, Sight
 
 BUILT_IN: Mapping[str, str] = {
     "dp": "fedkeras.mods.client_dp.mod:ClientDp",
@@ -123,6 +124,18 @@ class ModChain:
     def report_sections(self, folder: RunFolder) -> list[ReportSection]:
         """What all of them add to the report."""
         return [section for mod in self.mods for section in mod.report_sections(folder)]
+
+    def server_saw(self, sight: Sight, config: Config) -> Sight:
+        """What the server sees of clients' data, when what it would see without mods has gone through all of them.
+
+        Of a mod that does not say what it does to it, a line says so.
+        """
+        for mod in reversed(self.mods):
+            sight = mod.server_saw(sight, config)
+            if type(mod).server_saw is Mod.server_saw:
+                name = type(mod).__name__
+                sight = {**sight, name: Seen(f"what the mod {name} sends besides, or instead", protection=UNSAID)}
+        return sight
 
     def over(self, dispatcher: Dispatcher, limit_of: Callable[[Message], int | None]) -> "ModExchange":
         """A round's exchange by this dispatcher with all mods around it.

@@ -20,6 +20,7 @@ from fedkeras.federation.messages import LOCAL_EPOCHS
 from fedkeras.flower.internals import ErrorCode
 from fedkeras.mods.base import Exchange, Mod
 from fedkeras.randomness import generator
+from fedkeras.reports.server_view import Sight
 
 if TYPE_CHECKING:
     from fedkeras.workflows.base import RunContext
@@ -57,6 +58,10 @@ class Stragglers(Mod):
         dropped = [_dropped(messages[i], number, self.epochs) for i, number in epochs.items()]
         kept = [message for i, message in enumerate(messages) if i not in epochs]
         return itertools.chain(dropped, inner.exchange(kept) if kept else ())
+
+    def server_saw(self, sight: Sight, config: Config) -> Sight:
+        """The same of fewer epochs, or of fewer clients."""
+        return sight
 
     def _draw(self, clients: int, server_round: int) -> dict[int, int]:
         """{place in the cohort: epochs} of a round's stragglers."""

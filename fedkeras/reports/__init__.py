@@ -14,6 +14,7 @@
     headline timing client_figures                  what stands for a run, where its time went
     divergence                                      a run whose loss is no number any more
     run report run_page comparison page             one run and several as an HTML page
+    server_view                                     what the server saw of clients' data
     local_page                                      a training without federation as a page
     charts grids axes colours curves                its pictures
     model_comparison                                models side by side on one test set

@@ -5,6 +5,7 @@
     preparation         what is checked and loaded before a run has a folder, and a client anything to do
     run_setup           from a configuration to a run: all of it put together
     traffic             what a round is expected to move
+    beside_training     what else reaches the server of clients' data, for the report
     round_loop          rounds with retries, and a phase of a round: shared by rounds and split
     local_trainer       a client's model and examples: shared by rounds and collect
     checkpointer        the callback that keeps what a run needs to go on

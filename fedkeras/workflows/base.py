@@ -28,6 +28,8 @@ from fedkeras.mods.chain import ModChain
 from fedkeras.named_code import EVERYTHING, Permission, find_class
 from fedkeras.reports import Checkpoint, Choices, ReportSection, RunFolder
 from fedkeras.reports.progress_table import ProgressTable
+from fedkeras.reports.server_view import UNSAID, UPDATE, Seen, Sight, server_view
+from fedkeras.workflows.beside_training import seen_beside_training
 from fedkeras.workflows.early_stopping import EarlyStopping
 from fedkeras.workflows.traffic import Sizes, Traffic
 
@@ -163,6 +165,11 @@ class Workflow:
         """
         return ()
 
+    def server_saw(self, config: Config) -> Sight:
+        """What the server sees of clients' data in this way to train, before mods change it; for the report."""
+        unsaid = Seen(f"what --mode {self.name} sends of the training", protection=UNSAID)
+        return {UPDATE: unsaid} | seen_beside_training(config)
+
     def reply_limit(self, config: Config, message: Message) -> int | None:
         """How many bytes of arrays the reply to `message` may have; None: as many as --max-message-mb lets through."""
         return None
@@ -204,3 +211,8 @@ def workflow_of(config: Config, permission: Permission = EVERYTHING) -> Workflow
     if name not in BUILT_IN:
         permission.require("workflows", name)
     return find_class(name, Workflow, BUILT_IN, "mode").made_for(config, permission)
+
+
+def what_the_server_saw(config: Config, workflow: Workflow, mods: ModChain) -> ReportSection:
+    """The report's section of that name."""
+    return server_view(mods.server_saw(workflow.server_saw(config), config))

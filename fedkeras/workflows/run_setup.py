@@ -34,7 +34,7 @@ from fedkeras.provisioning.described_clients import DescribedClientManager
 from fedkeras.reports import RunFolder, checkpoints, metrics_exporter
 from fedkeras.reports.summary import versions
 from fedkeras.workflows import checkpointer
-from fedkeras.workflows.base import Clients, EvaluateFn, RunContext, Summary, Workflow
+from fedkeras.workflows.base import Clients, EvaluateFn, RunContext, Summary, Workflow, what_the_server_saw
 from fedkeras.workflows.beginning import Beginning
 from fedkeras.workflows.early_stopping import EarlyStopping
 from fedkeras.workflows.interruption import Interruption
@@ -85,7 +85,11 @@ def open_run(
                 config,
                 None if workflow.has_rounds else False,
                 before=before,
-                sections=lambda: [*workflow.report_sections(folder), *mods.report_sections(folder)],
+                sections=lambda: [
+                    *workflow.report_sections(folder),
+                    *mods.report_sections(folder),
+                    what_the_server_saw(ready.given, workflow, mods),
+                ],
             ) as recorder,
             metrics_exporter.exporting(config, folder.path.name) as exported,
             checkpointer.Checkpointer(folder, config, ready.state, failures, recorder, client_weights) as keeper,

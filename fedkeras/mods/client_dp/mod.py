@@ -35,6 +35,7 @@ from fedkeras.randomness import generator
 from fedkeras.reports.choices import CONCEALED
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import JsonTable, RunFolder
+from fedkeras.reports.server_view import COUNTS, FIGURES, NOBODY, UPDATE, Seen, Sight
 
 BESIDE = ("dp", "stragglers")
 """Mods that may be named together; of others nobody knows what they release."""
@@ -266,6 +267,18 @@ class ClientDp(Mod):
     def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
         """Epsilon and bound by round."""
         return section.of(folder)
+
+    def server_saw(self, sight: Sight, config: Config) -> Sight:
+        """Each update as before, if shorter: the noise comes after it. No figures."""
+        length = "a bound that adapts" if self.adaptive else f"{self.bound:g}"
+        update = Seen(
+            f"its update over all trainable arrays, clipped to {length}, in each round that it is drawn for; whether "
+            "it was longer",
+            protection="not against the server, which adds the noise to the sum; whoever sees the models alone sees "
+            "that sum with noise",
+        )
+        hidden = {name: Seen(sight[name].what, NOBODY, "not sent") for name in (FIGURES, COUNTS) if name in sight}
+        return {**sight, UPDATE: update, **hidden}
 
 
 def _require_number(name: str, value: float | str, above: float, below: float, what: str = "") -> None:

@@ -29,7 +29,9 @@ from fedkeras.provisioning.central_evaluation import DeliveredModels, measure_mo
 from fedkeras.provisioning.protocol import ReportState
 from fedkeras.reports import ReportSection, RunFolder
 from fedkeras.reports.progress_table import ProgressTable
+from fedkeras.reports.server_view import EXAMPLES, LABELS, NOBODY, PRESENCE, UPDATE, Seen, Sight
 from fedkeras.workflows.base import RunContext, Summary, Workflow
+from fedkeras.workflows.beside_training import NEVER, figures_seen, seen_beside_training
 from fedkeras.workflows.collect import protocol, report
 from fedkeras.workflows.collect.model_table import meaning_of_figures, table
 from fedkeras.workflows.collect.outbox import LocalResult
@@ -88,6 +90,11 @@ class CollectWorkflow(Workflow):
     def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
         """Each model's figures, epochs and folds."""
         return report.sections(folder)
+
+    def server_saw(self, config: Config) -> Sight:
+        """The model that each client has trained to its end, and its tables."""
+        model = Seen("the model that it has trained by itself; loss and metrics of each epoch, its log")
+        return {UPDATE: model} | figures_seen() | seen_beside_training(config)
 
     def run(self, run: RunContext) -> Summary:
         """Let all clients train, and collect. Raises RunFailed if a client's model is missing."""
@@ -149,6 +156,16 @@ class CollectOnlyWorkflow(CollectWorkflow):
     def preview(self, config: Config) -> Sequence[str]:
         """What travels."""
         return (f"{config.num_partitions} clients deliver what they have trained and no server has confirmed",)
+
+    def server_saw(self, config: Config) -> Sight:
+        """What each client delivers. Of which data it was made is not known here."""
+        sight = dict(super().server_saw(config))
+        return {
+            **{name: seen for name, seen in sight.items() if name not in (EXAMPLES, PRESENCE)},
+            LABELS: Seen("how its examples were scaled, names of its classes and columns"),
+            EXAMPLES: Seen("examples and labels", NOBODY, NEVER),
+            PRESENCE: sight[PRESENCE],
+        }
 
     def run(self, run: RunContext) -> Summary:
         """Take results, each as it comes, until num-partitions clients have been asked or node-timeout is over.

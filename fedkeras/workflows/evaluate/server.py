@@ -22,7 +22,9 @@ from fedkeras.federation.trainable import trainable_of
 from fedkeras.named_code import EVERYTHING, Permission
 from fedkeras.reports import ReportSection, RunFolder, section, write_predictions
 from fedkeras.reports.run import read_table
+from fedkeras.reports.server_view import COUNTS, EXAMPLES, PRESENCE, UPDATE, Sight
 from fedkeras.workflows.base import RunContext, Summary, Workflow, workflow_of
+from fedkeras.workflows.beside_training import figures_seen
 from fedkeras.workflows.evaluate import figures
 from fedkeras.workflows.evaluate.chosen_clients import ChosenClients
 from fedkeras.workflows.evaluate.recorded_model import RecordedModel, recorded_model
@@ -107,6 +109,14 @@ class EvaluateWorkflow(Workflow):
         summary = read_table(folder.summary_path)
         words = f"The model of {summary.get('evaluated', '?')} after round {summary.get('rounds', '?')}. No training."
         return [section("What was tested", [words])]
+
+    def server_saw(self, config: Config) -> Sight:
+        """Nobody trains: figures of those who test, through the cuts if the model is cut."""
+        asked = config.evaluate_clients != NONE
+        own = {name: seen for name, seen in self._own.server_saw(config).items() if name not in (UPDATE, COUNTS)}
+        if not asked:
+            return {name: seen for name, seen in own.items() if name in (EXAMPLES, PRESENCE)}
+        return own | figures_seen(trains=False)
 
     def reply_limit(self, config: Config, message: Message) -> int | None:
         """As in that run."""

@@ -29,7 +29,9 @@ from fedkeras.federation.trainable import trainable_of
 from fedkeras.federation.validation import fault_of_evaluate, fault_of_size, fault_of_train, with_common_records
 from fedkeras.provisioning import provisioned_run
 from fedkeras.reports.history import PART_OF_PHASE
+from fedkeras.reports.server_view import UPDATE, Seen, Sight
 from fedkeras.workflows.base import RunContext, Summary, Workflow
+from fedkeras.workflows.beside_training import figures_seen, seen_beside_training
 from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, repeat_rounds, run_rounds
 from fedkeras.workflows.traffic import Sizes, Traffic, of_rounds
 
@@ -79,6 +81,11 @@ class RoundsWorkflow(Workflow):
     def traffic(self, config: Config, model: "keras.Model", sizes: Sizes | None) -> Traffic | None:
         """All weights there and back, and once more for the evaluation."""
         return of_rounds(config, model)
+
+    def server_saw(self, config: Config) -> Sight:
+        """The weights that each client sends back, and figures."""
+        update = Seen("weights after its training in each round, and so its update of the global ones")
+        return {UPDATE: update} | figures_seen() | seen_beside_training(config)
 
     def reply_limit(self, config: Config, message: Message) -> int | None:
         """A train reply has the arrays that were sent, and a little more; an evaluation sends no arrays.

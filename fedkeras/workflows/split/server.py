@@ -26,7 +26,9 @@ from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.round_result import RoundResult, require
 from fedkeras.federation.validation import fault_of_arrays, fault_of_evaluate
 from fedkeras.reports import ReportSection, RunFolder
+from fedkeras.reports.server_view import OPEN, UPDATE, Seen, Sight
 from fedkeras.workflows.base import RunContext, Summary, Workflow
+from fedkeras.workflows.beside_training import figures_seen, seen_beside_training
 from fedkeras.workflows.round_loop import Phase, add_central_row, open_phase, run_rounds
 from fedkeras.workflows.split import report
 from fedkeras.workflows.split.client_pass import BodyServer, limit_of_activations
@@ -120,6 +122,20 @@ class SplitWorkflow(Workflow):
     def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
         """Where the model is cut, and what travels."""
         return report.sections(folder)
+
+    def server_saw(self, config: Config) -> Sight:
+        """What passes the cuts with every batch, and the weights of head and tail."""
+        hidden = []
+        if config.split_noise:
+            hidden.append(f"noise of {config.split_noise:g} on activations, which is no differential privacy")
+        if config.split_nopeek:
+            hidden.append(f"NoPeek at {config.split_nopeek:g}, which lowers a correlation and bounds nothing")
+        cuts = "activations at the first cut and gradients at the second, of each of its batches"
+        sight = {
+            "activations": Seen(cuts, protection="; ".join(hidden) or OPEN),
+            UPDATE: Seen("its weights of head and tail, before and after each round"),
+        }
+        return sight | figures_seen() | seen_beside_training(config)
 
     def run(self, run: RunContext) -> Summary:
         """All rounds."""
