@@ -7,6 +7,7 @@ data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split
 evaluate                    a run's model, tested again
+audit                       a run's model, attacked
 train aggregate             one part trained by itself; model files that were trained apart, combined
 strategy_comparison tested_models   strategies side by side on the same model files; what they are tested on
 certs certs_folder          an authority of one's own, and certificates
@@ -62,6 +63,10 @@ COMMANDS = {
     "evaluate": Command(
         "test a run's model again, on its clients' held-out examples and the central test set",
         "fedkeras.commands.evaluate:EvaluateFlags",
+    ),
+    "audit": Command(
+        "attack a run: how large its epsilon is at least, beside what it claims",
+        "fedkeras.commands.audit:AuditFlags",
     ),
     "report": Command(
         "a run's report as one HTML page, or several runs side by side",

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from fedkeras.audit import section as audit_section
 from fedkeras.checkout import program, typed
 from fedkeras.config import Config
 from fedkeras.errors import UserError, complain
@@ -80,7 +81,7 @@ def own_sections(folder: RunFolder, permission: Permission) -> Sequence[ReportSe
             print(f"{PROG}: without {what}: {error}", file=sys.stderr)
     if workflow is not None and mods is not None:
         sections.append(what_the_server_saw(config, workflow, mods))
-    return sections
+    return [*sections, *_of_audit(folder)]
 
 
 def _of(mods: str) -> str:
@@ -110,3 +111,11 @@ def _mods(config: Config, permission: Permission) -> ModChain | None:
     except UserError as error:
         print(f"{PROG}: without {_of(config.mods)}: {error}", file=sys.stderr)
         return None
+
+
+def _of_audit(folder: RunFolder) -> Sequence[ReportSection]:
+    try:
+        return audit_section.of(folder.path)
+    except UserError as error:
+        print(f"{PROG}: without the section of the audit: {error}", file=sys.stderr)
+        return ()

@@ -11,6 +11,7 @@
     results             what a training or an evaluation came to
     early_stopping      epochs with validation data, and when to end them
     cross_validation    K-fold
+    example_losses      the loss of each example by itself
     threads             how many threads TensorFlow computes with
 
     head_and_tail       split learning: the client's half of a model

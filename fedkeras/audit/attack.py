@@ -1,0 +1,52 @@
+"""What an attack is, and which there are: one attack is one file, with a line in ATTACKS.
+
+Its options are its constructor's, as a mod's are: `--attacks "membership; canary-clients:canaries=200"`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from fedkeras.audit.finding import Finding
+from fedkeras.audit.subject import Subject
+from fedkeras.errors import UserError
+from fedkeras.named_code import make, parse_specs
+
+ATTACKS: Mapping[str, str] = {
+    "membership": "fedkeras.audit.membership:Membership",
+}
+"""Name -> package.module:Class."""
+APPLICABLE = "applicable"
+"""All of ATTACKS that apply to the run."""
+
+
+class Attack:
+    """One way to try what a run tells. Subclasses set `name` and override both methods."""
+
+    name: str
+
+    def reason_against(self, subject: Subject) -> str:
+        """Why it means nothing for this run, or cannot be made here, in a few words; "": it can be made."""
+        return ""
+
+    def run(self, subject: Subject) -> Sequence[Finding]:
+        """Attack; what was found. Raises UserError for what is not on this machine."""
+        raise NotImplementedError
+
+
+def chosen_attacks(text: str, subject: Subject) -> list[Attack]:
+    """The attacks that `--attacks` names. Raises UserError for one that does not apply, or where none does."""
+    if text != APPLICABLE:
+        chosen = [make(spec, Attack, ATTACKS, "attacks") for spec in parse_specs(text, "attacks")]
+        if not chosen:
+            raise UserError(f"--attacks names none; there are {', '.join(ATTACKS)}")
+        for attack in chosen:
+            if reason := attack.reason_against(subject):
+                raise UserError(f"--attacks {attack.name} is not for this run: {reason}")
+        return chosen
+    every = [make(spec, Attack, ATTACKS, "attacks") for name in ATTACKS for spec in parse_specs(name, "attacks")]
+    reasons = {attack.name: attack.reason_against(subject) for attack in every}
+    left = {name: reason for name, reason in reasons.items() if reason}
+    for name, reason in left.items():
+        subject.say(f"without {name}: {reason}")
+    if len(left) == len(every):
+        raise UserError("no attack can be made on this run here (the lines above say why)")
+    return [attack for attack in every if attack.name not in left]
