@@ -114,7 +114,9 @@ class Quantised:
         weight = int(total[-1])
         signed = total[:-1].view(np.int32)
         if not clients <= weight <= clients * self.max_weight:
-            raise ValueError(f"{clients} clients of up to {self.max_weight} examples cannot count for {weight} together")
+            raise ValueError(
+                f"{clients} clients of up to {self.max_weight} examples cannot count for {weight} together"
+            )
         most = weight * self.levels
         if signed.size and not -most <= int(signed.min()) <= int(signed.max()) <= most:
             raise ValueError("the sum lies outside of what the clip range allows: somebody did not keep to the terms")

@@ -8,25 +8,27 @@ threshold t is taken for which, by exact hypergeometric tails and the union boun
     colluders and drop-outs cut the ring in two      P3 = C(n, 2) P(Hypergeometric(n, A+D, k) = k)
     some secret has fewer than t holders left        P2 = n P(Hypergeometric(n-1, n-1-D, k) < t)
 
-P1 + P3 <= 2^-40 (secrecy) and P2 <= 2^-20 (the sum is had). A ring is cut only at two places, each k/2 clients long, which
+P1 + P3 <= 2^-40 (secrecy) and P2 <= 2^-20 (the sum is had), in exact fractions, so that both sides decide alike. A ring is cut only at two places, each k/2 clients long, which
 gives P3. Shares are dealt to a client's k neighbours and to itself, and t is above half of these k + 1 always: so a
 server that tells half of them that a client was lost, and half that it was not, gets one of its two secrets at most.
 """
 
 import math
-
-from scipy.stats import hypergeom
+from fractions import Fraction
+from functools import cache
+from itertools import accumulate
 
 SPARSE_ABOVE = 30
 """Clients above which not all are neighbours."""
 LEAST_COHORT = 3
 """Clients below which a sum tells too much: of two, each learns the other's vector."""
-SECRECY = 2.0**-40
+SECRECY = Fraction(1, 2**40)
 """The chance that colluders learn more than the sum, at most."""
-FAILURE = 2.0**-20
+FAILURE = Fraction(1, 2**20)
 """The chance that a sum cannot be had though no more clients were lost than was stated, at most."""
 
 
+@cache
 def choose(clients: int, max_dropout: float, colluding: float) -> tuple[int, int]:
     """Degree and threshold for a cohort. Raises ValueError, in one line, for what no threshold can stand.
 
@@ -56,15 +58,7 @@ def least_threshold(clients: int, degree: int, max_dropout: float, colluding: fl
 
     A number above degree + 1 where no threshold does.
     """
-    lost, corrupt = whole(max_dropout, clients), whole(colluding, clients)
-    majority = (degree + 1) // 2 + 1
-    if degree == clients - 1:
-        return max(majority, corrupt + 1)
-    left = SECRECY - _cut(clients, degree, lost + corrupt)
-    for threshold in range(majority, degree + 1):
-        if clients * hypergeom.sf(threshold - 1, clients - 1, corrupt, degree) <= left:
-            return threshold
-    return degree + 2
+    return _least_threshold(clients, degree, whole(max_dropout, clients), whole(colluding, clients))
 
 
 def least_survivors(clients: int, degree: int, threshold: int, max_dropout: float) -> int:
@@ -84,15 +78,28 @@ def require_fractions(max_dropout: float, colluding: float) -> None:
             raise ValueError(f"{name} must be a fraction of the clients from 0 to below 0.5, not {value}")
 
 
+@cache
+def _least_threshold(clients: int, degree: int, lost: int, corrupt: int) -> int:
+    majority = (degree + 1) // 2 + 1
+    if degree == clients - 1:
+        return max(majority, corrupt + 1)
+    cut = math.comb(clients, 2) * _chances(clients, lost + corrupt, degree)[degree]
+    among = _chances(clients - 1, corrupt, degree)  # of i colluding neighbours
+    at_least = list(accumulate(reversed(among)))[::-1]  # of i or more
+    safe = (t for t in range(majority, degree + 1) if clients * at_least[t] + cut <= SECRECY)
+    return next(safe, degree + 2)
+
+
 def _sparse_threshold(clients: int, degree: int, lost: int, corrupt: int) -> int:
     """The smallest threshold for this degree, 0 where there is none."""
-    threshold = least_threshold(clients, degree, lost / clients, corrupt / clients)
+    threshold = _least_threshold(clients, degree, lost, corrupt)
     if threshold > degree:
         return 0
-    failing = clients * hypergeom.cdf(threshold - 1, clients - 1, clients - 1 - lost, degree)
-    return threshold if failing <= FAILURE else 0
+    left = _chances(clients - 1, clients - 1 - lost, degree)  # of i neighbours left
+    return threshold if clients * sum(left[:threshold]) <= FAILURE else 0
 
 
-def _cut(clients: int, degree: int, gone: int) -> float:
-    """The chance that the ring falls apart."""
-    return math.comb(clients, 2) * float(hypergeom.pmf(degree, clients, gone, degree))
+def _chances(total: int, marked: int, drawn: int) -> list[Fraction]:
+    """Hypergeometric: the chance of 0, 1, ... `drawn` marked ones among `drawn` of `total`."""
+    every = math.comb(total, drawn)
+    return [Fraction(math.comb(marked, i) * math.comb(total - marked, drawn - i), every) for i in range(drawn + 1)]

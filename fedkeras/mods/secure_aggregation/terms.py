@@ -142,7 +142,10 @@ class Terms:
             encoding = dict(table.pop("encoding"))
             kind = {"integers": Integers, "quantised": Quantised}[encoding.pop("kind")]
             seed, cohort = bytes.fromhex(table.pop("graph_seed")), tuple(table.pop("cohort"))
-            whole = (*cohort, *(table[name] for name in ("round", "attempt", "degree", "threshold", "length", "version")))
+            whole = (
+                *cohort,
+                *(table[name] for name in ("round", "attempt", "degree", "threshold", "length", "version")),
+            )
             if any(type(value) is not int for value in whole):
                 raise TypeError
             return cls(**table, cohort=cohort, graph_seed=seed, encoding=kind(**encoding))
