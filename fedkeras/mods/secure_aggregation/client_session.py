@@ -1,11 +1,12 @@
 """A client's side of one attempt at a secure sum, without any sending: four steps, each once and in their order.
 
-Bonawitz et al. 2017, figure 4, with the double mask; Bell et al. 2020, algorithm 2, for its neighbours alone. Client u sends
+Bonawitz et al. 2017, figure 4, with the double mask; Bell et al. 2020, algorithm 2, for neighbours alone. Client u
+sends
 
     y_u  =  x_u + PRG(b_u) + sum over neighbours v that shared of (+ if u < v else -) PRG(s_uv)      (mod 2^32)
 
-and afterwards, for each neighbour, a share of b if it survived or of its key for masks if it was lost, never of both. Since
-pairwise masks cancel, the server is left with the survivors' sum.
+and afterwards, for each neighbour, a share of b if it survived or of its key for masks if it was lost, never of both.
+Since pairwise masks cancel, the server is left with the survivors' sum.
 
     session = ClientSession(Terms.from_bytes(received), cid)
     keys = session.advertise()                       # to the server
@@ -13,8 +14,8 @@ pairwise masks cancel, the server is left with the survivors' sum.
     masked = session.mask(ciphertexts, vector)       # what neighbours sealed -> the vector to upload
     shares = session.unmask(survivors, dropped)      # who is in the sum, who was lost -> shares to send
 
-`to_bytes` and `ClientSession.from_bytes` carry it from one process to the next between any two steps. They hold the client's
-secrets: they belong into the client's own memory or state, never on the wire or into a checkpoint.
+`to_bytes` and `ClientSession.from_bytes` carry it from one process to the next between any two steps. They hold the
+client's secrets: they belong into the client's own memory or state, never on the wire or into a checkpoint.
 """
 
 import json
@@ -26,8 +27,17 @@ import numpy as np
 
 from fedkeras.mods.secure_aggregation.failures import ProtocolRefused
 from fedkeras.mods.secure_aggregation.keys import (
-    KEY, NONCE, SEED, PublicKeys, mask_key, pair_key, public_of, seal, self_mask, unseal,
-)  # fmt: skip
+    KEY,
+    NONCE,
+    SEED,
+    PublicKeys,
+    mask_key,
+    pair_key,
+    public_of,
+    seal,
+    self_mask,
+    unseal,
+)
 from fedkeras.mods.secure_aggregation.masks import add_masks
 from fedkeras.mods.secure_aggregation.sharing import split
 from fedkeras.mods.secure_aggregation.terms import Terms
@@ -51,8 +61,8 @@ class Shares:
 class ClientSession:
     """One client in one attempt; another attempt is another session with fresh keys.
 
-    Every refusal is a ProtocolRefused of one line; a step that refused leaves the session as it was, save `unmask`, which can
-    be asked once. Terms are checked before any key is made.
+    Every refusal is a ProtocolRefused of one line; a step that refused leaves the session as it was, save `unmask`,
+    which can be asked once. Terms are checked before any key is made.
     """
 
     def __init__(self, terms: Terms, cid: int, randomness: Randomness = secrets.token_bytes) -> None:
@@ -90,8 +100,9 @@ class ClientSession:
     def share(self, roster: Mapping[int, PublicKeys]) -> dict[int, bytes]:
         """Shares of this client's two secrets, sealed, 60 bytes for each neighbour in `roster`.
 
-        `roster` has the keys of those neighbours that advertised, and no one else's. Refused: a client that is no neighbour, a
-        key that is there twice or is this client's own, one that is no key, fewer than threshold - 1 neighbours.
+        `roster` has the keys of those neighbours that advertised, and no one else's. Refused: a client that is no
+        neighbour, a key that is there twice or is this client's own, one that is no key, fewer than threshold - 1
+        neighbours.
         """
         self._at("share")
         self._require_neighbours(roster, "keys are sent")
@@ -116,14 +127,14 @@ class ClientSession:
     def mask(self, ciphertexts: Mapping[int, bytes], vector: np.ndarray) -> np.ndarray:
         """`vector` (uint32, shape (terms.length,)) masked, as a new array of the same kind.
 
-        `ciphertexts` has what each neighbour that shared has sealed for this client; who is missing there is lost, and no mask
-        is made for it. Refused: one that was changed, one of a client whose keys were not sent, too few.
+        `ciphertexts` has what each neighbour that shared has sealed for this client; who is missing there is lost, and
+        no mask is made for it. Refused: one that was changed, one of a client whose keys were not sent, too few.
         """
         self._at("mask")
         if vector.dtype != np.uint32 or vector.shape != (self.terms.length,):
             raise ProtocolRefused(
-                f"this secure sum is of {self.terms.length} values of uint32, and the vector has shape {vector.shape} of "
-                f"{vector.dtype}"
+                f"this secure sum is of {self.terms.length} uint32, and the vector has shape {vector.shape} "
+                f"and {vector.dtype}"
             )
         self._require_neighbours(ciphertexts, "shares are sent")
         self._require_enough(len(ciphertexts) + 1, "have shared their secrets")
@@ -146,10 +157,10 @@ class ClientSession:
     def unmask(self, survivors: Collection[int], dropped: Collection[int]) -> Shares:
         """Shares of the self-masks of neighbours that survived (and this client's own), of the mask keys of lost ones.
 
-        `survivors` are all clients of the cohort whose vectors are in the sum, `dropped` all that had shared and whose vectors
-        never came. Refused: both secrets of one client, this client among the lost, a neighbour that shared and is on neither
-        list, one that did not and is on one, fewer survivors than the terms say, in all or among the holders of this client's
-        shares, and any second question.
+        `survivors` are all clients of the cohort whose vectors are in the sum, `dropped` all that had shared and whose
+        vectors never came. Refused: both secrets of one client, this client among the lost, a neighbour that shared and
+        is on neither list, one that did not and is on one, fewer survivors than the terms say, in all or among the
+        holders of this client's shares, and any second question.
         """
         self._at("unmask")
         self._done += 1  # asked once, whatever is answered
@@ -208,7 +219,7 @@ class ClientSession:
         if self.next_step != step:
             expected = f"'{self.next_step}' comes next" if self.next_step else "this attempt is over for this client"
             raise ProtocolRefused(
-                f"the server asks for '{step}' in round {self.terms.round}, attempt {self.terms.attempt}, and {expected}"
+                f"the server asks for '{step}' (round {self.terms.round}, attempt {self.terms.attempt}), and {expected}"
             )
 
     def _require_neighbours(self, peers: Collection[int], what: str) -> None:

@@ -1,8 +1,8 @@
 """Vectors as integers modulo 2^32 whose sum is exact, and what the sum says.
 
 Bonawitz et al. 2017, section 8 (integers of a ring wide enough for the sum); stochastic rounding as in Alistarh et al.
-2017, arXiv:1610.02132 (QSGD), without bias. Two encodings: `Quantised` for real numbers with weights, `Integers` for whole
-ones. Both refuse at once what could overflow.
+2017, arXiv:1610.02132 (QSGD), without bias. Two encodings: `Quantised` for real numbers with weights, `Integers` for
+whole ones. Both refuse at once what could overflow.
 """
 
 import math
@@ -36,7 +36,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Quantised:
-    """Real numbers in [-clip, clip], weighted: the client sends round(w x m / clip) and w, and the server divides the sums.
+    """Real numbers in [-clip, clip], weighted: a client sends round(w x m / clip) and w, and sums are divided.
 
     `max_weight` is the most that one client may count for (1: all alike) and `clients` the cohort's size, so that
     m = (2^31 - 1) // (clients * max_weight) keeps every sum within 32 bits. A million examples in all leave m = 2147:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 def neighbours(cohort: Sequence[int], degree: int, seed: bytes) -> dict[int, tuple[int, ...]]:
     """Each client's neighbours, ascending. `degree` is len(cohort) - 1 (everybody) or even and smaller.
 
-    The order of the ring is that of SHA-256(seed, cid), the same on every machine. Raises ValueError for another degree.
+    The ring's order is that of SHA-256(seed, cid), the same on every machine. Raises ValueError for another degree.
     """
     size = len(cohort)
     if degree == size - 1:

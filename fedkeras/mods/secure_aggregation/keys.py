@@ -1,9 +1,9 @@
 """Key agreement, keys derived of it, and messages between clients that the server carries and cannot read.
 
-X25519 (RFC 7748), HKDF with SHA-256 (RFC 5869), AES-256-GCM (NIST SP 800-38D), all of `cryptography`. A client has two key
-pairs for each attempt, as in Bonawitz et al. 2017: one for messages to other clients, one for masks. The second's private
-key comes from a seed of 16 bytes by HKDF, since that is what Shamir's scheme in the library shares: 128 random bits are
-what X25519 is worth, and sharing the seed whole needs no argument about halves of a key.
+X25519 (RFC 7748), HKDF with SHA-256 (RFC 5869), AES-256-GCM (NIST SP 800-38D), all of `cryptography`. A client has two
+key pairs for each attempt, as in Bonawitz et al. 2017: one for messages to other clients, one for masks. The second's
+private key comes from a seed of 16 bytes by HKDF, since secrets of that size are what the library shares: 128 random
+bits are what X25519 is worth. (Halves of a 32 byte key, each shared for itself, would be as sound, and twice the work.)
 
 Salt of every derivation is the digest of the attempt's terms, and its info names the purpose and the clients.
 """
@@ -30,8 +30,8 @@ _NAME = b"fedkeras secure aggregation "
 class PublicKeys:
     """What a client advertises, 96 bytes: two X25519 public keys and a check value of its self-mask.
 
-    The check value comes out of the same derivation as the self-mask's key and tells nothing of it; with it the server sees
-    whether the self-mask that it puts together of shares is the right one.
+    The check value comes out of the same derivation as the self-mask's key and tells nothing of it; with it the server
+    sees whether the self-mask that it puts together of shares is the right one.
     """
 
     messages: bytes
@@ -64,7 +64,7 @@ def hkdf(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
 
 
 def shared_secret(private: bytes, public: bytes) -> bytes:
-    """X25519 of two keys of 32 bytes each. Raises ValueError for a public key of small order, whose secret is no secret."""
+    """X25519 of two keys of 32 bytes each. Raises ValueError for a public key of small order."""
     return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
 
 

@@ -8,9 +8,10 @@ threshold t is taken for which, by exact hypergeometric tails and the union boun
     colluders and drop-outs cut the ring in two      P3 = C(n, 2) P(Hypergeometric(n, A+D, k) = k)
     some secret has fewer than t holders left        P2 = n P(Hypergeometric(n-1, n-1-D, k) < t)
 
-P1 + P3 <= 2^-40 (secrecy) and P2 <= 2^-20 (the sum is had), in exact fractions, so that both sides decide alike. A ring is cut only at two places, each k/2 clients long, which
-gives P3. Shares are dealt to a client's k neighbours and to itself, and t is above half of these k + 1 always: so a
-server that tells half of them that a client was lost, and half that it was not, gets one of its two secrets at most.
+P1 + P3 <= 2^-40 (secrecy) and P2 <= 2^-20 (the sum is had), in exact fractions, so that both sides decide alike. A ring
+is cut only at two places, each k/2 clients long, which gives P3. Shares are dealt to a client's k neighbours and to
+itself, and t is above half of these k + 1 always: so a server that tells half of them that a client was lost, and half
+that it was not, gets one of its two secrets at most.
 """
 
 import math

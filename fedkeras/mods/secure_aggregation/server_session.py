@@ -11,9 +11,9 @@ Bonawitz et al. 2017, figure 4; Bell et al. 2020, algorithm 2.
     session.unmasked({cid: Shares})
     total = session.sum()                                # uint32, and request.survivors are who is in it
 
-A client that is missing in a phase's answers is lost from there on, and so is one whose answer is malformed: it stands in
-`refused` with the reason. Below the threshold a phase raises BelowThreshold; then the round is repeated with new terms
-(attempt + 1), and whatever this session was told is worthless.
+A client that is missing in a phase's answers is lost from there on, and so is one whose answer is malformed: it stands
+in `refused` with the reason. Below the threshold a phase raises BelowThreshold; then the round is repeated with new
+terms (attempt + 1), and whatever this session was told is worthless.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -24,8 +24,16 @@ import numpy as np
 from fedkeras.mods.secure_aggregation.client_session import Shares
 from fedkeras.mods.secure_aggregation.failures import BelowThreshold, SumNotCredible
 from fedkeras.mods.secure_aggregation.keys import (
-    KEY, NONCE, SEED, TAG, PublicKeys, mask_key, pair_key, public_of, self_mask,
-)  # fmt: skip
+    KEY,
+    NONCE,
+    SEED,
+    TAG,
+    PublicKeys,
+    mask_key,
+    pair_key,
+    public_of,
+    self_mask,
+)
 from fedkeras.mods.secure_aggregation.masks import SignedKey, add_masks
 from fedkeras.mods.secure_aggregation.sharing import join
 from fedkeras.mods.secure_aggregation.terms import Terms
@@ -45,7 +53,7 @@ class UnmaskRequest:
 
 
 class ServerSession:
-    """One attempt. Its phases come in the order above, each once; ValueError says that the caller did not keep to it."""
+    """One attempt. Its phases come in the order above, each once; ValueError says that the caller did otherwise."""
 
     def __init__(self, terms: Terms) -> None:
         """Raises ProtocolRefused for terms that clients would refuse."""
@@ -198,8 +206,8 @@ class ServerSession:
         seed = join(shares, self.terms.holders(owner), self.terms.threshold, right)
         if seed is None:
             raise SumNotCredible(
-                f"secure aggregation: the shares of client {owner}'s secret do not fit what it advertised, so that there "
-                "is no sum: it, or those who hold its shares, did not keep to the protocol"
+                f"secure aggregation: the shares of client {owner}'s secret do not fit what it advertised, so there is "
+                "no sum: it, or those who hold its shares, did not keep to the protocol"
             )
         return seed
 

@@ -22,8 +22,8 @@ def join(
 ) -> bytes | None:
     """The secret of which `right` is true, of holders' shares; None where there are too few or too many are wrong.
 
-    One set of `threshold` shares does where all are right. Where it does not, sets that leave out others are tried, each of
-    `threshold` in a row: they get round one wrong share always if one more is there, and round several often.
+    One set of `threshold` shares does where all are right. Where it does not, sets that leave out others are tried,
+    each of `threshold` in a row: they get round one wrong share always if one more is there, and round several often.
     """
     index = {holder: place for place, holder in enumerate(holders, start=1)}
     given = [
