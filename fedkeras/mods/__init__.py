@@ -6,5 +6,6 @@
 of ours is a file here and a line in `chain.BUILT_IN`:
 
     client_dp     differential privacy of clients: bounded updates, a noisy sum, and what that costs
+    secure_aggregation  the server is handed the sum of the clients' updates, and never one of them
     stragglers    clients that manage fewer epochs: their partial work counts, or they are dropped
 """

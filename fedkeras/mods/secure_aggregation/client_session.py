@@ -20,6 +20,7 @@ client's secrets: they belong into the client's own memory or state, never on th
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -163,10 +164,11 @@ class ClientSession:
         holders of this client's shares, and any second question.
         """
         self._at("unmask")
+        held, own, self._held, self._own_share = self._held, self._own_share, {}, b""
         self._done += 1  # asked once, whatever is answered
         alive, lost = set(survivors), set(dropped)
-        if both := alive & lost or (len(alive) < len(survivors) and alive) or (len(lost) < len(dropped) and lost):
-            raise ProtocolRefused(f"the server asks for both secrets of client {min(both)}, or names it twice")
+        if twice := [cid for cid, times in Counter((*survivors, *dropped)).items() if times > 1]:
+            raise ProtocolRefused(f"the server asks for both secrets of client {min(twice)}, or names it twice")
         if self.cid not in alive:
             raise ProtocolRefused("the server asks for a sum that this client's own vector is not part of")
         if strangers := (alive | lost) - set(self.terms.cohort):
@@ -176,14 +178,12 @@ class ClientSession:
                 f"the server asks for a sum of {len(alive)} clients, and {self.terms.least_survivors} are the least"
             )
         around = set(self.terms.graph[self.cid])
-        if unlike := ((alive | lost) & around) ^ set(self._held):
+        if unlike := ((alive | lost) & around) ^ set(held):
             raise ProtocolRefused(f"the server contradicts itself on whether client {min(unlike)} shared its secrets")
         self._require_enough(len(alive & around) + 1, "have survived")
-        self_masks = {peer: self._held[peer][0] for peer in sorted(alive & around)}
-        self_masks[self.cid] = self._own_share
-        mask_keys = {peer: self._held[peer][1] for peer in sorted(lost & around)}
-        self._own_share, self._held = b"", {}
-        return Shares(self_masks, mask_keys)
+        self_masks = {peer: held[peer][0] for peer in sorted(alive & around)}
+        mask_keys = {peer: held[peer][1] for peer in sorted(lost & around)}
+        return Shares({**self_masks, self.cid: own}, mask_keys)
 
     def to_bytes(self) -> bytes:
         """All of it, secrets too, as JSON."""

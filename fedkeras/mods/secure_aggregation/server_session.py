@@ -84,7 +84,7 @@ class ServerSession:
                 continue
             seen.update({keys.messages: cid, keys.masks: cid})
             self._keys[cid] = keys
-        self._keep("advertise", self._with_holders(self._keys))
+        self._keep("advertise", self._keys)
         return {cid: {peer: self._keys[peer] for peer in self._around(cid)} for cid in self.remaining}
 
     def shared(self, answers: Mapping[int, Mapping[int, bytes]]) -> dict[int, dict[int, bytes]]:
@@ -99,7 +99,7 @@ class ServerSession:
                 self.refused[cid] = f"its sealed shares are not of {SEALED} bytes each"
             else:
                 whole.append(cid)
-        self._keep("share", self._with_holders(whole))
+        self._keep("share", whole)
         self._shared = self.remaining
         return {cid: {peer: answers[peer][cid] for peer in self._around(cid)} for cid in self.remaining}
 
@@ -233,11 +233,17 @@ class ServerSession:
                 self.refused.setdefault(cid, "it answered and was not asked")
         return [cid for cid in self.remaining if cid in answers]
 
-    def _keep(self, phase: str, kept: Collection[int]) -> None:
+    def _keep(self, phase: str, good: Collection[int]) -> None:
+        """Go on with those whose answers are good, if they are enough; before vectors come, with those alone who have
+        holders enough for their secrets."""
+        if len(good) < self.terms.least_survivors:
+            raise BelowThreshold(phase, len(good), self.terms.least_survivors)
+        kept = set(good) if phase == "mask" else self._with_holders(good)
         self.lost[phase] = tuple(cid for cid in self.remaining if cid not in kept)
         self.remaining = tuple(cid for cid in self.remaining if cid in kept)
-        if len(self.remaining) < self.terms.least_survivors:
-            raise BelowThreshold(phase, len(self.remaining), self.terms.least_survivors)
+        if len(kept) < self.terms.least_survivors:
+            whose = "clients have neighbours enough left"
+            raise BelowThreshold(phase, len(kept), self.terms.least_survivors, whose)
 
     def _require(self, phase: str) -> None:
         if self._phase != phase:
