@@ -7,9 +7,9 @@ from itertools import count
 
 import numpy as np
 
-from fedkeras.mods.secure_aggregation.client_session import ClientSession, Shares
+from fedkeras.mods.secure_aggregation.client_session import SumClient, Shares
 from fedkeras.mods.secure_aggregation.encoding import Encoding, Integers
-from fedkeras.mods.secure_aggregation.server_session import ServerSession, UnmaskRequest
+from fedkeras.mods.secure_aggregation.server_session import SumServer, UnmaskRequest
 from fedkeras.mods.secure_aggregation.terms import Terms
 
 PHASES = "advertise", "share", "mask", "unmask"
@@ -52,7 +52,7 @@ def plain_sum(vectors: Mapping[int, np.ndarray], cids: Collection[int]) -> np.nd
 
 @dataclass
 class Attempt:
-    """An attempt step by step; `lost` names who is gone from a phase on, and `stored` sends each client through bytes."""
+    """An attempt step by step; `lost` names who is gone from a phase on; `stored` sends each client through bytes."""
 
     terms: Terms
     vectors: Mapping[int, np.ndarray]
@@ -61,22 +61,22 @@ class Attempt:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        self.server = ServerSession(self.terms)
+        self.server = SumServer(self.terms)
         self.clients = {cid: self._client(cid) for cid in self.terms.cohort}
         self.uploads: dict[int, np.ndarray] = {}
         self.wire: list[bytes] = []
         """All that the server receives."""
 
-    def _client(self, cid: int) -> ClientSession:
+    def _client(self, cid: int) -> SumClient:
         terms = Terms.from_bytes(self.terms.to_bytes())
-        return ClientSession(terms, cid) if self.seed is None else ClientSession(terms, cid, seeded(self.seed, cid))
+        return SumClient(terms, cid) if self.seed is None else SumClient(terms, cid, seeded(self.seed, cid))
 
     def answering(self, phase: str) -> list[int]:
         """Who is asked in this phase and there; each comes out of its stored state if wanted."""
         gone = {cid for name in PHASES[: PHASES.index(phase) + 1] for cid in self.lost.get(name, ())}
         cids = [cid for cid in self.server.remaining if cid not in gone]
         if self.stored:
-            self.clients.update({cid: ClientSession.from_bytes(self.clients[cid].to_bytes()) for cid in cids})
+            self.clients.update({cid: SumClient.from_bytes(self.clients[cid].to_bytes()) for cid in cids})
         return cids
 
     def to_share(self) -> None:
@@ -101,9 +101,7 @@ class Attempt:
 
     def shares(self) -> dict[int, Shares]:
         request = self.to_unmask()
-        return {
-            cid: self.clients[cid].unmask(request.survivors, request.dropped) for cid in self.answering("unmask")
-        }
+        return {cid: self.clients[cid].unmask(request.survivors, request.dropped) for cid in self.answering("unmask")}
 
     def total(self) -> np.ndarray:
         shares = self.shares()

@@ -1,4 +1,4 @@
-"""Secure aggregation: sums of survivors to the bit, by hand and under random drop-outs; below the threshold there is none."""
+"""Secure aggregation: sums of survivors to the bit, by hand and under random drop-outs; none below the threshold."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from secure_sums import PHASES, Attempt, plain_sum, terms_of, vectors_of
 
-from fedkeras.mods.secure_aggregation.client_session import ClientSession, Shares
+from fedkeras.mods.secure_aggregation.client_session import SumClient, Shares
 from fedkeras.mods.secure_aggregation.encoding import Integers, Quantised
 from fedkeras.mods.secure_aggregation.failures import BelowThreshold, ProtocolRefused, SumNotCredible
 from fedkeras.mods.secure_aggregation.keys import PublicKeys
-from fedkeras.mods.secure_aggregation.server_session import ServerSession
+from fedkeras.mods.secure_aggregation.server_session import SumServer
 
 THREE = {2: [1, 2, 3, 4], 5: [10, 20, 30, 40], 9: [2**32 - 1, 0, 2**31, 7]}
 
@@ -54,7 +54,7 @@ def test_lost_in_different_phases_below_the_threshold() -> None:
 @given(data=st.data(), clients=st.integers(3, 12), seed=st.integers(0, 2**32))
 @settings(max_examples=40)
 def test_random_losses_among_neighbours_all(data: st.DataObject, clients: int, seed: int) -> None:
-    """Everybody who sent a vector is in the sum, exactly, if the threshold is reached in each phase; else there is none."""
+    """Who sent a vector is in the sum, exactly, if the threshold is reached in each phase; else there is none."""
     cohort = data.draw(st.lists(st.integers(0, 500), min_size=clients, max_size=clients, unique=True))
     phase_of = {cid: data.draw(st.sampled_from((*PHASES, "", "", "", ""))) for cid in cohort}
     lost = {phase: [cid for cid in cohort if phase_of[cid] == phase] for phase in PHASES}
@@ -135,7 +135,7 @@ def test_a_client_can_end_between_any_two_steps() -> None:
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"terms":"{}","cid":0}', b"\xff"])
 def test_a_state_that_is_none_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolRefused, match="cannot be read"):
-        ClientSession.from_bytes(data)
+        SumClient.from_bytes(data)
 
 
 def test_a_repeated_round_has_other_keys_masks_and_letters() -> None:
@@ -240,9 +240,8 @@ def _with_wrong_shares(liars: list[int], lost: list[int] = ()) -> Attempt:
     attempt = Attempt(terms_of(range(10), max_dropout=0.2), vectors_of(range(10), 4), {"mask": lost})
     shares = attempt.shares()
     for cid in liars:
-        shares[cid] = Shares(
-            {owner: bytes(16) for owner in shares[cid].self_masks}, {owner: bytes(16) for owner in shares[cid].mask_keys}
-        )
+        given = shares[cid]
+        shares[cid] = Shares(dict.fromkeys(given.self_masks, bytes(16)), dict.fromkeys(given.mask_keys, bytes(16)))
     attempt.server.unmasked(shares)
     return attempt
 
@@ -264,15 +263,16 @@ def test_too_many_wrong_shares_are_no_sum_and_never_a_wrong_one() -> None:
 
 
 def test_phases_have_an_order() -> None:
-    server = ServerSession(terms_of(range(3)))
-    for step in (lambda: server.shared({}), lambda: server.masked(0, np.zeros(4, np.uint32)), server.unmasking, server.sum):
+    server = SumServer(terms_of(range(3)))
+    vector = np.zeros(4, np.uint32)
+    for step in (lambda: server.shared({}), lambda: server.masked(0, vector), server.unmasking, server.sum):
         with pytest.raises(ValueError, match="'advertise' comes next"):
             step()
 
 
 def test_nobody_answers() -> None:
     with pytest.raises(BelowThreshold, match="'advertise' only 0 clients are left, and 2 are needed"):
-        ServerSession(terms_of(range(3))).advertised({})
+        SumServer(terms_of(range(3))).advertised({})
 
 
 def test_integers_come_back_with_their_signs() -> None:

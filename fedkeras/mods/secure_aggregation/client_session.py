@@ -8,13 +8,13 @@ sends
 and afterwards, for each neighbour, a share of b if it survived or of its key for masks if it was lost, never of both.
 Since pairwise masks cancel, the server is left with the survivors' sum.
 
-    session = ClientSession(Terms.from_bytes(received), cid)
+    session = SumClient(Terms.from_bytes(received), cid)
     keys = session.advertise()                       # to the server
     sealed = session.share(roster)                   # neighbours' keys -> for each neighbour, 60 bytes
     masked = session.mask(ciphertexts, vector)       # what neighbours sealed -> the vector to upload
     shares = session.unmask(survivors, dropped)      # who is in the sum, who was lost -> shares to send
 
-`to_bytes` and `ClientSession.from_bytes` carry it from one process to the next between any two steps. They hold the
+`to_bytes` and `SumClient.from_bytes` carry it from one process to the next between any two steps. They hold the
 client's secrets: they belong into the client's own memory or state, never on the wire or into a checkpoint.
 """
 
@@ -59,7 +59,7 @@ class Shares:
     """Of those that were lost after they had shared."""
 
 
-class ClientSession:
+class SumClient:
     """One client in one attempt; another attempt is another session with fresh keys.
 
     Every refusal is a ProtocolRefused of one line; a step that refused leaves the session as it was, save `unmask`,
@@ -198,7 +198,7 @@ class ClientSession:
         return json.dumps(state, separators=(",", ":")).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes, randomness: Randomness = secrets.token_bytes) -> "ClientSession":
+    def from_bytes(cls, data: bytes, randomness: Randomness = secrets.token_bytes) -> "SumClient":
         """The session that `to_bytes` wrote. Raises ProtocolRefused for anything else."""
         try:
             state = json.loads(data)

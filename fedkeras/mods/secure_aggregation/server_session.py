@@ -2,7 +2,7 @@
 
 Bonawitz et al. 2017, figure 4; Bell et al. 2020, algorithm 2.
 
-    session = ServerSession(terms)                       # terms.to_bytes() goes to every client of the cohort
+    session = SumServer(terms)                       # terms.to_bytes() goes to every client of the cohort
     rosters = session.advertised({cid: PublicKeys})      # to each that is left: its neighbours' keys
     letters = session.shared({cid: {neighbour: bytes}})  # to each that is left: what neighbours sealed for it
     for each vector that comes:
@@ -52,7 +52,7 @@ class UnmaskRequest:
     """Who had shared its secrets and sent no vector."""
 
 
-class ServerSession:
+class SumServer:
     """One attempt. Its phases come in the order above, each once; ValueError says that the caller did otherwise."""
 
     def __init__(self, terms: Terms) -> None:
