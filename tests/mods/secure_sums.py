@@ -7,7 +7,7 @@ from itertools import count
 
 import numpy as np
 
-from fedkeras.mods.secure_aggregation.client_session import SumClient, Shares
+from fedkeras.mods.secure_aggregation.client_session import Shares, SumClient
 from fedkeras.mods.secure_aggregation.encoding import Encoding, Integers
 from fedkeras.mods.secure_aggregation.server_session import SumServer, UnmaskRequest
 from fedkeras.mods.secure_aggregation.terms import Terms

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from secure_sums import PHASES, Attempt, plain_sum, terms_of, vectors_of
 
-from fedkeras.mods.secure_aggregation.client_session import SumClient, Shares
+from fedkeras.mods.secure_aggregation.client_session import Shares, SumClient
 from fedkeras.mods.secure_aggregation.encoding import Integers, Quantised
 from fedkeras.mods.secure_aggregation.failures import BelowThreshold, ProtocolRefused, SumNotCredible
 from fedkeras.mods.secure_aggregation.keys import PublicKeys
