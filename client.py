@@ -30,7 +30,7 @@ from fedkeras.federation import source_check
 from fedkeras.federation.grids import IDENTIFY
 from fedkeras.federation.requests import ClientContext, ClientRequest, Handler
 from fedkeras.flags import parse_flags
-from fedkeras.flower import code_digest
+from fedkeras.flower import code_digest, ray_place
 from fedkeras.flower.client_app import NamedClientApp
 from fedkeras.mods.chain import make_mods
 from fedkeras.named_code import OWN_FLAGS, Permission
@@ -52,7 +52,8 @@ def answer(message: Message, context: Context) -> Message:
         if message.metadata.message_type == IDENTIFY:
             return identify(request)
         source_check.check(request)
-        return make_mods(request.config.mods, request.permission).answer(message, context, handle)
+        reply = make_mods(request.config.mods, request.permission).answer(message, context, handle)
+        return ray_place.noted(reply, bool(request.sent.get(ray_place.ASKED)))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this client's failure for this round
         progress_bar.shown.over(context.node_config.get("partition-id", -1))
         return error_reply(error, message)

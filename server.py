@@ -24,7 +24,7 @@ from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import join_command, join_notes
 from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
-from fedkeras.flower import code_digest
+from fedkeras.flower import code_digest, ray_place
 from fedkeras.named_code import EVERYTHING_NAMED
 from fedkeras.output import outlast
 from fedkeras.reports import RunFolder, resuming
@@ -49,7 +49,9 @@ def main(grid: Grid, context: Context) -> None:
         config = resuming.from_run_config(context.run_config)
         parent = Path(config.run_dir) if config.run_dir else platformdirs.user_data_path("fedkeras") / "runs"
         if not resuming.already_finished(config):
-            require_result(train(grid, config, parent, {"code-digest": code_digest.digest()}))
+            message_config = {"code-digest": code_digest.digest()}
+            message_config |= {ray_place.ASKED: True} if ray_place.wanted() else {}
+            require_result(train(grid, config, parent, message_config))
     except UserError as error:
         complain("server.py", error)  # before Flower's traceback, the line that matters
         raise

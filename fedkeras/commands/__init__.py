@@ -2,7 +2,7 @@
 
 server client               the two programs
 check training_pace         what would run, without running it; how long a client trains
-simulate demo               on one machine: Flower's simulation, and the first thing to try
+simulate simulation_ray demo   Flower's simulation, on whose Ray; the first thing to try
 data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split

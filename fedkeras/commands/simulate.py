@@ -25,11 +25,12 @@ from fedkeras import lifeline
 from fedkeras.checkout import ROOT, is_checkout, program, typed, version
 from fedkeras.commands.guarded import guarded
 from fedkeras.commands.process_tree import end_tree
+from fedkeras.commands.simulation_ray import plan_of
 from fedkeras.config import EVALUATION, SECURITY, SERVER_LED, Config, Value, fields_of, flag
 from fedkeras.data.catalogue import kind_of_file
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation import registry
-from fedkeras.fields import embedded
+from fedkeras.fields import FlagGroup, NonNegative, embedded, setting
 from fedkeras.flags import parse_flags
 from fedkeras.reports import DIVERGED, RunFolder, check_extras, live, no_result, resuming
 from fedkeras.workflows.base import workflow_of
@@ -69,15 +70,23 @@ OF_OUR_SERVER = (
 """Fields of Config that mean nothing here: Flower moves the messages, and all clients are of this machine."""
 
 
+RAY = FlagGroup("Ray", "Where the clients run, and how many at once.")
+
+
 @dataclass(frozen=True)
 class SimulateFlags:
-    """Run server and clients on this machine, in Flower's simulation on Ray; the flags are server.py's."""
+    """Run server and clients in Flower's simulation on Ray, here or on a cluster; the other flags are server.py's."""
 
+    ray_address: str = setting("", RAY)
+    """HOST:PORT of a Ray cluster's head, or auto: the one this machine is in; unset: a Ray of this run's own, here."""
+    gpus_per_client: NonNegative = setting(0.0, RAY)
+    """GPUs that a client needs, as Ray counts them: at 0.25 four share one."""
     config: Config = embedded(Config, hidden=OF_OUR_SERVER)
 
 
 def main(args: Sequence[str]) -> int:
     """Run the simulation; returns 0 if it finished. Raises UserError, RunFailed."""
+    flags = parse_flags(SimulateFlags, args, PROG)
     config = _absolute(resuming.from_flags(args, PROG, _read))
     if config.evaluate:
         raise UserError(f"a run is tested again without Ray: {typed('evaluate', config.evaluate)}")
@@ -87,20 +96,20 @@ def main(args: Sequence[str]) -> int:
         raise UserError(
             f"Ray is missing: there is none for Python 3.13 on Windows; use `{typed('server', '--spawn', 2)}`"
         )
-    cpus = min(config.threads_per_client, os.cpu_count() or 1)  # Ray waits for ever for a CPU more than there is
-    federation = f"num-supernodes={config.num_partitions} client-resources-num-cpus={cpus}"
     check_extras(config)
     check_flags(workflow_of(config), config)  # what needs no model is said now, and not by Ray in half a minute
     registry.load(config.strategy, registry.options_of(config))
+    plan = plan_of(flags.ray_address, flags.gpus_per_client, config)
     if config.resume:
         resuming.keep_settings(config)
     with _ended_by_sigterm(), _home() as home:
-        print(f"simulating {config.num_partitions} clients: Flower and Ray start first, some 20 seconds", flush=True)
+        print(plan.said, flush=True)
         relay = home / "live"
         with (
             live.following(relay, config.num_partitions, config.num_server_rounds),
-            superlink(home, {live.RELAY: str(relay)}) as environment,
+            superlink(home, {live.RELAY: str(relay), "RAY_ADDRESS": plan.address}) as environment,
         ):
+            federation = f"num-supernodes={config.num_partitions} {plan.federation}"
             overrides = home / "run.toml"
             overrides.write_text(_toml(_overrides(config)))
             command = [_program("flwr"), "run", str(app_folder(home)), "--stream", "--run-config", str(overrides)]
@@ -119,7 +128,7 @@ def changed(config: Config) -> dict[str, Value]:
 
 
 def _read(args: Sequence[str] | None, prog: str, default: Config | None) -> Config:
-    return parse_flags(SimulateFlags, args, prog, None if default is None else SimulateFlags(default)).config
+    return parse_flags(SimulateFlags, args, prog, None if default is None else SimulateFlags(config=default)).config
 
 
 def app_folder(home: Path) -> Path:

@@ -6,6 +6,7 @@ the code, under Flower's runtimes) is stamped here, so that nobody has to carry 
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -14,6 +15,7 @@ from flwr.serverapp import Grid
 from fedkeras.config import Value
 from fedkeras.errors import RunFailed, one_line
 from fedkeras.federation.records import of_kind
+from fedkeras.flower import ray_place
 from fedkeras.flower.internals import Run, is_simulation
 from fedkeras.runtime.own_grid import Ending, HoldersTable, OwnGrid
 
@@ -88,6 +90,11 @@ class FederationGrid(GridView):
         self._own, self._message_config = grid, dict(message_config or {})
 
     @property
+    def places(self) -> Mapping[str, int]:
+        """{machine of a Ray cluster: replies that were made there}; empty where that is not known."""
+        return {}
+
+    @property
     def is_simulation(self) -> bool:
         """Flower's simulation has as many nodes as it was started with: no other will come."""
         return is_simulation(self._grid)
@@ -149,6 +156,12 @@ class FlowerGrid(FederationGrid):
         GridView.__init__(self, grid)
         self._message_config = dict(message_config or {})
         self._known: dict[int, int] = {}
+        self._places: Counter[str] = Counter()
+
+    @property
+    def places(self) -> Mapping[str, int]:
+        """As the replies that were waited for have said."""
+        return dict(sorted(self._places.items()))
 
     @property
     def patient(self) -> bool:
@@ -178,6 +191,7 @@ class FlowerGrid(FederationGrid):
         wanted, deadline = list(message_ids), time.monotonic() + timeout
         while not (replies := list(self._grid.pull_messages(wanted))) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
+        self._places.update(place for reply in replies if (place := ray_place.taken(reply)))
         return replies
 
     def abandon(self, message_ids: Iterable[str]) -> None:

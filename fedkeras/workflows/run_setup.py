@@ -122,6 +122,9 @@ def open_run(
                     ended_well = reports.diverged_since(reports.read_rows(folder.history_path)) is None
                     status = status if ended_well else reports.DIVERGED
                 own = {"model": ready.model, "server_threads": ready.threads or os.cpu_count(), **mods.summary()}
+                if own_grid.places:
+                    own["ray_nodes"] = dict(own_grid.places)
+                    print(f"clients ran on: {_counted(own_grid.places)}", flush=True)
                 summary = recorder.finish(status, **own, **more) | {"folder": folder.path}
                 if status in ("finished", reports.DIVERGED):
                     callbacks.on_run_end(summary)
@@ -191,6 +194,10 @@ def _folder(workflow: Workflow, config: Config, parent: Path) -> RunFolder:
     if config.resume:
         return RunFolder(Path(config.resume))
     return reports.create_run_folder(parent, config.name or workflow.run_name(config), config)
+
+
+def _counted(places: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {count} messages" for name, count in places.items())
 
 
 @contextlib.contextmanager
