@@ -50,6 +50,11 @@ def plain_sum(vectors: Mapping[int, np.ndarray], cids: Collection[int]) -> np.nd
     return np.array([sum(column) % 2**32 for column in columns], np.uint32)
 
 
+def no_secrets(secret: bytes, holders: Collection[int], threshold: int) -> dict[int, bytes]:
+    """In place of shares where a test comes to no sum: the library takes its time over those of many neighbours."""
+    return dict.fromkeys(holders, bytes(16))
+
+
 @dataclass
 class Attempt:
     """An attempt step by step; `lost` names who is gone from a phase on; `stored` sends each client through bytes."""
