@@ -5,6 +5,7 @@ subject         the run that is attacked: settings, released model, the clients'
 finding         what an attack found, and whether it contradicts the claim
 bounds          from right guesses, and from rates, to a bound that holds with a stated confidence
 membership      membership inference by the loss
+inversion       images that a curious server rebuilds from updates
 record          audit.json
 section         the report's section, and the table on the terminal
 """

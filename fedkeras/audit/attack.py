@@ -12,6 +12,7 @@ from fedkeras.named_code import make, parse_specs
 
 ATTACKS: Mapping[str, str] = {
     "membership": "fedkeras.audit.membership:Membership",
+    "inversion": "fedkeras.audit.inversion.attack:Inversion",
 }
 """Name -> package.module:Class."""
 APPLICABLE = "applicable"
