@@ -63,8 +63,7 @@ class SumServer:
         """Clients that count as lost since their answer was malformed, and why."""
         self.lost: dict[str, tuple[int, ...]] = {}
         """Who was lost in each phase, refused ones too: advertise, share, mask, unmask."""
-        self.remaining: tuple[int, ...] = terms.cohort
-        """Who is asked next."""
+        self._left = frozenset(terms.cohort)
         self._phase = "advertise"
         self._keys: dict[int, PublicKeys] = {}
         self._shared: tuple[int, ...] = ()
@@ -72,6 +71,11 @@ class SumServer:
         self._added: set[int] = set()
         self._self_mask_shares: dict[int, dict[int, bytes]] = {}
         self._mask_key_shares: dict[int, dict[int, bytes]] = {}
+
+    @property
+    def remaining(self) -> tuple[int, ...]:
+        """Who is asked next, ascending."""
+        return tuple(sorted(self._left))
 
     def advertised(self, answers: Mapping[int, PublicKeys]) -> dict[int, dict[int, PublicKeys]]:
         """For each client that is left, the keys of its neighbours that are left."""
@@ -109,7 +113,7 @@ class SumServer:
         Order does not matter: sums modulo 2^32 are exact.
         """
         self._require("mask")
-        if cid not in self.remaining or cid in self._added:
+        if cid not in self._left or cid in self._added:
             self.refused.setdefault(cid, "it sent a vector that nobody asked for")
             return False
         if not isinstance(vector, np.ndarray) or vector.dtype.newbyteorder("=") != np.uint32:
@@ -217,8 +221,7 @@ class SumServer:
 
     def _around(self, cid: int) -> list[int]:
         """A client's neighbours that are left."""
-        left = set(self.remaining)
-        return [peer for peer in self.terms.graph[cid] if peer in left]
+        return [peer for peer in self.terms.graph[cid] if peer in self._left]
 
     def _with_holders(self, cids: Collection[int]) -> set[int]:
         """Of these, whose secrets enough of them hold; who is taken away may take others along."""
@@ -229,7 +232,7 @@ class SumServer:
 
     def _answering(self, answers: Collection[int]) -> list[int]:
         for cid in answers:
-            if cid not in self.remaining:
+            if cid not in self._left:
                 self.refused.setdefault(cid, "it answered and was not asked")
         return [cid for cid in self.remaining if cid in answers]
 
@@ -240,7 +243,7 @@ class SumServer:
             raise BelowThreshold(phase, len(good), self.terms.least_survivors)
         kept = set(good) if phase == "mask" else self._with_holders(good)
         self.lost[phase] = tuple(cid for cid in self.remaining if cid not in kept)
-        self.remaining = tuple(cid for cid in self.remaining if cid in kept)
+        self._left = frozenset(kept)
         if len(kept) < self.terms.least_survivors:
             whose = "clients have neighbours enough left"
             raise BelowThreshold(phase, len(kept), self.terms.least_survivors, whose)
