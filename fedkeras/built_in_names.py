@@ -15,7 +15,7 @@ MODELS = (
     "leaf_cnn", "motionsense_dense", "motionsense_cnn", "lenet", "autoencoder",
 )  # fmt: skip
 
-MODS = ("dp", "stragglers")
+MODS = ("compress", "dp", "stragglers")
 
 WORKFLOWS = ("federated", "collect")
 

@@ -47,9 +47,12 @@ class Callback:
         return False
 
     def on_phase_begin(
-        self, server_round: int, phase: str, cohort: Collection[int], suspended: Collection[int]
+        self, server_round: int, phase: str, cohort: Mapping[int, int], suspended: Collection[int]
     ) -> None:
-        """A phase (train or evaluate) of a round, or of its repetition, begins: who is asked, and who is suspended."""
+        """A phase (train or evaluate) of a round, or of its repetition, begins: who is asked, and who is suspended.
+
+        `cohort` is {cid: node id}.
+        """
 
     def on_client_result(self, cid: int, row: Row) -> None:
         """A client's good answer has arrived: its line of history.csv."""
@@ -93,7 +96,7 @@ class Callbacks(Callback):
         return any([callback.on_round_begin(server_round) for callback in self])  # noqa: C419 - a list: all are told
 
     def on_phase_begin(
-        self, server_round: int, phase: str, cohort: Collection[int], suspended: Collection[int]
+        self, server_round: int, phase: str, cohort: Mapping[int, int], suspended: Collection[int]
     ) -> None:
         for callback in self:
             callback.on_phase_begin(server_round, phase, cohort, suspended)

@@ -5,6 +5,7 @@
 `base` has the class to extend, `chain` calls several in their order, `releases` is what a mod that protects asks; a mod
 of ours is a file here and a line in `chain.BUILT_IN`:
 
+    compression   updates and global weights in fewer bytes
     client_dp     differential privacy of clients: bounded updates, a noisy sum, and what that costs
     secure_aggregation  the server is handed the sum of the clients' updates, and never one of them
     stragglers    clients that manage fewer epochs: their partial work counts, or they are dropped

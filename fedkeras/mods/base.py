@@ -11,8 +11,9 @@ server. A mod uses numpy and libraries, never TensorFlow: what changes the train
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import numpy as np
 from flwr.app import Context, Message
 from flwr.serverapp.strategy import Strategy
 
@@ -33,6 +34,13 @@ class Exchange(Protocol):
 
     def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
         """Send now; yield each reply when it is there, errors too. It may be called again when it has ended."""
+
+
+class ModelBytes(NamedTuple):
+    """Bytes of arrays: a model on its way to a client, and what a client that has trained sends back."""
+
+    down: int
+    up: int
 
 
 class Mod(Stateful):
@@ -126,6 +134,12 @@ class Mod(Stateful):
         made of it: a mod that encodes numbers in more bytes than they had raises it.
         """
         return limit
+
+    def model_bytes(
+        self, without: ModelBytes, arrays: Mapping[str, np.ndarray], trainable: Collection[str]
+    ) -> ModelBytes:
+        """What is moved for a model of these arrays; `without` this mod. For `fedkeras check`."""
+        return without
 
     def callbacks(self) -> Sequence[Callback]:
         """Callbacks to hang on the run."""

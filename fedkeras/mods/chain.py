@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from flwr.app import Context, Error, Message
 from flwr.serverapp.strategy import Strategy
 
@@ -13,13 +14,14 @@ from fedkeras.errors import UserError, describe, one_line
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.trainable import Trainable
 from fedkeras.flower.internals import ErrorCode
-from fedkeras.mods.base import CallNext, Exchange, Mod
+from fedkeras.mods.base import CallNext, Exchange, Mod, ModelBytes
 from fedkeras.named_code import EVERYTHING, Permission, make, parse_specs
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import Json, RunFolder
 from fedkeras.reports.server_view import UNSAID, Seen, Sight
 
 BUILT_IN: Mapping[str, str] = {
+    "compress": "fedkeras.mods.compression.mod:Compression",
     "dp": "fedkeras.mods.client_dp.mod:ClientDp",
     "stragglers": "fedkeras.mods.stragglers:Stragglers",
 }
@@ -112,6 +114,14 @@ class ModChain:
         for mod in reversed(self.mods):
             limit = mod.reply_limit(limit, message)
         return limit
+
+    def model_bytes(self, arrays: Mapping[str, np.ndarray], trainable: Collection[str]) -> ModelBytes:
+        """What is moved for a model of these arrays, all mods around it."""
+        size = sum(array.nbytes for array in arrays.values())
+        moved = ModelBytes(size, size)
+        for mod in reversed(self.mods):
+            moved = mod.model_bytes(moved, arrays, trainable)
+        return moved
 
     def callbacks(self) -> list[Callback]:
         """All of theirs."""

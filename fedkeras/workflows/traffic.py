@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from fedkeras import models
 from fedkeras.config import Config
 from fedkeras.federation.sampling import cohort_size
+from fedkeras.mods.chain import make_mods
 
 if TYPE_CHECKING:
     import keras
@@ -35,5 +37,6 @@ def cohorts(config: Config) -> tuple[int, int]:
 def of_rounds(config: Config, model: "keras.Model") -> Traffic:
     """Federated rounds: all weights to who trains, back from them, and the new ones to who evaluates."""
     train, evaluate = cohorts(config)
-    size = weight_bytes(model.weights)
-    return Traffic(size * (train + evaluate), size * train)
+    arrays = {name: variable.numpy() for name, variable in zip(models.names(model), model.weights, strict=True)}
+    moved = make_mods(config.mods).model_bytes(arrays, models.trainable_names(model))
+    return Traffic(moved.down * (train + evaluate), moved.up * train)
