@@ -25,6 +25,7 @@ from fedkeras.client_config import join_command, join_notes
 from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
 from fedkeras.flower import code_digest, ray_place
+from fedkeras.mods.chain import make_mods
 from fedkeras.named_code import EVERYTHING_NAMED
 from fedkeras.output import outlast
 from fedkeras.reports import RunFolder, resuming
@@ -165,7 +166,8 @@ def command(read: Callable[[], Config] = interactive.from_flags, name: str = "se
         other, run_config = None, scaling.resolved(data.told(config), build=False).for_clients()
         if config.app:
             other, run_config = other_app.load_server_app(config.app, config.app_config)
-        shareable, own = not workflow.keeps_client_state(config), os.urandom(32)
+        one_process = workflow.keeps_client_state(config) or make_mods(config.mods).keeps_client_state
+        shareable, own = not one_process, os.urandom(32)
         # The grid is left first: it tells the clients to end, and only then are spawned ones waited for.
         with contextlib.ExitStack() as spawned, listening(config, run_config, shareable, own) as grid:
             print(f"listening on {grid.address} for {config.num_partitions} clients: {grid.protection}", flush=True)

@@ -73,6 +73,10 @@ class ClientWeights:
         """Whether the server has dealt out what this phase's figures are of."""
         return phase in self._dealt
 
+    def largest_dealt(self, phase: str) -> int:
+        """The most examples that one client was dealt; 0: they are not dealt out."""
+        return max(self._dealt.get(phase, {}).values(), default=0)
+
     def register(self, cid: int, counts: Mapping[str, int]) -> None:
         """What a client says before it is asked to do anything; what it said before holds."""
         for phase, count in counts.items():

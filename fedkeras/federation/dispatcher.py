@@ -72,16 +72,20 @@ class Dispatcher:
         return self._pending
 
     def exchange(
-        self, messages: Sequence[Message], reply_limits: Sequence[int | None] | None = None
+        self,
+        messages: Sequence[Message],
+        reply_limits: Sequence[int | None] | None = None,
+        seconds: float | None = None,
     ) -> Iterator[Message]:
         """Send a round's messages at once, then yield each reply when it is there, those that are errors too.
 
         Ends with the last reply or at the deadline. The messages are on their way when this returns, before the first
-        reply is asked for. `reply_limits` are bytes of arrays that the reply to each may have (None: any number).
+        reply is asked for. `reply_limits` are bytes of arrays that the reply to each may have (None: any number). An
+        answer counts for `seconds`, if they are fewer than those of all.
         """
         cid_of = {node_id: cid for cid, node_id in self._nodes.items()}
         cids = [cid_of[message.metadata.dst_node_id] for message in messages]
-        refused = self._push(messages, cids, None, reply_limits or [None] * len(messages))
+        refused = self._push(messages, cids, None, reply_limits or [None] * len(messages), seconds)
 
         def replies() -> Iterator[Message]:
             try:
@@ -154,10 +158,16 @@ class Dispatcher:
         self._arrived.clear()
 
     def _push(
-        self, messages: Sequence[Message], cids: Sequence[int], tag: Tag, reply_limits: Sequence[int | None]
+        self,
+        messages: Sequence[Message],
+        cids: Sequence[int],
+        tag: Tag,
+        reply_limits: Sequence[int | None],
+        seconds: float | None = None,
     ) -> list[int]:
         """Send; return the positions of the messages that the grid has refused: no answer to them will come."""
-        deadline = math.inf if self._grid.patient else time.monotonic() + self._timeout
+        timeout = self._timeout if seconds is None else min(seconds, self._timeout)
+        deadline = math.inf if self._grid.patient else time.monotonic() + timeout
         sizes: dict[int, int] = {}
         pushed = [message_id for message_id in self._grid.push_within(messages, reply_limits) if message_id]
         # A grid may push in another order than it was given; what it has pushed carries its id.

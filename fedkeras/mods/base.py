@@ -32,8 +32,11 @@ CallNext = Callable[[Message, Context], Message]
 class Exchange(Protocol):
     """What is inside of a mod on the server: sends messages, at most one to each node, and yields the replies."""
 
-    def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
-        """Send now; yield each reply when it is there, errors too. It may be called again when it has ended."""
+    def exchange(self, messages: Sequence[Message], seconds: float | None = None) -> Iterator[Message]:
+        """Send now; yield each reply when it is there, errors too. It may be called again when it has ended.
+
+        An answer counts if it is there within --round-timeout, or `seconds` if they are fewer.
+        """
 
 
 class ModelBytes(NamedTuple):
@@ -67,6 +70,9 @@ class Mod(Stateful):
     fixed_counts = True
     """False: what its clients state as `num-examples` may change from round to round (each trains on a sample of its
     examples, or the number is masked), so that a changed count is nobody's fault."""
+
+    keeps_client_state = False
+    """True: a client is half-way between two messages, so that one process must answer all of its messages."""
 
     trainable: tuple[str, ...] | None = None
     """On the server, from `on_run_begin` on: the names of the trainable arrays; the others are BatchNormalization's

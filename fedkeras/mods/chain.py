@@ -23,6 +23,7 @@ from fedkeras.reports.server_view import UNSAID, Seen, Sight
 BUILT_IN: Mapping[str, str] = {
     "compress": "fedkeras.mods.compression.mod:Compression",
     "dp": "fedkeras.mods.client_dp.mod:ClientDp",
+    "secure-aggregation": "fedkeras.mods.secure_aggregation.mod:SecureAggregation",
     "stragglers": "fedkeras.mods.stragglers:Stragglers",
 }
 """Name -> package.module:Class."""
@@ -109,6 +110,11 @@ class ModChain:
         """False if one of them lets clients' numbers of examples change."""
         return all(mod.fixed_counts for mod in self.mods)
 
+    @property
+    def keeps_client_state(self) -> bool:
+        """True if with one of them a client is half-way between two messages."""
+        return any(mod.keeps_client_state for mod in self.mods)
+
     def reply_limit(self, limit: int | None, message: Message) -> int | None:
         """What all of them make of the limit."""
         for mod in reversed(self.mods):
@@ -174,14 +180,14 @@ class ModExchange:
             inner = _Layer(mod, inner)
         return inner.exchange(messages)
 
-    def transmit(self, messages: Sequence[Message]) -> Iterator[Message]:
-        """The innermost step."""
+    def transmit(self, messages: Sequence[Message], seconds: float | None = None) -> Iterator[Message]:
+        """The innermost step; each answer counts for `seconds` at most, if they are fewer than the run's."""
         self.sent.update({message.metadata.dst_node_id: message for message in messages})
         limits = [self.reply_limit(message) for message in messages]
         if not self._mods:
-            return self._dispatcher.exchange(messages, limits)
+            return self._dispatcher.exchange(messages, limits, seconds)
         encoded = [self._encoded(message) for message in messages]
-        return map(self._decoded, self._dispatcher.exchange(encoded, limits))
+        return map(self._decoded, self._dispatcher.exchange(encoded, limits, seconds))
 
     def reply_limit(self, message: Message) -> int | None:
         """Bytes of arrays that the reply to a message may have, on its way as well as when it is decoded."""
@@ -210,8 +216,8 @@ class ModExchange:
 class _Wire:
     owner: ModExchange
 
-    def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
-        return self.owner.transmit(messages)
+    def exchange(self, messages: Sequence[Message], seconds: float | None = None) -> Iterator[Message]:
+        return self.owner.transmit(messages, seconds)
 
 
 @dataclass(frozen=True)
@@ -219,8 +225,19 @@ class _Layer:
     mod: Mod
     inner: Exchange
 
-    def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
-        return self.mod.exchange(self.inner, messages)
+    def exchange(self, messages: Sequence[Message], seconds: float | None = None) -> Iterator[Message]:
+        return self.mod.exchange(self.inner if seconds is None else _Within(self.inner, seconds), messages)
+
+
+@dataclass(frozen=True)
+class _Within:
+    """What is inside of a mod, whose answers count for so many seconds at most."""
+
+    inner: Exchange
+    seconds: float
+
+    def exchange(self, messages: Sequence[Message], seconds: float | None = None) -> Iterator[Message]:
+        return self.inner.exchange(messages, min(self.seconds, self.seconds if seconds is None else seconds))
 
 
 def _surrounded(mod: Mod, inner: CallNext, message: Message, context: Context) -> Message:

@@ -39,6 +39,8 @@ from fedkeras.reports.server_view import COUNTS, FIGURES, NOBODY, UPDATE, Seen, 
 
 BESIDE = ("dp", "stragglers")
 """Mods that may be named together; of others nobody knows what they release."""
+NOT_BESIDE = {"secure-aggregation": "the server must clip each client's update, which it would not see; dp-sgd does"}
+"""Why some others may not."""
 LEAST_NOISE, MOST_EPSILON = 0.1, 100.0
 """Beyond these nobody is protected, and the accountant takes minutes and gigabytes to say how little."""
 WEAK = 10.0
@@ -106,7 +108,8 @@ class ClientDp(Mod):
         if found := [name for name, so in refused.items() if so]:
             raise UserError(f"--mods dp does not go with {found[0]}")
         if others := [spec.name for spec in parse_specs(config.mods, "mods") if spec.name not in BESIDE]:
-            raise UserError(f"--mods dp does not go with {others[0]}: nobody knows what that one releases")
+            why = NOT_BESIDE.get(others[0], "nobody knows what that one releases")
+            raise UserError(f"--mods dp does not go with {others[0]}: {why}")
         needed = ["--client-weights uniform"] * (config.client_weights != "uniform")
         needed += ["--rest-after 0"] * (config.rest_after > 0)
         if needed:

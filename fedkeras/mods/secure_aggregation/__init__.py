@@ -15,4 +15,17 @@ assumed. The protocol itself sends and reads nothing; it is made of
     client_session  a client's steps in one attempt
     server_session  the server's
     failures        why a client refuses, and why an attempt ends without a sum
+
+Around it is the mod, `--mods secure-aggregation`:
+
+    mod             options, what is refused, when an attempt begins
+    wire            the messages of an attempt, and what stands in them
+    plan            what an attempt is to be like, and what has come of it
+    attempt         the server's half: phase after phase
+    participant     the client's half, and what it keeps from message to message
+    update          a client's update as one vector, and the mean as arrays
+    figures         examples, loss, accuracy inside the sum
+    summed_mean     a strategy around the run's own, which is handed the mean alone
+    journal         what became of each attempt, in the run's folder
+    section         the report's section
 """

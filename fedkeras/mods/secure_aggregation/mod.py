@@ -1,0 +1,330 @@
+"""Secure aggregation as a mod: the server is handed the sum of the clients' updates and never one of them.
+
+Bonawitz, Ivanov, Kreuter, Marcedone, McMahan, Patel, Ramage, Segal, Seth: Practical Secure Aggregation for
+Privacy-Preserving Machine Learning, CCS 2017; Bell, Bonawitz, Gascón, Lepoint, Raykova: Secure Single-Server
+Aggregation with (Poly)Logarithmic Overhead, CCS 2020. The server is taken to follow the protocol and to be curious.
+
+Keys are the operating system's randomness, fresh for each attempt; `study=true` takes them from the seed, which every
+client knows, so that a run can be repeated to the bit, and then nothing is secret. The sum is exact and rounding is to
+the nearest, so that the model is the same to the bit in every runtime, with either kind of keys.
+"""
+
+import math
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flwr.app import Context, Message, MessageType
+from flwr.serverapp.strategy import Strategy
+
+from fedkeras.callbacks import Callback
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+from fedkeras.federation.dispatcher import SPARE_BYTES
+from fedkeras.federation.grids import IDENTIFY
+from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
+from fedkeras.federation.sampling import cohort_size
+from fedkeras.federation.strategy_adapter import TAKE_ALL, is_robust, nested
+from fedkeras.mods import releases
+from fedkeras.mods.base import CallNext, Exchange, Mod
+from fedkeras.mods.secure_aggregation import journal, parameters, section, wire
+from fedkeras.mods.secure_aggregation.attempt import Attempt
+from fedkeras.mods.secure_aggregation.client_session import Randomness
+from fedkeras.mods.secure_aggregation.encoding import Quantised
+from fedkeras.mods.secure_aggregation.participant import Participant
+from fedkeras.mods.secure_aggregation.plan import Outcome, Plan
+from fedkeras.mods.secure_aggregation.summed_mean import SummedMean
+from fedkeras.named_code import parse_specs
+from fedkeras.randomness import generator
+from fedkeras.reports.choices import CONCEALED
+from fedkeras.reports.page import ReportSection
+from fedkeras.reports.run_folder import JsonTable, RunFolder
+from fedkeras.reports.server_view import COUNTS, FIGURES, SUM, UPDATE, Seen, Sight
+
+if TYPE_CHECKING:
+    from fedkeras.workflows.base import RunContext
+
+NAME = "secure-aggregation"
+BESIDE = (NAME, "stragglers", "dp-sgd")
+"""Mods that may be named together; of others nobody knows what they do to an update, or tell of it."""
+ACCEPTED = ("figures",)
+"""Releases to which there is an answer: what clients measure is added up in the same way as updates."""
+UNKNOWN_EXAMPLES = 1000
+"""What a client counts for at most, where the server does not deal the examples out and nobody says it."""
+FEW = 10
+"""Clients in a sum below which the run says how little it hides."""
+NAME_BYTES = 16
+
+
+class SecureAggregation(Mod):
+    """`--mods secure-aggregation:max-dropout=0.1`.
+
+    `max-dropout` is the share of a round's clients that may be lost once they have trained, `colluding` the share that
+    may work together with the server. A change of a value beyond `clip` is cut off. A client counts for at most
+    `max-examples` (0: as many as the largest part has, where the server deals them out, else 1000), and a sum is of
+    `min-clients` at least. After its training a client has `phase-timeout` seconds for each message.
+    """
+
+    shows_clients = False
+    needs_updates = True
+    fixed_counts = False
+    keeps_client_state = True
+    untracked = ("outcomes", "journal_path", "cohort")
+
+    def __init__(
+        self,
+        max_dropout: float = 0.1,
+        colluding: float = 0.1,
+        clip: float = 1.0,
+        max_examples: int = 0,
+        min_clients: int = parameters.LEAST_COHORT,
+        phase_timeout: float = 300.0,
+        study: bool = False,
+    ) -> None:
+        parameters.require_fractions(max_dropout, colluding)
+        for name, value in (("clip", clip), ("phase-timeout", phase_timeout)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a number above 0, not {value}")
+        for name, number, least in (("max-examples", max_examples, 0), ("min-clients", min_clients, 3)):
+            if type(number) is not int or number < least:
+                raise ValueError(f"{name} must be a whole number, {least} at least, not {number}")
+        if not isinstance(study, bool):
+            raise ValueError(f"study must be true or false, not {study}")
+        self.max_dropout, self.colluding, self.clip = float(max_dropout), float(colluding), float(clip)
+        self.max_examples, self.min_clients, self.study = max_examples, min_clients, study
+        self.phase_timeout = float(phase_timeout)
+        self.seed, self.most = 0, {MessageType.TRAIN: 1, MessageType.EVALUATE: 1}  # the run's, by `choose` and `begin`
+        self.attempts: dict[str, list[int]] = {}
+        """{kind: [round, attempt]} of the last attempt."""
+        self.entries: list[dict] = []
+        """What became of each attempt (`journal.SumEntry`)."""
+        self.outcomes: dict[str, Outcome] = {}
+        self.journal_path: Path | None = None
+        self.cohort: Mapping[int, int] = {}
+        """{client id: node id} of the phase that is under way."""
+
+    # Before a run
+
+    def check(self, config: Config) -> None:
+        """What a sum cannot be had of, or what would tell of single clients beside it."""
+        names = [spec.name for spec in parse_specs(config.mods, "mods")]
+        if "dp" in names:
+            raise UserError(
+                f"--mods dp does not go with {NAME}: the server must clip each client's update, which it would not "
+                "see; dp-sgd does"
+            )
+        if others := [name for name in names if name not in BESIDE]:
+            why = "nobody knows what that one tells of an update"
+            raise UserError(f"--mods {NAME} does not go with {others[0]}: {why}")
+        releases.refuse(config, NAME, ACCEPTED)
+        config.refuse(("max_client_weight",), f"is for counts that the server sees; under {NAME} say max-examples")
+        for phase, clients in self._cohorts(config).items():
+            if clients < self.min_clients:
+                flag = (
+                    "--fraction-evaluate 0" if phase == MessageType.EVALUATE else "--fraction-train, --num-partitions"
+                )
+                raise UserError(
+                    f"--mods {NAME}: {clients} clients {phase} in a round, and a sum is of {self.min_clients} at least "
+                    f"(min-clients): see {flag}"
+                )
+            try:
+                parameters.choose(clients, self.max_dropout, self.colluding)
+                self._quantised(config, clients, self.max_examples or 1).check()
+            except ValueError as error:
+                raise UserError(f"--mods {NAME}: {error}") from error
+
+    def choose(self, config: Config) -> Mapping[str, str]:
+        """How the sums of this run are made; how finely is said when it is known how many examples clients have."""
+        self.seed = config.seed
+        if config.evaluate:
+            return {}
+        clients = self._cohorts(config)[MessageType.TRAIN]
+        degree, threshold = parameters.choose(clients, self.max_dropout, self.colluding)
+        least = parameters.least_survivors(clients, degree, threshold, self.max_dropout)
+        keys = "from the seed (study=true): NOT SECRET" if self.study else "fresh for each attempt"
+        return {
+            "secure aggregation": (
+                f"sums of {clients} clients, {least} of them at least; each masks with {degree} others, {threshold} of "
+                f"{degree + 1} shares open a secret; keys {keys}"
+            ),
+            CONCEALED: "not told of single clients, whose figures are added up as their updates are",
+        }
+
+    def begin(self, run: "RunContext") -> None:
+        """A client's part is known, or a claim that is cut down; so is how finely a value can be told."""
+        config, most = run.config, self.max_examples
+        for kind in self.most:
+            dealt = run.client_weights.largest_dealt(kind)
+            self.most[kind] = 1 if config.client_weights == "uniform" else most or dealt or UNKNOWN_EXAMPLES
+        encoding = self._quantised(config, self._cohorts(config)[MessageType.TRAIN], self.most[MessageType.TRAIN])
+        try:
+            encoding.check()
+        except ValueError as error:
+            raise UserError(f"--mods {NAME}: {error} (max-examples, or --client-weights uniform)") from error
+        weight = encoding.max_weight
+        counted = "all count alike" if weight == 1 else f"a client counts for {weight} examples at most"
+        run.choices.note(
+            "quantisation",
+            f"{encoding.bits} bits a value, changes of up to {self.clip:g} in steps of {encoding.step:.2g} or finer; "
+            f"{counted}",
+        )
+        self.journal_path = run.folder.path / journal.NAME
+
+    def strategy(self, strategy: Strategy) -> Strategy:
+        """One that is handed the mean alone."""
+        if is_robust(strategy) or any(isinstance(each, TAKE_ALL) for each in nested(strategy)):
+            raise UserError(
+                f"--mods {NAME} does not go with {type(strategy).__name__}, which must see each client's update: it is "
+                "for fedavg, fedprox, fedavgm, fedadam, fedyogi and fedadagrad"
+            )
+        return SummedMean(strategy, self)
+
+    def warnings(self, clients: int) -> Iterable[str]:
+        """What a user must know who relies on it; `clients` train in a round."""
+        if self.study:
+            yield "NOT SECRET: study=true takes keys from the seed, which every client and the server know"
+        if clients < FEW:
+            yield (
+                f"a sum of {clients} clients hides little: whoever knows all but one of the updates, or sees that one "
+                "client has most of the examples, has that one's"
+            )
+
+    # On the client
+
+    def client(self, message: Message, context: Context, call_next: CallNext) -> Message:
+        """What leaves a client is masked: neither an update nor a figure of its own."""
+        kind = message.metadata.message_type
+        if kind in (IDENTIFY, INITIAL_WEIGHTS):
+            return call_next(message, context)
+        if kind not in (MessageType.TRAIN, MessageType.EVALUATE, *wire.STEPS):
+            raise UserError(f"--mods {NAME}: a client answers no '{kind}', since the answer would not be masked")
+        return Participant(self, message, context).answer(context, call_next)
+
+    def randomness(self, seed: int, cid: int, purpose: str) -> Randomness:
+        """Where a client's keys come from."""
+        if not self.study:
+            return secrets.token_bytes
+        return generator(seed, "secure aggregation", cid, purpose).bytes
+
+    # On the server
+
+    def exchange(self, inner: Exchange, messages: Sequence[Message]) -> Iterator[Message]:
+        """All steps of an attempt at a round's sum."""
+        kind = messages[0].metadata.message_type if messages else ""
+        if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
+            return inner.exchange(messages)
+        plan = self._plan(kind, int(wire.config_of(messages[0].content)["server-round"]))
+        cids = {node_id: cid for cid, node_id in self.cohort.items()}
+        attempt = Attempt(plan, inner, messages, cids)
+        arriving = attempt.begin()
+
+        def answers() -> Iterator[Message]:
+            yield from arriving
+            self._note(attempt.outcome)
+
+        return answers()
+
+    def take_outcome(self, kind: str) -> Outcome | None:
+        """What has come of the last attempt, once."""
+        return self.outcomes.pop(kind, None)
+
+    def _plan(self, kind: str, server_round: int) -> Plan:
+        before, number = self.attempts.get(kind, [0, 0])
+        number = number + 1 if before == server_round else 1
+        self.attempts[kind] = [server_round, number]
+        if self.study:
+            rng = generator(self.seed, "secure aggregation", kind, server_round, number)
+            name, graph_seed = rng.bytes(NAME_BYTES).hex(), rng.bytes(32)
+        else:
+            name, graph_seed = secrets.token_hex(NAME_BYTES), secrets.token_bytes(32)
+        return Plan(
+            round=server_round,
+            kind=kind,
+            number=number,
+            name=name,
+            graph_seed=graph_seed,
+            max_dropout=self.max_dropout,
+            colluding=self.colluding,
+            min_clients=self.min_clients,
+            clip=self.clip,
+            most_examples=self.most[kind],
+            seconds=self.phase_timeout,
+        )
+
+    def _note(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.plan.kind] = outcome
+        self.entries.append(asdict(journal.entry_of(outcome)))
+        if self.journal_path is not None:
+            journal.write(self.journal_path, self.entries)
+
+    def reply_limit(self, limit: int | None, message: Message) -> int | None:
+        """A masked vector has as many bytes as it is said to have; the other answers have no arrays."""
+        words = wire.config_of(message.content).get(wire.WORDS)
+        if message.metadata.message_type != wire.MASK or type(words) is not int:
+            return limit
+        return 4 * words + SPARE_BYTES
+
+    def callbacks(self) -> Sequence[Callback]:
+        """One that tells the run's cohorts."""
+        return (_Cohorts(self),)
+
+    def summary(self) -> JsonTable:
+        """What summary.json has."""
+        if not self.entries:
+            return {}
+        trained = [entry for entry in self.entries if entry["kind"] == MessageType.TRAIN]
+        return {
+            "secure_aggregation": {
+                "sums": sum(entry["summed"] > 0 for entry in trained),
+                "repeated": sum(entry["summed"] == 0 for entry in trained),
+                "lost": sum(sum(entry["lost"].values()) for entry in trained),
+                "clipped": max((entry["clipped"] for entry in trained), default=0.0),
+                "bits": max((entry["bits"] for entry in trained), default=0),
+                "secret": not self.study,
+            }
+        }
+
+    def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
+        """Clients lost by phase and round, and how finely values were told."""
+        return section.of(folder)
+
+    def server_saw(self, sight: Sight, config: Config) -> Sight:
+        """Sums, and how many clients are in each; of a client that it has taken part."""
+        how = "not against the server: keys came from the seed" if self.study else "masked on the client"
+        lines = {
+            UPDATE: "changes of all arrays",
+            FIGURES: "loss, accuracy and other metrics",
+            COUNTS: "numbers of examples",
+        }
+        summed = {name: Seen(what, SUM, how) for name, what in lines.items() if name in sight}
+        if COUNTS in sight and config.uses_catalogue and config.deals:
+            summed[COUNTS] = Seen(lines[COUNTS], SUM, f"{how}; but the server has dealt them out, and knows each")
+        return {**sight, **summed}
+
+    def _cohorts(self, config: Config) -> dict[str, int]:
+        """Clients in a round, of what is done in rounds at all."""
+        fractions = {MessageType.TRAIN: config.fraction_train, MessageType.EVALUATE: config.fraction_evaluate}
+        return {kind: cohort_size(config.num_partitions, share) for kind, share in fractions.items() if share > 0}
+
+    def _quantised(self, config: Config, clients: int, most: int) -> Quantised:
+        weight = 1 if config.client_weights == "uniform" else most
+        return Quantised(clip=self.clip, max_weight=weight, clients=clients, rounding="nearest")
+
+
+class _Cohorts(Callback):
+    """Tells the mod what only the run knows."""
+
+    def __init__(self, mod: SecureAggregation) -> None:
+        self._mod = mod
+
+    def on_run_begin(self, run: "RunContext") -> None:
+        """How many examples clients have. Raises UserError where that leaves too few bits."""
+        self._mod.begin(run)
+
+    def on_phase_begin(
+        self, server_round: int, phase: str, cohort: Mapping[int, int], suspended: Collection[int]
+    ) -> None:
+        """Which node is which client."""
+        self._mod.cohort = dict(cohort)
