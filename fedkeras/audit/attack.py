@@ -11,6 +11,7 @@ from fedkeras.errors import UserError
 from fedkeras.named_code import make, parse_specs
 
 ATTACKS: Mapping[str, str] = {
+    "canary-clients": "fedkeras.audit.canary_clients:CanaryClients",
     "membership": "fedkeras.audit.membership:Membership",
     "inversion": "fedkeras.audit.inversion.attack:Inversion",
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fedkeras.reports.run_folder import JsonTable
 
 REFUTED, HOLDS, NO_CLAIM, NO_BOUND = "refuted", "not refuted", "nothing is claimed", "no bound"
+BESIDE = "shown beside"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Finding:
     """What epsilon looks like, without any confidence."""
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
     """What else was measured, by a name that a reader understands."""
+    decides: bool = True
+    """False: another finding of the same attack decides about the claim, so that confidence is not spent twice."""
     notes: Sequence[str] = ()
     """What must be known to read it, a sentence each."""
     scores: Scores | None = None
@@ -57,6 +60,8 @@ class Finding:
             return NO_BOUND
         if self.claimed is None:
             return NO_CLAIM
+        if not self.decides:
+            return BESIDE
         return REFUTED if self.bound > self.claimed else HOLDS
 
     def to_json(self) -> JsonTable:

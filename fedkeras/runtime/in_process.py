@@ -1,6 +1,6 @@
 """All clients in this process, one after the other: for tests, notebooks and debugging with breakpoints."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
@@ -16,18 +16,24 @@ class InProcessGrid(OwnGrid):
     patient = True
 
     def __init__(
-        self, app: App, num_partitions: int, run_config: Settings, node_config: Settings | None = None
+        self,
+        app: App,
+        num_partitions: int,
+        run_config: Settings,
+        node_config: Settings | None = None,
+        connected: Collection[int] | None = None,
     ) -> None:
+        """`connected`: the client ids of those that have joined; None: all of them."""
         super().__init__()
         self._app = app
         self._waiting: dict[str, Message] = {}
         self._contexts = {
             cid: new_context(cid, num_partitions, self.run.run_id, run_config, node_config or {})
-            for cid in range(num_partitions)
+            for cid in (range(num_partitions) if connected is None else sorted(connected))
         }
 
     def cids(self) -> dict[int, int]:
-        """All clients, which are always connected."""
+        """All clients that have joined, which are always connected."""
         return {node_id_of(cid): cid for cid in self._contexts}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:

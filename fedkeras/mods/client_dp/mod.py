@@ -204,6 +204,11 @@ class ClientDp(Mod):
         return self.rate * self.clients
 
     @property
+    def sum_noise(self) -> float:
+        """The deviation of the noise on the sum, in clipping bounds; an adaptive bound has a part of the budget."""
+        return self._adaptive().sum_noise if self.adaptive else self.noise
+
+    @property
     def terms(self) -> Mapping[str, float | int | bool | None]:
         """What the ledger's entries have in common."""
         return {
@@ -243,7 +248,7 @@ class ClientDp(Mod):
         """
         rng = generator(self.seed, "dp noise", server_round) if self.study else _system_generator()
         adaptive = self._adaptive() if self.adaptive else None
-        deviation = (adaptive.sum_noise if adaptive else self.noise) * self.bound
+        deviation = self.sum_noise * self.bound
         noised = {
             name: (array + rng.normal(0.0, deviation, array.shape)) / self.expected for name, array in sums.items()
         }
