@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.case import Case
 from fedkeras import client, server
 from fedkeras.config import Config
 from fedkeras.reports.axes import Axes, number_axis
 
+QUICK = [Case("--epsilons 4 --rounds 5 --seeds 3 --out {folder}/client_dp.svg", 40)]
 PRESETS = {
     "digits": {
         "model": "logistic_regression", "num_partitions": 100, "num_server_rounds": 30, "fraction_train": 0.5,

@@ -7,10 +7,9 @@ cache), but trains nothing. In plaintext, over TLS with certificates from files 
 alone (`passphrase`), in turns, for a machine is faster at one time than at another; then a second run, whose clients
 have all in their cache; and five processes that take the same bytes from bare sockets over loopback, and keep none.
 Without --data-dir the images are random bytes in MNIST's shape; with --megabytes, as many of them as make up N MB.
-Medians; of the processors' time a MB, server's and clients' together (Linux only), also the least and the most. Of
-memory it says what the server's process and the largest client's needed of their own at most (RssAnon: without pages of
-mapped files, which the system takes back when it needs them), above what they had before. The last line is the same as
-JSON.
+Medians, the least and the most; the processors' time a MB is server's and clients' together (Linux only). Of memory it
+says what the server's process and the largest client's needed of their own at most (RssAnon: without pages of mapped
+files, which the system takes back when it needs them), above what they had before. The last line is the same as JSON.
 """
 
 import argparse
@@ -21,7 +20,6 @@ import json
 import multiprocessing
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -34,6 +32,9 @@ from typing import NamedTuple
 import numpy as np
 from flwr.app import Context, Message
 
+from benchmarks.blocks import figures as medians
+from benchmarks.blocks import table
+from benchmarks.case import Case
 from fedkeras.config import Config
 from fedkeras.federation.dispatcher import talk
 from fedkeras.federation.records import payload
@@ -45,6 +46,7 @@ from fedkeras.runtime.node import serve
 from fedkeras.runtime.passphrase import Access
 
 CLIENTS = 5
+QUICK = [Case("--megabytes 20 --times 5", 60)]
 PASSPHRASE = "a phrase of some words"
 
 
@@ -65,7 +67,6 @@ def main() -> None:
         figures = {"open_seconds": time.monotonic() - started}
         megabytes = sum(shard.num_bytes for shard in provision.shards.values()) / 1e6
         figures["megabytes"] = megabytes
-        figures["socket_seconds"] = statistics.median(bare(int(megabytes * 1e6)) for _ in range(flags.times))
         memory: dict[str, float] = {}
         certificates(folder)
         pem, key, ca = (str(folder / "certs" / name) for name in ("server.pem", "server-key.pem", "ca.pem"))
@@ -74,24 +75,24 @@ def main() -> None:
             "tls": (Access(tls_cert=pem, tls_key=key), Access(tls_ca=ca)),
             "passphrase": (Access(PASSPHRASE), Access(PASSPHRASE)),
         }
-        runs = {kind: [] for kind in ends}
+        runs, sockets = {kind: [] for kind in ends}, []
         for _ in range(flags.times):
+            sockets.append(bare(int(megabytes * 1e6)))
             for kind, (server_end, client_end) in ends.items():
                 runs[kind].append(transfer(config, provision, folder, server_end, client_end, memory))
+        blocks = {"socket_seconds": sockets}
         for kind, transfers in runs.items():
-            figures[f"{kind}_seconds"] = statistics.median(one.seconds for one in transfers)
-            cpu = [one.cpu_seconds / megabytes for one in transfers]
-            figures[f"{kind}_cpu_s_per_mb"] = statistics.median(cpu)
-            figures[f"{kind}_cpu_s_per_mb_least"], figures[f"{kind}_cpu_s_per_mb_most"] = min(cpu), max(cpu)
-            figures[f"{kind}_second_run_seconds"] = statistics.median(one.second_run_seconds for one in transfers)
+            blocks[f"{kind}_seconds"] = [one.seconds for one in transfers]
+            blocks[f"{kind}_cpu_s_per_mb"] = [one.cpu_seconds / megabytes for one in transfers]
+            blocks[f"{kind}_second_run_seconds"] = [one.second_run_seconds for one in transfers]
             figures[f"{kind}_second_run_bytes"] = max(one.second_run_bytes for one in transfers)
-    figures |= memory
     for kind in ("socket", *ends):
-        figures[f"{kind}_mb_s"] = megabytes / figures[f"{kind}_seconds"]
-    figures = {name: round(value, 5) for name, value in figures.items()}
+        blocks[f"{kind}_mb_s"] = [megabytes / seconds for seconds in blocks[f"{kind}_seconds"]]
+    figures = {name: round(value, 5) for name, value in {**figures, **memory}.items()}
+    print(table(blocks))
     for name, value in figures.items():
-        print(f"{name:<30}{value:12.5g}")
-    print(json.dumps(figures))
+        print(f"{name:<28}{value:11.4g}")
+    print(json.dumps({**medians(blocks, digits=5), **figures}))
 
 
 def prepare(folder: Path, data_dir: str, megabytes: int) -> Config:

@@ -18,6 +18,10 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.case import Case
+
+QUICK = [Case("--tries 3 --only 'connection cut in'", 40)]
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runtime"))
 
 

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 
+from benchmarks.blocks import figures, grouped
 from fedkeras.callbacks import Callback, FinishedRound
 from fedkeras.config import Config
 from fedkeras.federation.client_weights import PHASES, ClientWeights
@@ -73,17 +73,21 @@ def server(count: int, rounds: int, megabytes: float) -> None:
         RoundsWorkflow().train(run, arrays)
         peak = memory("VmHWM")
     new = peak - before
-    figures = {
-        "round_seconds": statistics.median(seconds[1:]),  # the first is left out: connections are new, memory is fresh
-        "train_seconds": statistics.median(phases["train"][1:]),
-        "evaluate_seconds": statistics.median(phases["evaluate"][1:]),
+    took = {
+        "round_seconds": seconds,
+        "train_seconds": phases["train"],
+        "evaluate_seconds": phases["evaluate"],
+        "server_cpu_seconds": cpu,
+    }
+    # The first round is left out: connections are new, memory is fresh
+    blocks = figures({name: grouped(values[1:]) for name, values in took.items()}, digits=3)
+    rest = {
         "averaging_seconds": averaging,
-        "server_cpu_seconds": statistics.median(cpu[1:]),
         "server_peak_mb": peak,
         "server_new_mb": new,
         "server_new_models": new / (sum(len(array.data) for array in arrays.values()) / 1e6),
     }
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}), flush=True)
+    print(json.dumps({**blocks, **{name: round(value, 3) for name, value in rest.items()}}), flush=True)
 
 
 def model(megabytes: float) -> ArrayRecord:

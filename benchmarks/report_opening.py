@@ -7,7 +7,8 @@ Makes the folder of such a run (invented figures; a failure in each tenth round)
 and opens it in headless Chromium: each time in a browser that was just started and has opened an empty page, the
 yardstick for how busy the machine is. Seconds are the page's own, from the start of the navigation: `painted` is the
 first contentful paint, `loaded` the end of the load event. `layout` is style and layout of the whole page, and `work`
-all that the page's main thread did. Prints medians; the last line is the same as JSON. Needs chromium on the PATH.
+all that the page's main thread did. Prints medians, the least and the most; the last line is the same as JSON. Needs
+chromium on the PATH.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import contextlib
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.blocks import figures, table
+from benchmarks.case import Case
 from fedkeras.config import Config
 from fedkeras.reports import (
     History,
@@ -38,6 +40,7 @@ from fedkeras.reports.history import FAILURES, TIMING
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CLASSES = [str(digit) for digit in range(10)]
+QUICK = [Case("--rounds 50 --clients 20 --times 5", 15, programs=BROWSERS)]
 PARTS = ("painted", "loaded", "layout", "work", "empty")
 WAIT_SECONDS = 30.0
 TIMES = """JSON.stringify((() => {
@@ -63,17 +66,12 @@ def main() -> None:
         written = time.perf_counter() - started
         pages = [open_page(page) for _ in range(given.times)]
         megabytes = page.stat().st_size / 1e6
-    figures = {
-        "megabytes": megabytes,
-        "write_seconds": written,
-        **{f"{name}_seconds": statistics.median(each[name] for each in pages) for name in PARTS},
-        "slowest_loaded_seconds": max(each["loaded"] for each in pages),
-        "elements": pages[0]["elements"],
-    }
-    figures = {name: round(value, 3) for name, value in figures.items()}
-    for name, value in figures.items():
-        print(f"{name:<24}{value:>10}")
-    print(json.dumps(figures))
+    blocks = {f"{name}_seconds": [each[name] for each in pages] for name in PARTS}
+    rest = {"megabytes": round(megabytes, 3), "write_seconds": round(written, 3), "elements": pages[0]["elements"]}
+    print(table(blocks))
+    for name, value in rest.items():
+        print(f"{name:<28}{value:>11}")
+    print(json.dumps({**figures(blocks, digits=3), **rest}))
 
 
 def make_run(path: Path, rounds: int, clients: int) -> RunFolder:

@@ -5,17 +5,17 @@
 1. The product as it is: `python server.py` and three `python client.py`, LEAF's CNN (6.6 M weights, 26 MB a message),
    1,000 FEMNIST images a client, batch 20, no central evaluation. Overhead is a round's seconds less the slowest
    client's seconds of training and evaluation.
-2. Three clients that only echo 26 MB over our gRPC, beside three processes that echo the same bytes over a bare socket.
+2. Three clients that only echo 26 MB over our gRPC, beside three processes that echo the same bytes over a bare socket;
+   five times as many rounds, in turns.
 
-Prints medians and a line of JSON: overhead_seconds, ratio (whole round to compute), echo_seconds, socket_seconds,
-echo_ratio.
+Prints medians of five blocks of rounds and the least, and a line of JSON: overhead_seconds, ratio (whole round to
+compute), echo_seconds, socket_seconds, echo_ratio.
 """
 
 import argparse
 import json
 import multiprocessing
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +26,8 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 
+from benchmarks.blocks import figures, grouped, ratios, table, timed
+from benchmarks.case import Case
 from fedkeras.federation.records import record
 from fedkeras.reports import read_history
 from fedkeras.runtime.grpc_grid import GrpcGrid
@@ -33,6 +35,7 @@ from fedkeras.runtime.node import serve
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = 3
+QUICK = [Case("--rounds 5", 55, data=("femnist/leaf",))]
 LEAF_SHAPES = [(5, 5, 1, 32), (32,), (5, 5, 32, 64), (64,), (3136, 2048), (2048,), (2048, 62), (62,)]
 
 
@@ -42,21 +45,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     rounds = parser.parse_args().rounds
     whole, compute = training_rounds(rounds)
-    overheads = [a - b for a, b in zip(whole, compute, strict=True)]
-    echo, bare = echo_rounds(rounds)
-    figures = {
-        "round_seconds": statistics.median(whole),
-        "compute_seconds": statistics.median(compute),
-        "overhead_seconds": statistics.median(overheads),
-        "ratio": statistics.median(a / b for a, b in zip(whole, compute, strict=True)),
-        "echo_seconds": statistics.median(echo),
-        "socket_seconds": statistics.median(bare),
-        "echo_ratio": statistics.median(a / b for a, b in zip(echo, bare, strict=True)),
+    echo, bare = echo_rounds(5 * rounds)
+    seconds = {
+        "round_seconds": whole,
+        "compute_seconds": compute,
+        "overhead_seconds": [a - b for a, b in zip(whole, compute, strict=True)],
+        "ratio": ratios(whole, compute),
+        "echo_seconds": echo,
+        "socket_seconds": bare,
+        "echo_ratio": ratios(echo, bare),
     }
-    figures = {name: round(value, 4) for name, value in figures.items()}
-    for name, value in figures.items():
-        print(f"{name:<18}{value:9.3f}")
-    print(json.dumps(figures))
+    blocks = {name: grouped(values) for name, values in seconds.items()}
+    print(table(blocks))
+    print(json.dumps(figures(blocks)))
 
 
 def training_rounds(rounds: int) -> tuple[list[float], list[float]]:
@@ -91,13 +92,6 @@ def echo_rounds(rounds: int) -> tuple[list[float], list[float]]:
             echo.append(timed(lambda: through_grid(grid, weights)))
             bare.append(timed(lambda: through_sockets(peers, payload)))
     return echo[2:], bare[2:]
-
-
-def timed(work: object) -> float:
-    """Seconds of a call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def through_grid(grid: GrpcGrid, weights: object) -> None:

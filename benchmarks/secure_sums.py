@@ -19,6 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from benchmarks.case import Case
 from fedkeras.mods.secure_aggregation.client_session import SumClient
 from fedkeras.mods.secure_aggregation.encoding import Quantised
 from fedkeras.mods.secure_aggregation.masks import BLOCK, add_masks
@@ -26,6 +27,7 @@ from fedkeras.mods.secure_aggregation.parameters import whole
 from fedkeras.mods.secure_aggregation.server_session import SumServer
 from fedkeras.mods.secure_aggregation.terms import Terms
 
+QUICK = [Case("--clients 10,30 --megabytes 1", 4, times=3)]
 GENERATORS = {
     "AES-128-CTR": lambda: Cipher(algorithms.AES(os.urandom(16)), modes.CTR(os.urandom(16))),
     "AES-256-CTR": lambda: Cipher(algorithms.AES(os.urandom(32)), modes.CTR(os.urandom(16))),

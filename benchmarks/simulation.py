@@ -4,7 +4,8 @@
 
 Every variant runs in processes of its own and is held at a gate (gate.py) but when it is its turn: a block of some
 rounds, then the next variant's, `--blocks` times over. A timed round holds no evaluation and no checkpoint; ink is 1
-in all. Prints medians, peak memory (the sum over a variant's processes of each one's peak) and a line of JSON.
+in all. Prints medians and the least, peak memory (the sum over a variant's processes of each one's peak) and a line of
+JSON, with each block's median and its ratio to the bare loops' in the same block.
 """
 
 import argparse
@@ -19,11 +20,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.blocks import BLOCKS, grouped, ratios
+from benchmarks.case import Case
 from benchmarks.gate import GateKeeper
 from benchmarks.workloads import WORK
 from fedkeras.commands.simulate import changed, superlink
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICK = [
+    Case("--work B --blocks 5 --variants one,two,local,spawn,flwr", 90, "b", data=("mnist",)),
+    Case("--work A --blocks 5 --variants two,spawn", 60, "a", data=("femnist/leaf",)),
+]
 NAMES = {
     "one": "bare loop, one process, two threads",
     "two": "bare loop, two processes, one thread each",
@@ -53,7 +60,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", default="AB", choices=["A", "B", "AB"])
-    parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--blocks", type=int, default=BLOCKS)
     parser.add_argument("--variants", default=",".join(NAMES))
     flags = parser.parse_args()
     results = {work: measure(work, flags.variants.split(","), flags.blocks) for work in flags.work}
@@ -79,9 +86,20 @@ def measure(work: str, names: list[str], blocks: int) -> dict:
                 "max": round(max(seconds), 4),
                 "rounds": len(seconds),
                 "peak_mb": peak_megabytes(variant.process.pid),
+                "blocks": {"seconds": grouped(seconds, blocks)},
             }
+        compare_with_bare_loops(figures)
     show(work, figures)
     return figures
+
+
+def compare_with_bare_loops(figures: dict) -> None:
+    """Beside each variant's blocks, their ratios to those of each bare loop that was measured."""
+    for base in {"one", "two"} & figures.keys():
+        for name, row in figures.items():
+            if name != base:
+                blocks = (figures[each]["blocks"]["seconds"] for each in (name, base))
+                row["blocks"][f"times_{base}"] = [round(value, 3) for value in ratios(*blocks)]
 
 
 @contextlib.contextmanager

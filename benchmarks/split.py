@@ -26,13 +26,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.workloads import DATA
+from benchmarks.case import DATA, Case
 from fedkeras import data
 from fedkeras.config import Config
 from fedkeras.reports import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = "FEDKERAS_BENCHMARK_EXAMPLES"
+QUICK = [Case("--rounds 4 --examples 4000 --clients 2 --skip-table", 60, data=("mnist",))]
 MODES = ("sequential", "splitfed", "shared")
 SETTING = {"dataset": "benchmarks.split:some_mnist", "model": "mnist_cnn", "batch_size": 64, "learning_rate": 0.1}
 
@@ -100,6 +101,7 @@ def federated(rounds: int, clients: int, flags: list) -> dict:
     return {
         "accuracy": central[-1],
         "epoch_seconds": statistics.median(row["seconds"] for row in trained[1:]),
+        "blocks": {"epoch_seconds": [row["seconds"] for row in trained[1:]]},
         "run_seconds": seconds,
         "up_mb": trained[-1]["bytes_up"] / 1e6,
         "down_mb": trained[-1]["bytes_down"] / 1e6,

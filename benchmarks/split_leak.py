@@ -17,12 +17,13 @@ import logging
 import numpy as np
 from sklearn.linear_model import RidgeCV
 
-from benchmarks.workloads import DATA
+from benchmarks.case import DATA, Case
 from fedkeras import data, factory
 from fedkeras.config import Config
 from fedkeras.randomness import generator
 from fedkeras.tensorflow_import import import_tensorflow
 
+QUICK = [Case("--epochs 5 --noise 1 --nopeek 1", 20)]
 SAMPLE = 1000
 """Training examples that are attacked."""
 OWN = 2000

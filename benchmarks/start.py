@@ -17,10 +17,12 @@ import threading
 import time
 from pathlib import Path
 
+from benchmarks.case import Case
 from fedkeras.reports import read_history
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = "9081"
+QUICK = [Case("", 14, times=3), Case("--simulation", 30, "simulation")]
 
 
 def main() -> None:

@@ -22,12 +22,14 @@ from types import FrameType
 
 import numpy as np
 
+from benchmarks.case import Case
 from fedkeras import client, models, server
 from fedkeras.config import Config
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.node import serve
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICK = [Case("", 15)]
 WEIGHT = (
     "ArrayRecord", "Array", "RecordDict", "Message", "ClientRequest", "EncodedContent", "Outgoing", "Checkpoint",
     "ndarray", "memoryview",

@@ -6,14 +6,14 @@ A real run (`python server.py --spawn 2`, digits, the lightest work there is) gi
 then played to the callback of --metrics-port, and read by HTTP once a round; Prometheus asks every 15 s by default.
 What the page took stands in the run's log.
 
-Prints the seconds a round and a line of JSON: round_seconds, metrics_seconds, metrics_share, pages, pages_share.
+Prints the seconds a round, in five blocks of rounds, and a line of JSON: round_seconds, metrics_seconds,
+metrics_share, pages, pages_share.
 """
 
 import argparse
 import json
 import re
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,11 +22,14 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
+from benchmarks.blocks import figures, grouped, ratios, table
+from benchmarks.case import Case
 from fedkeras.config import Config
 from fedkeras.reports import RunFolder, metrics_exporter, read_rows
 from fedkeras.reports.history import AGGREGATES, TIMING
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICK = [Case("--clients 50 --rounds 10", 20)]
 
 
 def main() -> None:
@@ -41,13 +44,15 @@ def main() -> None:
         pages, share = re.search(
             r"during the run: (\d+) times.* ([\d.]+) % of it", folder.log_path.read_text()
         ).groups()
-    whole = statistics.median(line["seconds"] for line in timing)
-    metrics = statistics.median(metrics_seconds(rows, asked.clients, asked.rounds))
-    figures = {"round_seconds": whole, "metrics_seconds": metrics, "metrics_share": metrics / whole}
-    figures |= {"pages": float(pages), "pages_share": float(share) / 100}
-    for name, value in figures.items():
-        print(f"{name:<18}{value:10.5f}")
-    print(json.dumps({name: round(value, 6) for name, value in figures.items()}))
+    whole = [line["seconds"] for line in timing]
+    metrics = metrics_seconds(rows, asked.clients, asked.rounds)
+    seconds = {"round_seconds": whole, "metrics_seconds": metrics, "metrics_share": ratios(metrics, whole)}
+    blocks = {name: grouped(values) for name, values in seconds.items()}
+    drawn = {"pages": int(pages), "pages_share": round(float(share) / 100, 6)}
+    print(table(blocks))
+    for name, value in drawn.items():
+        print(f"{name:<28}{value:11.4g}")
+    print(json.dumps({**figures(blocks, digits=6), **drawn}))
 
 
 def real_run(place: Path, clients: int, rounds: int) -> RunFolder:

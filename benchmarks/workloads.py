@@ -1,20 +1,17 @@
-"""The two pieces of work that the simulation benchmark times, and where their data lie.
+"""The two pieces of work that the simulation benchmark times.
 
 A: FEMNIST (LEAF), 207 writers, CNN of "Adaptive Federated Optimization", 10 writers a round, one epoch, batch 20,
    SGD 0.03.   B: MNIST, MLP 784-200-10, 100 IID clients of 600, 10 a round, one epoch, batch 32, SGD 0.1.
 No evaluation, no checkpoint in a timed round. Ink is 1 and paper 0 in both.
 """
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.case import DATA
 from fedkeras import data
 from fedkeras.config import Config
-
-DATA = Path(os.environ.get("FEDKERAS_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 BASE = Config(
     num_server_rounds=1000,

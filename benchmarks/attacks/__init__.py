@@ -2,3 +2,7 @@
 
 A module is a kind of attack. Its `ATTACKS` are the names and functions that `python -m benchmarks.attacks` plays.
 """
+
+from benchmarks.case import Case
+
+QUICK = [Case("header recorded", 40)]

@@ -6,3 +6,7 @@ table            ours beside theirs, as text and as JSON
 mcmahan niid_bench fedprox_synthetic femnist yin    one reference each
 training_loss    rounds whose clients evaluate on what they train on
 """
+
+from benchmarks.case import Case
+
+QUICK = [Case("fedprox-synthetic --quick --out {folder}/runs", 40)]
