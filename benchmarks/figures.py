@@ -45,7 +45,8 @@ UNKNOWN = Kind("unknown", "", 0.25)
 
 KINDS = (
     (r"(min|max|pages|least|most|slowest_.*|.*_(least|most))", SPREAD),
-    (r"(rounds|tries|clients|examples|seeds|epochs|epsilon|delta|in_flight|batch_size|learning_rate|neighbours|threshold)", SETTING),
+    (r"(rounds|tries|clients|examples|seeds|epochs|batch_size|learning_rate|in_flight)", SETTING),
+    (r"(epsilon|delta|noise|neighbours|threshold|max_dropout)", SETTING),
     (r"(held|survived|answered)", SURVIVED),
     (r"(fell|.*_files|.*_returns|failures)", COUNT),
     (r".*_(mb_s|a_second)", RATE),
