@@ -24,6 +24,7 @@ for them. In this folder, from the top floor down; a floor imports those below i
     config fields flags client_config    settings: their fields, their command lines
     client_terms                         what a client demands of a run
     callbacks                            what hangs on a run
+    accountant                           epsilon of noisy sums, and the noise that a budget needs
     named_code                           names that become code, and who may decide about them
     built_in_names strategy_names        what is built in, by name; strategies
     csv_text                             CSV that a spreadsheet takes for no formula

@@ -3,6 +3,10 @@
     learner             one resident model: place examples, train, evaluate, get and set weights
     graphs              a whole training, and a whole evaluation, as one TensorFlow graph each
     objectives          what is minimised, and how its gradients are had: the proximal term, and anybody's own
+    dp_sgd              differential privacy of examples: gradients that are clipped for each and noised
+    per_example         each example's own gradient, clipped, and their sum
+    poisson             batches into which each example comes by a coin of its own
+    private_model       which models that can train
     keras_loop          models with a train_step or test_step of their own
     optimizers          optimizers by name, and new again before each training
     losses              which loss suits a model and what it is to learn

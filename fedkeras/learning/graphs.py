@@ -28,6 +28,7 @@ def training_graph(
     begun: Sequence[tf.Tensor] = (),
     last: bool = True,
     weighted: bool = False,
+    planned: bool = False,
 ) -> Graph:
     """Trace and return `train(x, y, orders, batch_size, seed_values, *more)`; loss and metrics are the last epoch's.
 
@@ -36,7 +37,8 @@ def training_graph(
     shapes to expect. Without `last`, training goes on after these epochs: averages that an optimizer keeps are not yet
     put in place. If `weighted`, the first of `more` are the examples' weights (examples,), float32. With an objective,
     the next are the number of batches before these epochs and what its `begin` has returned, whose shapes `begun` says.
-    Without these there is no more, and they cost nothing.
+    Without these there is no more, and they cost nothing. If `planned`, a batch may have fewer than `batch_size`
+    examples, none at all too: its other places in `orders` are below 0.
     """
     weights, optimizer = model.trainable_variables, model.optimizer
 
@@ -53,6 +55,8 @@ def training_graph(
             first = step % steps * batch_size
             tf.cond(first == 0, lambda: _reset(metrics), lambda: tf.constant(0))
             chosen = orders[step // steps, first : first + batch_size]
+            if planned:
+                chosen = tf.boolean_mask(chosen, chosen >= 0)
             batch_x, batch_y = tf.gather(x, chosen), tf.gather(y, chosen)
             of_examples = {"sample_weight": tf.gather(more[0], chosen)} if weighted else {}
             if objective is None:
@@ -71,6 +75,8 @@ def training_graph(
         _, total = tf.while_loop(lambda step, _: step < epochs * steps, one_step, start, parallel_iterations=1)
         if last:
             optimizer.finalize_variable_values(weights)
+        if planned:
+            examples = tf.maximum(1, tf.math.count_nonzero(orders[-1] >= 0, dtype=tf.int32))
         return total / tf.cast(examples, tf.float64), [metric.result() for metric in metrics]
 
     orders, batch_size = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)

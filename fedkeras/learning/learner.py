@@ -16,6 +16,7 @@ from fedkeras.learning.graphs import Graph, evaluation_graph, training_graph
 from fedkeras.learning.losses import ChosenLoss, Loss, Targets, is_sparse, name_of
 from fedkeras.learning.objectives import Objective, only_output
 from fedkeras.learning.optimizers import LearningRate
+from fedkeras.learning.poisson import Batches
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.sample_weights import place_weights
 from fedkeras.learning.targets import MetricName
@@ -130,23 +131,28 @@ class Learner:
         if on_epoch is not None or self._has_own_step(objective):
             shown = on_epoch or (lambda *_: None)
             return self._train_by_epoch(x, y, epochs, batch_size, rng, objective, shown, sample_weight)
-        begun = self._begun(objective, rng)
-        seed_values, orders = draw(rng, len(self._seeds), int(x.shape[0]), epochs)
-        weighted = place_weights(sample_weight, int(x.shape[0]))
-        graph = self._training_graph(x, y, objective, begun, bool(weighted), whole=True)
+        examples = int(x.shape[0])
+        batches, begun = self._begun(objective, rng, examples, batch_size, epochs)
+        seed_values, orders = draw(rng, len(self._seeds), examples, epochs)
+        if batches is not None:
+            orders, batch_size = batches
+        weighted = place_weights(sample_weight, examples)
+        graph = self._training_graph(x, y, objective, begun, bool(weighted), whole=True, planned=batches is not None)
         more = weighted if objective is None else (*weighted, tf.constant(0), *begun)
         loss, values = graph(x, y, *map(tf.constant, (orders, np.int32(batch_size), seed_values)), *more)
-        return self._outcome(len(orders[0]), loss, self._named(values))
+        return self._outcome(examples, loss, self._named(values), objective)
 
     def begin_training(self, rng: np.random.Generator, objective: Objective | None = None) -> None:
         """Begin a training of single epochs (`train_epoch`): a fresh optimizer, random states drawn from `rng`.
 
         With the orders drawn next from the same `rng`, `rng.permutation(examples)` for each epoch, the epochs together
-        do what `train` does, to the bit. Raises ValueError as `train` does.
+        do what `train` does, to the bit. Raises ValueError as `train` does, and for an objective that plans batches.
         """
         self._has_own_step(objective)
-        self._objective, self._steps = objective, 0
-        self._start = self._begun(objective, rng)
+        self._begin(rng, objective, self._begun(objective, rng)[1])
+
+    def _begin(self, rng: np.random.Generator, objective: Objective | None, begun: Sequence[tf.Tensor]) -> None:
+        self._objective, self._steps, self._start = objective, 0, begun
         optimizers.make_fresh(self._fresh)
         values, _ = draw(rng, len(self._seeds), 0, 1)
         for seed, value in zip(self._seeds, values, strict=True):
@@ -159,15 +165,27 @@ class Learner:
 
         `sample_weight` (examples,) as in `train`, of all rows.
         """
+        return self._train_epoch(x, y, order, batch_size, sample_weight, len(order))
+
+    def _train_epoch(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        order: np.ndarray,
+        batch_size: int,
+        sample_weight: Array | None,
+        examples: int,
+        planned: bool = False,
+    ) -> TrainingResult:
         weighted = place_weights(sample_weight, int(x.shape[0]))
         if self._has_own_step(None):
-            return self._outcome(len(order), *keras_loop.fit(self.model, x, y, [order], batch_size, *weighted))
-        graph = self._training_graph(x, y, self._objective, self._start, bool(weighted), whole=False)
+            return self._outcome(examples, *keras_loop.fit(self.model, x, y, [order], batch_size, *weighted))
+        graph = self._training_graph(x, y, self._objective, self._start, bool(weighted), whole=False, planned=planned)
         more = weighted if self._objective is None else (*weighted, tf.constant(self._steps), *self._start)
         arguments = order[None].astype(np.int32), np.int32(batch_size), np.zeros((0, 2), np.uint32)
         loss, values = graph(x, y, *map(tf.constant, arguments), *more)
         self._steps += -(-len(order) // batch_size)
-        return self._outcome(len(order), loss, self._named(values))
+        return self._outcome(examples, loss, self._named(values), self._objective)
 
     def end_training(self) -> None:
         """The epochs are over: averages that the optimizer kept of the weights take their place."""
@@ -184,10 +202,16 @@ class Learner:
         on_epoch: Callable[[int, TrainingResult], None],
         sample_weight: Array | None,
     ) -> TrainingResult:
-        self.begin_training(rng, objective)
-        for epoch in range(1, epochs + 1):
-            result = self.train_epoch(x, y, rng.permutation(int(x.shape[0])), batch_size, sample_weight)
-            on_epoch(epoch, result)
+        examples = int(x.shape[0])
+        self._has_own_step(objective)
+        batches, begun = self._begun(objective, rng, examples, batch_size, epochs)
+        self._begin(rng, objective, begun)
+        for epoch in range(epochs):
+            order, size = (
+                (rng.permutation(examples), batch_size) if batches is None else (batches[0][epoch], batches[1])
+            )
+            result = self._train_epoch(x, y, order, size, sample_weight, examples, batches is not None)
+            on_epoch(epoch + 1, result)
         self.end_training()
         return result
 
@@ -224,21 +248,38 @@ class Learner:
         begun: Sequence[tf.Tensor],
         weighted: bool,
         whole: bool,
+        planned: bool,
     ) -> Graph:
         """The graph of a whole training, or of one epoch of it; traced the first time."""
         own = () if objective is None else (objective.graph_key(), *((tensor.shape, tensor.dtype) for tensor in begun))
-        key = ("train" if whole else "epoch", own, weighted, *_kinds(x, y))
+        key = ("train" if whole else "epoch", own, weighted, planned, *_kinds(x, y))
         if key not in self._graphs:
+            if objective is not None:
+                objective.check(self.model)
             if weighted and objective is not None:
                 _require_weights(objective)
             fresh, seeds = (self._fresh, self._seeds) if whole else ([], [])
-            kind = {"objective": objective, "begun": begun, "last": whole, "weighted": weighted}
+            kind = {"objective": objective, "begun": begun, "last": whole, "weighted": weighted, "planned": planned}
             self._graphs[key] = training_graph(self.model, self._metrics, fresh, seeds, x, y, **kind)
         return self._graphs[key]
 
-    def _begun(self, objective: Objective | None, rng: np.random.Generator) -> Sequence[tf.Tensor]:
-        """What an objective begins with. It has random numbers of its own, so that the orders do not depend on it."""
-        return () if objective is None else objective.begin(self.model.trainable_variables, rng.spawn(1)[0])
+    def _begun(
+        self,
+        objective: Objective | None,
+        rng: np.random.Generator,
+        examples: int = 0,
+        batch_size: int = 0,
+        epochs: int = 0,
+    ) -> tuple[Batches | None, Sequence[tf.Tensor]]:
+        """What an objective plans, unless there are no examples to plan for, and begins with.
+
+        It has random numbers of its own, so that the orders do not depend on it.
+        """
+        if objective is None:
+            return None, ()
+        own = rng.spawn(1)[0]
+        batches = objective.plan(examples, batch_size, epochs, own) if examples else None
+        return batches, objective.begin(self.model.trainable_variables, own)
 
     def _has_own_step(self, objective: Objective | None) -> bool:
         """Whether the model has its own train_step. Raises ValueError if it has, and there is an objective."""
@@ -256,8 +297,15 @@ class Learner:
         pairs = zip(self._metrics, values, strict=True)
         return {metric.name: float(value) for metric, value in pairs if not np.ndim(value)}
 
-    def _outcome(self, examples: int, loss: float | tf.Tensor, metrics: dict[str, float]) -> TrainingResult:
+    def _outcome(
+        self,
+        examples: int,
+        loss: float | tf.Tensor,
+        metrics: dict[str, float],
+        objective: Objective | None = None,
+    ) -> TrainingResult:
         others = {name: float(value) for name, value in metrics.items() if name != "accuracy"}
+        others |= {} if objective is None else objective.figures()
         return TrainingResult(examples, float(loss), metrics.get("accuracy"), others)
 
 

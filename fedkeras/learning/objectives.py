@@ -15,9 +15,13 @@ import tensorflow as tf
 
 from fedkeras.config import Value
 from fedkeras.errors import UserError
+from fedkeras.learning.poisson import Batches
 from fedkeras.named_code import Permission, make, parse_spec
 
-BUILT_IN = {"proximal": "fedkeras.learning.objectives:Proximal"}
+BUILT_IN = {
+    "dp-sgd": "fedkeras.learning.dp_sgd:DpSgd",
+    "proximal": "fedkeras.learning.objectives:Proximal",
+}
 """Name -> `package.module:Class`."""
 
 SPEC, PROXIMAL_MU = "objective", "proximal-mu"
@@ -49,6 +53,27 @@ class Objective:
         level, say) had better be returned by `begin` and left out here, for every new key traces a new graph.
         """
         return type(self), tuple(sorted(vars(self).items()))
+
+    def beside(self, proximal: "Proximal") -> "Objective":
+        """This objective with FedProx's term beside it, which the strategy names. Raises UserError: it takes none."""
+        raise UserError(
+            f"a client has one objective at a time, and the server names two: {type(self).__name__} and "
+            f"proximal:mu={proximal.mu}"
+        )
+
+    def check(self, model: keras.Model) -> None:
+        """Raise UserError, in one line, for a model that cannot be trained so. Called before a graph is traced."""
+
+    def plan(self, examples: int, batch_size: int, epochs: int, rng: np.random.Generator) -> Batches | None:
+        """The batches of a training, of so many examples; None: each epoch is a permutation, cut into batches.
+
+        Called before `begin`, with the same `rng`. An empty batch must have gradients, and a finite loss, too.
+        """
+        return None
+
+    def figures(self) -> Mapping[str, float]:
+        """What is reported of a training beside its loss and metrics, by name. Called after it."""
+        return {}
 
     def begin(self, weights: Sequence[keras.Variable], rng: np.random.Generator) -> Sequence[tf.Tensor]:
         """Called before a training with the trainable weights as they stand; the tensors it returns go into the graph.
@@ -168,17 +193,16 @@ def objective_of(config: Mapping[str, Value], permission: Permission) -> Objecti
 
     It stands under the key `objective`, as in "proximal:mu=0.1", or, by Flower's convention, as a number under
     `proximal-mu`, where 0 is none. Raises UserError for a name or option that there is not, for a name that
-    `permission` does not let the server choose, and for two objectives at once.
+    `permission` does not let the server choose, and for two objectives that do not go `beside` each other.
     """
     spec, mu = str(config.get(SPEC, "")), config.get(PROXIMAL_MU, 0.0)
-    if spec and mu:
-        raise UserError(f"a client has one objective at a time, and the server names two: {spec} and proximal:mu={mu}")
-    if spec:
-        found = make(parse_spec(spec, SPEC), Objective, BUILT_IN, "objectives", permission)
-        return None if isinstance(found, Proximal) and not found.mu else found
-    if not mu:
-        return None
     try:
-        return Proximal(mu)
+        proximal = Proximal(mu) if mu else None
     except (TypeError, ValueError) as error:
         raise UserError(f"the server's {PROXIMAL_MU}: {error}") from error
+    if not spec:
+        return proximal
+    found = make(parse_spec(spec, SPEC), Objective, BUILT_IN, "objectives", permission)
+    if proximal is not None:
+        return found.beside(proximal)
+    return None if isinstance(found, Proximal) and not found.mu else found

@@ -23,6 +23,7 @@ from fedkeras.reports.server_view import UNSAID, Seen, Sight
 BUILT_IN: Mapping[str, str] = {
     "compress": "fedkeras.mods.compression.mod:Compression",
     "dp": "fedkeras.mods.client_dp.mod:ClientDp",
+    "dp-sgd": "fedkeras.mods.example_dp.mod:ExampleDp",
     "secure-aggregation": "fedkeras.mods.secure_aggregation.mod:SecureAggregation",
     "stragglers": "fedkeras.mods.stragglers:Stragglers",
 }

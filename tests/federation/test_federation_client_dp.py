@@ -10,6 +10,7 @@ from bare_runs import run_of
 from flwr.app import Message
 from toy_federation import ToyClients, content, floats
 
+from fedkeras.accountant import Mechanism
 from fedkeras.callbacks import Callbacks
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError
@@ -19,7 +20,6 @@ from fedkeras.federation.grids import federation_grid
 from fedkeras.federation.records import record, views
 from fedkeras.federation.strategy_state import StrategyState
 from fedkeras.mods.chain import make_mods
-from fedkeras.mods.client_dp.accountant import Mechanism
 from fedkeras.mods.client_dp.clipping import AdaptiveBound, ClippedSum, clipped, distance, factor
 from fedkeras.mods.client_dp.ledger import NAME, Ledger
 from fedkeras.reports import RunFolder

@@ -4,11 +4,11 @@ import math
 
 import pytest
 
+from fedkeras.accountant import Mechanism, calibrate
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.federation import registry, strategy_adapter
 from fedkeras.mods.chain import make_mods
-from fedkeras.mods.client_dp.accountant import Mechanism, calibrate
 from fedkeras.workflows.base import Workflow, workflow_of
 from fedkeras.workflows.flag_checks import check_flags
 

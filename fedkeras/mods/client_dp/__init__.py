@@ -6,7 +6,6 @@ McMahan, Ramage, Talwar, Zhang, ICLR 2018, arXiv:1710.06963; docs/privacy.md say
     private_answer  the client's half: its update, clipped, and nothing else
     noisy_mean      the server's half: a strategy around the run's own, which sees the noisy mean alone
     clipping        the bound of one client's update, fixed or adaptive
-    accountant      epsilon by rounds, and the noise that a budget needs (dp-accounting)
     ledger          what was spent, written before a round's model is used
     budget          the callback that ends the run before its budget is exceeded
     section         the report's section

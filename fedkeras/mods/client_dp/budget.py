@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from fedkeras.accountant import short
 from fedkeras.callbacks import Callback
-from fedkeras.mods.client_dp.accountant import short
 from fedkeras.mods.client_dp.ledger import NAME, Ledger
 
 if TYPE_CHECKING:

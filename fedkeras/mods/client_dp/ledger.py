@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fedkeras.accountant import Mechanism
 from fedkeras.atomic import replace_file
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.mods.client_dp.accountant import Mechanism
 
 NAME = "privacy.json"
 

@@ -16,6 +16,7 @@ import numpy as np
 from flwr.app import Context, Message, MessageType
 from flwr.serverapp.strategy import Strategy
 
+from fedkeras.accountant import Mechanism, calibrate, require_library, short
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.errors import UserError
@@ -24,7 +25,6 @@ from fedkeras.federation.trainable import Trainable, statistics_among
 from fedkeras.mods import releases
 from fedkeras.mods.base import CallNext, Mod
 from fedkeras.mods.client_dp import section
-from fedkeras.mods.client_dp.accountant import Mechanism, calibrate, require_library, short
 from fedkeras.mods.client_dp.budget import PrivacyBudget
 from fedkeras.mods.client_dp.clipping import AdaptiveBound
 from fedkeras.mods.client_dp.ledger import Ledger
@@ -99,7 +99,7 @@ class ClientDp(Mod):
 
     def check(self, config: Config) -> None:
         """What would break the accounting, or release what it does not count."""
-        require_library()
+        require_library("dp")
         releases.refuse(config, "dp")
         refused = {
             "--metrics-port, which tells how many are asked in each round": bool(config.metrics_port),

@@ -4,8 +4,9 @@ Mironov, Talwar, Zhang: Renyi Differential Privacy of the Sampled Gaussian Mecha
 Koskela, Jalko, Honkela: Computing Tight Differential Privacy Guarantees Using FFT, AISTATS 2020, arXiv:1906.03049, and
 Doroshenko et al.: Connect the Dots, PETS 2022, arXiv:2207.04380 (PLD).
 
-Two data sets are neighbours if one client is in one of them and not in the other. Both ways give an upper bound; PLD's
-is the tighter one, and what a run states. RDP's is shown beside it, since papers and other libraries state that.
+Two data sets are neighbours if one client (`--mods dp`) or one example (`--mods dp-sgd`) is in one of them and not in
+the other. Both ways give an upper bound; PLD's is the tighter one, and what a run states. RDP's is shown beside it,
+since papers and other libraries state that.
 """
 
 import contextlib
@@ -30,48 +31,50 @@ TOLERANCE = 1e-4
 KINDS = ("PLD", "RDP")
 
 
-def require_library() -> None:
-    """Raise UserError where dp-accounting is not installed; it is not imported to find out."""
+def require_library(mod: str, advice: str = "") -> None:
+    """Raise UserError where dp-accounting is not installed; it is not imported to find out. `mod`: a name of --mods."""
     if importlib.util.find_spec("dp_accounting") is None:
-        raise UserError("--mods dp counts with dp-accounting, which is not installed: pip install 'fedkeras[privacy]'")
+        raise UserError(
+            f"--mods {mod} counts with dp-accounting, which is not installed: pip install 'fedkeras[privacy]'{advice}"
+        )
 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """Sums over clients drawn with probability `rate`, with Gaussian noise of `noise` times the clipping bound."""
+    """Sums over what is drawn with probability `rate`, with Gaussian noise of `noise` times the clipping bound."""
 
     noise: float
     rate: float
     delta: float
 
-    def epsilon(self, rounds: int, kind: str = "PLD") -> float:
-        """What so many rounds cost at `delta`; 0 for none."""
-        return _epsilon(self, rounds, kind) if rounds else 0.0
+    def epsilon(self, sums: int, kind: str = "PLD") -> float:
+        """What so many sums cost at `delta`; 0 for none."""
+        return _epsilon(self, sums, kind) if sums else 0.0
 
 
 @functools.lru_cache(maxsize=4096)
-def _epsilon(mechanism: Mechanism, rounds: int, kind: str) -> float:
+def _epsilon(mechanism: Mechanism, sums: int, kind: str) -> float:
     with _quiet():
         accountant = _accountant(kind)
-        accountant.compose(_round(mechanism.noise, mechanism.rate), rounds)
+        accountant.compose(_sum(mechanism.noise, mechanism.rate), sums)
         return float(accountant.get_epsilon(mechanism.delta))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The noise multipliers by which so many rounds keep within epsilon: by PLD, which is used, and by RDP."""
+    """The noise multipliers by which so many sums keep within epsilon: by PLD, which is used, and by RDP."""
 
     pld: float
     rdp: float
 
 
-@functools.lru_cache(maxsize=16)
-def calibrate(epsilon: float, delta: float, rounds: int, rate: float) -> Calibration:
+@functools.lru_cache(maxsize=1024)  # a client each, where one process serves many
+def calibrate(epsilon: float, delta: float, sums: int, rate: float) -> Calibration:
     """The least noise that keeps within the budget, to TOLERANCE. PLD's is looked for just below RDP's answer."""
     from dp_accounting import ExplicitBracketInterval, SelfComposedDpEvent, calibrate_dp_mechanism
 
     def event(noise: float) -> "DpEvent":
-        return SelfComposedDpEvent(_round(noise, rate), rounds)
+        return SelfComposedDpEvent(_sum(noise, rate), sums)
 
     with _quiet():
         by_rdp = float(calibrate_dp_mechanism(lambda: _accountant("RDP"), event, epsilon, delta, tol=TOLERANCE))
@@ -82,7 +85,7 @@ def calibrate(epsilon: float, delta: float, rounds: int, rate: float) -> Calibra
     return Calibration(by_pld, by_rdp)
 
 
-def _round(noise: float, rate: float) -> "DpEvent":
+def _sum(noise: float, rate: float) -> "DpEvent":
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 
     return PoissonSampledDpEvent(rate, GaussianDpEvent(noise))
