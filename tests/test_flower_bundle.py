@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
+from fedkeras.errors import UserError
 from fedkeras.flower import code_digest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,6 +95,16 @@ def test_no_run_and_no_secret_is_in_the_bundle(checkout: Path, bundle: bytes, tm
     assert {*names} - {*zipfile.ZipFile(io.BytesIO(bundle)).namelist()} == {"mine.py"}
     assert {Path(name).suffix for name in names} == {".py", ".toml", ""}
     assert {name for name in names if not name.endswith(".py")} == {"pyproject.toml", ".info/CONTENT"}
+
+
+def test_a_warm_supernode_of_this_checkout_takes_the_bundle(bundle: bytes, tmp_path: Path, checkout: Path) -> None:
+    """Its executor runs the code that lies here, and that of the bundle must be the same."""
+    code_digest.check_bundle(bundle)
+    shutil.copytree(checkout, tmp_path / "own")
+    with (tmp_path / "own" / "strategies" / "fedavg.py").open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(UserError, match="this SuperNode runs other code than the server"):
+        code_digest.check_bundle(build_fab_from_disk(tmp_path / "own"))
 
 
 def test_the_bundle_is_small_enough_for_flower(bundle: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The same apps on Flower's SuperLink with three SuperNodes, as docs/runtimes.md starts them."""
+"""The same apps on a SuperLink with three SuperNodes, as docs/runtimes.md starts them: Flower's, then warm ones."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from fedkeras.reports.history import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-ROUNDS, CLIENTS = 2, 3
+CLIENTS, WARM_ROUNDS = 3, 3
 SLOW_MACHINE = 600.0
 CONNECTION = """[superlink]
 default = "lab"
@@ -56,16 +56,26 @@ class Deployment:
         (folder / "home" / "config.toml").write_text(CONNECTION.format(port=self.port))
 
     def start(self) -> None:
-        """The SuperLink, then the SuperNodes: one port each, for the processes they start."""
+        """The SuperLink."""
         self._run("flower-superlink", "--insecure", "--port", self.port)
         deadline = time.monotonic() + SLOW_MACHINE
         while socket.socket().connect_ex(("127.0.0.1", self.port)):
             assert time.monotonic() < deadline and self.processes[0].poll() is None, self.logs()
             time.sleep(0.2)
+
+    def start_nodes(self, warm: bool) -> None:
+        """The SuperNodes: Flower's, with a port each for the processes they start, or warm ones, which find theirs."""
         for cid, port in enumerate(self._node_ports):
-            node = ["--superlink", f"127.0.0.1:{self.port}", "--port", port]
-            table = f"partition-id={cid} num-partitions={CLIENTS}"
-            self._run("flower-supernode", "--insecure", *node, "--node-config", table)
+            flags = ["--insecure", "--superlink", f"127.0.0.1:{self.port}"]
+            flags += ["--node-config", f"partition-id={cid} num-partitions={CLIENTS}"]
+            if warm:
+                self._run("fedkeras", "supernode", *flags)
+            else:
+                self._run("flower-supernode", *flags, "--port", port)
+
+    def end_nodes(self) -> set[int]:
+        """End the SuperNodes and what they have started; returns the process ids of what is left."""
+        return self._end(self.processes[1:])
 
     def flwr_run(self, **config: object) -> str:
         """What `flwr run . lab --stream` prints."""
@@ -76,8 +86,11 @@ class Deployment:
 
     def end(self) -> set[int]:
         """End everything that was started; returns the process ids of what is left, which should be none."""
-        tree = descendants([process.pid for process in self.processes])
-        for process in self.processes:
+        return self._end(self.processes)
+
+    def _end(self, processes: list[subprocess.Popen]) -> set[int]:
+        tree = descendants([process.pid for process in processes])
+        for process in processes:
             end_tree(process, 20.0)
         return descendants(tree)
 
@@ -86,7 +99,8 @@ class Deployment:
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
 
     def _run(self, program: str, *arguments: object) -> None:
-        command = [str(BIN / program), *map(str, arguments)]
+        own = [sys.executable, "-P", "-m", "fedkeras"] if program == "fedkeras" else [str(BIN / program)]
+        command = [*own, *map(str, arguments)]
         with (self.folder / f"{len(self.processes)}-{program}.log").open("w") as log:
             streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
             self.processes.append(
@@ -96,7 +110,7 @@ class Deployment:
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    """A running SuperLink with three SuperNodes, which end with the test."""
+    """A running SuperLink, which ends with the test, as do its SuperNodes."""
     running = Deployment(tmp_path)
     try:
         running.start()
@@ -105,34 +119,55 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
         running.end()
 
 
-@pytest.mark.slow
-def test_the_apps_run_unchanged_on_superlink_and_supernodes(deployment: Deployment, tmp_path: Path) -> None:
-    """Broken if an app leans on a process that lives on, the checkout or node ids: here each message starts anew."""
-    said = deployment.flwr_run(num_server_rounds=ROUNDS, run_dir=str(tmp_path / "runs"))
-    (run,) = (tmp_path / "runs").iterdir()
+def run_on(deployment: Deployment, runs: Path, rounds: int) -> Path:
+    """The folder of a whole run on the nodes that there are."""
+    before = set(runs.iterdir()) if runs.exists() else set()
+    said = deployment.flwr_run(num_server_rounds=rounds, run_dir=str(runs))
+    (run,) = set(runs.iterdir()) - before
     assert said.splitlines()[-1] == str(run), said + deployment.logs()
     summary = json.loads((run / "summary.json").read_text())
-    assert (summary["status"], summary["rounds"]) == ("finished", ROUNDS)
-    assert summary["accuracy"] > 0.5  # chance is 0.1
-    rows = read_rows(run / "history.csv")
-    trained = [row["client"] for row in rows if row["phase"] == "train" and row["round"] == ROUNDS]
-    assert trained == ["0", "1", "2", "all"]
+    assert (summary["status"], summary["rounds"]) == ("finished", rounds)
+    trained = [row["client"] for row in read_rows(run / "history.csv") if row["phase"] == "train"]
+    assert trained == ["0", "1", "2", "all"] * rounds
     assert (run / "model.keras").exists()
+    assert "(secret)" in (run / "run.log").read_text()  # the token that Flower puts on the server app's command line
+    return run
+
+
+@pytest.mark.slow
+def test_the_apps_run_unchanged_on_superlink_and_supernodes(deployment: Deployment, tmp_path: Path) -> None:
+    """Broken if an app leans on a process that lives on, the checkout or node ids: Flower starts each message anew.
+
+    And on warm ones if what stays in the process changes a single bit. One SuperLink for both, and one run over gRPC.
+    """
+    runs = tmp_path / "runs"
+    deployment.start_nodes(warm=False)
+    cold = run_on(deployment, runs, rounds=1)
+    assert deployment.end_nodes() == set()
+    deployment.start_nodes(warm=True)
+    warm = run_on(deployment, runs, rounds=WARM_ROUNDS)
+    assert json.loads((warm / "summary.json").read_text())["accuracy"] > 0.5  # chance is 0.1
     assert deployment.end() == set()
 
-    command = [
-        sys.executable,
-        str(ROOT / "server.py"),
-        "--port",
-        "0",
-        "--spawn",
-        "2",
-        "--num-server-rounds",
-        str(ROUNDS),
-    ]
+    command = [sys.executable, str(ROOT / "server.py"), "--port", "0", "--spawn", "2"]
+    command += ["--num-server-rounds", str(WARM_ROUNDS)]
     subprocess.run(command, cwd=tmp_path, env=deployment.environment, check=True, timeout=SLOW_MACHINE)
-    (other,) = set((tmp_path / "runs").iterdir()) - {run}
-    assert without_seconds(read_rows(other / "history.csv")) == without_seconds(rows)
+    (other,) = set(runs.iterdir()) - {cold, warm}
+    rows = read_rows(other / "history.csv")
+    assert without_seconds(read_rows(warm / "history.csv")) == without_seconds(rows)
+    first = [row for row in rows if row["round"] == 1]
+    assert without_seconds(read_rows(cold / "history.csv")) == without_seconds(first)
+    for name, run in (("flower-supernode", cold), ("fedkeras supernode", warm), ("gRPC", other)):
+        print(f"{name}: {json.loads((run / 'summary.json').read_text())['seconds']:.1f} s", seconds_a_round(run))
+
+
+def seconds_a_round(run: Path) -> list[float]:
+    """How long each round took, its training and its tests."""
+    seconds: dict[int, float] = {}
+    for row in read_rows(run / "history.csv"):
+        if row["client"] in ("all", "server"):
+            seconds[row["round"]] = seconds.get(row["round"], 0.0) + row["seconds"]
+    return [round(each, 2) for each in seconds.values()]
 
 
 def without_seconds(rows: list[dict]) -> list[dict]:

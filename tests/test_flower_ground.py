@@ -1,4 +1,4 @@
-"""Flower's public face is used everywhere, its internals in one file, and docs/compatibility.md names each of them."""
+"""Flower's public face is used everywhere, its internals in two files, and docs/compatibility.md names each of them."""
 
 import ast
 import importlib.metadata
@@ -15,6 +15,8 @@ from fedkeras import client
 
 ROOT = Path(__file__).resolve().parents[1]
 INTERNALS = "fedkeras/flower/internals.py"
+RUNTIME_API = "fedkeras/flower/runtime_api.py"
+"""What an executor of a SuperNode needs; nothing but `fedkeras supernode` imports it."""
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.simulation")
 DOCUMENT = (ROOT / "docs" / "compatibility.md").read_text()
 
@@ -61,11 +63,13 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def test_flowers_internals_are_imported_in_one_file() -> None:
+def test_flowers_internals_are_imported_in_two_files() -> None:
     found = {path.relative_to(ROOT).as_posix(): of_flower(path.read_text()) for path in product()}
-    elsewhere = {name: internals for name, internals in found.items() if internals and name != INTERNALS}
+    elsewhere = {
+        name: internals for name, internals in found.items() if internals and name not in (INTERNALS, RUNTIME_API)
+    }
     assert not elsewhere, f"import it in {INTERNALS}, and name it in docs/compatibility.md"
-    assert found[INTERNALS]
+    assert found[INTERNALS] and found[RUNTIME_API]
 
 
 @pytest.mark.parametrize("line", ["import flwr", "import flwr.common", "def f():\n    from flwr.server import Driver"])
@@ -86,6 +90,17 @@ def test_the_document_names_each_internal_and_who_uses_it() -> None:
 def test_the_document_names_where_each_internal_comes_from() -> None:
     named = set(re.findall(r"`(flwr\.[\w.]+)`", " ".join(cell for _, cell, _, _ in rows("Internals"))))
     assert named == of_flower((ROOT / INTERNALS).read_text())
+
+
+def test_the_document_names_what_the_runtime_api_is_made_of() -> None:
+    named = set(re.findall(r"`(flwr\.[\w.]+)`", " ".join(row[0] for row in rows("The Runtime API of a SuperNode"))))
+    assert named == of_flower((ROOT / RUNTIME_API).read_text())
+
+
+def test_nobody_who_starts_no_supernode_needs_the_runtime_api() -> None:
+    """Else a newer Flower, which this does not know, would keep everything from starting."""
+    own = {"executor", "executor_process", "warm_supernode", "supernode", "supernode_executor"}
+    assert {path.stem for path in product() if "runtime_api" in " ".join(imported(path.read_text()))} == own
 
 
 def test_the_document_names_each_variable_of_flowers_commands() -> None:

@@ -16,6 +16,7 @@ import pytest
 from fedkeras.commands import simulate
 from fedkeras.commands.process_tree import descendants, end_tree
 from fedkeras.errors import RunFailed, UserError
+from fedkeras.workflows.run_setup import without_tokens
 
 
 def shown(text: str, runs: Path, status: int = 0) -> Path | None:
@@ -110,3 +111,9 @@ def test_the_whole_tree_ends_with_its_root(capfd: pytest.CaptureFixture) -> None
         process.stdout.close()
         for pid in descendants(tree):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_the_token_on_the_command_line_that_flower_makes_is_not_logged() -> None:
+    """Whoever has it acts for the run's server at the SuperLink; a run's log is shown to others."""
+    words = ["flwr-serverapp", "--token", "863869f6", "--insecure"]
+    assert without_tokens(words) == ["flwr-serverapp", "--token", "(secret)", "--insecure"]

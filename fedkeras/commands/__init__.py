@@ -3,6 +3,7 @@
 server client               the two programs
 check training_pace         what would run, without running it; how long a client trains
 simulate simulation_ray demo   Flower's simulation, on whose Ray; the first thing to try
+supernode supernode_executor   Flower's SuperNode with an executor that stays
 data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split
@@ -47,6 +48,10 @@ COMMANDS = {
     "simulate": Command(
         "`flwr run` with the right surroundings: virtual clients on Ray, one flag each",
         "fedkeras.commands.simulate:SimulateFlags",
+    ),
+    "supernode": Command(
+        "flower-supernode with a process that stays, in place of one for every message",
+        "fedkeras.commands.supernode:SuperNodeFlags",
     ),
     "data": Command(
         "how a data set is divided among clients: counts, table, picture",

@@ -25,8 +25,13 @@ IDENTIFY = f"{MessageType.QUERY}.identify"
 IDENTIFY_SECONDS = 120.0
 """How long Flower's nodes have to say which partition they have."""
 
-POLL_SECONDS = 0.02
-"""How often Flower's own grids, which cannot wait for a reply, are asked for one. Flower's loop asks every 0.1 s."""
+SIMULATION_POLL_SECONDS = 0.02
+"""How often Flower's own grid, which cannot wait for a reply, is asked for one in a simulation. Flower's loop asks
+every 0.1 s."""
+
+POLL_SECONDS, MOST_POLL_SECONDS, POLL_GROWTH = 0.1, 0.25, 1.5
+"""The same of a SuperLink, where a question is a request and a look into its database, and SuperNodes come for their
+messages every 3 s: after the first pause a longer one, and so on."""
 
 
 class GridView(Grid):
@@ -189,8 +194,10 @@ class FlowerGrid(FederationGrid):
     def wait_for_replies(self, message_ids: Iterable[str], timeout: float) -> list[Message]:
         """Ask again and again until something is there."""
         wanted, deadline = list(message_ids), time.monotonic() + timeout
+        pause, most = (SIMULATION_POLL_SECONDS,) * 2 if self.is_simulation else (POLL_SECONDS, MOST_POLL_SECONDS)
         while not (replies := list(self._grid.pull_messages(wanted))) and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(POLL_GROWTH * pause, most)
         self._places.update(place for reply in replies if (place := ray_place.taken(reply)))
         return replies
 

@@ -19,5 +19,8 @@ handshake spake2 passphrase           who may join
 tls tls_files certificates client_channel tls_probe    what is encrypted, and with whom
 spawn           clients started on the server's machine
 
+warm_supernode  over Flower's SuperLink: a SuperNode, with an executor that stays
+executor executor_process             that process, and as it is seen by the one that started it
+
 in_process      within one process
 """

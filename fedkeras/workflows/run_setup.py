@@ -9,7 +9,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flwr.app import ArrayRecord
@@ -216,8 +216,13 @@ def logged(folder: RunFolder) -> Iterator[None]:
     """Write the log into the run's folder meanwhile."""
     reports.start_log(folder.log_path)
     parts = (f"{name} {number}" for name, number in versions().items() if number)
-    log.info("%s; started as: %s", ", ".join(parts), shlex.join(sys.argv))
+    log.info("%s; started as: %s", ", ".join(parts), shlex.join(without_tokens(sys.argv)))
     try:
         yield
     finally:
         reports.stop_log()
+
+
+def without_tokens(words: Sequence[str]) -> list[str]:
+    """A command line as it may be logged: Flower gives a server app a `--token`, by which its holder acts for it."""
+    return ["(secret)" if before == "--token" else word for before, word in zip(["", *words], words, strict=False)]

@@ -12,6 +12,7 @@ from toy_federation import Silent, ToyClients, configure, content, flowers_own, 
 from fedkeras.errors import RunFailed
 from fedkeras.federation import client_manager
 from fedkeras.federation.client_manager import ClientManager
+from fedkeras.federation.grids import CohortGrid, federation_grid
 from fedkeras.federation.initial_weights import initial_arrays
 from fedkeras.federation.records import views
 from fedkeras.flower.identity import node_id_of
@@ -136,6 +137,33 @@ def test_a_simulation_with_too_few_nodes_says_how_to_start_more(monkeypatch):
     monkeypatch.setattr(client_manager, "SIMULATION_SECONDS", 0.1)
     with pytest.raises(RunFailed, match='start it with --federation-config "num-supernodes=3"'):
         ClientManager(InMemoryGrid({0, 1}), configure(node_timeout=300.0)).wait()
+
+
+class Polled(CohortGrid):
+    """One of Flower's grids, which notes when it was asked for replies; there never are any."""
+
+    def __init__(self):
+        super().__init__(InProcessGrid(ToyClients(), 1, {}), [])
+        self.asked = []
+
+    def pull_messages(self, message_ids):
+        self.asked.append(time.monotonic())
+        return []
+
+
+class InMemoryGrid(Polled):
+    """Named as Flower's of a simulation."""
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [(Polled, 0.1, 0.25), (InMemoryGrid, 0.02, 0.02)])
+def test_a_superlink_is_asked_less_often_than_a_simulation(kind, least, most):
+    """A question costs a SuperLink a request and a look into its database, and its nodes come every 3 s."""
+    grid = kind()
+    started = time.monotonic()
+    assert federation_grid(grid).wait_for_replies(["some"], 1.0) == []
+    assert 1.0 <= time.monotonic() - started < 1.2
+    pauses = np.diff(grid.asked[:-1])  # the last one ends when the time is over
+    assert pauses.min() >= least and np.median(pauses) < most + 0.02 and len(grid.asked) >= 0.4 / most
 
 
 # The first global weights
