@@ -85,13 +85,19 @@ def require_result(summary: Summary) -> None:
         raise reports.no_result(RunFolder(summary["folder"]))
 
 
-def in_process(config: Config, client_app: App, parent: Path = Path("runs"), quiet: bool = True) -> RunFolder:
+def in_process(
+    config: Config,
+    client_app: App,
+    parent: Path = Path("runs"),
+    quiet: bool = True,
+    interruption: Interruption | None = None,
+) -> RunFolder:
     """A run with all clients in this process, one after the other: for notebooks and breakpoints. No port, no process.
 
     `client_app` is client.py's `app`, or any function of (message, context) around it that returns the reply. Clients
     work one after the other and are waited for, so `round_timeout` does nothing here. A run whose last loss is not
     finite is returned too: its summary.json says that it has diverged. All runs of a process have one
-    `threads_per_client`.
+    `threads_per_client`. Raises KeyboardInterrupt after a round in which `interruption` was asked for.
     """
     from fedkeras.runtime.in_process import InProcessGrid
 
@@ -103,7 +109,8 @@ def in_process(config: Config, client_app: App, parent: Path = Path("runs"), qui
     told = scaling.resolved_by_client(data.told(config)).for_clients()
     grid = InProcessGrid(client_app, config.num_partitions, told, own)
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
-        summary = train(grid, config, Path(config.run_dir or parent), threads=config.threads_per_client)
+        how = {"threads": config.threads_per_client, "interruption": interruption}
+        summary = train(grid, config, Path(config.run_dir or parent), **how)
     return RunFolder(summary["folder"])
 
 

@@ -4,6 +4,7 @@ It is the run's own code on both sides: messages, mods, the compiled training. W
 alone, say) is what its `server_saw` states, the same that the report shows.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from flwr.app import Context, Message, MessageType
+from flwr.app import ArrayRecord, Context, Message, MessageType
 
 from fedkeras import client, data, factory, models, server
+from fedkeras.callbacks import FinishedRound
 from fedkeras.config import Config
 from fedkeras.data import Examples
 from fedkeras.errors import UserError
-from fedkeras.federation.messages import arrays_of
-from fedkeras.federation.records import views
+from fedkeras.federation.records import of_kind, views
 from fedkeras.mods.chain import make_mods
 from fedkeras.randomness import generator
 from fedkeras.reports.checkpoints import newest_checkpoint
 from fedkeras.reports.run_folder import RunFolder
 from fedkeras.reports.server_view import SUM, UPDATE, Seen
 from fedkeras.workflows.base import workflow_of
+from fedkeras.workflows.interruption import Interruption, StopRequested
 
 if TYPE_CHECKING:
     import keras
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
     from fedkeras.audit.inversion.gradient_matching import Batches
 
 KEPT = (
-    "seed", "model", "loss", "precision", "trust_code", "mods", "client_weights", "rest_after", "local_epochs",
-    "batch_size", "optimizer", "learning_rate", "optimizer_args", "threads_per_client",
+    "seed", "model", "loss", "precision", "trust_code", "mods", "client_weights", "rest_after", "num_server_rounds",
+    "local_epochs", "batch_size", "optimizer", "learning_rate", "optimizer_args", "threads_per_client",
 )  # fmt: skip
-"""Settings of the run that the round has too."""
+"""Settings of the run that the round has too; noise that is computed for an epsilon depends on how many there are."""
 
 Weights = dict[str, np.ndarray]
 
@@ -78,10 +80,20 @@ def round_of_few(config: Config, images: np.ndarray, labels: np.ndarray, classes
         np.savez(path, classes=np.array(classes), **arrays)
         few = Config(
             **{field: getattr(config, field) for field in KEPT} | {"model": factory.model_name(config)},
-            dataset=str(path), run_dir=name, num_partitions=clients, num_server_rounds=1, normaliser="none",
+            dataset=str(path), run_dir=name, num_partitions=clients, normaliser="none",
             test_fraction=0.0, fraction_evaluate=0.0, central_evaluation=False,
         )  # fmt: skip
         return _view(few, Path(name))
+
+
+class _FirstRound(Interruption):
+    """Ends a run when its first round is over and kept."""
+
+    def on_round_end(self, result: FinishedRound) -> bool:
+        """Raises StopRequested, unless there is but one."""
+        if result.round < result.num_rounds:
+            raise StopRequested
+        return False
 
 
 def _view(few: Config, parent: Path) -> View:
@@ -95,10 +107,12 @@ def _view(few: Config, parent: Path) -> View:
             before[cid], after[cid] = _copies(message), _copies(reply)
         return reply
 
-    folder = server.in_process(few, recorded, parent)
-    if len(after) < few.num_partitions:
-        missing = sorted(set(range(few.num_partitions)) - set(after))
-        raise UserError(f"the round to attack lacks the clients {missing}: they did not train, or failed")
+    with contextlib.suppress(StopRequested):
+        server.in_process(few, recorded, parent, interruption=_FirstRound())
+    (folder,) = (RunFolder(path.parent) for path in parent.glob("*/config.json"))
+    if len(before) < few.num_partitions:
+        missing = sorted(set(range(few.num_partitions)) - set(before))
+        raise UserError(f"the round to attack lacks the clients {missing}: they were not asked, or failed")
     mods = make_mods(few.mods)
     line = mods.server_saw(workflow_of(few).server_saw(few), few)[UPDATE]
     model = factory.learner_of(few, factory.build_model(few)).model  # compiled, so that it knows its loss
@@ -153,4 +167,6 @@ def _batches(few: Config, model: "keras.Model", cid: int, count: int) -> list[np
 
 
 def _copies(message: Message) -> Weights:
-    return {name: np.array(array) for name, array in views(arrays_of(message.content)).items()}
+    """The arrays of a message; none where it has none."""
+    records = of_kind(message.content, ArrayRecord).values()
+    return {name: np.array(array) for found in records for name, array in views(found).items()}
