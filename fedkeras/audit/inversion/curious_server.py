@@ -5,6 +5,7 @@ alone, say) is what its `server_saw` states, the same that the report shows.
 """
 
 import contextlib
+import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ def _view(few: Config, parent: Path) -> View:
             before[cid], after[cid] = _copies(message), _copies(reply)
         return reply
 
-    with contextlib.suppress(StopRequested):
+    # What is warned of is a run that is so small on purpose.
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(StopRequested):
         server.in_process(few, recorded, parent, interruption=_FirstRound())
     (folder,) = (RunFolder(path.parent) for path in parent.glob("*/config.json"))
     if len(before) < few.num_partitions:
