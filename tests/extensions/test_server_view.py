@@ -22,6 +22,7 @@ from fedkeras.reports.server_view import (
     OPEN,
     PRESENCE,
     STATISTICS,
+    SUM,
     UNSAID,
     UPDATE,
     server_view,
@@ -140,3 +141,19 @@ def test_the_clipping_rate_is_drawn_where_it_was_paid_for_and_else_said_to_be_ke
     assert "<title>0.25</title>" in adaptive and "kept out" not in adaptive
     fixed = _section(tmp_path / "fixed", [None, None])
     assert fixed.count("<svg") == 1 and "nothing is spent on counting them" in fixed
+
+
+def test_privacy_of_examples_hides_figures_and_says_how_each_update_is_noised():
+    lines = saw(mods="dp-sgd:epsilon=8,delta=1e-3,clip=0.7")
+    assert lines[UPDATE].whose == EACH and lines[FIGURES].whose == NOBODY and lines[COUNTS].whose == EACH
+    assert "clipped to 0.7" in lines[UPDATE].protection and "epsilon 8 at delta 0.001" in lines[UPDATE].protection
+    assert "noise 1.1 times that" in saw(mods="dp-sgd:noise-multiplier=1.1,delta=1e-3")[UPDATE].protection
+    told = saw(mods="dp-sgd:epsilon=8,delta=1e-3,study=true")[UPDATE].protection
+    assert told == "not against the server: coins and noise came from the seed"
+
+
+def test_under_secure_aggregation_the_server_sees_sums():
+    lines = saw(mods="secure-aggregation;dp-sgd:epsilon=8,delta=1e-3")
+    assert lines[UPDATE].whose == lines[COUNTS].whose == SUM and lines[FIGURES].whose == NOBODY
+    assert lines[UPDATE].protection.startswith("masked on the client; gradient of each example clipped")
+    assert lines[PRESENCE].whose == EACH and saw(mods="secure-aggregation")[FIGURES].whose == SUM

@@ -119,6 +119,7 @@ def _view(few: Config, parent: Path) -> View:
     line = mods.server_saw(workflow_of(few).server_saw(few), few)[UPDATE]
     model = factory.learner_of(few, factory.build_model(few)).model  # compiled, so that it knows its loss
     sent = before[min(before)]
+    _require_plain(model, sent, few.mods)
     models.set_weights(model, sent)
     parts = {cid: data.load_client(few, cid).train for cid in range(few.num_partitions)}
     if line.whose == SUM:
@@ -153,10 +154,14 @@ def _of_all(
 
 
 def _moved(model: "keras.Model", before: Weights, after: Weights, mods: str) -> list[np.ndarray]:
-    names = models.trainable_names(model)
-    if any(name not in after or after[name].shape != before[name].shape for name in names):
+    _require_plain(model, after, mods)
+    return [np.asarray(after[name], np.float64) - before[name] for name in models.trainable_names(model)]
+
+
+def _require_plain(model: "keras.Model", arrays: Weights, mods: str) -> None:
+    kinds = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    if any(kinds.get(name) != (array.shape, array.dtype) for name, array in models.get_weights(model).items()):
         raise UserError(f"--mods {mods}: its updates travel in a form of its own, which this attack does not read")
-    return [np.asarray(after[name], np.float64) - before[name] for name in names]
 
 
 def _batches(few: Config, model: "keras.Model", cid: int, count: int) -> list[np.ndarray]:

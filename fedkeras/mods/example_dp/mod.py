@@ -11,6 +11,7 @@ less noise for the same promise, no client exceeds it, and none has to take the 
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import Strategy
@@ -34,6 +35,7 @@ from fedkeras.named_code import parse_specs
 from fedkeras.reports.choices import CONCEALED
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import JsonTable, RunFolder
+from fedkeras.reports.server_view import FIGURES, NOBODY, UPDATE, Seen, Sight
 
 NAME = "dp-sgd"
 HIDING = ("dp", "secure-aggregation")
@@ -190,6 +192,17 @@ class ExampleDp(Mod):
     def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
         """Epsilon by round and by client."""
         return section.of(folder)
+
+    def server_saw(self, sight: Sight, config: Config) -> Sight:
+        """Each update, noised before it left; no figures. The number of examples is public."""
+        noise = f"noise {self.noise:g} times that" if self.noise else "noise for its own number of examples"
+        promised = f", epsilon {self.budget:g} at delta {short(self.delta)} for an example" if self.budget else ""
+        how = f"gradient of each example clipped to {self.clip:g}, {noise} of each step, on the client{promised}"
+        if self.study:
+            how = "not against the server: coins and noise came from the seed"
+        lines = {name: replace(sight[name], protection=how) for name in (UPDATE,) if name in sight}
+        lines |= {name: Seen(sight[name].what, NOBODY, "not sent") for name in (FIGURES,) if name in sight}
+        return {**sight, **lines}
 
 
 def _require_number(name: str, value: float | str, above: float, below: float) -> None:

@@ -41,7 +41,7 @@ from fedkeras.randomness import generator
 from fedkeras.reports.choices import CONCEALED
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import JsonTable, RunFolder
-from fedkeras.reports.server_view import COUNTS, FIGURES, SUM, UPDATE, Seen, Sight
+from fedkeras.reports.server_view import COUNTS, FIGURES, NOBODY, OPEN, SUM, UPDATE, Seen, Sight
 
 if TYPE_CHECKING:
     from fedkeras.workflows.base import RunContext
@@ -298,8 +298,10 @@ class SecureAggregation(Mod):
             FIGURES: "loss, accuracy and other metrics",
             COUNTS: "numbers of examples",
         }
-        summed = {name: Seen(what, SUM, how) for name, what in lines.items() if name in sight}
-        if COUNTS in sight and config.uses_catalogue and config.deals:
+        sent = {name: what for name, what in lines.items() if name in sight and sight[name].whose != NOBODY}
+        before = {name: "" if sight[name].protection == OPEN else f"; {sight[name].protection}" for name in sent}
+        summed = {name: Seen(what, SUM, how + before[name]) for name, what in sent.items()}
+        if COUNTS in sent and config.uses_catalogue and config.deals:
             summed[COUNTS] = Seen(lines[COUNTS], SUM, f"{how}; but the server has dealt them out, and knows each")
         return {**sight, **summed}
 
