@@ -1,6 +1,8 @@
 """Compressed rounds: what travels, what the strategy is shown, residuals of failed rounds, and clients that lie."""
 
 import dataclasses
+import os
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -248,25 +250,47 @@ def test_an_update_that_was_not_used_is_as_if_it_had_never_been_made():
 
 def test_a_client_without_its_residual_begins_with_none_and_says_so(cache, caplog):
     chain = run("compress:topk=0.1")[3]
-    for path in cache.iterdir():
-        path.unlink()
+    shutil.rmtree(cache)
     run("compress:topk=0.1", chain=chain, first=2)
     assert chain.mods[0].residuals.lost == 3 and "client 0 has lost what it had not sent yet" in caplog.text
 
 
+def files(cache):
+    return [path for path in cache.rglob("*") if path.is_file()]
+
+
 def test_only_the_residuals_before_and_after_the_newest_update_are_kept(cache):
-    _, _, _, chain = run("compress:topk=0.1", rounds=4)
-    names = [path.name.split("-") for path in cache.iterdir()]
-    assert Counter(cid for _, cid, _ in names) == {"0": 2, "1": 2, "2": 2}
-    assert set(chain.mods[0].residuals.used.values()) < {digest for *_, digest in names}
-    assert all(path.stat().st_size == 4 * SIZE for path in cache.iterdir())
+    chain = run("compress:topk=0.1", rounds=4)[3]
+    found = files(cache)
+    assert Counter(path.parent.name for path in found) == {"0": 2, "1": 2, "2": 2}
+    assert set(chain.mods[0].residuals.used.values()) < {path.name for path in found}
+    assert all(path.stat().st_size == 4 * SIZE for path in found)
+    assert cache.stat().st_mode & 0o077 == 0, "for this user alone"
+
+
+def test_what_nobody_goes_on_with_is_removed_after_a_month(cache):
+    first = run("compress:topk=0.1")[3].mods[0].residuals.run
+    for place in (cache / first).iterdir():
+        if place.name != "1":
+            os.utime(place, (0, 0))
+    second = run("compress:topk=0.1")[3].mods[0].residuals.run
+    left = {path.parent.relative_to(cache).as_posix() for path in files(cache)}
+    assert left == {f"{first}/1", *(f"{second}/{cid}" for cid in range(3))}
 
 
 def test_a_full_folder_is_the_clients_failure(cache, monkeypatch):
     monkeypatch.setattr("fedkeras.federation.requests.DOWNLOAD_MB", 0)
-    with pytest.raises(RunFailed, match=r"with 0.004 more it would be above 0 MB .--max-download-mb"):
+    with pytest.raises(RunFailed, match=r"with 0.008 more it would be above 0 MB .--max-download-mb"):
         run("compress:topk=0.1", max_retries=0)
-    assert not list(cache.iterdir())
+    assert not cache.exists()
+
+
+def test_a_residual_that_was_damaged_is_none(cache):
+    chain = run("compress:topk=0.1")[3]
+    for path in files(cache):
+        path.write_bytes(bytes(4 * SIZE))
+    run("compress:topk=0.1", chain=chain, first=2)
+    assert chain.mods[0].residuals.lost == 3
 
 
 def test_under_flowers_runtimes_residuals_are_in_the_clients_context(cache):

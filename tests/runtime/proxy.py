@@ -41,12 +41,13 @@ class Connection:
 class Proxy:
     """Listens on a free loopback port until it is left as a context manager.
 
-    `target` is the server's "host:port", which may be changed; `delay` are seconds before each chunk of up to 64 kB.
+    `target` is the server's "host:port", which may be changed; `delay` are seconds before each chunk of up to 64 kB;
+    `rate` are bytes a second that each connection carries in each direction, 0: as many as come.
     With `record`, `recorded[UP]` and `recorded[DOWN]` are all bytes that passed, over all connections.
     """
 
     def __init__(self, target: str, record: bool = False) -> None:
-        self.target, self.delay = target, 0.0
+        self.target, self.delay, self.rate = target, 0.0, 0.0
         self.recorded = {UP: bytearray(), DOWN: bytearray()} if record else None
         self.passed = {UP: 0, DOWN: 0}
         """Bytes forwarded so far."""
@@ -166,6 +167,7 @@ class Proxy:
 
     async def _pump(self, connection: Connection, direction: str, reader: asyncio.StreamReader) -> None:
         writer, gate = connection.writers[direction], connection.gates[direction]
+        free = 0.0  # when the link has carried what came before, on the loop's clock
         while True:
             try:
                 data = await reader.read(CHUNK_BYTES)
@@ -175,6 +177,9 @@ class Proxy:
                 break
             if self.delay:
                 await asyncio.sleep(self.delay)
+            if self.rate:
+                free = max(free, self._loop.time()) + len(data) / self.rate
+                await asyncio.sleep(free - self._loop.time())
             data, last = self._allowed(direction, data)
             self.passed[direction] += len(data)
             if self.recorded:

@@ -19,6 +19,7 @@ from fedkeras.errors import UserError
 from fedkeras.federation.records import payload, record, view, views
 from fedkeras.federation.trainable import trainable_of
 from fedkeras.mods.base import CallNext, Mod, ModelBytes
+from fedkeras.mods.compression import section
 from fedkeras.mods.compression.client_half import compressed_answer
 from fedkeras.mods.compression.committed_residuals import CommittedResiduals
 from fedkeras.mods.compression.forms import BYTES, EXACT, FORMATS, forms_of, is_compressed
@@ -40,7 +41,8 @@ from fedkeras.mods.compression.wire import (
     unpacked,
 )  # fmt: skip
 from fedkeras.named_code import parse_specs
-from fedkeras.reports.run_folder import JsonTable
+from fedkeras.reports.page import ReportSection
+from fedkeras.reports.run_folder import JsonTable, RunFolder
 from fedkeras.reports.server_view import UPDATE, Sight
 
 log = logging.getLogger("fedkeras")
@@ -88,10 +90,14 @@ class Compression(Mod):
 
     def choose(self, config: Config) -> Mapping[str, str]:
         """What travels how."""
+        return {"compression": self._words}
+
+    @property
+    def _words(self) -> str:
         sparse = f" (the largest {self.topk:.4g} of each array's numbers, the others later)" if self.topk else ""
         words = f"updates travel as {self.up}{sparse}, global arrays as {self.down}; small and untrained arrays exact"
         tested = "" if self.down == "float32" else f"; clients test the model as {self.down}, the server as float32"
-        return {"compression": words + tested}
+        return words + tested
 
     # On the client
 
@@ -164,6 +170,10 @@ class Compression(Mod):
         """Bytes of arrays that the server has counted, and what they would have been."""
         more = {} if self.residuals is None else {"topk": self.topk, "residuals_lost": self.residuals.lost}
         return {"compression": {"up": self.up, "down": self.down, **more, "bytes": dict(self.bytes)}}
+
+    def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
+        """Bytes by round."""
+        return section.of(folder, self._words)
 
     def server_saw(self, sight: Sight, config: Config) -> Sight:
         """Each update as before, with fewer digits or fewer numbers."""

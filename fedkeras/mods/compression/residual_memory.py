@@ -11,6 +11,7 @@ for as long as a run lasts.
 
 import contextlib
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Protocol
@@ -55,19 +56,19 @@ def memory_of(context: Context, run: str) -> ResidualMemory:
     if "allow" not in context.node_config:
         return ContextMemory(context)
     client = ClientContext(context)
-    return FolderMemory(cache.folder() / "residuals", f"{run}-{client.cid}", client.download_bytes)
+    return FolderMemory(cache.folder() / "residuals" / run / str(client.cid), client.download_bytes)
 
 
 class FolderMemory:
-    """Files of a folder; `most` bytes are the limit for all runs' together."""
+    """Files of a folder that is this client's in this run; `most` bytes are the limit for all clients' together."""
 
-    def __init__(self, folder: Path, owner: str, most: int) -> None:
-        self._folder, self._owner, self._most = folder, owner, most
+    def __init__(self, folder: Path, most: int) -> None:
+        self._folder, self._most = folder, most
 
     def recall(self, digest: str) -> np.ndarray | None:
         """None for a file that is damaged, too."""
         try:
-            residual = np.frombuffer(self._path(digest).read_bytes(), np.float32)
+            residual = np.frombuffer((self._folder / digest).read_bytes(), np.float32)
         except (OSError, ValueError):
             return None
         return residual if digest_of(residual) == digest else None
@@ -76,33 +77,38 @@ class FolderMemory:
         """Raises UserError where the disk has no room or may not be written."""
         digest = digest_of(residual)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is in them comes of examples
-            others = self._sweep({before, digest})
+            if not self._folder.is_dir():
+                self._begin(residual.nbytes)
+            atomic.replace_file(self._folder / digest, residual.tobytes())
+            for path in self._folder.iterdir():
+                if path.name not in (before, digest):
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"cannot keep residuals in {self._folder}: {error.strerror or error}") from error
-        if others + residual.nbytes > self._most:
-            raise UserError(
-                f"residuals take {others / 1e6:.3g} MB in {self._folder}, and with {residual.nbytes / 1e6:.3g} more it "
-                f"would be above {self._most / 1e6:.3g} MB (--max-download-mb): what lies there may be deleted"
-            )
-        atomic.replace_file(self._path(digest), residual.tobytes())
         return digest
 
-    def _path(self, digest: str) -> Path:
-        return self._folder / f"{self._owner}-{digest}"
+    def _begin(self, size: int) -> None:
+        """Make the folder, if there is room in it for the residuals before and after an update."""
+        everybodys = self._folder.parents[1]
+        _remove_stale(everybodys)
+        held = sum(path.stat().st_size for path in everybodys.glob("*/*/*"))
+        if held + 2 * size > self._most:
+            raise UserError(
+                f"residuals take {held / 1e6:.3g} MB in {everybodys}, and with {2 * size / 1e6:.3g} more it would be "
+                f"above {self._most / 1e6:.3g} MB (--max-download-mb): what lies there may be deleted"
+            )
+        everybodys.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is in there comes of examples
+        self._folder.mkdir(parents=True, exist_ok=True)
 
-    def _sweep(self, kept: set[str]) -> int:
-        """Remove this client's other residuals, and those that are too old; bytes of what is left."""
-        left, oldest = 0, time.time() - STALE_SECONDS
-        for path in self._folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another client's process has removed it
-                owner, _, digest = path.name.rpartition("-")
-                about = path.stat()
-                if about.st_mtime < oldest or (owner == self._owner and digest not in kept):
-                    path.unlink()
-                else:
-                    left += about.st_size
-        return left
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what runs have left that nobody goes on with: a client's folder changes with each of its updates."""
+    oldest = time.time() - STALE_SECONDS
+    for place in folder.glob("*/*"):
+        with contextlib.suppress(OSError):  # another process is doing the same
+            if place.stat().st_mtime < oldest:
+                shutil.rmtree(place, ignore_errors=True)
+                place.parent.rmdir()  # which fails as long as another client's is in it
 
 
 class ContextMemory:

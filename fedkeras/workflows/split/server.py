@@ -77,7 +77,10 @@ class SplitWorkflow(Workflow):
                 f"--strategy{'' if config.strategy != default.strategy else '-args'}"
             )
         if config.mods:
-            raise UserError(f"--mods are for federated rounds: --split {config.split} sends batches, not models")
+            raise UserError(
+                f"--mods are for federated rounds: --split {config.split} sends batches, not models (in fewer bits "
+                "with --split-dtype)"
+            )
         if config.split == "sequential" and config.in_flight > 1:
             raise UserError("--in-flight is for --split splitfed or shared: in turns there is one batch at once")
         cut_points(config)
