@@ -1,7 +1,9 @@
 """Terms of a secure sum: graph, threshold, keys and shares; numbers by hand and the standards' own."""
 
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +129,7 @@ def test_hypergeometric_by_hand() -> None:
         (5, 0.49, 0.1, "of 5 clients 2 may be lost"),
         (10, 0.1, 0.49, None),
         (3, 0.4, 0.4, "may collude"),
+        (5000, 0.49, 0.1, "5000 clients need more than 1000 neighbours"),
         (10, 0.5, 0.1, "max-dropout must be a fraction"),
         (10, float("nan"), 0.1, "max-dropout must be a fraction"),
         (10, 0.1, True, "colluding must be a fraction"),
@@ -261,3 +264,15 @@ def test_any_threshold_of_shares_open_a_secret_and_fewer_do_not(data: st.DataObj
     fewer = {cid: shares[cid] for cid in some[1:]}
     assert join(fewer, holders, threshold, lambda _: True) is None
     assert join(fewer, holders, threshold - 1, secret.__eq__) is None
+
+
+def test_the_table_of_privacy_md() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "privacy.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \| ([\d, ]*)\|$", text, re.MULTILINE)
+    assert len(rows) == 7
+    for clients, degree, threshold, needed, other in rows:
+        count = int(clients)
+        assert parameters.choose(count, 0.1, 0.1) == (int(degree), int(threshold))
+        assert parameters.least_survivors(count, int(degree), int(threshold), 0.1) == int(needed)
+        if other.strip():
+            assert parameters.choose(count, 0.3, 0.1) == tuple(map(int, other.split(",")))

@@ -23,6 +23,8 @@ SPARSE_ABOVE = 30
 """Clients above which not all are neighbours."""
 LEAST_COHORT = 3
 """Clients below which a sum tells too much: of two, each learns the other's vector."""
+MOST_NEIGHBOURS = 1000
+"""A client's work grows with them, and so does that of checking a graph."""
 SECRECY = Fraction(1, 2**40)
 """The chance that colluders learn more than the sum, at most."""
 FAILURE = Fraction(1, 2**20)
@@ -39,11 +41,13 @@ def choose(clients: int, max_dropout: float, colluding: float) -> tuple[int, int
     if clients < LEAST_COHORT:
         raise ValueError(f"secure aggregation needs {LEAST_COHORT} clients at least, and there are {clients}")
     lost, corrupt = whole(max_dropout, clients), whole(colluding, clients)
-    if clients > SPARSE_ABOVE:
-        for degree in range(4, clients - 1, 2):
-            threshold = _sparse_threshold(clients, degree, lost, corrupt)
-            if threshold:
-                return degree, threshold
+    if clients > SPARSE_ABOVE and (degree := _sparse_degree(clients, lost, corrupt)):
+        return degree, _sparse_threshold(clients, degree, lost, corrupt)
+    if clients > MOST_NEIGHBOURS:
+        raise ValueError(
+            f"{clients} clients need more than {MOST_NEIGHBOURS} neighbours each in a secure sum that stands "
+            f"max-dropout={max_dropout:g} and colluding={colluding:g}: fewer clients in a round, or smaller fractions"
+        )
     majority = clients // 2 + 1
     threshold = max(majority, min(2 * clients // 3 + 1, clients - lost))
     if threshold > clients - lost or threshold <= corrupt:
@@ -89,6 +93,17 @@ def _least_threshold(clients: int, degree: int, lost: int, corrupt: int) -> int:
     at_least = list(accumulate(reversed(among)))[::-1]  # of i or more
     safe = (t for t in range(majority, degree + 1) if clients * at_least[t] + cut <= SECRECY)
     return next(safe, degree + 2)
+
+
+def _sparse_degree(clients: int, lost: int, corrupt: int) -> int:
+    """By bisection, a degree that does where 2 less does not; 0 where there is none."""
+    low, high = 1, min(MOST_NEIGHBOURS, clients - 2) // 2
+    if not _sparse_threshold(clients, 2 * high, lost, corrupt):
+        return 0
+    while high - low > 1:
+        half = (low + high) // 2
+        low, high = (low, half) if _sparse_threshold(clients, 2 * half, lost, corrupt) else (half, high)
+    return 2 * high
 
 
 def _sparse_threshold(clients: int, degree: int, lost: int, corrupt: int) -> int:

@@ -18,7 +18,7 @@ from fedkeras.mods.secure_aggregation.graph import neighbours
 
 VERSION = 1
 SEED_BYTES = 32
-MOST_CLIENTS = 100_000
+MOST_CLIENTS = 10_000
 """Clients in a cohort; more are refused before anything is computed of them."""
 MOST_VALUES = 2**31
 
@@ -117,7 +117,8 @@ class Terms:
             raise ProtocolRefused(
                 f"the encoding is for sums of {self.encoding.clients} clients, and of {clients} they could overflow"
             )
-        if self.degree != clients - 1 and (self.degree % 2 or not 0 < self.degree < clients):
+        even = not self.degree % 2 and 0 < self.degree < clients
+        if self.degree > parameters.MOST_NEIGHBOURS or (self.degree != clients - 1 and not even):
             raise ProtocolRefused(f"{clients} clients cannot have {self.degree} neighbours each")
         least = parameters.least_threshold(clients, self.degree, self.max_dropout, self.colluding)
         if not least <= self.threshold <= self.degree + 1:
