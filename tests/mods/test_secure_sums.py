@@ -109,6 +109,15 @@ def test_a_neighbourhood_that_is_lost_is_no_sum_though_clients_enough_are_left(m
         Attempt(terms, vectors_of(cohort, 4), {"mask": unlucky}).to_unmask()
 
 
+@pytest.mark.parametrize("phase", ["advertise", "share"])
+def test_so_it_is_before_any_vector_is_sent(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    monkeypatch.setattr("fedkeras.mods.secure_aggregation.client_session.split", no_secrets)
+    terms = terms_of(range(100), max_dropout=0.2)
+    unlucky = terms.graph[0][: terms.degree + 2 - terms.threshold]
+    with pytest.raises(BelowThreshold, match=rf"'{phase}' only 1\d holders of client \d+'s secrets are left, and 20"):
+        Attempt(terms, {}, {phase: unlucky}).to_mask()
+
+
 def test_means_are_those_of_the_plain_quantised_sum() -> None:
     """What comes out is, bit for bit, what the encodings added up by hand give, and near the weighted mean itself."""
     rng = np.random.default_rng(3)
@@ -220,6 +229,7 @@ def test_a_second_vector_and_a_strangers_are_not_added() -> None:
         attempt.server.masked(cid, attempt.clients[cid].mask(attempt.letters[cid], attempt.vectors[cid]))
     assert not attempt.server.masked(2, np.ones(4, np.uint32))
     assert not attempt.server.masked(3, np.ones(4, np.uint32))
+    assert list(attempt.server.refused) == [3]
     request = attempt.server.unmasking()
     attempt.server.unmasked(
         {cid: attempt.clients[cid].unmask(request.survivors, request.dropped) for cid in request.survivors}

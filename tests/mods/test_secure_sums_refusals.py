@@ -45,7 +45,10 @@ def refused(step, *arguments, match: str) -> None:
         ({"degree": 8}, "cannot have 8 neighbours"),
         ({"degree": 0}, "cannot have 0 neighbours"),
         ({"cohort": tuple(range(10_001))}, "10001 clients"),
-        ({"cohort": tuple(range(2000)), "degree": 1999, "threshold": 1500}, "cannot have 1999 neighbours"),
+        (
+            {"cohort": tuple(range(2000)), "degree": 1999, "threshold": 1500, "encoding": Integers(1, 2000)},
+            "cannot have 1999 neighbours",
+        ),
         ({"version": 2}, "version 2 is asked for, and this is 1"),
         ({"length": 0}, "no vectors of 0 values"),
         ({"length": 2**40}, "no vectors"),

@@ -218,6 +218,7 @@ def test_both_sides_of_a_pair_have_one_mask_and_every_pair_another() -> None:
     }
     assert all(pairs[one, other] == pairs[other, one] for one, other in pairs)
     assert len(set(pairs.values())) == 3
+    assert pair_key(keys[0], public_of(keys[1]), digest, 0, 2) != pairs[0, 1]
     assert pair_key(keys[0], public_of(keys[1]), bytes([1]) * 32, 0, 1) != pairs[0, 1]
 
 

@@ -108,12 +108,14 @@ class SumServer:
         return {cid: {peer: answers[peer][cid] for peer in self._around(cid)} for cid in self.remaining}
 
     def masked(self, cid: int, vector: np.ndarray) -> bool:
-        """Add a client's masked vector; False, and the client is lost, where it is none of these terms or comes twice.
+        """Add a client's masked vector. False where it is a second one, or none of these terms: then the client is lost.
 
         Order does not matter: sums modulo 2^32 are exact.
         """
         self._require("mask")
-        if cid not in self._left or cid in self._added:
+        if cid in self._added:
+            return False  # the first one counts
+        if cid not in self._left:
             self.refused.setdefault(cid, "it sent a vector that nobody asked for")
             return False
         if not isinstance(vector, np.ndarray) or vector.dtype.newbyteorder("=") != np.uint32:
@@ -130,14 +132,7 @@ class SumServer:
         """End the phase of vectors: who is in the sum from here on, and whose masks must be taken out of it."""
         self._enter("mask", "unmask")
         self._keep("mask", self._added)
-        dropped = tuple(cid for cid in self._shared if cid not in self._added)
-        for cid in self._shared:
-            holders = len(self._added.intersection(self.terms.holders(cid)))
-            if holders < self.terms.threshold and (cid in self._added or holders):
-                raise BelowThreshold(
-                    "mask", holders, self.terms.threshold, f"holders of client {cid}'s secrets are left"
-                )
-        return UnmaskRequest(self.remaining, dropped)
+        return UnmaskRequest(self.remaining, tuple(cid for cid in self._shared if cid not in self._added))
 
     def unmasked(self, answers: Mapping[int, Shares]) -> None:
         """Take the survivors' shares. Raises BelowThreshold where some secret has too few."""
@@ -223,13 +218,6 @@ class SumServer:
         """A client's neighbours that are left."""
         return [peer for peer in self.terms.graph[cid] if peer in self._left]
 
-    def _with_holders(self, cids: Collection[int]) -> set[int]:
-        """Of these, whose secrets enough of them hold; who is taken away may take others along."""
-        kept = set(cids)
-        while poor := {cid for cid in kept if len(kept.intersection(self.terms.holders(cid))) < self.terms.threshold}:
-            kept -= poor
-        return kept
-
     def _answering(self, answers: Collection[int]) -> list[int]:
         for cid in answers:
             if cid not in self._left:
@@ -237,16 +225,16 @@ class SumServer:
         return [cid for cid in self.remaining if cid in answers]
 
     def _keep(self, phase: str, good: Collection[int]) -> None:
-        """Go on with those whose answers are good, if they are enough; before vectors come, with those alone who have
-        holders enough for their secrets."""
+        """Go on with those whose answers are good, if they are enough, in all and around each secret that is needed."""
         if len(good) < self.terms.least_survivors:
             raise BelowThreshold(phase, len(good), self.terms.least_survivors)
-        kept = set(good) if phase == "mask" else self._with_holders(good)
-        self.lost[phase] = tuple(cid for cid in self.remaining if cid not in kept)
-        self._left = frozenset(kept)
-        if len(kept) < self.terms.least_survivors:
-            whose = "clients have neighbours enough left"
-            raise BelowThreshold(phase, len(kept), self.terms.least_survivors, whose)
+        before, self._left = self.remaining, frozenset(good)
+        self.lost[phase] = tuple(cid for cid in before if cid not in self._left)
+        for cid in self._shared or self.remaining:
+            holders = len(self._left.intersection(self.terms.holders(cid)))
+            if holders < self.terms.threshold and (cid in self._left or holders):
+                whose = f"holders of client {cid}'s secrets are left"
+                raise BelowThreshold(phase, holders, self.terms.threshold, whose)
 
     def _require(self, phase: str) -> None:
         if self._phase != phase:
