@@ -82,6 +82,12 @@ def test_sparse_terms_with_a_threshold_that_colluders_reach() -> None:
     )
 
 
+def test_sparse_terms_whose_ring_falls_apart() -> None:
+    """Nobody colludes, and 30 of 100 may be lost: with 4 neighbours each, two gaps of two leave some clients alone."""
+    terms = terms_of(range(100), colluding=0.0, max_dropout=0.3)
+    refused(SumClient, dataclasses.replace(terms, degree=4, threshold=3), 0, match="3 shares would open")
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"[1]", b"null", b"\xff\xff", b'{"encoding":{"kind":"none"}}', b"[" * 100_000]
 )

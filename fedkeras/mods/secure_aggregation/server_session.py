@@ -108,7 +108,7 @@ class SumServer:
         return {cid: {peer: answers[peer][cid] for peer in self._around(cid)} for cid in self.remaining}
 
     def masked(self, cid: int, vector: np.ndarray) -> bool:
-        """Add a client's masked vector. False where it is a second one, or none of these terms: then the client is lost.
+        """Add a client's masked vector. False where it is a second one, or none of these terms, which loses the client.
 
         Order does not matter: sums modulo 2^32 are exact.
         """
