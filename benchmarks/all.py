@@ -60,7 +60,7 @@ def chosen(cases: Mapping[str, Listed], only: str) -> dict[str, Listed]:
 
 def measure(cases: Mapping[str, Listed], out: Path) -> int:
     """Run them all and write the file; the exit status."""
-    began, status, last = time.monotonic(), 0, None
+    began, status, last = time.monotonic(), 0, machine.state()
     found = {
         "format": result_file.FORMAT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -74,11 +74,13 @@ def measure(cases: Mapping[str, Listed], out: Path) -> int:
         },
     }
     print(f"{len(cases)} cases into {out}; Python {platform.python_version()}, {found['machine']['cores']} cores")
+    if (last["busy_cores"] or 0.0) > machine.BUSY_CORES:
+        print(f"warning: something else uses {last['busy_cores']:.1f} cores: compare will judge no times beside it")
     try:
         for name, listed, number in turns(cases):
             runs = found["cases"][name]["runs"]
             runs.append(one_run(name, listed, number, last))
-            status, last = max(status, int("fault" in runs[-1])), runs[-1].get("after")
+            status, last = max(status, int("fault" in runs[-1])), runs[-1].get("after", last)
             found["seconds"] = round(time.monotonic() - began, 1)
             result_file.write(out, found)
         found["state"] = "finished"
@@ -99,8 +101,8 @@ def turns(cases: Mapping[str, Listed]) -> Iterator[tuple[str, Listed, int]]:
                 yield name, listed, number + 1
 
 
-def one_run(name: str, listed: Listed, number: int, before: dict[str, object] | None) -> dict[str, object]:
-    """Run a case once; what the file keeps of it. `before`: the machine's state just now, where it is known."""
+def one_run(name: str, listed: Listed, number: int, before: dict[str, object]) -> dict[str, object]:
+    """Run a case once; what the file keeps of it. `before` is the machine's state just now."""
     label = name if listed.case.times == 1 else f"{name} ({number} of {listed.case.times})"
     print(f"{label:<32}", end="", flush=True)
     if fault := listed.fault:
@@ -109,14 +111,13 @@ def one_run(name: str, listed: Listed, number: int, before: dict[str, object] | 
     if reason := listed.case.missing():
         print(f"left out: {reason}", flush=True)
         return {"left_out": reason}
-    record = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "before": before or machine.state()}
+    record = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "before": before}
     outcome = case_run.run(listed)
-    record |= {"seconds": outcome.seconds, "after": machine.state()}
+    record |= {"seconds": outcome.seconds, "cpu_seconds": outcome.cpu_seconds, "after": machine.state()}
     busy = [each for when in ("before", "after") if (each := record[when]["busy_cores"]) is not None]
     beside = f"  others used {max(busy):.1f} cores" if busy and max(busy) > machine.BUSY_CORES else ""
-    print(
-        f"{outcome.seconds:>7.1f} s  {f'FAILED: {outcome.fault}' if outcome.fault else 'measured'}{beside}", flush=True
-    )
+    took = f"{outcome.seconds:>7.1f} s {outcome.cpu_seconds:>7.1f} s CPU"
+    print(f"{took}  {f'FAILED: {outcome.fault}' if outcome.fault else 'measured'}{beside}", flush=True)
     return {**record, "fault": outcome.fault} if outcome.fault else {**record, "figures": outcome.figures}
 
 

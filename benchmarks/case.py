@@ -23,7 +23,7 @@ class Case:
     """As typed; `{data}` is the data's folder and `{folder}` one that is deleted afterwards."""
 
     seconds: float
-    """About how long one run takes on two quiet cores; after four times as long, and a minute, it is ended."""
+    """About how long one run takes on two quiet cores; after six times as long, and two minutes, it is ended."""
 
     name: str = ""
     """What tells it from other cases of its benchmark; "": it is the only one."""
@@ -40,7 +40,7 @@ class Case:
     @property
     def limit(self) -> float:
         """Seconds after which a run is ended."""
-        return 60 + 4 * self.seconds
+        return 120 + 6 * self.seconds
 
     def words(self, folder: Path) -> list[str]:
         """The arguments of one run, whose files go to `folder`."""

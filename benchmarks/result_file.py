@@ -4,8 +4,8 @@
      "cases": {NAME: {"benchmark", "arguments", "runs": [RUN, ...]}}}
 
 A RUN has `figures` (the JSON of the benchmark's last line), `fault` (why there are none) or `left_out` (what is missing
-here). Beside them stands when it was `started`, its `seconds`, and the machine's state `before` and `after` it:
-`busy_cores` of others, `load_average`, and the seconds of the `yardsticks` (machine.py).
+here). Beside them stands when it was `started`, its `seconds` and `cpu_seconds`, and the machine's state `before` and
+`after` it: `busy_cores` of others, `load_average`, and the seconds of the `yardsticks` (machine.py).
 """
 
 import json

@@ -86,7 +86,7 @@ def measure(work: str, names: list[str], blocks: int) -> dict:
                 "max": round(max(seconds), 4),
                 "rounds": len(seconds),
                 "peak_mb": peak_megabytes(variant.process.pid),
-                "blocks": {"seconds": grouped(seconds, blocks)},
+                "blocks": {"seconds": [round(value, 4) for value in grouped(seconds, blocks)]},
             }
         compare_with_bare_loops(figures)
     show(work, figures)

@@ -139,6 +139,7 @@ def test_beyond_noise_is_no_overlap_and_more_than_five_percent() -> None:
     assert judge("seconds", old, [1.06, 1.07, 1.06, 1.07, 1.06]) == SAME, "apart, but the median by 4 % only"
     assert judge("seconds", [1.0, 1.3, 1.3], [1.4, 1.4, 1.4]) == WORSE
     assert judge("seconds", [1.0, 1.38, 1.38], [1.4, 1.4, 1.4]) == SAME, "the minima are apart, the medians are not"
+    assert judge("echo_ratio", [1.0, 1.0, 1.0], [1.04, 1.2, 1.2]) == SAME, "and the other way round"
     assert judge("mb_per_s_gain", old, [0.80, 0.82, 0.85, 0.81, 0.83]) == WORSE, "larger is better"
     assert judge("surprise", old, [2.0, 2.0, 2.0]) == CHANGED
 
@@ -151,14 +152,15 @@ def test_what_the_machine_itself_has_done_is_no_change() -> None:
     assert judge("plain_mb_s", new, old, (1.0, 1.3)) == WORSE
     assert judge("echo_ratio", old, new, (1.0, 1.45)) == WORSE, "both of its halves were measured in the same minutes"
     assert judge("seconds", old, new, obstacle="another machine") == UNJUDGED
-    assert judge("weight_files", [3], [4], (0.5, 2.0), "another machine") == WORSE
+    assert judge("echo_ratio", old, new, obstacle="others used a core") == WORSE
+    assert judge("weight_files", [100], [101], (0.5, 2.0), "another machine") == WORSE
 
 
 def test_the_machine_is_compared_by_its_worst_and_best_moments() -> None:
     old = [{"python": [0.010, 0.012]}, {"python": [0.011, 0.020]}]
-    new = [{"python": [0.015, 0.016], "copy": [1.0]}]
-    low, high = drift(old, new)
-    assert (low, high) == (1.0, pytest.approx(1.5))
+    new = [{"python": [0.015, 0.016], "copy": [1.0]}, {"python": [0.018]}]
+    assert drift(old, new) == (1.0, pytest.approx(0.018 / 0.010))
+    assert drift(new, old) == (pytest.approx(0.010 / 0.018), 1.0)
     assert drift([], new) == (1.0, 1.0)
 
 
