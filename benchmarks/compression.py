@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.workloads import DATA
+from benchmarks.case import DATA, Case
 from fedkeras import client, server
 from fedkeras.config import Config
 from fedkeras.federation.records import record
@@ -34,6 +34,7 @@ from fedkeras.workflows.run_setup import bare_run
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "runtime"))
 
+QUICK = [Case("--datasets ''", 65)]
 SETTINGS = {
     "float32": "",
     "16 bit both ways": "compress:up=float16,down=float16",

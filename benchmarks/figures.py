@@ -51,14 +51,14 @@ KINDS = (
     (r"(fell|.*_files|.*_returns|failures)", COUNT),
     (r".*_(mb_s|a_second)", RATE),
     (r"((.*_)?seconds(_.*)?|.*_s_per_mb|.*_ms|.*_s|first_round|clients_\w+|tracing)", TIME),
-    (r"((up|down)_mb|.*_bytes|.*_kb|megabytes|elements)", TRAFFIC),
+    (r"(up|down|(up|down)_mb|.*_bytes|.*_kb|megabytes|elements)", TRAFFIC),
     (r"(.*_mb|.*_models)", MEMORY),
     (r"((.*_)?(ratio|share)|times_.*)", RATIO),
     (r"(.*_)?gain", GAIN),
     (r"((.*_)?accurac(y|ies)|ours_(best|last))", SCORE),
     (r"(explained|correlation)", LEAK),
 )
-"""By the last part of the name, the first that fits; where none fits, nobody knows what is better, and that is said."""
+"""By the last part of the name that one fits. Where none does, nobody knows what is better, and that is said."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ class Figure:
     @property
     def kind(self) -> Kind:
         """By its name."""
-        parts = self.name.split(".")
-        for part in (parts[-1], *parts[-2:-1]):  # a list of seeds, or of a mu each, has its kind from what it is of
+        for part in reversed(self.name.split(".")):  # `accuracies.mnist.float32` has its kind from what it is of
             for pattern, kind in KINDS:
                 if re.fullmatch(pattern, part):
                     return kind
@@ -93,13 +92,13 @@ def _flat(node: object, name: str) -> Iterator[tuple[str, list[float]]]:
         # What has blocks is their values, and not the median that stands beside them
         for key, value in {**node, **node.get(BLOCKS_KEY, {})}.items():
             if key != BLOCKS_KEY:
-                yield from _flat(value, f"{name}.{key}" if name else str(key))
+                yield from _flat(value, _path(name, str(key)))
     elif isinstance(node, list) and node and all(isinstance(row, Mapping) for row in node):
         labels, seen = [_label(row) for row in node], Counter()
         for label, row in zip(labels, node, strict=True):
             seen[label] += 1
             row_name = label if labels.count(label) == 1 else f"{label}#{seen[label]}"
-            yield from _flat(dict(list(row.items())[1:]), f"{name}.{row_name}" if name else row_name)
+            yield from _flat(dict(list(row.items())[1:]), _path(name, row_name))
     elif isinstance(node, list) and node and all(_number(value) for value in node):
         yield name, [float(value) for value in node]
     elif _number(node):
@@ -107,10 +106,15 @@ def _flat(node: object, name: str) -> Iterator[tuple[str, list[float]]]:
 
 
 def _label(row: Mapping[str, object]) -> str:
-    """A row's name: its first field, with that field's name where it is a number; without dots, which part names."""
+    """A row's name: its first field, with that field's name where it is a number."""
     key, value = next(iter(row.items()), ("", ""))
-    text = f"{key}={value:g}" if isinstance(value, Real) else str(value)
-    return text.replace(".", "·")
+    return f"{key}={value:g}" if isinstance(value, Real) else str(value)
+
+
+def _path(name: str, part: str) -> str:
+    """A name with one part more; dots part names, and a part has none."""
+    part = part.replace(".", "·")
+    return f"{name}.{part}" if name else part
 
 
 def _number(value: object) -> bool:

@@ -94,6 +94,7 @@ def test_blocks_stand_for_their_median_and_a_row_is_named_by_its_first_field() -
         ],
         "seeds": [{"mu": 0.1, "accuracies": [0.5, 0.7]}],
         "held": True,
+        "link": {"0.5 Mbit/s": 3},
         "words": "not a figure",
         "none": None,
     }
@@ -106,6 +107,7 @@ def test_blocks_stand_for_their_median_and_a_row_is_named_by_its_first_field() -
         "rows.again#2.survived": (1,),
         "seeds.mu=0·1.accuracies": (0.5, 0.7),
         "held": (1,),
+        "link.0·5 Mbit/s": (3,),
     }
 
 
@@ -121,7 +123,7 @@ def test_several_runs_are_one_figure_and_a_table_may_be_all_there_is() -> None:
         ("spawn.seconds", TIME), ("tls_cpu_s_per_mb", TIME), ("first_round", TIME), ("plain_mb_s", RATE),
         ("server_new_mb", MEMORY), ("echo_ratio", RATIO), ("B.spawn.times_two", RATIO), ("metrics_share", RATIO),
         ("shared_gain", GAIN), ("iid.mu=0.accuracies", SCORE), ("weight_files", COUNT), ("spawn.rounds", SETTING),
-        ("one.max", SPREAD), ("surprise", UNKNOWN),
+        ("one.max", SPREAD), ("accuracies.mnist.8 bit", SCORE), ("surprise", UNKNOWN),
     ],
 )  # fmt: skip
 def test_which_way_is_better_follows_from_the_name(name: str, kind) -> None:
