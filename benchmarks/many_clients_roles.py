@@ -20,6 +20,7 @@ from fedkeras.federation.client_weights import PHASES, ClientWeights
 from fedkeras.federation.records import record, views
 from fedkeras.federation.validation import fault_of_train
 from fedkeras.flower.identity import node_id_of
+from fedkeras.runtime.client_app import App
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.node import serve
 from fedkeras.strategies.fedavg import FedAvg
@@ -119,8 +120,11 @@ def memory(field: str) -> float:
     return int(line.split()[1]) / 1000
 
 
-def clients(address: str, count: int) -> None:
-    """Fork `count` processes that each serve one partition; status 1 if one of them did not end well."""
+def clients(address: str, count: int, answer: App | None = None) -> None:
+    """Fork `count` processes that each serve one partition with `answer` (None: `app`).
+
+    Status 1 if one of them did not end well.
+    """
     gc.collect()
     gc.freeze()  # the processes share these objects' memory as long as nobody touches them
     children = []
@@ -129,7 +133,7 @@ def clients(address: str, count: int) -> None:
         for cid in range(count):
             if not (child := os.fork()):
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                os._exit(client(address, cid))
+                os._exit(client(address, cid, answer or app))
             children.append(child)
         failed = [cid for cid, child in enumerate(children) if os.waitpid(child, 0)[1]]
         children.clear()
@@ -140,10 +144,10 @@ def clients(address: str, count: int) -> None:
         sys.exit(f"{len(failed)} clients did not end well, the first is {failed[0]}")
 
 
-def client(address: str, cid: int) -> int:
+def client(address: str, cid: int, answer: App) -> int:
     """Serve one partition; the exit status."""
     try:
-        serve(app, address, [cid], {}, WAIT_SECONDS)
+        serve(answer, address, [cid], {}, WAIT_SECONDS)
     except Exception:
         logging.exception("client %d", cid)
         return 1

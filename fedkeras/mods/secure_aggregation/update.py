@@ -30,15 +30,14 @@ def flattened(arrays: Arrays, origin: Arrays) -> np.ndarray:
         after = arrays[name]
         if after.shape != before.shape or after.dtype != before.dtype:
             raise ValueError(f"training made '{name}' {after.dtype}{list(after.shape)}")
-        if before.dtype.kind in "biu":
-            if not np.array_equal(after, before):
-                raise ValueError(
-                    f"'{name}' holds whole numbers and training changes them, of which a secure sum has no mean"
-                )
-            update[place : place + before.size] = 0
+        part, place = update[place : place + before.size].reshape(before.shape), place + before.size
+        if before.dtype.kind not in "biu":
+            # Without an array in between: of float32 the difference is rounded once, as it would be of float64
+            np.subtract(after, before, out=part, casting="same_kind")
+        elif np.array_equal(after, before):
+            part[...] = 0
         else:
-            update[place : place + before.size] = np.subtract(after, before, dtype=np.float64).reshape(-1)
-        place += before.size
+            raise ValueError(f"'{name}' holds whole numbers and training changes them, of which a secure sum has no mean")
     return update
 
 
