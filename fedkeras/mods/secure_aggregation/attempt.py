@@ -35,7 +35,7 @@ class TooFew(UserError):
     """Not enough clients are left for a sum."""
 
 
-class Attempt:
+class SumAttempt:
     """Ask, take the answers, and hand the round's loop one for each client: an error, or what stands for a good one."""
 
     def __init__(self, plan: Plan, inner: Exchange, messages: Sequence[Message], cids: Mapping[int, int]) -> None:

@@ -30,7 +30,7 @@ from fedkeras.federation.strategy_adapter import TAKE_ALL, is_robust, nested
 from fedkeras.mods import releases
 from fedkeras.mods.base import CallNext, Exchange, Mod
 from fedkeras.mods.secure_aggregation import journal, parameters, section, wire
-from fedkeras.mods.secure_aggregation.attempt import Attempt
+from fedkeras.mods.secure_aggregation.attempt import SumAttempt
 from fedkeras.mods.secure_aggregation.client_session import Randomness
 from fedkeras.mods.secure_aggregation.encoding import Quantised
 from fedkeras.mods.secure_aggregation.participant import Participant
@@ -217,7 +217,7 @@ class SecureAggregation(Mod):
             return inner.exchange(messages)
         plan = self._plan(kind, int(wire.config_of(messages[0].content)["server-round"]))
         cids = {node_id: cid for cid, node_id in self.cohort.items()}
-        attempt = Attempt(plan, inner, messages, cids)
+        attempt = SumAttempt(plan, inner, messages, cids)
         arriving = attempt.begin()
 
         def answers() -> Iterator[Message]:

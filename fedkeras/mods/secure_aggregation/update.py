@@ -37,7 +37,9 @@ def flattened(arrays: Arrays, origin: Arrays) -> np.ndarray:
         elif np.array_equal(after, before):
             part[...] = 0
         else:
-            raise ValueError(f"'{name}' holds whole numbers and training changes them, of which a secure sum has no mean")
+            raise ValueError(
+                f"'{name}' holds whole numbers and training changes them, of which a secure sum has no mean"
+            )
     return update
 
 
