@@ -36,6 +36,7 @@ MEMORY = Kind("memory", "smaller", 0.10)
 TRAFFIC = Kind("traffic", "smaller", 0.01)
 SCORE = Kind("score", "larger", 0.02)
 LEAK = Kind("leak", "smaller", 0.02)
+LOSS = Kind("loss", "smaller", 0.02)
 COUNT = Kind("count", "smaller", 0.0)
 SURVIVED = Kind("survived", "larger", 0.0)
 SETTING = Kind("setting", "", 0.0)
@@ -45,7 +46,7 @@ UNKNOWN = Kind("unknown", "", 0.25)
 
 KINDS = (
     (r"(min|max|pages|least|most|slowest_.*|.*_(least|most))", SPREAD),
-    (r"(rounds|tries|clients|examples|seeds|epochs|batch_size|learning_rate|in_flight)", SETTING),
+    (r"(rounds|rounds_asked|tries|clients|examples|seeds|epochs|batch_size|learning_rate|in_flight)", SETTING),
     (r"(epsilon|delta|noise|neighbours|threshold|max_dropout)", SETTING),
     (r"(held|survived|answered)", SURVIVED),
     (r"(fell|.*_files|.*_returns|failures)", COUNT),
@@ -57,6 +58,7 @@ KINDS = (
     (r"(.*_)?gain", GAIN),
     (r"((.*_)?accurac(y|ies)|ours_(best|last))", SCORE),
     (r"(explained|correlation)", LEAK),
+    (r"(.*_)?loss", LOSS),
 )
 """By the last part of the name that one fits. Where none does, nobody knows what is better, and that is said."""
 
