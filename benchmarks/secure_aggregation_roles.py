@@ -16,6 +16,7 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from scipy.stats import hypergeom  # noqa: F401 - before clients are forked
 
 from benchmarks import many_clients_roles as light
+from benchmarks.blocks import grouped, ratios
 from fedkeras.config import Config
 from fedkeras.federation.client_weights import PHASES, ClientWeights
 from fedkeras.federation.records import record, views
@@ -84,7 +85,7 @@ def server(count: int, rounds: int, megabytes: float, max_dropout: float) -> Non
     figures = {
         "plain_seconds": plain_seconds,
         "secure_seconds": secure_seconds,
-        "seconds_ratio": statistics.median(s / p for s, p in zip(seconds["secure"], seconds["plain"], strict=True)),
+        "seconds_ratio": statistics.median(ratios(seconds["secure"], seconds["plain"])),
         "bytes_ratio": statistics.median(carried["secure"]) / statistics.median(carried["plain"]),
         "plain_bytes": statistics.median(carried["plain"]),
         **phases,
@@ -92,7 +93,11 @@ def server(count: int, rounds: int, megabytes: float, max_dropout: float) -> Non
         "threshold": later[0]["threshold"],
         "bits": later[0]["bits"],
     }
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}), flush=True)
+    took = {f"{name}_seconds": grouped(seconds[name]) for name in ("plain", "secure")}
+    took["seconds_ratio"] = grouped(ratios(seconds["secure"], seconds["plain"]))
+    blocks = {name: [round(value, 4) for value in values] for name, values in took.items()}
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    print(json.dumps({**rounded, "blocks": blocks}), flush=True)
 
 
 def bytes_of(port: int) -> int:
