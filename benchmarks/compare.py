@@ -38,51 +38,71 @@ def main(args: Sequence[str] | None = None) -> int:
         return complain(PROGRAM, error)
 
 
+class Tally:
+    """What the comparison of all cases has come to: names by verdict, cases that failed, what one side lacks."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {word: [] for word in (WORSE, BETTER, CHANGED, UNJUDGED, SAME)}
+        self.failed: list[str] = []
+        self.missing: list[str] = []
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is anything that the status can rest on."""
+        return bool(self.failed) or any(names for word, names in self.names.items() if word != UNJUDGED)
+
+    def show(self) -> None:
+        """The last lines."""
+        counts = {word: len(names) for word, names in self.names.items() if names}
+        print(f"\n{sum(counts.values())} figures: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
+        print(
+            f"beyond noise: blocks apart, best and median by over {MARGIN:.0%}, times by more than the machine itself"
+        )
+        listed = {word.lower(): self.names[word] for word in (WORSE, BETTER, CHANGED)}
+        rest = {"not_judged": len(self.names[UNJUDGED]), "within_noise": len(self.names[SAME])}
+        print(json.dumps({**listed, "failed": self.failed, "missing": self.missing, **rest}))
+
+
 def compare(old: File, new: File, changed_only: bool = False, only: str = "") -> int:
     """Print all verdicts; the exit status. Raises UserError where nothing can be judged."""
     for line in differences(old, new):
         print(line)
     print(f"{'':<46}{'old':>12}{'new':>12}   {'best':<9}{'median':<9}{'spread':>10}")
-    other_machine = "another machine" if old["machine"] != new["machine"] else ""
-    counts: dict[str, list[str]] = {word: [] for word in (WORSE, BETTER, CHANGED, UNJUDGED, SAME)}
-    missing, failed = [], []
+    other_machine, tally = "another machine" if old["machine"] != new["machine"] else "", Tally()
     for name in sorted({*old["cases"], *new["cases"]}):
-        if only and not name.startswith(tuple(only.split(","))):
-            continue
-        sides = [file["cases"].get(name, NOTHING) for file in (old, new)]
-        if reason := incomparable(*sides):
-            print(f"\n{name}: {reason}")
-            (failed if result_file.figures(sides[0]) and result_file.faults(sides[1]) else missing).append(name)
-            continue
-        machine_drift = drift(*(result_file.yardsticks(side) for side in sides))
-        busy = max(map(result_file.beside, sides))
-        obstacle = other_machine or (f"others used {busy:.1f} cores beside it" if busy else "")
-        by_itself = f"the machine itself x {machine_drift[0]:.2f} to {machine_drift[1]:.2f}"
-        print(f"\n{name}: {'; '.join(filter(None, (by_itself, obstacle)))}")
-        for verdict in verdicts(*sides, machine_drift, obstacle):
-            if isinstance(verdict, str):
-                missing.append(f"{name}: {verdict}")
-                print(f"  {verdict}")
-                continue
-            if verdict.setting and verdict.word == SAME:
-                continue
-            counts[verdict.word].append(f"{name}: {verdict.name}")
-            if not changed_only or verdict.word != SAME:
-                print(line_of(verdict))
-        if faults := result_file.faults(sides[1]):
-            failed.append(name)
-            print(f"  a run has failed: {faults[0]}")
-    if not any(found for word, found in counts.items() if word != UNJUDGED) and not failed:
+        if name.startswith(tuple(only.split(","))):
+            sides = (file["cases"].get(name, NOTHING) for file in (old, new))
+            compare_case(name, *sides, other_machine, changed_only, tally)
+    if not tally.judged:
         raise UserError(
             "no figure could be judged; measure the same cases twice, on one machine that does nothing else"
         )
-    words = {word: len(found) for word, found in counts.items()}
-    print(f"\n{sum(words.values())} figures: " + ", ".join(f"{count} {word}" for word, count in words.items() if count))
-    print(f"beyond noise: blocks apart, best and median by over {MARGIN:.0%}, times by more than the machine itself")
-    listed = {"worse": counts[WORSE], "better": counts[BETTER], "changed": counts[CHANGED]}
-    rest = {"not_judged": len(counts[UNJUDGED]), "within_noise": len(counts[SAME])}
-    print(json.dumps({**listed, "failed": failed, "missing": missing, **rest}))
-    return int(bool(counts[WORSE] or failed))
+    tally.show()
+    return int(bool(tally.names[WORSE] or tally.failed))
+
+
+def compare_case(name: str, old: Measured, new: Measured, obstacle: str, changed_only: bool, tally: Tally) -> None:
+    """Print a case's verdicts and count them. `obstacle`: why its times cannot be judged; "" if they can."""
+    if reason := incomparable(old, new):
+        print(f"\n{name}: {reason}")
+        (tally.failed if result_file.figures(old) and result_file.faults(new) else tally.missing).append(name)
+        return
+    machine_drift = drift(result_file.yardsticks(old), result_file.yardsticks(new))
+    if busy := max(map(result_file.beside, (old, new))):
+        obstacle = obstacle or f"others used {busy:.1f} cores beside it"
+    by_itself = f"the machine itself x {machine_drift[0]:.2f} to {machine_drift[1]:.2f}"
+    print(f"\n{name}: {'; '.join(filter(None, (by_itself, obstacle)))}")
+    for verdict in verdicts(old, new, machine_drift, obstacle):
+        if isinstance(verdict, str):
+            tally.missing.append(f"{name}: {verdict}")
+            print(f"  {verdict}")
+        elif not (verdict.setting and verdict.word == SAME):
+            tally.names[verdict.word].append(f"{name}: {verdict.name}")
+            if not changed_only or verdict.word != SAME:
+                print(line_of(verdict))
+    if faults := result_file.faults(new):
+        tally.failed.append(name)
+        print(f"  a run has failed: {faults[0]}")
 
 
 def differences(old: File, new: File) -> Iterator[str]:
