@@ -5,6 +5,7 @@
     objectives          what is minimised, and how its gradients are had: the proximal term, and anybody's own
     dp_sgd              differential privacy of examples: gradients that are clipped for each and noised
     per_example         each example's own gradient, clipped, and their sum
+    layer_gradients     the same by layers, for the models it knows: faster
     poisson             batches into which each example comes by a coin of its own
     private_model       which models that can train
     keras_loop          models with a train_step or test_step of their own

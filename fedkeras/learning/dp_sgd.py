@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from fedkeras import models
 from fedkeras.accountant import calibrate, require_library
+from fedkeras.learning.layer_gradients import chunk_by_layers, numbers_an_example, takes
 from fedkeras.learning.objectives import Gradients, Objective, Proximal, only_output
 from fedkeras.learning.per_example import chunk_of_any, chunk_size, in_chunks
 from fedkeras.learning.poisson import Batches, draw_batches, rate_of, steps_of
@@ -130,7 +131,10 @@ class DpSgd(Objective):
         if sample_weight is None:
             sample_weight = tf.ones([count])
         output = only_output(model(x[:1], training=False)).shape
-        size, of_chunk = chunk_size(weights), chunk_of_any(model, weights, clip, states)
+        by_layers = takes(model, weights)
+        of_chunk = (chunk_by_layers if by_layers else chunk_of_any)(model, weights, clip, states)
+        numbers = numbers_an_example(model) if by_layers else sum(math.prod(weight.shape) for weight in weights)
+        size = chunk_size(numbers)
         found = in_chunks(of_chunk, (x, y, sample_weight, seeds), size, weights, output)
         noised = _noised(found.of_weights, deviation, words, step)
         means = [total / tf.cast(expected, total.dtype) for total in noised]

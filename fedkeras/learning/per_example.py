@@ -5,8 +5,8 @@ Abadi et al., Deep Learning with Differential Privacy, CCS 2016, arXiv:1607.0013
     g_i  =  grad L(w, x_i)          over all trainable arrays together
     sum_i  g_i / max(1, ||g_i|| / C)
 
-This way takes nearly any model, since no example meets another one in it. An example whose gradient is not finite
-counts as none, for a sum that is not finite would tell about it.
+This way takes nearly any model, since no example meets another one in it; `layer_gradients` is the faster one. An
+example whose gradient is not finite counts as none, for a sum that is not finite would tell about it.
 """
 
 import contextlib
@@ -94,7 +94,7 @@ def chunk_of_any(
 
     def of_chunk(x: tf.Tensor, y: tf.Tensor, sample_weight: tf.Tensor, seeds: tf.Tensor) -> Chunk:
         try:
-            with _quiet():
+            with quiet():
                 each, losses, predicted = tf.vectorized_map(of_one, (x, y, sample_weight, seeds))
         except (TypeError, ValueError, NotImplementedError) as error:
             raise UserError(
@@ -115,8 +115,8 @@ def chunk_of_any(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """TensorFlow warns of each operation for which it has no vectorised form, once a tracing: that only costs time."""
+def quiet() -> Iterator[None]:
+    """While something is vectorised: TensorFlow warns of each operation that it must loop over, which costs time."""
     log = logging.getLogger("tensorflow")
     before = log.level
     log.setLevel(logging.ERROR)
@@ -138,7 +138,6 @@ def without_the_infinite(rows: tf.Tensor, finite: tf.Tensor) -> tf.Tensor:
     return tf.cond(tf.reduce_all(finite), lambda: rows, lambda: tf.where(mask, rows, tf.zeros_like(rows)))
 
 
-def chunk_size(weights: Sequence[keras.Variable]) -> int:
-    """How many examples' gradients are computed at once."""
-    numbers = sum(int(tf.TensorShape(weight.shape).num_elements()) for weight in weights)
+def chunk_size(numbers: int) -> int:
+    """How many examples are worked on at once, of which each takes so many numbers of 32 bits."""
     return max(1, min(MOST, MEGABYTES * 1_000_000 // (4 * max(1, numbers))))
