@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from fedkeras.config import Value
 from fedkeras.errors import UserError
-from fedkeras.named_code import parse_specs
+from fedkeras.named_code import Spec, parse_specs
 
 ROUNDS, HOURS, MODS = "num-server-rounds", "hours", "mods"
 OF_CONNECTION = ("tls", "passphrase")
@@ -47,10 +47,7 @@ class Demand:
         """Whether the run, which has `found` for the key, is as demanded."""
         if self.key == MODS:
             there = parse_specs(str(found), MODS)
-            return all(
-                any(spec.name == own.name and own.options.items() <= spec.options.items() for spec in there)
-                for own in parse_specs(self.value, MODS)
-            )
+            return all(any(_protects(spec, own) for spec in there) for own in parse_specs(self.value, MODS))
         if self.sign == "=" and not _is_number(found):
             return self.value.lower() == str(found).lower() if isinstance(found, bool) else self.value == found
         number = float(self.value) if _reads_as_number(self.value) else math.nan
@@ -143,6 +140,19 @@ class ClientTerms:
         """The reason to leave when `seconds_left` is used up."""
         hours = self._seconds / 3600
         return Withdrawn(f"the run takes longer than this client takes part: --require 'hours<={hours:g}'")
+
+
+def _protects(there: Spec, demanded: Spec) -> bool:
+    """Whether a mod is the one that is demanded, with these options at least.
+
+    `study=true`, by which a mod of privacy takes its secrets from the seed, must be demanded to be accepted.
+    """
+    given, wanted = there.options, demanded.options
+    return (
+        there.name == demanded.name
+        and wanted.items() <= given.items()
+        and (not given.get("study", False) or bool(wanted.get("study", False)))
+    )
 
 
 def _is_number(value: Value) -> bool:

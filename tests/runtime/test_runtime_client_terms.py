@@ -69,6 +69,28 @@ def test_a_demand_is_met_refused_or_none(demand: str, is_met: bool | None) -> No
             terms.check_run(RUN)
 
 
+@pytest.mark.parametrize(
+    ("demand", "mods", "is_met"),
+    [
+        ("mods=dp-sgd:epsilon=2", "dp-sgd:epsilon=2,delta=1e-5", True),
+        ("mods=dp-sgd:epsilon=2", "dp-sgd:epsilon=2,delta=1e-5,study=false", True),
+        ("mods=dp-sgd:epsilon=2", "dp-sgd:epsilon=8,delta=1e-5", False),
+        ("mods=dp-sgd:epsilon=2", "", False),
+        ("mods=dp-sgd:epsilon=2", "dp-sgd:epsilon=2,delta=1e-5,study=true", False),
+        ("mods=dp", "dp:epsilon=2,delta=1e-5,study=true", False),
+        ("mods=dp-sgd:study=true", "dp-sgd:epsilon=2,delta=1e-5,study=true", True),
+    ],
+)
+def test_a_study_is_private_for_nobody_and_must_be_demanded(demand: str, mods: str, is_met: bool) -> None:
+    terms = parse_flags(ClientConfig, ["--require", demand], "client.py").terms()
+    run = Config(mods=mods).for_clients()
+    if is_met:
+        terms.check_run(run)
+    else:
+        with pytest.raises(UserError, match="this client demands"):
+            terms.check_run(run)
+
+
 def test_a_run_that_does_not_say_it_is_refused() -> None:
     """Another app's configuration may have any keys."""
     with pytest.raises(UserError, match="demands --require 'lr<=1', and the run says no lr"):

@@ -37,7 +37,7 @@ from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import JsonTable, RunFolder
 from fedkeras.reports.server_view import COUNTS, FIGURES, NOBODY, UPDATE, Seen, Sight
 
-BESIDE = ("dp", "stragglers")
+BESIDE = ("dp", "dp-sgd", "stragglers")
 """Mods that may be named together; of others nobody knows what they release."""
 NOT_BESIDE = {"secure-aggregation": "the server must clip each client's update, which it would not see; dp-sgd does"}
 """Why some others may not."""

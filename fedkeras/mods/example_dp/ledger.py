@@ -33,10 +33,9 @@ class Account:
 
 @dataclass(frozen=True)
 class SpentRound:
-    """A round that is over: how many were asked, and the worst and the median epsilon of all that have answered."""
+    """A round that is over: the worst and the median epsilon of all clients that have answered by then."""
 
     round: int
-    clients: int
     worst: float | None
     median: float | None
 
@@ -53,7 +52,6 @@ class ExampleLedger:
     """Rounds that were begun, those that were done again too."""
     shows_clients: bool = True
     """False: another mod keeps single clients out of all that is kept; each is then taken to train in every attempt."""
-    _last: int = 0
 
     def open(self, path: Path, begun: bool) -> None:
         """Go on with the file at `path` if there is one; `begun`: the run has done rounds, so there must be.
@@ -69,7 +67,7 @@ class ExampleLedger:
 
     def charge(self, cids: Collection[int]) -> None:
         """These clients are about to be asked to train; it is on the disk when this returns."""
-        self.attempts, self._last = self.attempts + 1, len(cids)
+        self.attempts += 1
         for cid in cids if self.shows_clients else ():
             self.accounts.setdefault(cid, Account()).asked += 1
         self._write()
@@ -85,7 +83,7 @@ class ExampleLedger:
         """Enter what all have spent by now."""
         spent = self.spent()
         worst, median = (max(spent.values()), statistics.median(spent.values())) if spent else (None, None)
-        entry = SpentRound(server_round, self._last, worst, median)
+        entry = SpentRound(server_round, worst, median)
         self.rounds.append(entry)
         self._write()
         return entry

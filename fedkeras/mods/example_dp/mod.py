@@ -35,7 +35,7 @@ from fedkeras.named_code import parse_specs
 from fedkeras.reports.choices import CONCEALED
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import JsonTable, RunFolder
-from fedkeras.reports.server_view import FIGURES, NOBODY, UPDATE, Seen, Sight
+from fedkeras.reports.server_view import COUNTS, FIGURES, NOBODY, UPDATE, Seen, Sight
 
 NAME = "dp-sgd"
 HIDING = ("dp", "secure-aggregation")
@@ -194,7 +194,7 @@ class ExampleDp(Mod):
         return section.of(folder)
 
     def server_saw(self, sight: Sight, config: Config) -> Sight:
-        """Each update, noised before it left; no figures. The number of examples is public."""
+        """Each update, noised before it left; no figures. The number of examples counts as public."""
         noise = f"noise {self.noise:g} times that" if self.noise else "noise for its own number of examples"
         promised = f", epsilon {self.budget:g} at delta {short(self.delta)} for an example" if self.budget else ""
         how = f"gradient of each example clipped to {self.clip:g}, {noise} of each step, on the client{promised}"
@@ -202,6 +202,7 @@ class ExampleDp(Mod):
             how = "not against the server: coins and noise came from the seed"
         lines = {name: replace(sight[name], protection=how) for name in (UPDATE,) if name in sight}
         lines |= {name: Seen(sight[name].what, NOBODY, "not sent") for name in (FIGURES,) if name in sight}
+        lines |= {name: replace(sight[name], protection="counts as public") for name in (COUNTS,) if name in sight}
         return {**sight, **lines}
 
 

@@ -18,12 +18,13 @@ from fedkeras.federation.messages import NUM_EXAMPLES, arrays_of, metrics_of
 from fedkeras.federation.records import of_kind
 from fedkeras.mods.base import CallNext
 from fedkeras.mods.example_dp.privacy_terms import LEAST_NOISE, PrivacyTerms, Training
+from fedkeras.named_code import parse_spec
 
 chosen_log = logging.getLogger("fedkeras.chosen")
 """Shown on a client's terminal."""
 
-OBJECTIVE = "objective"
-"""Key of a train message's configuration."""
+OBJECTIVE, PROXIMAL_MU = "objective", "proximal-mu"
+"""Keys of a train message's configuration."""
 NOISE, RATE, STEPS = "dp-sgd-noise", "dp-sgd-rate", "dp-sgd-steps"
 """Figures of the objective's; a reply has them and the number of examples, and no other."""
 STATE, TIMES = "dp-sgd", "trainings"
@@ -86,10 +87,14 @@ def words(training: Training, examples: int, terms: PrivacyTerms) -> str:
 
 
 def _with_objective(message: Message, terms: PrivacyTerms) -> Message:
-    """The train message with this objective. Raises UserError if the server names another."""
+    """The train message with this objective, FedProx's term beside it. Raises UserError if the server names another."""
     name, table = next(iter(of_kind(message.content, ConfigRecord).items()))
-    if OBJECTIVE in table:
-        raise UserError(f"--mods dp-sgd is an objective, and the server names another one: {table[OBJECTIVE]}")
+    wanted = {OBJECTIVE: terms.objective}
+    if named := table.get(OBJECTIVE):
+        spec = parse_spec(str(named), OBJECTIVE)
+        if spec.name != "proximal" or "mu" not in spec.options:
+            raise UserError(f"--mods dp-sgd is an objective, and the server names another one: {named}")
+        wanted[PROXIMAL_MU] = spec.options["mu"]
     content = RecordDict(dict(message.content.items()))
-    content[name] = ConfigRecord({**table, OBJECTIVE: terms.objective})
+    content[name] = ConfigRecord({**table, **wanted})
     return Message(content, metadata=message.metadata)
