@@ -128,7 +128,7 @@ def test_hypergeometric_by_hand() -> None:
         (2, 0.1, 0.1, "needs 3 clients at least"),
         (5, 0.49, 0.1, "of 5 clients 2 may be lost"),
         (10, 0.1, 0.49, None),
-        (3, 0.4, 0.4, "may collude"),
+        (3, 0.1, 0.4, "fewer than 2 may collude, and max-dropout=0.1 is 1, colluding=0.4 is 2"),
         (5000, 0.49, 0.1, "5000 clients need more than 1000 neighbours"),
         (10, 0.5, 0.1, "max-dropout must be a fraction"),
         (10, float("nan"), 0.1, "max-dropout must be a fraction"),
