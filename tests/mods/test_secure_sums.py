@@ -1,5 +1,7 @@
 """Secure aggregation: sums of survivors to the bit, by hand and under random drop-outs; none below the threshold."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -109,6 +111,19 @@ def test_a_neighbourhood_that_is_lost_is_no_sum_though_clients_enough_are_left(m
         Attempt(terms, vectors_of(cohort, 4), {"mask": unlucky}).to_unmask()
 
 
+def test_so_is_a_secret_of_a_lost_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 in a row of the ring: each survivor has 20 holders left, the innermost of the lost has 19."""
+    monkeypatch.setattr("fedkeras.mods.secure_aggregation.client_session.split", no_secrets)
+    terms = terms_of(range(100), max_dropout=0.2)
+    ring = sorted(range(100), key=lambda cid: hashlib.sha256(terms.graph_seed + cid.to_bytes(8, "big")).digest())
+    lost = set(ring[40:60])
+    holders = {cid: len(set(terms.holders(cid)) - lost) for cid in ring}
+    assert min(holders[cid] for cid in ring if cid not in lost) == 20
+    assert min(holders.values()) == 19
+    with pytest.raises(BelowThreshold, match="'mask' only 19 holders of client"):
+        Attempt(terms, vectors_of(range(100), 4), {"mask": lost}).to_unmask()
+
+
 @pytest.mark.parametrize("phase", ["advertise", "share"])
 def test_so_it_is_before_any_vector_is_sent(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
     monkeypatch.setattr("fedkeras.mods.secure_aggregation.client_session.split", no_secrets)
@@ -140,6 +155,20 @@ def test_a_client_can_end_between_any_two_steps() -> None:
     attempt = Attempt(terms_of(cohort, 6), vectors, lost, stored=True)
     assert attempt.total().tolist() == plain_sum(vectors, [0, 2, 3, 4, 5, 7]).tolist()
     assert [attempt.clients[cid].next_step for cid in (0, 1, 6)] == ["", "share", "mask"]
+
+
+def test_a_client_forgets_each_secret_when_it_has_served() -> None:
+    attempt = Attempt(terms_of(range(4)), vectors_of(range(4), 4), seed=0)
+    own = attempt._client(0)
+    own.advertise()
+    secrets = [key.hex().encode() for key in (own._message_key, own._mask_seed, own._self_seed)]
+    attempt.to_share()
+    client = attempt.clients[0]
+    assert all(secret in client.to_bytes() for secret in secrets)
+    sealed = {cid: attempt.clients[cid].share(attempt.rosters[cid]) for cid in range(4)}
+    assert [secret in client.to_bytes() for secret in secrets] == [True, False, True]
+    client.mask({peer: sealed[peer][0] for peer in (1, 2, 3)}, attempt.vectors[0])
+    assert not any(secret in client.to_bytes() for secret in secrets)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"terms":"{}","cid":0}', b"\xff"])

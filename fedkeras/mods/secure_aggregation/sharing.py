@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from Crypto.Protocol.SecretSharing import Shamir
 
-from fedkeras.mods.secure_aggregation.keys import SEED
-
 
 def split(secret: bytes, holders: Sequence[int], threshold: int) -> dict[int, bytes]:
     """A share for each holder; the first holds share 1, the next 2, and so on."""
@@ -26,9 +24,7 @@ def join(
     each of `threshold` in a row: they get round one wrong share always if one more is there, and round several often.
     """
     index = {holder: place for place, holder in enumerate(holders, start=1)}
-    given = [
-        (index[holder], share) for holder, share in sorted(shares.items()) if holder in index and len(share) == SEED
-    ]
+    given = [(index[holder], share) for holder, share in sorted(shares.items()) if holder in index]
     tries = len(given) if len(given) > threshold else 1
     for start in range(tries if len(given) >= threshold else 0):
         secret = Shamir.combine((given[start:] + given[:start])[:threshold])
