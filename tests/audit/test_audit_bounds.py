@@ -7,6 +7,7 @@ import pytest
 from dp_accounting import get_epsilon_gaussian
 from scipy.stats import binom
 
+from fedkeras.accountant import Mechanism
 from fedkeras.audit.bounds import (
     bound_of_guesses,
     ceiling,
@@ -18,7 +19,6 @@ from fedkeras.audit.bounds import (
 )
 from fedkeras.audit.canary_clients import log_ratio
 from fedkeras.audit.gaussian_estimate import divergence, epsilon_of_normals, epsilon_of_scores
-from fedkeras.mods.client_dp.accountant import Mechanism
 
 
 def by_appendix_d(canaries, guesses, right, epsilon, delta):
