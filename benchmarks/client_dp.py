@@ -18,7 +18,7 @@ from fedkeras import client, server
 from fedkeras.config import Config
 from fedkeras.reports.axes import Axes, number_axis
 
-QUICK = [Case("--epsilons 4 --rounds 5 --seeds 3 --out {folder}/client_dp.svg", 40)]
+QUICK = [Case("--epsilons 4 --rounds 5 --seeds 3 --out {folder}/client_dp.svg", 16)]
 PRESETS = {
     "digits": {
         "model": "logistic_regression", "num_partitions": 100, "num_server_rounds": 30, "fraction_train": 0.5,

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.case import Case
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = [Case("--clients 10,50 --rounds 10 --model-mb 1", 30)]
+QUICK = [Case("--clients 10,50 --rounds 10 --model-mb 1", 14)]
 SHOWN = {
     "round_seconds": "s a round",
     "averaging_seconds": "averaging",

@@ -18,7 +18,7 @@ from fedkeras.federation.aggregation import Mean
 from fedkeras.randomness import generator
 from fedkeras.tensorflow_import import import_tensorflow
 
-QUICK = [Case("--rounds 2 --seeds 3 --mus 0,0.1 --divisions iid", 20)]
+QUICK = [Case("--rounds 2 --seeds 3 --mus 0,0.1 --divisions iid", 12)]
 DIVISIONS = {
     "iid": {},
     "dirichlet 0.1": {"partitioner": "dirichlet", "alpha": 0.1},

@@ -40,7 +40,7 @@ from fedkeras.reports.history import FAILURES, TIMING
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CLASSES = [str(digit) for digit in range(10)]
-QUICK = [Case("--rounds 50 --clients 20 --times 5", 15, programs=BROWSERS)]
+QUICK = [Case("--rounds 50 --clients 20 --times 5", 10, programs=BROWSERS)]
 PARTS = ("painted", "loaded", "layout", "work", "empty")
 WAIT_SECONDS = 30.0
 TIMES = """JSON.stringify((() => {

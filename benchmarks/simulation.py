@@ -29,7 +29,7 @@ from fedkeras.commands.simulate import changed, superlink
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [
     Case("--work B --blocks 5 --variants one,two,local,spawn,flwr", 90, "b", data=("mnist",)),
-    Case("--work A --blocks 5 --variants two,spawn", 60, "a", data=("femnist/leaf",)),
+    Case("--work A --blocks 5 --variants two,spawn", 50, "a", data=("femnist/leaf",)),
 ]
 NAMES = {
     "one": "bare loop, one process, two threads",

@@ -9,4 +9,4 @@ training_loss    rounds whose clients evaluate on what they train on
 
 from benchmarks.case import Case
 
-QUICK = [Case("fedprox-synthetic --quick --out {folder}/runs", 40)]
+QUICK = [Case("fedprox-synthetic --quick --out {folder}/runs", 14)]
