@@ -155,15 +155,18 @@ class InMemoryGrid(Polled):
     """Named as Flower's of a simulation."""
 
 
-@pytest.mark.parametrize(("kind", "least", "most"), [(Polled, 0.1, 0.25), (InMemoryGrid, 0.02, 0.02)])
-def test_a_superlink_is_asked_less_often_than_a_simulation(kind, least, most):
+@pytest.mark.parametrize(
+    ("kind", "pauses", "least"), [(Polled, [0.1, 0.15, 0.225, 0.25], 2), (InMemoryGrid, [0.02], 10)]
+)
+def test_a_superlink_is_asked_less_often_than_a_simulation(kind, pauses, least):
     """A question costs a SuperLink a request and a look into its database, and its nodes come every 3 s."""
     grid = kind()
     started = time.monotonic()
     assert federation_grid(grid).wait_for_replies(["some"], 1.0) == []
-    assert 1.0 <= time.monotonic() - started < 1.2
-    pauses = np.diff(grid.asked[:-1])  # the last one ends when the time is over
-    assert pauses.min() >= least and np.median(pauses) < most + 0.02 and len(grid.asked) >= 0.4 / most
+    assert time.monotonic() - started >= 1.0
+    found = np.diff(grid.asked[:-1])  # the last one ends when the time is over
+    assert len(found) >= least
+    assert (found >= [*pauses[: len(found)], *pauses[-1:] * (len(found) - len(pauses))]).all()
 
 
 # The first global weights

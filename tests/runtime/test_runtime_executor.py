@@ -4,12 +4,12 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
-from runtime.supernode_api import SECRET, SuperNodeApi, bundle, supernode_api
+from runtime.supernode_api import SECRET, SuperNodeApi, bundle, supernode_api, until
 
 from fedkeras.errors import UserError
 from fedkeras.flower import code_digest
@@ -36,7 +36,7 @@ def counted(message: Message, context: Context) -> Message:
 
 
 def worked(
-    api: SuperNodeApi, tokens: Iterator[str], app: Callable = counted, check: Callable = lambda content: None
+    api: SuperNodeApi, tokens: Iterable[str], app: Callable = counted, check: Callable = lambda content: None
 ) -> list[dict]:
     """What an executor reports that was given these tokens."""
     reports = io.StringIO()
@@ -72,25 +72,39 @@ def test_contexts_of_two_runs_are_kept_apart(api: SuperNodeApi) -> None:
     assert [api.reply(message).content["config"]["count"] for message in messages] == [1, 1]
 
 
-def test_a_task_may_be_there_before_its_message_and_that_before_its_objects(api: SuperNodeApi) -> None:
-    """Flower's executor waits a second for objects, and gives up where the message is late; best of three tries."""
-    seconds = []
-    for number in range(3):
-        message = api.message(4, number=number)
+def test_a_task_may_be_there_before_its_message(api: SuperNodeApi) -> None:
+    """Flower's executor asks so late that it never sees that, and gives up if it does."""
+    message = api.message(4)
+    api.announce(message)
+    working = threading.Thread(target=worked, args=(api, [*claimed(api)]))
+    working.start()
+    time.sleep(0.3)
+    assert api.reply(message) is None and working.is_alive()
+    api.store_head(message)
+    api.store_objects(message)
+    working.join()
+    assert api.reply(message).content["config"]["count"] == 1
+
+
+def test_a_message_may_be_there_before_its_objects(api: SuperNodeApi, caplog: pytest.LogCaptureFixture) -> None:
+    """Flower's executor asks for them again after a second; the best of ten tries, on a machine that may be busy."""
+    seconds, tries = 60.0, 0
+    while seconds > 0.6 and (tries := tries + 1) <= 10:
+        message = api.message(4, number=tries)
+        caplog.clear()
         api.announce(message)
-        (token,) = claimed(api)
-        working = threading.Thread(target=worked, args=(api, [token]))
-        working.start()
-        time.sleep(0.3)
-        assert api.reply(message) is None
         api.store_head(message)
+        working = threading.Thread(target=worked, args=(api, [*claimed(api)]))
+        working.start()
+        until(lambda: caplog.messages.count("Runtime.PullObject") >= 3, "the question for each object")
+        time.sleep(0.02)
+        assert api.reply(message) is None
         started = time.monotonic()
-        time.sleep(0.15)
         api.store_objects(message)
-        api.wait_for_reply(message)
-        seconds.append(time.monotonic() - started)
         working.join()
-    assert min(seconds) < 0.75
+        seconds = time.monotonic() - started
+        assert api.reply(message).has_content()
+    assert seconds < 0.6
 
 
 def test_an_exception_is_an_error_reply_and_the_executor_lives(api: SuperNodeApi) -> None:
