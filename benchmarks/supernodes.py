@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from superlink import Deployment, Line
 
-QUICK = [Case("--variants warm --rounds 4", 80)]
+QUICK = [Case("--variants warm --rounds 4", 60)]
 NAMES = {"cold": "flower-supernode", "warm": "fedkeras supernode"}
 PARTS = {
     "Receiving: ": "waiting_seconds",
