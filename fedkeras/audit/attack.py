@@ -12,6 +12,7 @@ from fedkeras.named_code import make, parse_specs
 
 ATTACKS: Mapping[str, str] = {
     "canary-clients": "fedkeras.audit.canary_clients:CanaryClients",
+    "canary-examples": "fedkeras.audit.canary_examples:CanaryExamples",
     "membership": "fedkeras.audit.membership:Membership",
     "inversion": "fedkeras.audit.inversion.attack:Inversion",
 }

@@ -12,7 +12,6 @@ forgets to clip is found out as well as one that forgets the noise.
 
 import functools
 import math
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +19,8 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 
 from fedkeras import client
-from fedkeras.audit.attack import Attack
 from fedkeras.audit.bounds import bound_of_guesses, ceiling, right_guesses
+from fedkeras.audit.canaries import CanaryAttack
 from fedkeras.audit.directions import Directions, flat
 from fedkeras.audit.federation import Federation, Weights
 from fedkeras.audit.finding import Finding, Scores
@@ -36,29 +35,17 @@ from fedkeras.mods.client_dp.noisy_mean import BOUND, TRAINABLE, WITHIN
 from fedkeras.workflows.base import workflow_of
 
 LIE = 10.0
-NUMBERS = (100, 200, 400, 800, 1600, 3200)
-"""How many canaries, where nobody says it: as few as could refute the claim by ROOM if every guess were right."""
-ROOM = 1.2
-FEWEST = 10
 PLAIN = ("fedavg", "fedprox")
 """Strategies whose step is the noisy mean itself."""
 
 
-class CanaryClients(Attack):
+class CanaryClients(CanaryAttack):
     """`--attacks canary-clients:canaries=200`: for runs with `--mods dp`; a new federation, canaries among its clients.
 
-    `canaries` 0: as many as the claim needs. With `seed` their directions and coins can be had again; unset, they come
-    from the operating system, as they must where anybody else knows the seed.
+    Options: see CanaryAttack.
     """
 
     name = "canary-clients"
-
-    def __init__(self, canaries: int = 0, seed: int = -1) -> None:
-        if isinstance(canaries, bool) or not isinstance(canaries, int) or (canaries != 0 and canaries < FEWEST):
-            raise ValueError(f"canaries must be a whole number of at least {FEWEST}, or 0 for as many as are needed")
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise ValueError(f"seed must be a whole number, not {seed}")
-        self.canaries, self.seed = canaries, secrets.randbits(64) if seed < 0 else seed
 
     def reason_against(self, subject: Subject) -> str:
         """There must be a claim about clients, and data to train on."""
@@ -72,9 +59,11 @@ class CanaryClients(Attack):
     def run(self, subject: Subject) -> Sequence[Finding]:
         """Two findings: of all rounds' models, which decides about the claim, and of the last one alone, beside it."""
         config = subject.config
-        count = self.canaries or self._needed(subject)
-        rng = np.random.default_rng([self.seed, 1])
-        included = rng.random(count) < 0.5
+        planned = next(mod for mod in make_mods(config.mods).mods if isinstance(mod, ClientDp))
+        planned.choose(config)
+        promised = planned.planned if planned.budget is None else min(planned.budget, planned.planned)
+        count = self.count_for(promised, planned.delta, subject)
+        included = self.coins(count)
         subject.say(
             f"canary clients: {config.num_server_rounds} rounds again, with {count} canaries beside "
             f"{config.num_partitions} clients, of which a coin each lets {int(included.sum())} take part"
@@ -126,19 +115,6 @@ class CanaryClients(Attack):
                 )
             )
         return findings
-
-    def _needed(self, subject: Subject) -> int:
-        """By the claim of the run's settings."""
-        dp = next(mod for mod in make_mods(subject.config.mods).mods if isinstance(mod, ClientDp))
-        dp.choose(subject.config)
-        claimed = dp.planned if dp.budget is None else min(dp.budget, dp.planned)
-        enough = [count for count in NUMBERS if ceiling(count, dp.delta, subject.confidence) >= claimed + ROOM]
-        if not enough:
-            subject.say(
-                f"canary clients: no attack with {NUMBERS[-1]} canaries could refute epsilon {claimed:.3g} at delta "
-                f"{dp.delta:g}; what is found is a bound all the same"
-            )
-        return (enough or NUMBERS[-1:])[0]
 
 
 @dataclass

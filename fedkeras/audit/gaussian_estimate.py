@@ -15,13 +15,20 @@ MOST = 1e4
 
 
 def epsilon_of_scores(included: np.ndarray, left_out: np.ndarray, delta: float) -> float | None:
-    """The estimate from both kinds' scores, (n,) each; None where one has fewer than two, or no spread."""
+    """The estimate from both kinds' scores, (n,) each; None where one has fewer than two, or none has a spread.
+
+    They count as of one deviation: two that are each had from a few dozen scores would differ by chance, and at a small
+    delta such a difference is all that is seen.
+    """
     if min(len(included), len(left_out)) < 2 or not delta:
         return None
-    spread = float(np.std(included, ddof=1)), float(np.std(left_out, ddof=1))
-    if not min(spread) > 0:
+    freedom = len(included) + len(left_out) - 2
+    squares = sum(float(np.sum((each - np.mean(each)) ** 2)) for each in (included, left_out))
+    if not squares:
         return None
-    return epsilon_of_normals(float(np.mean(left_out)), spread[1], float(np.mean(included)), spread[0], delta)
+    deviation = math.sqrt(squares / freedom)
+    distance = max(0.0, float(np.mean(included) - np.mean(left_out)))
+    return epsilon_of_normals(0.0, deviation, distance, deviation, delta)
 
 
 def epsilon_of_normals(mean: float, deviation: float, other_mean: float, other_deviation: float, delta: float) -> float:
