@@ -35,21 +35,36 @@ class Attack:
         raise NotImplementedError
 
 
-def chosen_attacks(text: str, subject: Subject) -> list[Attack]:
-    """The attacks that `--attacks` names. Raises UserError for one that does not apply, or where none does."""
-    if text != APPLICABLE:
-        chosen = [make(spec, Attack, ATTACKS, "attacks") for spec in parse_specs(text, "attacks")]
-        if not chosen:
-            raise UserError(f"--attacks names none; there are {', '.join(ATTACKS)}")
-        for attack in chosen:
+def parse_attacks(text: str) -> list[Attack] | None:
+    """The attacks that `--attacks` names, made with their options; None for all that apply. Raises UserError."""
+    if text == APPLICABLE:
+        return None
+    chosen = [make(spec, Attack, ATTACKS, "attacks") for spec in parse_specs(text, "attacks")]
+    if not chosen:
+        raise UserError(f"--attacks names none; there are {', '.join(ATTACKS)}")
+    return chosen
+
+
+def chosen_attacks(named: Sequence[Attack] | None, subject: Subject) -> list[Attack]:
+    """Those that were named, or all that apply. Raises UserError for one that does not apply, or where none does."""
+    if named is not None:
+        for attack in named:
             if reason := attack.reason_against(subject):
                 raise UserError(f"--attacks {attack.name} is not for this run: {reason}")
-        return chosen
-    every = [make(spec, Attack, ATTACKS, "attacks") for name in ATTACKS for spec in parse_specs(name, "attacks")]
-    reasons = {attack.name: attack.reason_against(subject) for attack in every}
+        return list(named)
+    every = [make(spec, Attack, ATTACKS, "attacks") for spec in parse_specs(";".join(ATTACKS), "attacks")]
+    reasons = {attack.name: _reason(attack, subject) for attack in every}
     left = {name: reason for name, reason in reasons.items() if reason}
     for name, reason in left.items():
         subject.say(f"without {name}: {reason}")
     if len(left) == len(every):
         raise UserError("no attack can be made on this run here (the lines above say why)")
     return [attack for attack in every if attack.name not in left]
+
+
+def _reason(attack: Attack, subject: Subject) -> str:
+    """Why one attack is left out of all; what it cannot even look at is a reason too."""
+    try:
+        return attack.reason_against(subject)
+    except UserError as error:
+        return str(error)

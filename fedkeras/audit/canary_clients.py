@@ -52,8 +52,10 @@ class CanaryClients(CanaryAttack):
         config = subject.config
         if not any(isinstance(mod, ClientDp) for mod in make_mods(config.mods).mods):
             return "it claims nothing about clients (--mods dp)"
-        if not workflow_of(config).sends_updates or not config.uses_catalogue or not config.deals:
-            return "its clients' examples are not on this machine, and no federation can be run with them"
+        if not workflow_of(config).sends_updates:
+            return "it has no federated rounds, in which a canary could take part"
+        if subject.missing_data:
+            return f"{subject.missing_data}, so that no federation can be run again"
         return ""
 
     def run(self, subject: Subject) -> Sequence[Finding]:

@@ -60,8 +60,10 @@ class CanaryExamples(CanaryAttack):
     def reason_against(self, subject: Subject) -> str:
         """Federated rounds, on data that are here, of classes."""
         config = subject.config
-        if not workflow_of(config).sends_updates or not config.uses_catalogue or not config.deals:
-            return "its clients' examples are not on this machine, and no federation can be run with them"
+        if not workflow_of(config).sends_updates:
+            return "it has no federated rounds, in which a canary could take part"
+        if subject.missing_data:
+            return f"{subject.missing_data}, so that no federation can be run again"
         mods = make_mods(config.mods).mods
         if any(isinstance(mod, ClientDp) for mod in mods) and _example_dp(mods) is None:
             return "what --mods dp claims is about clients, not about examples (canary-clients)"

@@ -20,6 +20,7 @@ from fedkeras.audit.attack import Attack
 from fedkeras.audit.bounds import bound_of_guesses, ceiling, epsilon_of_rates, interval
 from fedkeras.audit.finding import FigureTable, Finding, Scores
 from fedkeras.audit.subject import Subject
+from fedkeras.errors import UserError
 from fedkeras.randomness import generator
 from fedkeras.reports.run import collects
 from fedkeras.tensorflow_import import import_tensorflow
@@ -27,7 +28,7 @@ from fedkeras.tensorflow_import import import_tensorflow
 LOW = 0.01
 """The rate of false positives at which true ones are counted."""
 FEWEST = 10
-"""So many examples must be held out, for less than that nothing can be said of rates."""
+"""So many examples must be held out: of fewer nothing can be said."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Membership(Attack):
         config = subject.config
         if collects(config.to_run_config()):
             return "it has no model of all clients: each has its own"
-        if not config.uses_catalogue or not config.deals:
-            return "its clients' examples are their own, and not on this machine"
+        if subject.missing_data or subject.missing_model:
+            return subject.missing_data or subject.missing_model
         if not config.test_fraction:
             return "its clients held nothing out (--test-fraction 0), so there is nothing to compare with"
         return ""
@@ -71,7 +72,10 @@ class Membership(Attack):
         trained = np.concatenate([each.trained for each in losses.values()])
         held_out = np.concatenate([each.held_out for each in losses.values()])
         if len(held_out) < FEWEST:
-            subject.say(f"membership: only {len(held_out)} examples are held out, too few for a rate or a bound")
+            raise UserError(
+                f"membership: the clients hold out {len(held_out)} examples, too few to tell anything; a larger "
+                "--test-fraction, or fewer clients"
+            )
         rng = generator(subject.config.seed, "audit pairs")
         rates = at_low_rate(trained, held_out, subject.confidence)
         source = data.open_source(subject.config)
@@ -91,7 +95,7 @@ class Membership(Attack):
                 "one example being replaced by another, which is up to twice the epsilon of its being added."
             )
         if subject.config.mods:
-            notes.append(f"What --mods {subject.config.mods.partition(':')[0]} claims is not about this neighbour.")
+            notes.append("What the run's mods claim, if anything, is not about this neighbour: canaries are for that.")
         return [
             Finding(
                 self.name,
@@ -113,7 +117,7 @@ class Membership(Attack):
                         trained, held_out, subject, rng
                     ),
                     "mean loss of examples trained on": float(trained.mean()),
-                    "mean loss of examples held out": float(held_out.mean()) if len(held_out) else float("nan"),
+                    "mean loss of examples held out": float(held_out.mean()),
                 },
                 notes=notes,
                 scores=Scores("loss", trained.tolist(), held_out.tolist()),

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from fedkeras.audit import record
 from fedkeras.audit.finding import Finding, Scores
+from fedkeras.audit.picture import edges_of, shares
 from fedkeras.reports.axes import Axes, number_axis
 from fedkeras.reports.colours import SERIES, css
 from fedkeras.reports.page import ReportSection, section
@@ -17,7 +18,6 @@ HEADS = ("attack", "about", "claimed", "at least", "at most shown", "estimate", 
 DROPPABLE = ("about", "at most shown", "estimate")
 """Columns that a narrow terminal is spared."""
 IMAGES = {".svg": "image/svg+xml", ".png": "image/png"}
-BINS = 40
 
 
 def text(findings: Sequence[Finding], width: int | None = None) -> list[str]:
@@ -72,29 +72,18 @@ def _image(path: Path) -> Markup:
 
 def histogram(scores: Scores) -> Markup:
     """How often each value of the statistic occurs, for what was trained on and for what was not."""
-    import numpy as np
-
-    both = np.array([*scores.included, *scores.left_out], float)
-    low, high = np.quantile(both, [0.0, 0.99]) if len(both) else (0.0, 1.0)
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    shares = [
-        np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / max(1, len(values))
-        for values in (scores.included, scores.left_out)
-    ]
+    edges = edges_of([*scores.included, *scores.left_out])
+    both = [shares(values, edges) for values in (scores.included, scores.left_out)]
+    top = max(1e-9, *(float(values.max()) for values in both))
     axes = Axes(
         f"{scores.label}: share of examples or canaries",
         number_axis(edges, scores.label),
-        number_axis([*shares[0], *shares[1]], "share", from_zero=True),
+        number_axis([0.0, top], "share", from_zero=True),
     )
-    for values, colour in zip(shares, SERIES, strict=False):
+    for values, colour in zip(both, SERIES, strict=False):
         steps = [(x, y) for i, y in enumerate(values) for x in (edges[i], edges[i + 1])]
         axes.area([(steps[0][0], 0.0), *steps, (steps[-1][0], 0.0)], css(colour), 0.35)
         axes.line(steps, css(colour))
-    axes.text(edges[-1], axes_top(shares), "trained on", anchor="end", colour=css(SERIES[0]))
-    axes.text(edges[-1], 0.9 * axes_top(shares), "left out", anchor="end", colour=css(SERIES[1]))
+    axes.text(edges[-1], top, "trained on", anchor="end", colour=css(SERIES[0]))
+    axes.text(edges[-1], 0.9 * top, "left out", anchor="end", colour=css(SERIES[1]))
     return axes.svg()
-
-
-def axes_top(shares: Sequence[Sequence[float]]) -> float:
-    """Where the legend stands."""
-    return max([1e-9, *(float(max(values)) for values in shares)])

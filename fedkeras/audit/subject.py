@@ -35,6 +35,27 @@ class Subject:
     """Takes a line for whoever waits."""
 
     @cached_property
+    def missing_data(self) -> str:
+        """Why the clients' examples cannot be had on this machine, in a few words; "": they can."""
+        if not self.config.uses_catalogue or not self.config.deals:
+            return "its clients' examples are their own, and not on this machine"
+        try:
+            data.open_source(self.config)
+        except UserError as error:
+            return f"its data are not on this machine ({error})"
+        return ""
+
+    @cached_property
+    def missing_model(self) -> str:
+        """Why the run has no model to attack; "": it has one."""
+        try:
+            found = self.recorded
+        except UserError as error:
+            return str(error)
+        finite = all(np.isfinite(array).all() for array in found.weights.values())
+        return "" if finite else "its weights are no numbers any more: it has diverged"
+
+    @cached_property
     def summary(self) -> Mapping[str, object]:
         """The run's summary.json; empty if there is none. UserError."""
         return read_table(self.folder.summary_path)

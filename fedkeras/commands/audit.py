@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedkeras import atomic, reports
-from fedkeras.audit import record, section
-from fedkeras.audit.attack import APPLICABLE, ATTACKS, chosen_attacks
+from fedkeras.audit import picture, record, section
+from fedkeras.audit.attack import APPLICABLE, ATTACKS, Attack, chosen_attacks, parse_attacks
 from fedkeras.audit.finding import REFUTED, Finding
 from fedkeras.audit.subject import Subject
 from fedkeras.checkout import program
@@ -21,7 +21,7 @@ from fedkeras.config import EVALUATION, PROCESS, SECURITY, SERVER_LED, Config, f
 from fedkeras.errors import UserError, complain
 from fedkeras.fields import MAY_CHANGE, FlagGroup, embedded, flag, setting
 from fedkeras.flags import parse_flags
-from fedkeras.named_code import Permission
+from fedkeras.named_code import EVERYTHING
 from fedkeras.reports import RunFolder, held
 from fedkeras.reports.resuming import check_rules, config_of
 from fedkeras.reports.text_table import terminal_width
@@ -31,10 +31,11 @@ REFUTED_STATUS = 4
 """The exit status of an audit that has refuted what the run claims."""
 AUDIT = FlagGroup("audit", "Which attacks are made, and how sure they must be.")
 NOT_HERE = (
+    "mode", "split", *fields_of(workflow="split"),
     "resume", "spawn", "release", "stop_after", "collect_only", "metrics_port", "metrics_host", "tensorboard", "mlflow",
     *fields_of(group=SECURITY), *fields_of(group=EVALUATION), *fields_of(group=SERVER_LED), *fields_of(group=PROCESS),
 )  # fmt: skip
-"""Fields of Config that mean nothing where all clients are in one process."""
+"""Fields of Config that mean nothing where all clients are in one process and train in federated rounds."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ def main(args: Sequence[str]) -> int:
         flags, run = read(list(args))
         if not 0.5 < flags.confidence < 1:
             raise UserError(f"--confidence must be above 0.5 and below 1, not {flags.confidence}")
+        attacks = parse_attacks(flags.attacks)
         with atomic.private(flags.config.private, run):
             out = _out_folder(flags.out)
             folder = RunFolder(run) if run else train(flags.config)
-            return audit(flags, folder, out or folder.path)
+            return audit(flags, attacks, folder, out or folder.path)
     except UserError as error:
         return complain(PROG, error)
     except KeyboardInterrupt:
@@ -83,7 +85,11 @@ def read(args: list[str]) -> tuple[AuditFlags, Path | None]:
             args.insert(0, "--dataset")
     if run is None:
         flags = parse_flags(AuditFlags, args, PROG)
-        flags.config.refuse(NOT_HERE, "is not for audit: all clients are in this process")
+        flags.config.refuse(
+            NOT_HERE, "is not for audit: all clients are in this process, and train in federated rounds"
+        )
+        if not flags.config.deals:
+            raise UserError("--partitioner own: an audit needs all clients' examples on this machine")
         if flags.checkpoint != "final":
             raise UserError("--checkpoint is for a run that was recorded: name its folder first")
         return flags, None
@@ -107,21 +113,23 @@ def train(config: Config) -> RunFolder:
     return folder
 
 
-def audit(flags: AuditFlags, folder: RunFolder, out: Path) -> int:
-    """Make the attacks, write what they found, and print it."""
+def audit(flags: AuditFlags, attacks: Sequence[Attack] | None, folder: RunFolder, out: Path) -> int:
+    """Make the attacks (None: all that apply), write what they found, and print it."""
     with held(folder) if out == folder.path else contextlib.nullcontext():
         subject = Subject(
             flags.config, folder, out, flags.checkpoint, flags.confidence, lambda line: print(line, flush=True)
         )
-        findings = [found for attack in chosen_attacks(flags.attacks, subject) for found in attack.run(subject)]
+        findings = [found for attack in chosen_attacks(attacks, subject) for found in attack.run(subject)]
         path = record.write(out, folder.path, findings)
+        drawn = picture.draw(findings, out)
         if out == folder.path:
-            reports.write_report(folder, None, own_sections(folder, Permission()))
-    _show(findings, path)
+            reports.write_report(folder, None, own_sections(folder, EVERYTHING))
+    _show(findings)
+    print("", *filter(None, (path, drawn)), sep="\n")
     return REFUTED_STATUS if any(finding.verdict == REFUTED for finding in findings) else 0
 
 
-def _show(findings: Sequence[Finding], path: Path) -> None:
+def _show(findings: Sequence[Finding]) -> None:
     print("", *section.text(findings, terminal_width()), sep="\n")
     for finding in findings:
         print(f"\n{finding.title}: the attacker sees {finding.sees}")
@@ -129,7 +137,6 @@ def _show(findings: Sequence[Finding], path: Path) -> None:
             print(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
         for note in finding.notes:
             print(f"  {note}")
-    print(f"\n{path}")
 
 
 def _settings_of(folder: RunFolder) -> Config:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedkeras.audit.attack import chosen_attacks
+from fedkeras.audit.attack import chosen_attacks, parse_attacks
 from fedkeras.audit.canary_clients import CanaryClients
 from fedkeras.audit.directions import Directions
 from fedkeras.audit.finding import BESIDE, HOLDS, REFUTED
@@ -60,7 +60,7 @@ def test_a_run_with_its_noise_is_not_refuted(attack):
     assert not list(Path.cwd().glob("privacy.json")), "a run that nobody has asked for leaves no ledger"
 
 
-@pytest.mark.parametrize("clip", ["adaptive", "0.3"])
+@pytest.mark.parametrize("clip", ["adaptive", pytest.param("0.3", marks=pytest.mark.slow)])
 def test_a_run_without_noise_is_refuted(attack, clip):
     every, _, _ = attack(0.0, mods=f"dp:epsilon=2,delta=1e-3,clip={clip}")
     assert every.verdict == REFUTED and every.claimed < 2.001 < every.bound <= every.most
@@ -68,6 +68,7 @@ def test_a_run_without_noise_is_refuted(attack, clip):
     assert every.estimate > 10
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_clip_is_refuted(attack, monkeypatch):
     """The canaries lie, so that the server must see to the bound."""
     monkeypatch.setattr("fedkeras.mods.client_dp.clipping.factor", lambda length, bound: 1.0)
@@ -82,18 +83,24 @@ def test_a_tenth_of_the_noise_is_refuted_and_the_right_noise_never(attack):
     assert attack(0.1, strategy="fedavgm")[0].estimate > 3
 
 
-def test_a_claim_that_no_attack_could_refute_is_said(attack):
-    *_, said = attack(mods="dp:noise-multiplier=0.3,delta=0.05,clip=1.0", num_server_rounds=2)
-    assert "no attack with 3200 canaries could refute epsilon" in said[0]
+def test_as_many_canaries_as_the_claim_needs_and_a_claim_that_none_could_refute_is_said(tmp_path):
+    said = []
+    subject = Subject(CONFIG, RunFolder(tmp_path), tmp_path, say=said.append)
+    attack = CanaryClients()
+    assert (attack.count_for(2.0, 1e-3, subject), attack.count_for(2.0, 0.0, subject)) == (200, 200)
+    assert attack.count_for(4.0, 1e-6, subject) == 800 and said == []
+    assert (attack.count_for(None, 0.0, subject), CanaryClients(50).count_for(9.0, 0.0, subject)) == (200, 50)
+    attack.count_for(9.0, 1e-5, subject)
+    assert "could not refute epsilon 9 at delta 1e-05" in said[0]
 
 
 def test_it_is_for_runs_that_claim_something_about_clients(tmp_path):
     subject = Subject(replace(CONFIG, mods=""), RunFolder(tmp_path), tmp_path)
     with pytest.raises(UserError, match="canary-clients is not for this run: it claims nothing about clients"):
-        chosen_attacks("canary-clients", subject)
+        chosen_attacks(parse_attacks("canary-clients"), subject)
     for options in ("canaries=5", "canaries=2.5", "seed=x", "clients=3"):
         with pytest.raises(UserError, match="--attacks canary-clients: "):
-            chosen_attacks(f"canary-clients:{options}", Subject(CONFIG, RunFolder(tmp_path), tmp_path))
+            chosen_attacks(parse_attacks(f"canary-clients:{options}"), Subject(CONFIG, RunFolder(tmp_path), tmp_path))
 
 
 def test_directions_are_orthogonal_unit_vectors_and_come_again(monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedkeras import data
-from fedkeras.audit.attack import chosen_attacks
+from fedkeras.audit.attack import chosen_attacks, parse_attacks
 from fedkeras.audit.canary_examples import CanaryExamples
 from fedkeras.audit.finding import BESIDE, HOLDS, NO_CLAIM, REFUTED
 from fedkeras.audit.planted import patterns, plant
@@ -36,6 +36,7 @@ def attack(monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_that_claims_nothing_tells_every_canary(attack):
     every, last = attack(num_server_rounds=6)
     assert (every.verdict, last.verdict, every.claimed, every.delta) == (NO_CLAIM, NO_CLAIM, None, 0.0)
@@ -43,6 +44,7 @@ def test_a_run_that_claims_nothing_tells_every_canary(attack):
     assert len(every.scores.included) + len(every.scores.left_out) == every.figures["canaries"] == 200
 
 
+@pytest.mark.slow
 def test_dp_sgd_is_not_refuted_with_its_noise(attack):
     every, last = attack(mods=PRIVATE)
     assert every.verdict == HOLDS and every.bound <= every.claimed == pytest.approx(2.0, abs=0.001)
@@ -87,13 +89,16 @@ def test_canaries_are_planted_among_the_examples_of_their_client(tmp_path):
     ("fields", "why"),
     [
         ({"mods": "dp:epsilon=2,delta=1e-3"}, r"what --mods dp claims is about clients"),
-        ({"partitioner": "own"}, "its clients' examples are not on this machine"),
-        ({"split": "sequential"}, "its clients' examples are not on this machine"),
+        ({"partitioner": "own"}, "its clients' examples are their own, and not on this machine"),
+        ({"split": "sequential"}, "it has no federated rounds"),
+        ({"dataset": "gone.npz"}, "its data are not on this machine .*gone.npz"),
     ],
 )
 def test_it_is_refused_where_it_means_nothing(tmp_path, fields, why):
     with pytest.raises(UserError, match=f"canary-examples is not for this run: {why}"):
-        chosen_attacks("canary-examples", Subject(replace(CONFIG, **fields), RunFolder(tmp_path), Path(tmp_path)))
+        chosen_attacks(
+            parse_attacks("canary-examples"), Subject(replace(CONFIG, **fields), RunFolder(tmp_path), Path(tmp_path))
+        )
 
 
 def test_more_patterns_than_there_is_room_for():

@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Message, MessageType, RecordDict
 
 from fedkeras import data
-from fedkeras.audit.attack import chosen_attacks
+from fedkeras.audit.attack import chosen_attacks, parse_attacks
 from fedkeras.audit.inversion.analytic import input_of_dense, labels_of
 from fedkeras.audit.inversion.attack import Inversion
 from fedkeras.audit.inversion.curious_server import round_of_few
@@ -225,7 +225,7 @@ def test_what_it_is_not_for_is_said(tmp_path, fields, reason):
     assert reason in said and bool(reason) == bool(said)
     if reason:
         with pytest.raises(UserError, match="--attacks inversion is not for this run"):
-            chosen_attacks("inversion", subject)
+            chosen_attacks(parse_attacks("inversion"), subject)
 
 
 @pytest.mark.parametrize("options", [{"images": 0}, {"clients": True}, {"steps": 1.5}, {"variation": -1.0}])
