@@ -248,6 +248,28 @@ def test_an_update_that_was_not_used_is_as_if_it_had_never_been_made():
     np.testing.assert_allclose(final["w"] - start()["w"], step(0, 1) + step(0, 2), atol=1e-6)
 
 
+def test_what_an_attempt_in_vain_has_brought_is_not_used():
+    """Client 0 answers when the others fail, and fails when they answer."""
+    tries = Counter()
+
+    def train(cid, server_round, weights, config):
+        tries[cid] += 1
+        if (cid == 0) == (tries[cid] == 2):
+            raise RuntimeError("broken")
+        return moving(cid, server_round, weights, config)
+
+    chain = run("compress:topk=0.5", train=train, min_results=2)[3]
+    assert tries == {0: 2, 1: 2, 2: 2} and set(chain.mods[0].residuals.used) == {1, 2}
+
+
+def test_a_bad_answers_residual_does_not_count():
+    def lie(records):
+        records["metrics"]["loss"] = float("nan")
+
+    _, results, _, chain = run("compress:topk=0.5", lie=lie)
+    assert list(results[0].failures) == [0] and set(chain.mods[0].residuals.used) == {1, 2}
+
+
 def test_a_client_without_its_residual_begins_with_none_and_says_so(cache, caplog):
     chain = run("compress:topk=0.1")[3]
     shutil.rmtree(cache)
@@ -429,6 +451,16 @@ def test_what_makes_no_sense_is_refused_in_one_line(mods, said):
         config = Config(mods=mods, client_weights="uniform", rest_after=0)
         make_mods(mods).check(config)
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_differential_privacy_of_examples_may_be_rounded_afterwards():
+    private = "dp-sgd:epsilon=8,delta=1e-3"
+    config = Config(mods=f"compress:up=int8;{private}", fraction_evaluate=0, normaliser="none")
+    make_mods(config.mods).check(config)
+    with pytest.raises(UserError, match="name compress once, and first"):
+        make_mods(f"{private};compress:up=int8").mods[1].check(
+            dataclasses.replace(config, mods=f"{private};compress:up=int8")
+        )
 
 
 def test_a_round_that_fails_for_good_commits_nothing():

@@ -40,8 +40,10 @@ from fedkeras.reports.server_view import COUNTS, FIGURES, NOBODY, UPDATE, Seen, 
 NAME = "dp-sgd"
 HIDING = ("dp", "secure-aggregation")
 """Mods that keep single clients out of what the server sees or keeps: nobody but the client then counts for it."""
-BESIDE = (NAME, "stragglers", *HIDING)
-"""Mods that may be named together; of others nobody knows what they release."""
+BESIDE = (NAME, "stragglers", "compress", *HIDING)
+"""Mods that may be named together; of others nobody knows what they release.
+
+compress rounds what is private by then."""
 WEAK = 10.0
 """An epsilon above which the run says that it protects hardly anybody."""
 
