@@ -53,8 +53,8 @@ WORK = {
         "num_partitions": 100, "fraction_train": 0.1, "num_server_rounds": 15, "batch_size": 50, "learning_rate": 0.1,
     },
     "femnist": {
-        "data_dir": str(DATA / "femnist" / "leaf"), "model": "femnist_cnn", "partitioner": "natural",
-        "num_partitions": 20, "fraction_train": 0.25, "num_server_rounds": 15, "batch_size": 20, "learning_rate": 0.06,
+        "data_dir": str(DATA / "femnist" / "leaf"), "model": "mlp", "partitioner": "natural",
+        "num_partitions": 40, "fraction_train": 0.25, "num_server_rounds": 20, "batch_size": 20, "learning_rate": 0.1,
     },
     "motionsense": {
         "data_dir": str(DATA / "motionsense"), "model": "motionsense_dense", "partitioner": "natural",

@@ -133,7 +133,7 @@ def test_all_clients_that_are_sent_the_same_are_sent_one_object():
 
 
 def test_what_the_way_down_loses_is_no_part_of_an_update():
-    """Half a float16 step a round, which adding to float16 weights would lose every time."""
+    """An eighth of a float16 step a round, which adding to float16 weights would lose every time."""
     small = np.float32(2**-13)
 
     def train(cid, server_round, weights, config):
