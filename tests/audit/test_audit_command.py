@@ -7,6 +7,7 @@ import pytest
 
 from fedkeras import client, data, server
 from fedkeras.audit import record, section
+from fedkeras.audit.attack import Attack
 from fedkeras.audit.finding import HOLDS, NO_BOUND, NO_CLAIM, REFUTED, FigureTable, Finding, Scores, of_json
 from fedkeras.audit.membership import Losses, advantage, at_low_rate, auc, pairs_told_apart
 from fedkeras.commands import audit, report
@@ -83,6 +84,24 @@ def test_the_exit_status_says_whether_a_claim_is_refuted(monkeypatch, overfitted
     monkeypatch.setattr(audit, "chosen_attacks", lambda named, subject: [Made()])
     assert audit.main([str(overfitted.path), "--out", str(tmp_path)]) == status
     assert ("refuted" if status else "not refuted") in capsys.readouterr().out
+
+
+class Own(Attack):
+    """Somebody's own."""
+
+    name = "own"
+
+    def __init__(self, words: str = "") -> None:
+        self.words = words
+
+    def run(self, subject):
+        return [Finding(self.name, self.words, "nothing")]
+
+
+def test_an_attack_of_ones_own_is_named_by_its_class(overfitted, tmp_path, capsys):
+    assert audit.main([str(overfitted.path), "--attacks", f"{__name__}:Own:words=tried", "--out", str(tmp_path)]) == 0
+    assert "tried" in capsys.readouterr().out and record.read(tmp_path)[0].verdict == NO_BOUND
+    assert not (tmp_path / "audit.png").exists()
 
 
 def test_verdicts_and_what_is_kept_of_a_finding():
