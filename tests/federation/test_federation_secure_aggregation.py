@@ -194,7 +194,8 @@ def test_what_lies_beyond_the_clip_range_is_cut_off_and_the_share_of_it_is_said(
     assert final["w"] == pytest.approx((5 * 1 + 4.0) / 6, abs=1e-5)
     assert federation.rows()[0]["clipped"] == pytest.approx(8 / 48)
     said = [line.getMessage() for line in caplog.records if "cut off" in line.getMessage()]
-    assert said == ["client 2: 8 of 8 values of its update were cut off at 4 (clip, --mods secure-aggregation)"]
+    assert said[0] == "client 2: 8 of 8 values of its update were cut off at 4 (clip, --mods secure-aggregation)"
+    assert said[1].startswith("round 1: 17 % of the values of all updates were cut off at clip=4") and len(said) == 2
 
 
 def test_whole_numbers_that_training_changes_are_refused():
@@ -493,6 +494,14 @@ def test_what_tells_of_single_clients_or_cannot_be_summed_is_refused_in_one_line
     with pytest.raises(UserError, match=match) as refused:
         make_mods(config.mods).check(config)
     assert refused.value.status == 2 and "\n" not in str(refused.value)
+
+
+def test_clients_bring_files_of_their_own_where_nothing_is_learned_from_what_they_describe():
+    own = {"mods": "secure-aggregation", "dataset": "mine.csv", "label_column": "y", "partitioner": "own"}
+    make_mods("secure-aggregation").check(Config(**own, normaliser="none"))
+    for more in ({"normaliser": "zscore"}, {"normaliser": "none", "class_weight": "balanced"}):
+        with pytest.raises(UserError, match="--mods secure-aggregation does not go with"):
+            make_mods("secure-aggregation").check(Config(**own, **more))
 
 
 @pytest.mark.parametrize("strategy", ["fedmedian", "krum", "trimmed_mean", "flwr.serverapp.strategy:FedMedian"])

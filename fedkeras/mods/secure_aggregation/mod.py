@@ -9,6 +9,7 @@ client knows, so that a run can be repeated to the bit, and then nothing is secr
 the nearest, so that the model is the same to the bit in every runtime, with either kind of keys.
 """
 
+import logging
 import math
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from fedkeras.mods.secure_aggregation import journal, parameters, section, wire
 from fedkeras.mods.secure_aggregation.attempt import SumAttempt
 from fedkeras.mods.secure_aggregation.client_session import Randomness
 from fedkeras.mods.secure_aggregation.encoding import Quantised
-from fedkeras.mods.secure_aggregation.participant import Participant
+from fedkeras.mods.secure_aggregation.participant import MUCH, Participant
 from fedkeras.mods.secure_aggregation.plan import Outcome, Plan
 from fedkeras.mods.secure_aggregation.summed_mean import SummedMean
 from fedkeras.named_code import parse_specs
@@ -46,11 +47,14 @@ from fedkeras.reports.server_view import COUNTS, FIGURES, NOBODY, OPEN, SUM, UPD
 if TYPE_CHECKING:
     from fedkeras.workflows.base import RunContext
 
+log = logging.getLogger("fedkeras")
+
 NAME = "secure-aggregation"
 BESIDE = (NAME, "stragglers", "dp-sgd")
 """Mods that may be named together; of others nobody knows what they do to an update, or tell of it."""
-ACCEPTED = ("figures",)
-"""Releases to which there is an answer: what clients measure is added up in the same way as updates."""
+ACCEPTED = ("figures", "own files")
+"""Releases to which there is an answer: what clients measure is added up as updates are, and of their own files, whose
+form and classes the server names, nothing is described where scaling and class weights are not learned from them."""
 UNKNOWN_EXAMPLES = 1000
 """What a client counts for at most, where the server does not deal the examples out and nobody says it."""
 FEW = 10
@@ -100,6 +104,7 @@ class SecureAggregation(Mod):
         """{kind: [round, attempt]} of the last attempt."""
         self.entries: list[dict] = []
         """What became of each attempt (`journal.SumEntry`)."""
+        self.warned = False
         self.outcomes: dict[str, Outcome] = {}
         self.journal_path: Path | None = None
         self.cohort: Mapping[int, int] = {}
@@ -258,6 +263,13 @@ class SecureAggregation(Mod):
         self.entries.append(asdict(journal.entry_of(outcome)))
         if self.journal_path is not None:
             journal.write(self.journal_path, self.entries)
+        if outcome.clipped > MUCH * outcome.values and not self.warned:
+            self.warned = True
+            log.warning(
+                "round %d: %.2g %% of the values of all updates were cut off at clip=%g, so the mean is not theirs: "
+                "raise it in --mods %s (this is said once)",
+                outcome.plan.round, 100 * outcome.clipped / outcome.values, self.clip, NAME,
+            )  # fmt: skip
 
     def reply_limit(self, limit: int | None, message: Message) -> int | None:
         """A masked vector has as many bytes as it is said to have; the other answers have no arrays."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fedkeras")
 
 MUCH = 1e-3
-"""Share of the values cut off above which a client's user is told aloud, once in a run."""
+"""Share of the values cut off above which a client's user, and the server's, is told aloud, once in a run."""
 
 STATE, UPDATE, SAID = "secure-aggregation", "secure-aggregation-update", "secure-aggregation-said"
 """Names of records in `context.state`."""
