@@ -18,7 +18,8 @@ assumed. The protocol itself sends and reads nothing; it is made of
 
 Around it is the mod, `--mods secure-aggregation`:
 
-    mod             options, what is refused, when an attempt begins
+    mod             options, and when an attempt begins
+    conditions      of which runs a secure sum can be had, and what is refused
     wire            the messages of an attempt, and what stands in them
     plan            what an attempt is to be like, and what has come of it
     attempt         the server's half: phase after phase

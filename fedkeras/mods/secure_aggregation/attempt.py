@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 
-from fedkeras.errors import UserError, describe, one_line
+from fedkeras.errors import UserError, one_line
 from fedkeras.federation.messages import NUM_EXAMPLES, arrays_of
 from fedkeras.federation.records import of_kind, views
 from fedkeras.flower.internals import ErrorCode
@@ -60,10 +60,8 @@ class SumAttempt:
         outcome = self.outcome
         try:
             yield from self._sum(arriving)
-        except UserError as error:
+        except (UserError, ValueError) as error:  # too few clients, or a sum that is none
             outcome.clients, outcome.reason = 0, one_line(str(error))
-        except ValueError as error:
-            outcome.clients, outcome.reason = 0, one_line(describe(error))
         if self._session is not None:
             outcome.lost |= {phase: len(cids) for phase, cids in self._session.lost.items()}
             for cid, reason in sorted(self._session.refused.items()):

@@ -26,18 +26,15 @@ from fedkeras.errors import UserError
 from fedkeras.federation.dispatcher import SPARE_BYTES
 from fedkeras.federation.grids import IDENTIFY
 from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
-from fedkeras.federation.sampling import cohort_size
 from fedkeras.federation.strategy_adapter import TAKE_ALL, is_robust, nested
-from fedkeras.mods import releases
 from fedkeras.mods.base import CallNext, Exchange, Mod
-from fedkeras.mods.secure_aggregation import journal, parameters, section, wire
+from fedkeras.mods.secure_aggregation import conditions, journal, parameters, section, wire
 from fedkeras.mods.secure_aggregation.attempt import SumAttempt
 from fedkeras.mods.secure_aggregation.client_session import Randomness
-from fedkeras.mods.secure_aggregation.encoding import Quantised
+from fedkeras.mods.secure_aggregation.conditions import NAME
 from fedkeras.mods.secure_aggregation.participant import MUCH, Participant
 from fedkeras.mods.secure_aggregation.plan import Outcome, Plan
 from fedkeras.mods.secure_aggregation.summed_mean import SummedMean
-from fedkeras.named_code import parse_specs
 from fedkeras.randomness import generator
 from fedkeras.reports.choices import CONCEALED
 from fedkeras.reports.page import ReportSection
@@ -49,12 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fedkeras")
 
-NAME = "secure-aggregation"
-BESIDE = (NAME, "stragglers", "dp-sgd")
-"""Mods that may be named together; of others nobody knows what they do to an update, or tell of it."""
-ACCEPTED = ("figures", "own files")
-"""Releases to which there is an answer: what clients measure is added up as updates are, and of their own files, whose
-form and classes the server names, nothing is described where scaling and class weights are not learned from them."""
 UNKNOWN_EXAMPLES = 1000
 """What a client counts for at most, where the server does not deal the examples out and nobody says it."""
 FEW = 10
@@ -114,38 +105,14 @@ class SecureAggregation(Mod):
 
     def check(self, config: Config) -> None:
         """What a sum cannot be had of, or what would tell of single clients beside it."""
-        names = [spec.name for spec in parse_specs(config.mods, "mods")]
-        if "dp" in names:
-            raise UserError(
-                f"--mods dp does not go with {NAME}: the server must clip each client's update, which it would not "
-                "see; dp-sgd does"
-            )
-        if others := [name for name in names if name not in BESIDE]:
-            why = "nobody knows what that one tells of an update"
-            raise UserError(f"--mods {NAME} does not go with {others[0]}: {why}")
-        releases.refuse(config, NAME, ACCEPTED)
-        config.refuse(("max_client_weight",), f"is for counts that the server sees; under {NAME} say max-examples")
-        for phase, clients in self._cohorts(config).items():
-            if clients < self.min_clients:
-                flag = (
-                    "--fraction-evaluate 0" if phase == MessageType.EVALUATE else "--fraction-train, --num-partitions"
-                )
-                raise UserError(
-                    f"--mods {NAME}: {clients} clients {phase} in a round, and a sum is of {self.min_clients} at least "
-                    f"(min-clients): see {flag}"
-                )
-            try:
-                parameters.choose(clients, self.max_dropout, self.colluding)
-                self._quantised(config, clients, self.max_examples or 1).check()
-            except ValueError as error:
-                raise UserError(f"--mods {NAME}: {error}") from error
+        conditions.check(config, self)
 
     def choose(self, config: Config) -> Mapping[str, str]:
         """How the sums of this run are made; how finely is said when it is known how many examples clients have."""
         self.seed = config.seed
         if config.evaluate:
             return {}
-        clients = self._cohorts(config)[MessageType.TRAIN]
+        clients = conditions.cohorts(config)[MessageType.TRAIN]
         degree, threshold = parameters.choose(clients, self.max_dropout, self.colluding)
         least = parameters.least_survivors(clients, degree, threshold, self.max_dropout)
         keys = "from the seed (study=true): NOT SECRET" if self.study else "fresh for each attempt"
@@ -163,7 +130,8 @@ class SecureAggregation(Mod):
         for kind in self.most:
             dealt = run.client_weights.largest_dealt(kind)
             self.most[kind] = 1 if config.client_weights == "uniform" else most or dealt or UNKNOWN_EXAMPLES
-        encoding = self._quantised(config, self._cohorts(config)[MessageType.TRAIN], self.most[MessageType.TRAIN])
+        clients = conditions.cohorts(config)[MessageType.TRAIN]
+        encoding = conditions.quantised(config, self.clip, clients, self.most[MessageType.TRAIN])
         try:
             encoding.check()
         except ValueError as error:
@@ -316,15 +284,6 @@ class SecureAggregation(Mod):
         if COUNTS in sent and config.uses_catalogue and config.deals:
             summed[COUNTS] = Seen(lines[COUNTS], SUM, f"{how}; but the server has dealt them out, and knows each")
         return {**sight, **summed}
-
-    def _cohorts(self, config: Config) -> dict[str, int]:
-        """Clients in a round, of what is done in rounds at all."""
-        fractions = {MessageType.TRAIN: config.fraction_train, MessageType.EVALUATE: config.fraction_evaluate}
-        return {kind: cohort_size(config.num_partitions, share) for kind, share in fractions.items() if share > 0}
-
-    def _quantised(self, config: Config, clients: int, most: int) -> Quantised:
-        weight = 1 if config.client_weights == "uniform" else most
-        return Quantised(clip=self.clip, max_weight=weight, clients=clients, rounding="nearest")
 
 
 class _Cohorts(Callback):
