@@ -1,6 +1,7 @@
 """What attacks with canaries have in common: how many there must be for a claim to be refutable, and their coins."""
 
 import secrets
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -50,3 +51,15 @@ class CanaryAttack(Attack):
             f"at delta {delta:g}"
         )
         return best
+
+
+def claim_of(subject: Subject, name: str, spent: float) -> float:
+    """The epsilon to hold against what was found: what the canaries' federation has `spent`, or what the run claims.
+
+    The run's own, in its summary under `name`, counts where it is the lower one and the run did all of its rounds, so
+    that a run which counts too little is found out as well.
+    """
+    own = subject.summary.get(name)
+    epsilon = own.get("epsilon") if isinstance(own, Mapping) else None
+    whole = subject.summary.get("rounds") == subject.config.num_server_rounds
+    return min(spent, float(epsilon)) if whole and isinstance(epsilon, int | float) else spent

@@ -20,7 +20,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, M
 
 from fedkeras import client
 from fedkeras.audit.bounds import bound_of_guesses, ceiling, right_guesses
-from fedkeras.audit.canaries import CanaryAttack
+from fedkeras.audit.canaries import CanaryAttack, claim_of
 from fedkeras.audit.directions import Directions, flat
 from fedkeras.audit.federation import Federation, Weights
 from fedkeras.audit.finding import Finding, Scores
@@ -80,7 +80,7 @@ class CanaryClients(CanaryAttack):
         dp = canaries.dp
         if not dp.ledger.entries:
             raise UserError("canary-clients: not one round kept within the run's budget, so nothing was released")
-        claimed, left_out = dp.ledger.spent, ~included
+        claimed, left_out = claim_of(subject, "privacy", dp.ledger.spent), ~included
         cosines = canaries.cosines(federation.first, federation.last)
         notes = [
             f"{count} canaries among {config.num_partitions} clients, {int(included.sum())} took part; "

@@ -24,7 +24,7 @@ from flwr.app import ArrayRecord, Context, Message, MessageType
 
 from fedkeras import client, data, factory
 from fedkeras.audit.bounds import bound_of_guesses, ceiling, right_guesses
-from fedkeras.audit.canaries import CanaryAttack
+from fedkeras.audit.canaries import CanaryAttack, claim_of
 from fedkeras.audit.federation import Federation, Weights
 from fedkeras.audit.finding import Finding, Scores
 from fedkeras.audit.gaussian_estimate import epsilon_of_scores
@@ -89,6 +89,7 @@ class CanaryExamples(CanaryAttack):
             federation = Federation(planted.config, onlooker.answer if sees else client.app).run()
             fallen = onlooker.losses(federation.first) - onlooker.losses(federation.last)
         claimed, delta = _claim(_example_dp(federation.mods.mods))
+        claimed = None if claimed is None else claim_of(subject, "example_privacy", claimed)
         notes = [
             f"{count} canaries among {sum(map(len, planted.examples.values()))} examples of {config.num_partitions} "
             f"clients, {int(coins.sum())} were included.",

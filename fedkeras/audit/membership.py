@@ -111,8 +111,8 @@ class Membership(Attack):
                     "area under the ROC curve": auc(trained, held_out),
                     "advantage (Yeom)": advantage(trained, held_out),
                     f"true positives at {LOW:.0%} false ones": rates[0],
-                    "at least": rates[1],
-                    "at most": rates[2],
+                    f"the same with {subject.confidence:.0%} confidence, lower end": rates[1],
+                    f"the same with {subject.confidence:.0%} confidence, upper end": rates[2],
                     "epsilon by rates, as if examples were independent": self._by_rates(
                         trained, held_out, subject, rng
                     ),

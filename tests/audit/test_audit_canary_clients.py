@@ -1,5 +1,6 @@
 """Canary clients in whole runs: right noise is not refuted; none, a tenth of it, and no clipping at the server are."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedkeras.audit.attack import chosen_attacks, parse_attacks
+from fedkeras.audit.canaries import claim_of
 from fedkeras.audit.canary_clients import CanaryClients
 from fedkeras.audit.directions import Directions
 from fedkeras.audit.finding import BESIDE, HOLDS, REFUTED
@@ -92,6 +94,21 @@ def test_as_many_canaries_as_the_claim_needs_and_a_claim_that_none_could_refute_
     assert (attack.count_for(None, 0.0, subject), CanaryClients(50).count_for(9.0, 0.0, subject)) == (200, 50)
     attack.count_for(9.0, 1e-5, subject)
     assert "could not refute epsilon 9 at delta 1e-05" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("summary", "claimed"),
+    [
+        ({}, 2.0),
+        ({"rounds": 12, "privacy": {"epsilon": 1.5}}, 1.5),
+        ({"rounds": 7, "privacy": {"epsilon": 1.5}}, 2.0),
+        ({"rounds": 12, "privacy": {"epsilon": 2.5}}, 2.0),
+        ({"rounds": 12, "privacy": None}, 2.0),
+    ],
+)
+def test_a_run_that_counts_too_little_is_held_to_its_own_word(tmp_path, summary, claimed):
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert claim_of(Subject(CONFIG, RunFolder(tmp_path), tmp_path), "privacy", 2.0) == claimed
 
 
 def test_it_is_for_runs_that_claim_something_about_clients(tmp_path):
