@@ -46,7 +46,7 @@ from fedkeras.runtime.node import serve
 from fedkeras.runtime.passphrase import Access
 
 CLIENTS = 5
-QUICK = [Case("--megabytes 20 --times 5", 60)]
+QUICK = [Case("--megabytes 20 --times 3", 36)]
 PASSPHRASE = "a phrase of some words"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.case import Case
 
-QUICK = [Case("--tries 3 --only 'connection cut in'", 40)]
+QUICK = [Case("--tries 3 --only 'connection cut in'", 32)]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runtime"))
 

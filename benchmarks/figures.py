@@ -47,7 +47,7 @@ UNKNOWN = Kind("unknown", "", 0.25)
 KINDS = (
     (r"(min|max|pages|least|most|slowest_.*|.*_(least|most))", SPREAD),
     (r"(rounds|rounds_asked|tries|clients|examples|seeds|epochs|batch_size|learning_rate|in_flight)", SETTING),
-    (r"(epsilon|delta|noise|neighbours|degree|threshold|bits|max_dropout)", SETTING),
+    (r"(epsilon|delta|noise|neighbours|degree|threshold|bits|max_dropout|skip_table)", SETTING),
     (r"(held|survived|answered)", SURVIVED),
     (r"(fell|.*_files|.*_returns|failures)", COUNT),
     (r".*_(mb_s|a_second)", RATE),
@@ -57,7 +57,7 @@ KINDS = (
     ),
     (r"(up|down|(up|down)_mb|.*_bytes|.*_kb|megabytes|elements)", TRAFFIC),
     (r"(.*_mb|.*_models)", MEMORY),
-    (r"((.*_)?ratio|.*_share|times_.*)", RATIO),
+    (r"((.*_)?ratio|.*_share|times_.*|by_layers|each_alone)", RATIO),
     (r"(.*_)?gain", GAIN),
     (r"((.*_)?accurac(y|ies)|ours_(best|last))", SCORE),
     (r"(explained|correlation)", LEAK),

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.case import Case
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = [Case("--clients 3,10 --rounds 5 --model-mb 1", 25)]
+QUICK = [Case("--clients 3,10 --rounds 5 --model-mb 1", 12)]
 SHOWN = {
     "plain_seconds": "plain s", "secure_seconds": "secure s", "seconds_ratio": "ratio", "bytes_ratio": "bytes",
     "work": "work", "advertise": "advertise", "share": "share", "mask": "mask", "unmask": "unmask", "sum": "sum",

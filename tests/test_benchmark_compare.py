@@ -124,7 +124,7 @@ def test_several_runs_are_one_figure_and_a_table_may_be_all_there_is() -> None:
         ("spawn.seconds", TIME), ("tls_cpu_s_per_mb", TIME), ("first_round", TIME), ("plain_mb_s", RATE),
         ("server_new_mb", MEMORY), ("echo_ratio", RATIO), ("B.spawn.times_two", RATIO), ("metrics_share", RATIO),
         ("shared_gain", GAIN), ("fedprox.best_loss", LOSS), ("iid.mu=0.accuracies", SCORE), ("weight_files", COUNT),
-        ("spawn.rounds", SETTING),
+        ("spawn.rounds", SETTING), ("cost.digits_cnn.by_layers", RATIO),
         ("one.max", SPREAD), ("accuracies.mnist.8 bit", SCORE), ("surprise", UNKNOWN),
     ],
 )  # fmt: skip
