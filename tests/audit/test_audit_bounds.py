@@ -64,7 +64,7 @@ def test_the_surest_guesses_come_first_and_the_border_is_the_gap():
     assert right_guesses(scores, np.array([1, 0, 0, 0, 1])).tolist() == [False, True, True, True, False]
 
 
-@pytest.mark.parametrize(("epsilon", "canaries"), [(0.5, 100), (2.0, 100), (2.0, 400), (4.0, 400)])
+@pytest.mark.parametrize(("epsilon", "canaries"), [(0.5, 100), (2.0, 100), (4.0, 400)])
 def test_the_bound_holds_for_randomised_response_which_is_the_worst_case(epsilon, canaries):
     """Each coin is told rightly with the chance that epsilon allows at most: more than 5 % of the bounds may not fail.
 
@@ -93,7 +93,7 @@ def test_sampled_gaussian_sums_are_refuted_without_their_noise_and_not_with_it(f
     rng = np.random.default_rng(2)
     refuted = [
         bound_of_guesses(right_guesses(*scores_of(rng, 4.08 * factor, 4.08)), 1e-3, 0.95).epsilon > claimed
-        for _ in range(60)
+        for _ in range(40)
     ]
     assert found[0] <= np.mean(refuted) <= found[1]
 
@@ -111,6 +111,8 @@ def test_epsilon_by_rates_by_hand():
     assert epsilon_of_rates(500, 500, 0, 500, 0.0, 0.95) == pytest.approx(math.log(low / (1 - low)))
     assert epsilon_of_rates(500, 500, 0, 500, 0.5, 0.95) == pytest.approx(math.log((low - 0.5) / (1 - low)))
     assert epsilon_of_rates(250, 500, 250, 500, 0.0, 0.95) == 0.0
+    half = interval(250, 500, 0.95)[1]  # who is not taken for a member is none: the negatives tell it
+    assert epsilon_of_rates(500, 500, 250, 500, 0.1, 0.95) == pytest.approx(math.log((1 - half - 0.1) / (1 - low)))
 
 
 def test_epsilon_by_rates_holds_for_a_gaussian_and_comes_near_it():
@@ -141,7 +143,7 @@ def test_the_estimate_is_that_of_the_authors_code():
 
 
 def test_two_normals_of_other_deviations_against_an_integral():
-    grid = np.linspace(-40, 60, 2_000_001)
+    grid = np.linspace(-40, 60, 200_001)
     step = grid[1] - grid[0]
 
     def density(mean, deviation):
@@ -150,7 +152,7 @@ def test_two_normals_of_other_deviations_against_an_integral():
     for one, other in (((0, 1), (2, 3)), ((2, 3), (0, 1)), ((1, 2), (1, 2.5)), ((0, 2), (0, 1))):
         for epsilon in (0.0, 0.3, 1.5):
             exact = np.maximum(0, density(*one) - math.exp(epsilon) * density(*other)).sum() * step
-            assert divergence(*one, *other, epsilon) == pytest.approx(exact, abs=1e-6)
+            assert divergence(*one, *other, epsilon) == pytest.approx(exact, abs=1e-5)
 
 
 def test_no_estimate_from_nothing():

@@ -80,7 +80,7 @@ def test_a_server_that_does_not_clip_is_refuted(attack, monkeypatch):
 
 @pytest.mark.slow
 def test_a_tenth_of_the_noise_is_refuted_and_the_right_noise_never(attack):
-    assert [attack()[0].verdict for _ in range(4)] == [HOLDS] * 4
+    assert [attack()[0].verdict for _ in range(3)] == [HOLDS] * 3
     assert attack(0.1)[0].verdict == REFUTED
     assert attack(0.1, strategy="fedavgm")[0].estimate > 3
 
