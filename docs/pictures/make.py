@@ -1,8 +1,8 @@
 """Makes the pictures of the README: `python docs/pictures/make.py [NAME ...]`, all of them or those named.
 
 digits and report come from a demo run, live-3 and live-300 from runs that are drawn half way through a round as on a
-terminal of 80 x 24, labels from the command of that picture, split from a run of split learning. Needs chromium on the
-PATH for all but digits and labels.
+terminal of 80 x 24, labels from the command of that picture, split from a run of split learning, inversion from one
+round with each protection. Needs chromium on the PATH for all but digits, labels and inversion.
 """
 
 import io
@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -39,12 +40,20 @@ LIVE = {
     "live-300": (300, 3, ["--num-partitions", "300", "--fraction-train", "0.9", "--local-epochs", "20"]),
 }
 """Name -> clients, the round that is drawn, flags."""
+PROTECTIONS = {
+    "no protection": "",
+    "dp: each update clipped": "dp:epsilon=8,delta=1e-3",
+    "dp-sgd": "dp-sgd:epsilon=8,delta=1e-3,clip=1.0",
+    "secure aggregation:\nthe sum of the four": "secure-aggregation:max-dropout=0.1",
+}
+"""Row of inversion -> --mods."""
 
 
 def main(names: Sequence[str]) -> None:
     """Make these pictures, or all."""
-    names = list(names) or ["digits", "report", "labels", "split", *LIVE]
-    if unknown := set(names) - {"digits", "report", "labels", "split", *LIVE}:
+    every = ["digits", "report", "labels", "split", "inversion", *LIVE]
+    names = list(names) or every
+    if unknown := set(names) - set(every):
         sys.exit(f"make.py: there is no picture {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory(prefix="fedkeras-pictures-") as name:
         place = Path(name)
@@ -58,6 +67,8 @@ def main(names: Sequence[str]) -> None:
             subprocess.run([sys.executable, "-m", "fedkeras", *LABELS], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         if "split" in names:
             draw_split(place)
+        if "inversion" in names:
+            draw_inversion()
         for wanted in [wanted for wanted in LIVE if wanted in names]:
             draw_live(place, wanted)
     for wanted in names:
@@ -84,6 +95,29 @@ def draw_split(place: Path) -> None:
     page = place / "split.html"
     page.write_text(render(ALONE, title="split", made="", picture=picture))
     shoot(page, HERE / "split.png", 560, 420)
+
+
+def draw_inversion() -> None:
+    """What the server rebuilds of four clients with one digit each, without and with each protection."""
+    import numpy as np
+
+    from fedkeras import data
+    from fedkeras.audit.inversion import picture
+    from fedkeras.audit.inversion.curious_server import round_of_few
+    from fedkeras.audit.inversion.rebuilding import Search, attempts, chosen_victims
+    from fedkeras.config import Config
+
+    config = Config(client_weights="uniform", rest_after=0, seed=7)
+    parts = [data.load_client(config, cid).train for cid in range(config.num_partitions)]
+    victims = chosen_victims(parts, 4, data.open_source(config).classes, np.random.default_rng(5))
+    rows, notes = {}, {}
+    for name, mods in PROTECTIONS.items():
+        view = round_of_few(replace(config, mods=mods), victims.images, victims.labels, victims.classes, 4)
+        tries = attempts(view, victims, Search(steps=1000, variation=0.003), 2)
+        rows.setdefault("what the clients have", np.concatenate([attempt.originals for attempt in tries]))
+        rows[name] = np.concatenate([attempt.rebuilt for attempt in tries])
+        notes[name] = [f"{each.psnr:.0f} dB" for attempt in tries for each in attempt.likenesses]
+    picture.draw(rows, notes, HERE / "inversion.png")
 
 
 ALONE = """
