@@ -33,6 +33,8 @@ POLL_SECONDS = 0.1
 """How often the SuperNode is asked for a task while messages come, and how often both processes are looked at."""
 QUIET_POLL_SECONDS, QUIET_AFTER_SECONDS = 0.5, 60.0
 """How often it is asked when none has come for so long: Flower's own executor asks once a second."""
+PATIENCE_SECONDS = 30.0
+"""After so long without an answer of the SuperNode's, why is said: it takes some seconds to start."""
 END_SECONDS = 10.0
 """How long the SuperNode may take to say goodbye to its SuperLink."""
 LAST_ANSWER_SECONDS = 1.5
@@ -64,6 +66,7 @@ class WarmSuperNode:
         self._ends = 0
         self._last_task = time.monotonic()
         self._next_claim = 0.0
+        self._last_heard, self._said = time.monotonic(), False
 
     def serve(self) -> None:
         """Until the SuperNode ends. Raises RunFailed with how, and for executors that cannot be kept alive."""
@@ -89,8 +92,12 @@ class WarmSuperNode:
         self._next_claim = time.monotonic() + (QUIET_POLL_SECONDS if quiet else 0.0)
         try:
             claim = self._queue.claim()
-        except TaskLost:  # it is starting, or ending, which is seen by its process
+        except TaskLost as lost:  # it is starting, or ending, which is seen by its process
+            if not self._said and time.monotonic() - self._last_heard > PATIENCE_SECONDS:
+                self._said = True
+                self._say(f"no messages are had from {PROGRAM} since {PATIENCE_SECONDS:g} s: {one_line(str(lost))}")
             return
+        self._last_heard, self._said = time.monotonic(), False
         if claim is not None:
             self._last_task = time.monotonic()
             self._executor_for(claim).give(claim)

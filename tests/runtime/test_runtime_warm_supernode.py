@@ -15,6 +15,7 @@ from runtime.supernode_api import SECRET, SuperNodeApi, bundle, supernode_api, u
 from fedkeras.commands.process_tree import descendants
 from fedkeras.errors import RunFailed
 from fedkeras.flower.runtime_api import TaskQueue
+from fedkeras.runtime import warm_supernode
 from fedkeras.runtime.warm_supernode import Commands, WarmSuperNode
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -48,12 +49,12 @@ class StandIn(subprocess.Popen):
 class Running:
     """A WarmSuperNode in a thread. The SuperNode's process is a stand-in, since its API is in this one."""
 
-    def __init__(self, api: SuperNodeApi, executor: list[str] | None = None) -> None:
+    def __init__(self, api: SuperNodeApi, executor: list[str] | None = None, secret: bytes = SECRET) -> None:
         self.said: list[str] = []
         self.failed: RunFailed | None = None
         self.supernode = StandIn([sys.executable, "-c", "import time; time.sleep(600)"])
         commands = Commands([], executor or [*TOY, api.endpoint.address, ""])
-        queue = TaskQueue(api.endpoint, SECRET)
+        queue = TaskQueue(api.endpoint, secret)
         self.warm = WarmSuperNode(self.supernode, queue, api.endpoint, commands, self.said.append)
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
@@ -153,6 +154,17 @@ def test_executors_that_cannot_live_end_the_supernode_with_a_line(api: SuperNode
     broken.thread.join(SOON)
     assert str(broken.failed).startswith("the executor ended with status 3, as 2 before it, with nothing done")
     broken.end()
+
+
+def test_a_supernode_that_gives_nothing_is_said(api: SuperNodeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With certificates that do not fit, for instance: else the command would wait without a word."""
+    monkeypatch.setattr(warm_supernode, "PATIENCE_SECONDS", 0.5)
+    wrong = Running(api, secret=b"another")
+    until(lambda: wrong.said, "a line")
+    time.sleep(1.0)
+    wrong.end()
+    assert len(wrong.said) == 1
+    assert wrong.said[0].startswith("no messages are had from flower-supernode since 0.5 s: the SuperNode answers 401")
 
 
 def test_what_is_being_worked_on_when_all_is_ended_is_answered(api: SuperNodeApi, running: Running) -> None:
