@@ -36,4 +36,5 @@ def train(message: Message, context: Context) -> Message:
 
 
 if __name__ == "__main__":
-    serve(app, sys.argv[1], [int(sys.argv[2])], {"allow": ""}, WAIT_SECONDS)
+    # One that is started again is the same client
+    serve(app, sys.argv[1], [int(sys.argv[2])], {"allow": ""}, WAIT_SECONDS, holder_key=bytes(32))
