@@ -184,7 +184,14 @@ def _losses(subject: Subject, examples: data.ClientExamples) -> Losses:
     from fedkeras.learning.example_losses import example_losses
 
     def of(part: data.Examples) -> np.ndarray:
-        return example_losses(subject.learner, *subject.learner.place(part.x, part.y)) if len(part) else np.zeros(0)
+        if not len(part):
+            return np.zeros(0)
+        learner = subject.learner
+        try:
+            placed = learner.place(part.x, part.y)
+        except ValueError as error:
+            raise UserError(f"membership: the data do not fit the run's model: {error}") from error
+        return example_losses(learner, *placed)
 
     def classes(part: data.Examples) -> np.ndarray:
         return part.y if part.y.ndim == 1 and part.y.dtype.kind == "i" else np.zeros(len(part), int)
