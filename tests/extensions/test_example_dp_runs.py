@@ -93,6 +93,7 @@ def test_a_study_is_repeatable_and_goes_on_as_it_would_have(recorded, tmp_path):
     assert ledger_of(part) == ledger_of(folder)
 
 
+@pytest.mark.slow
 def test_a_private_run_is_another_each_time_and_learns(tmp_path):
     fields = {"mods": PRIVATE, "num_server_rounds": 4, "batch_size": 32, "learning_rate": 0.5, "local_epochs": 2}
     one, other = (in_process(tmp_path / name, **fields) for name in ("one", "other"))
@@ -141,7 +142,9 @@ def test_batch_normalisation_is_refused_before_a_client_trains(tmp_path):
     assert MessageType.TRAIN not in [kind for kind, _ in replies]
 
 
-@pytest.mark.parametrize("strategy", ["fedprox", "fedadam", "fedmedian"])
+@pytest.mark.parametrize(
+    "strategy", ["fedprox", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fedadam", "fedmedian"))]
+)
 def test_strategies_go_with_it(tmp_path, strategy):
     folder = in_process(tmp_path, strategy=strategy, num_server_rounds=1)
     assert read_rows(folder.history_path)[0]["epsilon"] > 0
@@ -153,6 +156,7 @@ def test_stragglers_that_are_dropped_pay_nothing(tmp_path):
     assert sorted(account["asked"] for account in ledger_of(folder)["clients"].values()) == [1, 1]
 
 
+@pytest.mark.slow
 def test_beside_privacy_of_clients_each_client_counts_for_itself(tmp_path):
     mods = "dp:noise-multiplier=1.0,delta=1e-3,clip=0.5,study=true; dp-sgd:epsilon=4,delta=1e-4,study=true"
     replies = []
@@ -166,6 +170,7 @@ def test_beside_privacy_of_clients_each_client_counts_for_itself(tmp_path):
     assert "Single clients are kept from the server" in folder.report_path.read_text()
 
 
+@pytest.mark.slow
 def test_beside_secure_aggregation_the_server_sees_the_sum_alone(tmp_path):
     mods = "secure-aggregation:study=true; dp-sgd:epsilon=4,delta=1e-4,study=true"
     folder = in_process(tmp_path, mods=mods, num_server_rounds=2)

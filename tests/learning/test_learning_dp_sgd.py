@@ -101,13 +101,16 @@ def alone(monkeypatch):
     monkeypatch.setattr(module, "takes", lambda *_: False)
 
 
-@pytest.mark.parametrize("made", MODELS)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("made", [dense, *(pytest.param(made, marks=SLOW) for made in MODELS[1:])])
 def test_gradients_are_a_loop_s_where_each_example_is_alone(made, alone):
     check_gradients(made, False)
 
 
-@pytest.mark.parametrize("made", MODELS)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("made", [*MODELS[:3], *(pytest.param(made, marks=SLOW) for made in MODELS[3:])])
+@pytest.mark.parametrize("weighted", [pytest.param(False, marks=SLOW), True])
 def test_gradients_are_a_loop_s_over_examples(made, weighted):
     model = check_gradients(made, weighted)
     known = made not in (recurrent, regularised)
@@ -126,7 +129,7 @@ def check_gradients(made, weighted):
     return learner.model
 
 
-@pytest.mark.parametrize("size", [1, 5, 11])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=SLOW), 5, pytest.param(11, marks=SLOW)])
 def test_chunks_of_any_size_give_the_same(monkeypatch, size):
     stack, shape, outputs = convolutional()
     learner = learner_of(stack, outputs)
