@@ -1,0 +1,62 @@
+"""Which mods go together is said by docs/privacy.md, and each pair is what the page says."""
+
+import re
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from fedkeras.config import Config
+from fedkeras.errors import UserError
+from fedkeras.mods.chain import BUILT_IN, make_mods
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "privacy.md"
+OPTIONS = {
+    "dp": "dp:epsilon=2,delta=1e-3",
+    "dp-sgd": "dp-sgd:epsilon=2,delta=1e-3",
+    "compress": "compress:up=int8",
+    "secure-aggregation": "secure-aggregation",
+    "stragglers": "stragglers:share=0.3",
+}
+
+
+def pairs() -> dict[tuple[str, str], bool]:
+    """{(first, second): whether the page says that they go together}."""
+    rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    return {(first, second): not words.startswith("refused") for first, second, words in rows}
+
+
+def check(*names: str) -> None:
+    text = "; ".join(OPTIONS[name] for name in names)
+    config = Config(mods=text, client_weights="uniform", rest_after=0, num_partitions=20)
+    make_mods(text).check(config)
+
+
+def test_the_page_has_each_pair_once():
+    assert {frozenset(pair) for pair in pairs()} == {frozenset(pair) for pair in combinations(BUILT_IN, 2)}
+    assert len(pairs()) == len(BUILT_IN) * (len(BUILT_IN) - 1) // 2
+
+
+@pytest.mark.parametrize(
+    ("names", "together"), pairs().items(), ids=lambda each: "; ".join(each) if isinstance(each, tuple) else ""
+)
+def test_a_pair_does_what_the_page_says(names, together):
+    if together:
+        check(*names)
+        return
+    for order in (names, names[::-1]):
+        with pytest.raises(UserError, match=r"^--mods (dp|compress|secure-aggregation) does not go with") as refused:
+            check(*order)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("outer", ["dp", "secure-aggregation", "compress"])
+def test_three_go_where_each_two_do(outer):
+    order = ("compress", "stragglers", "dp-sgd") if outer == "compress" else ("stragglers", outer, "dp-sgd")
+    check(*order)
+
+
+@pytest.mark.parametrize("names", [("dp-sgd", "dp"), ("stragglers", "compress"), ("dp-sgd", "compress")])
+def test_the_order_is_said_where_it_matters(names):
+    with pytest.raises(UserError, match=r"name (dp-sgd last|compress once, and first)"):
+        check(*names)
