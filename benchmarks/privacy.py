@@ -21,7 +21,7 @@ from benchmarks.case import DATA, Case
 from fedkeras import client, models, server
 from fedkeras.config import Config
 
-QUICK = [Case("--part cost --models digits_cnn --repeats 3", 30, name="cost", times=3)]
+QUICK = [Case("--part cost --models digits_cnn --repeats 3", 12, name="cost", times=3)]
 MODELS = {
     "mnist_cnn": ((28, 28, 1), 10, 32, 320),
     "digits_cnn": ((8, 8, 1), 10, 16, 640),

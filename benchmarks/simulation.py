@@ -28,7 +28,7 @@ from fedkeras.commands.simulate import changed, superlink
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [
-    Case("--work B --blocks 5 --variants one,two,local,spawn,flwr", 90, "b", data=("mnist",)),
+    Case("--work B --blocks 5 --variants one,two,local,spawn,flwr", 110, "b", data=("mnist",)),
     Case("--work A --blocks 5 --variants two,spawn", 50, "a", data=("femnist/leaf",)),
 ]
 NAMES = {
