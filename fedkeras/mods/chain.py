@@ -52,8 +52,11 @@ class ModChain:
             mod.check(config)
 
     def choose(self, config: Config) -> dict[str, str]:
-        """What they decide by themselves."""
-        return {name: text for mod in self.mods for name, text in mod.choose(config).items()}
+        """What they decide by themselves; where two say something of the same, the outer one knows what comes of it."""
+        found: dict[str, str] = {}
+        for mod in self.mods:
+            found |= {name: text for name, text in mod.choose(config).items() if name not in found}
+        return found
 
     def tell(self, names: Collection[str], trainable: Trainable) -> None:
         """Tell all of them, on the server, which arrays there are, and which are trainable. Raises UserError."""

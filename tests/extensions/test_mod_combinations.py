@@ -1,14 +1,17 @@
 """Which mods go together is said by docs/privacy.md, and each pair is what the page says."""
 
+import json
 import re
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
+from fedkeras import client, server
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.mods.chain import BUILT_IN, make_mods
+from fedkeras.reports import read_rows
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "privacy.md"
 OPTIONS = {
@@ -60,3 +63,34 @@ def test_three_go_where_each_two_do(outer):
 def test_the_order_is_said_where_it_matters(names):
     with pytest.raises(UserError, match=r"name (dp-sgd last|compress once, and first)"):
         check(*names)
+
+
+RUN = {
+    "num_partitions": 4, "num_server_rounds": 1, "model": "logistic_regression", "client_weights": "uniform",
+    "rest_after": 0,
+}  # fmt: skip
+COUNTED = {"dp-sgd-noise", "dp-sgd-rate", "dp-sgd-steps"}
+
+
+@pytest.mark.parametrize(
+    ("outer", "taken_part"), [("dp:epsilon=8,delta=1e-3", "a secret"), ("secure-aggregation", "not told of single")]
+)
+def test_under_a_mod_that_hides_clients_what_dp_sgd_counts_from_is_not_sent(outer, taken_part, tmp_path):
+    """And who took part is what the outer mod makes of it."""
+    sent = set()
+
+    def app(message, context):
+        reply = client.app(message, context)
+        for fields in reply.content.values():
+            sent.update(fields)
+        return reply
+
+    config = Config(mods=f"{outer}; dp-sgd:epsilon=8,delta=1e-3", **RUN)
+    folder = server.in_process(config, app, tmp_path)
+    assert not sent & COUNTED
+    assert not {column.replace("-", "_") for row in read_rows(folder.history_path) for column in row} & {
+        name.replace("-", "_") for name in COUNTED
+    }
+    chosen = json.loads((folder.path / "config.json").read_text())["chosen"]
+    assert chosen["who took part"].startswith(taken_part)
+    assert f"who took part is {taken_part}" in folder.report_path.read_text()

@@ -112,8 +112,7 @@ class ExampleDp(Mod):
         """What is promised. A run that tests a model spends nothing."""
         if config.evaluate:
             return {}
-        names = [spec.name for spec in parse_specs(config.mods, "mods")]
-        self.ledger = ExampleLedger(self.terms(config), shows_clients=not any(name in HIDING for name in names))
+        self.ledger = ExampleLedger(self.terms(config), shows_clients=not _hidden(config))
         self._budget = ExampleBudget(self.ledger)
         at = f"at delta {short(self.delta)}"
         if not self.noise:
@@ -155,7 +154,8 @@ class ExampleDp(Mod):
 
     def client(self, message: Message, context: Context, call_next: CallNext) -> Message:
         """Train by DP-SGD, and send the update and what it cost."""
-        return private_answer(message, context, call_next, self.terms(ClientContext(context).config))
+        config = ClientContext(context).config
+        return private_answer(message, context, call_next, self.terms(config), not _hidden(config))
 
     # On the server
 
@@ -206,6 +206,11 @@ class ExampleDp(Mod):
         lines |= {name: Seen(sight[name].what, NOBODY, "not sent") for name in (FIGURES,) if name in sight}
         lines |= {name: replace(sight[name], protection="counts as public") for name in (COUNTS,) if name in sight}
         return {**sight, **lines}
+
+
+def _hidden(config: Config) -> bool:
+    """Whether another mod keeps single clients from the server."""
+    return any(spec.name in HIDING for spec in parse_specs(config.mods, "mods"))
 
 
 def _require_number(name: str, value: float | str, above: float, below: float) -> None:

@@ -31,8 +31,10 @@ STATE, TIMES = "dp-sgd", "trainings"
 """Where a client keeps count, in its context's state."""
 
 
-def private_answer(message: Message, context: Context, call_next: CallNext, terms: PrivacyTerms) -> Message:
-    """The answer of a client that trains by `call_next`.
+def private_answer(
+    message: Message, context: Context, call_next: CallNext, terms: PrivacyTerms, tells: bool = True
+) -> Message:
+    """The answer of a client that trains by `call_next`; it `tells` what the server counts epsilon from, or not.
 
     Raises UserError for a question whose answer would not be protected, and for a training beyond the budget.
     """
@@ -56,7 +58,8 @@ def private_answer(message: Message, context: Context, call_next: CallNext, term
             f"{short(terms.delta)}: nothing of that is sent"
         )
     context.state[STATE] = ConfigRecord({TIMES: before + 1})
-    figures = {NUM_EXAMPLES: examples, NOISE: training.noise, RATE: training.rate, STEPS: training.steps}
+    counted = {NOISE: training.noise, RATE: training.rate, STEPS: training.steps} if tells else {}
+    figures = {NUM_EXAMPLES: examples, **counted}
     content = RecordDict({"arrays": arrays_of(reply.content), "metrics": MetricRecord(figures)})
     return Message(content, metadata=reply.metadata)
 
