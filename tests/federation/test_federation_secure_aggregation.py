@@ -117,6 +117,49 @@ def test_below_the_threshold_the_round_is_repeated_under_fresh_keys(tmp_path):
     assert len(blobs) == 12 and len({data[:32] for data in blobs} | {data[32:64] for data in blobs}) == 24
 
 
+def opened(federation):
+    """How often the masks were asked for, by attempt."""
+    return [kind for kind, cid, _ in federation.received[1] if kind == "unmask"]
+
+
+@pytest.mark.parametrize(("fields", "mods"), [({"min_results": 5}, MODS), ({}, f"{MODS},min-clients=5")])
+def test_a_sum_of_fewer_than_a_round_needs_is_not_opened(fields, mods):
+    """Else its repetition with one client more would tell that one's update: the difference."""
+    federation = Federation(mods=mods, faults={("mask", 0): broken, ("mask", 1): broken}, max_retries=1, **fields)
+    with pytest.raises(RunFailed, match=r"a secure sum is of 5 clients at least .* and 4 have sent a masked vector"):
+        federation.run()
+    assert opened(federation) == []
+
+
+def test_who_is_lost_after_the_sum_was_asked_for_is_in_it_and_the_round_is_not_repeated():
+    federation = Federation(faults={("unmask", 0): broken}, min_results=6)
+    final = federation.run()
+    assert same(final, added(quantised_mean(range(6), 1, clip=4.0, most=60, clients=6)))
+    assert len(opened(federation)) == 5 and list(federation.results[0].failures) == [0]
+
+
+@pytest.mark.parametrize(("lost", "sums"), [((), 3), ((0,), 1), ((0, 1), 1)])
+def test_a_second_sum_of_a_round_differs_from_the_first_by_no_client_or_by_many(lost, sums):
+    """The first sum is spoiled by client 5. Two sums that differ by one client or two would give these away."""
+    calls = Counter()
+
+    def later(message, context, honest):
+        cid = context.node_config["partition-id"]
+        calls[cid] += 1
+        return honest() if calls[cid] == 1 else broken(message, context, honest)
+
+    def spoil(content):
+        words = views(content["arrays"])[wire.VECTOR].copy()
+        words[8] += np.uint32(5)
+        content["arrays"] = record({wire.VECTOR: words})
+
+    spoiled = {("mask", 5): liar("mask", spoil)["mask", 1]}
+    federation = Federation(faults=spoiled | {("mask", cid): later for cid in lost}, max_retries=2)
+    with pytest.raises(RunFailed, match="could not be used, and a second one" if lost else "keep to the terms|count"):
+        federation.run()
+    assert len(opened(federation)) == 6 * sums
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_round_that_comes_to_no_sum_ends_the_run_in_one_line(phase):
     federation = Federation(faults={(phase, cid): broken for cid in (0, 1, 2, 3)}, max_retries=1)
@@ -420,7 +463,13 @@ def test_a_client_refuses_a_sum_of_fewer_clients_than_the_threshold():
         content["config"][wire.DROPPED] = survivors(content)[2:]
         content["config"][wire.SURVIVORS] = survivors(content)[:2]
 
-    assert "the server asks for a sum of 2 clients" in replayed("unmask", few)
+    assert "the sum of 2 clients would be opened, and min-clients is 3" in replayed("unmask", few)
+
+    def three(content):
+        content["config"][wire.DROPPED] = survivors(content)[3:]
+        content["config"][wire.SURVIVORS] = survivors(content)[:3]
+
+    assert "the server asks for a sum of 3 clients" in replayed("unmask", three)
 
 
 def test_a_client_refuses_to_be_asked_twice_in_one_attempt():
@@ -579,6 +628,13 @@ def test_a_resumed_server_goes_on_with_what_it_noted(tmp_path):
     )
     assert again.mod.entries == first.mod.entries and len(again.mod.entries) == 2
     assert again.mod.most == first.mod.most
+
+
+def test_a_round_whose_sum_was_had_before_a_resumption_is_named(tmp_path, caplog):
+    Federation(rounds=2, folder=tmp_path).run()
+    assert "was had before this run ended" not in caplog.text
+    Federation(rounds=2, folder=tmp_path).run()
+    assert "the secure sum of round 1 was had before this run ended, and the round is done again" in caplog.text
 
 
 def test_what_the_server_saw_are_sums():

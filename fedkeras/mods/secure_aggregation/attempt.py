@@ -74,12 +74,7 @@ class SumAttempt:
     def _sum(self, arriving: Iterator[Message]) -> Steps:
         names: dict[int, list[str]] = {}
         yield from self._take(WORK, arriving, lambda cid, content: names.update({cid: _names(content)}))
-        if len(names) < self._plan.min_clients:
-            done = "trained" if self._plan.kind == MessageType.TRAIN else "tested"
-            raise TooFew(
-                f"a secure sum is of {self._plan.min_clients} clients at least (min-clients), and {len(names)} "
-                f"have {done}"
-            )
+        self._require(len(names), "trained" if self._plan.kind == MessageType.TRAIN else "tested")
         self._figures = _common(names)
         values = update.size(views(arrays_of(self._given))) if self._plan.kind == MessageType.TRAIN else 0
         terms = self._plan.terms(sorted(names), values, figures.length(self._figures))
@@ -87,8 +82,25 @@ class SumAttempt:
         yield from self._set_up(terms, self._session)
         yield from self._collect(terms, self._session)
         started = time.monotonic()
-        self._read(self._session.sum(), values, len(self._session.remaining))
+        total = self._session.sum()
+        self._read(total, values, len(self._session.remaining))
         self.outcome.seconds["sum"] = time.monotonic() - started
+
+    def _require(self, clients: int, done: str) -> None:
+        if clients < self._plan.least:
+            raise TooFew(
+                f"a secure sum is of {self._plan.least} clients at least (min-clients, --min-results), and {clients} "
+                f"have {done}"
+            )
+
+    def _require_no_difference(self, clients: frozenset[int]) -> None:
+        """In a repeated round clients send what they have sent before, so two sums tell their difference."""
+        for before in self._plan.before:
+            if 0 < len(clients ^ before) < self._plan.least:
+                raise TooFew(
+                    "the round's earlier sum could not be used, and a second one, which differs by "
+                    f"{len(clients ^ before)} of its clients, would give their updates away"
+                )
 
     def _set_up(self, terms: Terms, session: SumServer) -> Steps:
         """Keys, and shares of the secrets, go from client to client."""
@@ -116,6 +128,9 @@ class SumAttempt:
         asked = {cid: (told, {wire.SEALED: wire.blobs(letters)}) for cid, letters in self._letters.items()}
         yield from self._ask(wire.MASK, asked, add)
         request = session.unmasking()
+        self._require(len(request.survivors), "sent a masked vector")
+        self._require_no_difference(frozenset(request.survivors))
+        self.outcome.opened = frozenset(request.survivors)
         told = {wire.SURVIVORS: list(request.survivors), wire.DROPPED: list(request.dropped)}
         revealed: dict = {}
         asked = {cid: (told, {}) for cid in request.survivors}

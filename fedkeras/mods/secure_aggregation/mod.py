@@ -63,10 +63,11 @@ class SecureAggregation(Mod):
     """
 
     shows_clients = False
+    needs_replies = False  # a sum says of how many it must be: who is lost afterwards is in it all the same
     needs_updates = True
     fixed_counts = False
     keeps_client_state = True
-    untracked = ("outcomes", "journal_path", "cohort")
+    untracked = ("outcomes", "journal_path", "cohort", "opened")
 
     def __init__(
         self,
@@ -90,6 +91,9 @@ class SecureAggregation(Mod):
         self.max_dropout, self.colluding, self.clip = float(max_dropout), float(colluding), float(clip)
         self.max_examples, self.min_clients, self.study = max_examples, min_clients, study
         self.phase_timeout = float(phase_timeout)
+        self.least = dict.fromkeys((MessageType.TRAIN, MessageType.EVALUATE), min_clients)
+        self.opened: tuple[int, list[frozenset[int]]] = (0, [])
+        """The last round of training a sum of which was opened, and of whom each of its sums was."""
         self.seed, self.most = 0, {MessageType.TRAIN: 1, MessageType.EVALUATE: 1}  # the run's, by `choose` and `begin`
         self.attempts: dict[str, list[int]] = {}
         """{kind: [round, attempt]} of the last attempt."""
@@ -143,7 +147,15 @@ class SecureAggregation(Mod):
             f"{encoding.bits} bits a value, changes of up to {self.clip:g} in steps of {encoding.step:.2g} or finer; "
             f"{counted}",
         )
+        self.least[MessageType.TRAIN] = max(self.min_clients, config.min_results)
         self.journal_path = run.folder.path / journal.NAME
+        done = run.start.round if run.start else 0
+        if had := journal.sums_after(self.journal_path, done):
+            log.warning(
+                "the secure sum of round %d was had before this run ended, and the round is done again: if other "
+                "clients are in it then, the two sums tell their updates to whoever has both",
+                had[0],
+            )
 
     def strategy(self, strategy: Strategy) -> Strategy:
         """One that is handed the mean alone."""
@@ -220,14 +232,17 @@ class SecureAggregation(Mod):
             graph_seed=graph_seed,
             max_dropout=self.max_dropout,
             colluding=self.colluding,
-            min_clients=self.min_clients,
+            least=self.least[kind],
             clip=self.clip,
             most_examples=self.most[kind],
             seconds=self.phase_timeout,
+            before=self.opened[1] if (kind, server_round) == (MessageType.TRAIN, self.opened[0]) else (),
         )
 
     def _note(self, outcome: Outcome) -> None:
         self.outcomes[outcome.plan.kind] = outcome
+        if outcome.opened and outcome.plan.kind == MessageType.TRAIN:
+            self.opened = (outcome.plan.round, [*outcome.plan.before, outcome.opened])
         self.entries.append(asdict(journal.entry_of(outcome)))
         if self.journal_path is not None:
             journal.write(self.journal_path, self.entries)

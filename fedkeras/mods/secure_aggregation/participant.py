@@ -145,6 +145,10 @@ class Participant:
 
     def _unmask(self, session: SumClient, kept: ConfigRecord) -> RecordDict:
         survivors, dropped = (wire.cids_of(self._told, key) for key in (wire.SURVIVORS, wire.DROPPED))
+        if len(survivors) < self._mod.min_clients:
+            raise ProtocolRefused(
+                f"the sum of {len(survivors)} clients would be opened, and min-clients is {self._mod.min_clients}"
+            )
         return RecordDict(wire.shares(session.unmask(survivors, dropped)))
 
     def _vector(self, terms: Terms, kept: ConfigRecord) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What one attempt at a round's sum is to be like, and what has come of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,12 +28,15 @@ class Plan:
     graph_seed: bytes
     max_dropout: float
     colluding: float
-    min_clients: int
+    least: int
+    """Clients that a sum must be of: min-clients, and of training --min-results."""
     clip: float
     most_examples: int
     """A client counts for at most so many; 1: all alike."""
     seconds: float
     """That a client has for each message after its training."""
+    before: Sequence[frozenset[int]] = ()
+    """Of whom sums of the same round were opened already."""
 
     def encoding(self, clients: int, values: int) -> Encoding:
         """How `values` numbers travel: an update quantised; where there is none, the figures' pieces alone."""
@@ -84,4 +88,6 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each phase, and of the server's own part."""
     terms: Terms | None = None
+    opened: frozenset[int] | None = None
+    """Of whom a sum was opened, whatever it was good for."""
     reason: str = ""
