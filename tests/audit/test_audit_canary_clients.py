@@ -66,7 +66,7 @@ def test_a_run_with_its_noise_is_not_refuted(attack):
 def test_a_run_without_noise_is_refuted(attack, clip):
     every, _, _ = attack(0.0, mods=f"dp:epsilon=2,delta=1e-3,clip={clip}")
     assert every.verdict == REFUTED and every.claimed < 2.001 < every.bound <= every.most
-    assert every.figures["right"] >= every.figures["guesses"] - 2, "who is drawn into no round at all leaves no trace"
+    assert every.figures["right"] >= every.figures["guesses"] - 8, "who is drawn into no round at all leaves no trace"
     assert every.estimate > 10
 
 

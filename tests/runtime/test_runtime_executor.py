@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -88,6 +89,7 @@ def test_a_task_may_be_there_before_its_message(api: SuperNodeApi) -> None:
 
 def test_a_message_may_be_there_before_its_objects(api: SuperNodeApi, caplog: pytest.LogCaptureFixture) -> None:
     """Flower's executor asks for them again after a second; the best of ten tries, on a machine that may be busy."""
+    caplog.set_level(logging.DEBUG, logger="flwr")  # a run in this process has raised it
     seconds, tries = 60.0, 0
     while seconds > 0.6 and (tries := tries + 1) <= 10:
         message = api.message(4, number=tries)
