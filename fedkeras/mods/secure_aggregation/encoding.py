@@ -92,17 +92,19 @@ class Quantised:
         counted = min(int(weight), self.max_weight)
         most, scale = counted * self.levels, counted * self.levels / self.clip
         vector, clipped = np.empty(len(values) + 1, np.uint32), 0
+        signed = vector.view(np.int32)
         for start in range(0, len(values), CHUNK):
             part = values[start : start + CHUNK].astype(np.float64)
-            outside = int(np.count_nonzero(np.abs(part) > self.clip))
-            if not np.isfinite(part).all():
+            low, high = part.min(), part.max()  # of values one of which is none, both are none
+            if not (np.isfinite(low) and np.isfinite(high)):
                 raise ValueError("the update has values that are not finite (a smaller learning rate may help)")
-            clipped += outside
+            if low < -self.clip or high > self.clip:
+                clipped += int(np.count_nonzero(np.abs(part) > self.clip))
             part *= scale
             part += rng.random(len(part)) if self.rounding == "stochastic" else 0.5
             np.floor(part, out=part)
             np.clip(part, -most, most, out=part)
-            vector[start : start + len(part)] = part.astype(np.int64).astype(np.uint32)
+            signed[start : start + len(part)] = part  # whole, and at most HALF: exact
         vector[-1] = counted
         return Encoded(vector, clipped, counted, counted < weight)
 
