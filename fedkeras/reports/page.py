@@ -44,9 +44,9 @@ class Reload(NamedTuple):
 def section(
     title: str, paragraphs: Sequence[str] = (), heads: Sequence[str] = (), rows: Sequence[Sequence[Cell]] = ()
 ) -> ReportSection:
-    """A section of paragraphs and, below them, a table: its heads, and rows of as many cells. All text is escaped.
+    """A section of paragraphs and, below them, a table: heads, and rows of as many cells; none without rows.
 
-    Raises ValueError for a row of another length.
+    All text is escaped. Raises ValueError for a row of another length.
     """
     for row in rows:
         if len(row) != len(heads):
@@ -172,7 +172,7 @@ SECTION = """
 {% import "pieces" as pieces %}
 {% for paragraph in paragraphs %}<p>{{ paragraph }}</p>
 {% endfor %}
-{% if heads %}<div class="card">{{ pieces.cells(heads, rows) }}</div>{% endif %}
+{% if rows %}<div class="card">{{ pieces.cells(heads, rows) }}</div>{% endif %}
 """
 
 STYLE = """

@@ -93,4 +93,6 @@ def test_under_a_mod_that_hides_clients_what_dp_sgd_counts_from_is_not_sent(oute
     }
     chosen = json.loads((folder.path / "config.json").read_text())["chosen"]
     assert chosen["who took part"].startswith(taken_part)
-    assert f"who took part is {taken_part}" in folder.report_path.read_text()
+    page = folder.report_path.read_text()
+    assert f"who took part is {taken_part}" in page
+    assert "<h2" in page and "Privacy of examples" in page and "steps a round" not in page, "a table of nobody"
