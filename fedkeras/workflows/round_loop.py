@@ -146,7 +146,7 @@ class Phase:
         for cid, reason in sorted(failures.items()):
             self.result.failures.setdefault(cid, reason)  # who failed in both phases: why it did not train
         if self.name == MessageType.EVALUATE and not answered:
-            self.diverged = LOSS_NOT_FINITE in failures.values()
+            self.diverged = any(LOSS_NOT_FINITE in reason for reason in failures.values())
         self.run.failures.note(self.name, self.result.round, answered, failures)
 
     def add_means(self, strategy_metrics: MetricRecord | None = None) -> None:

@@ -1,10 +1,13 @@
 """Secure aggregation around rounds: sums of whoever is left, by hand; liars on either side; what the server gets."""
 
 import json
+import math
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import toy_secure_sum
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +33,8 @@ from fedkeras.flower.identity import node_id_of
 from fedkeras.mods.base import Mod
 from fedkeras.mods.chain import make_mods
 from fedkeras.mods.secure_aggregation import figures, journal, wire
+from fedkeras.mods.secure_aggregation.attempt import SumAttempt, TooFew
+from fedkeras.mods.secure_aggregation.openings import Openings
 from fedkeras.reports.server_view import COUNTS, FIGURES, SUM, UPDATE
 from fedkeras.runtime.client_app import new_context
 from fedkeras.workflows.base import workflow_of
@@ -67,6 +72,9 @@ def test_uniform_weights_and_a_cap_count_as_they_are_said():
     uniform = Federation(client_weights="uniform").run()
     by_hand = quantised_mean(range(6), 1, clip=4.0, most=1, clients=6)
     assert same(uniform, added(by_hand))
+    counted = Federation(client_weights="uniform")
+    counted.run()
+    assert counted.mod.entries and [row["num_examples"] for row in counted.rows() if row["phase"] == "train"] == [6]
     capped = Federation(mods=f"{MODS},max-examples=25").run(dealt=False)
     assert same(capped, added(quantised_mean(range(6), 1, clip=4.0, most=25, clients=6)))
 
@@ -630,11 +638,90 @@ def test_a_resumed_server_goes_on_with_what_it_noted(tmp_path):
     assert again.mod.most == first.mod.most
 
 
-def test_a_round_whose_sum_was_had_before_a_resumption_is_named(tmp_path, caplog):
-    Federation(rounds=2, folder=tmp_path).run()
-    assert "was had before this run ended" not in caplog.text
-    Federation(rounds=2, folder=tmp_path).run()
-    assert "the secure sum of round 1 was had before this run ended, and the round is done again" in caplog.text
+def test_who_goes_on_after_a_kill_knows_which_sums_were_opened_and_opens_no_other(tmp_path, caplog):
+    """The first process was killed after the sum of round 1, before its checkpoint."""
+    Federation(folder=tmp_path).run()
+    assert "was opened before this run ended" not in caplog.text
+    Federation(folder=tmp_path).run()
+    assert "a secure sum of round 1 was opened before this run ended" in caplog.text
+    other = Federation(folder=tmp_path, faults={("mask", 0): broken}, max_retries=0)
+    with pytest.raises(RunFailed, match="of which other clients are part"):
+        other.run()
+    assert opened(other) == []
+
+
+def test_a_sum_is_not_opened_if_that_cannot_be_noted(tmp_path):
+    (tmp_path / "secure_sums_opened.jsonl").mkdir()
+    federation = Federation(folder=tmp_path, max_retries=0)
+    with pytest.raises(RunFailed, match="cannot be written"):
+        federation.run()
+    assert opened(federation) == []
+
+
+def test_of_a_rounds_openings_those_after_the_checkpoint_count(tmp_path):
+    path = tmp_path / "opened"
+    first = Openings(path)
+    for server_round, clients in ((1, {0, 1, 2}), (2, {0, 1, 2}), (2, {0, 1, 2, 3, 4, 5})):
+        first.note(server_round, frozenset(clients))
+    with path.open("a") as file:
+        file.write('{"round": 3, "cli')
+    again = Openings(path, done=1)
+    assert again.rounds == [2] and again.of(1) == ()
+    assert again.of(2) == (frozenset({0, 1, 2}), frozenset(range(6)))
+
+
+def test_three_sums_of_a_round_are_no_way_round_the_rule():
+    """{a, b, c}, {d, e, f} and all seven differ by three and more each, and the third less the others is one client."""
+    plan = SimpleNamespace(before=(frozenset({0, 1, 2}), frozenset({3, 4, 5})), least=3)
+    attempt = SumAttempt.__new__(SumAttempt)
+    attempt._plan = plan
+    attempt._require_no_difference(frozenset({3, 4, 5}))
+    with pytest.raises(TooFew):
+        attempt._require_no_difference(frozenset(range(7)))
+
+
+def test_who_tested_is_not_blamed_where_too_few_did():
+    """The stand-in of an evaluation holds no model: it would be too large for the reply to one."""
+    sent = Message(RecordDict({"arrays": record(START), "config": ConfigRecord()}), 2, "evaluate")
+    attempt = SumAttempt.__new__(SumAttempt)
+    attempt._sent = {0: sent}
+    for kind, arrays in (("evaluate", []), ("train", ["arrays"])):
+        attempt._plan = SimpleNamespace(kind=kind)
+        content = attempt._stand_in(0, 5).content
+        assert [name for name, each in content.items() if isinstance(each, ArrayRecord)] == arrays
+
+
+def test_an_evaluation_that_has_diverged_is_a_row_of_its_own(monkeypatch):
+    monkeypatch.setattr(
+        toy_secure_sum, "evaluate", lambda cid, *_: toy_secure_sum.content(None, cid + 1, loss=float("nan"))
+    )
+    federation = Federation(fraction_evaluate=1.0)
+    federation.run()
+    [row] = [row for row in federation.rows() if (row["phase"], row["client"]) == ("evaluate", "all")]
+    assert math.isnan(row["loss"])
+
+
+def test_a_lie_in_a_spoiled_sum_is_nobody_elses_failure_and_in_no_table(tmp_path):
+    """Word 10 + PIECES begins the numbers of examples: one client adds 2^48 of them."""
+
+    def add(content):
+        words = views(content["arrays"])[wire.VECTOR].copy()
+        words[10 + figures.PIECES + 5] += np.uint32(256)
+        content["arrays"] = record({wire.VECTOR: words})
+
+    federation = Federation(faults=liar("mask", add), folder=tmp_path, max_retries=0)
+    with pytest.raises(RunFailed, match="did not keep to the terms"):
+        federation.run()
+    [entry] = journal.read(tmp_path / journal.NAME)
+    assert (entry.summed, entry.clipped, dict(entry.lost)["mask"]) == (0, 0.0, 0)
+
+
+def test_a_loss_of_millions_squared_is_added_up_and_one_beyond_is_not_told():
+    [name] = ["loss"]
+    words = figures.to_words({name: 1e13}, [name], 1000)
+    assert figures.from_words(words, [name], 1)[name] == 1e16
+    with pytest.raises(ValueError, match=r"metric 'loss' is beyond 4\.6e\+18, the most that can be added up$"):
+        figures.to_words({name: 7.77e20}, [name], 1)
 
 
 def test_what_the_server_saw_are_sums():

@@ -109,8 +109,6 @@ class Federation:
             context = dataclasses.replace(context, folder=RunFolder(self.folder))
         for callback in self.chain.callbacks():
             callback.on_run_begin(context)
-        if not self.folder:
-            self.mod.journal_path = None
         return views(RoundsWorkflow().train(context, record(self.start)))
 
     def rows(self):

@@ -28,5 +28,6 @@ Around it is the mod, `--mods secure-aggregation`:
     figures         examples, loss, accuracy inside the sum
     summed_mean     a strategy around the run's own, which is handed the mean alone
     journal         what became of each attempt, in the run's folder
+    openings        of whom the sums of a round were opened, on the disk before they are
     section         the report's section
 """

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 
-from fedkeras.errors import UserError, one_line
+from fedkeras.errors import RunFailed, UserError, one_line
 from fedkeras.federation.messages import NUM_EXAMPLES, arrays_of
 from fedkeras.federation.records import of_kind, views
+from fedkeras.federation.validation import MAX_EXAMPLES
 from fedkeras.flower.internals import ErrorCode
 from fedkeras.mods.base import Exchange
 from fedkeras.mods.secure_aggregation import figures, update, wire
@@ -38,8 +39,20 @@ class TooFew(UserError):
 class SumAttempt:
     """Ask, take the answers, and hand the round's loop one for each client: an error, or what stands for a good one."""
 
-    def __init__(self, plan: Plan, inner: Exchange, messages: Sequence[Message], cids: Mapping[int, int]) -> None:
-        """`messages` are the strategy's, `cids` is {node id: client id}."""
+    def __init__(
+        self,
+        plan: Plan,
+        inner: Exchange,
+        messages: Sequence[Message],
+        cids: Mapping[int, int],
+        opening: Callable[[frozenset[int]], None] = lambda clients: None,
+    ) -> None:
+        """`messages` are the strategy's, `cids` is {node id: client id}.
+
+        `opening(clients)` is called before the sum of these clients is opened; a UserError that it raises keeps it
+        closed.
+        """
+        self._opening = opening
         self._plan, self._inner, self._cids = plan, inner, cids
         self._sent = {cids[message.metadata.dst_node_id]: message for message in messages}
         """What each client was sent last."""
@@ -60,8 +73,11 @@ class SumAttempt:
         outcome = self.outcome
         try:
             yield from self._sum(arriving)
-        except (UserError, ValueError) as error:  # too few clients, or a sum that is none
-            outcome.clients, outcome.reason = 0, one_line(str(error))
+        except RunFailed:
+            raise
+        except (UserError, ValueError) as error:  # too few clients, or a sum that is none, of which no number is used
+            outcome.clients = outcome.examples = outcome.weight = outcome.clipped = outcome.values = 0
+            outcome.figures, outcome.reason = {}, one_line(str(error))
         if self._session is not None:
             outcome.lost |= {phase: len(cids) for phase, cids in self._session.lost.items()}
             for cid, reason in sorted(self._session.refused.items()):
@@ -95,12 +111,14 @@ class SumAttempt:
 
     def _require_no_difference(self, clients: frozenset[int]) -> None:
         """In a repeated round clients send what they have sent before, so two sums tell their difference."""
-        for before in self._plan.before:
-            if 0 < len(clients ^ before) < self._plan.least:
-                raise TooFew(
-                    "the round's earlier sum could not be used, and a second one, which differs by "
-                    f"{len(clients ^ before)} of its clients, would give their updates away"
-                )
+        before = set(self._plan.before)
+        if clients in before:
+            return
+        if len(before) > 1 or any(len(clients ^ each) < self._plan.least for each in before):
+            raise TooFew(
+                "the round's earlier sum could not be used, and a second one, of which other clients are part, could "
+                "give the updates of few of them away"
+            )
 
     def _set_up(self, terms: Terms, session: SumServer) -> Steps:
         """Keys, and shares of the secrets, go from client to client."""
@@ -129,8 +147,9 @@ class SumAttempt:
         yield from self._ask(wire.MASK, asked, add)
         request = session.unmasking()
         self._require(len(request.survivors), "sent a masked vector")
-        self._require_no_difference(frozenset(request.survivors))
-        self.outcome.opened = frozenset(request.survivors)
+        clients = frozenset(request.survivors)
+        self._require_no_difference(clients)
+        self._opening(clients)
         told = {wire.SURVIVORS: list(request.survivors), wire.DROPPED: list(request.dropped)}
         revealed: dict = {}
         asked = {cid: (told, {}) for cid in request.survivors}
@@ -144,7 +163,8 @@ class SumAttempt:
         sums = figures.from_words(total[own:], self._figures, clients)
         outcome.examples, outcome.weight = int(sums[figures.EXAMPLES]), int(sums[figures.WEIGHT])
         outcome.clipped, outcome.values = int(sums[figures.CLIPPED]), values * clients
-        if not clients <= outcome.weight <= clients * self._plan.most_examples or outcome.examples < outcome.weight:
+        within = clients <= outcome.weight <= clients * self._plan.most_examples and outcome.clipped <= outcome.values
+        if not within or not outcome.weight <= outcome.examples <= clients * MAX_EXAMPLES or outcome.clipped < 0:
             raise SumNotCredible("the clients' numbers of examples do not add up: somebody did not keep to the terms")
         measured = [name for name in self._figures if name not in figures.COUNTS]
         outcome.figures = {name: sums[name] / outcome.weight for name in measured}
@@ -191,7 +211,8 @@ class SumAttempt:
 
     def _stand_in(self, cid: int, examples: int) -> Message:
         """What the round's loop sees of a client that has failed in nothing: what it was sent, and a mean count."""
-        arrays = of_kind(self._sent[cid].content, ArrayRecord)
+        trained = self._plan.kind == MessageType.TRAIN
+        arrays = of_kind(self._sent[cid].content, ArrayRecord) if trained else {}
         metrics = MetricRecord({NUM_EXAMPLES: examples})
         return Message(RecordDict({**arrays, "metrics": metrics}), reply_to=self._sent[cid])
 

@@ -55,6 +55,8 @@ class Quantised:
             raise ValueError("a quantisation needs whole numbers of clients and of examples, 1 at least")
         if isinstance(self.clip, bool) or not isinstance(self.clip, int | float) or not 0 < self.clip < math.inf:
             raise ValueError(f"the clip range must be a number above 0, not {self.clip}")
+        if not math.isfinite(HALF / self.clip):
+            raise ValueError(f"a clip range of {self.clip} is too small to be told in whole numbers")
         if self.rounding not in ("stochastic", "nearest"):
             raise ValueError(f"rounding is stochastic or nearest, not {self.rounding}")
         if self.bits < LEAST_BITS:

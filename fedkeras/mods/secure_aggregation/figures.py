@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 PIECE_BITS = 16
-PIECES = 7
-"""Words of one figure, 112 bits: 2^40 (MOST) times 2^40 examples at 2^-24 (STEP), with a sign and room to spare."""
+PIECES = 8
+"""Words of one figure, 128 bits: 2^62 (MOST) times 2^40 examples at 2^-24 (STEP), and a sign."""
 LARGEST_PIECE = (1 << PIECE_BITS) - 1
 STEP = 2.0**-24
-MOST = 2.0**40
+MOST = 2.0**62
 WEIGHT, EXAMPLES, CLIPPED = COUNTS = ("#weight", "#examples", "#clipped")
 """What is counted once and not times the weight; no metric can have these names (`readable`)."""
 MOST_NAMES, MOST_LETTERS = 100, 100
@@ -35,7 +35,7 @@ def to_words(figures: Mapping[str, float], names: Sequence[str], weight: int) ->
         if not math.isfinite(value):
             raise ValueError(f"metric '{name}' is not finite")
         if abs(value) > MOST:
-            raise ValueError(f"metric '{name}' is {value:g}, and {MOST:g} is the most that can be added up")
+            raise ValueError(f"metric '{name}' is beyond {MOST:.2g}, the most that can be added up")
         number = round(value / STEP) * (1 if name in COUNTS else weight) + _OFFSET
         row[:] = [number >> (PIECE_BITS * place) & LARGEST_PIECE for place in range(PIECES)]
     return words.reshape(-1)

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.app import MessageType
-
 from fedkeras.atomic import replace_file
 from fedkeras.errors import UserError
 from fedkeras.mods.secure_aggregation.encoding import Quantised
@@ -55,12 +53,6 @@ def entry_of(outcome: Outcome) -> SumEntry:
         clipped=outcome.clipped / max(1, outcome.values),
         reason=outcome.reason,
     )
-
-
-def sums_after(path: Path, server_round: int) -> list[int]:
-    """The rounds after this one whose updates were summed already, ascending. Raises UserError."""
-    trained = {entry.round for entry in read(path) if entry.kind == MessageType.TRAIN and entry.summed}
-    return sorted(number for number in trained if number > server_round)
 
 
 def write(path: Path, entries: Sequence[Mapping[str, object]]) -> None:

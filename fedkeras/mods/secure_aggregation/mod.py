@@ -9,6 +9,7 @@ client knows, so that a run can be repeated to the bit, and then nothing is secr
 the nearest, so that the model is the same to the bit in every runtime, with either kind of keys.
 """
 
+import functools
 import logging
 import math
 import secrets
@@ -28,10 +29,11 @@ from fedkeras.federation.grids import IDENTIFY
 from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
 from fedkeras.federation.strategy_adapter import TAKE_ALL, is_robust, nested
 from fedkeras.mods.base import CallNext, Exchange, Mod
-from fedkeras.mods.secure_aggregation import conditions, journal, parameters, section, wire
+from fedkeras.mods.secure_aggregation import conditions, journal, openings, parameters, section, wire
 from fedkeras.mods.secure_aggregation.attempt import SumAttempt
 from fedkeras.mods.secure_aggregation.client_session import Randomness
 from fedkeras.mods.secure_aggregation.conditions import NAME
+from fedkeras.mods.secure_aggregation.openings import Openings
 from fedkeras.mods.secure_aggregation.participant import MUCH, Participant
 from fedkeras.mods.secure_aggregation.plan import Outcome, Plan
 from fedkeras.mods.secure_aggregation.summed_mean import SummedMean
@@ -92,8 +94,8 @@ class SecureAggregation(Mod):
         self.max_examples, self.min_clients, self.study = max_examples, min_clients, study
         self.phase_timeout = float(phase_timeout)
         self.least = dict.fromkeys((MessageType.TRAIN, MessageType.EVALUATE), min_clients)
-        self.opened: tuple[int, list[frozenset[int]]] = (0, [])
-        """The last round of training a sum of which was opened, and of whom each of its sums was."""
+        self.opened = Openings()
+        """Of whom sums of updates were opened."""
         self.seed, self.most = 0, {MessageType.TRAIN: 1, MessageType.EVALUATE: 1}  # the run's, by `choose` and `begin`
         self.attempts: dict[str, list[int]] = {}
         """{kind: [round, attempt]} of the last attempt."""
@@ -118,7 +120,11 @@ class SecureAggregation(Mod):
             return {}
         clients = conditions.cohorts(config)[MessageType.TRAIN]
         degree, threshold = parameters.choose(clients, self.max_dropout, self.colluding)
-        least = parameters.least_survivors(clients, degree, threshold, self.max_dropout)
+        least = max(
+            parameters.least_survivors(clients, degree, threshold, self.max_dropout),
+            self.min_clients,
+            config.min_results,
+        )
         keys = "from the seed (study=true): NOT SECRET" if self.study else "fresh for each attempt"
         return {
             "secure aggregation": (
@@ -148,13 +154,16 @@ class SecureAggregation(Mod):
             f"{counted}",
         )
         self.least[MessageType.TRAIN] = max(self.min_clients, config.min_results)
-        self.journal_path = run.folder.path / journal.NAME
+        folder = run.folder.path if run.folder.path.name else None  # a bare run leaves nothing behind
+        self.journal_path = folder and folder / journal.NAME
         done = run.start.round if run.start else 0
-        if had := journal.sums_after(self.journal_path, done):
+        self.opened = Openings(folder and folder / openings.NAME, done)
+        if self.opened.rounds:
             log.warning(
-                "the secure sum of round %d was had before this run ended, and the round is done again: if other "
-                "clients are in it then, the two sums tell their updates to whoever has both",
-                had[0],
+                "a secure sum of round %d was opened before this run ended: another one is opened only if it is of the "
+                "same clients, or of %d others at least",
+                self.opened.rounds[0],
+                self.least[MessageType.TRAIN],
             )
 
     def strategy(self, strategy: Strategy) -> Strategy:
@@ -202,7 +211,8 @@ class SecureAggregation(Mod):
             return inner.exchange(messages)
         plan = self._plan(kind, int(wire.config_of(messages[0].content)["server-round"]))
         cids = {node_id: cid for cid, node_id in self.cohort.items()}
-        attempt = SumAttempt(plan, inner, messages, cids)
+        opening = functools.partial(self.opened.note, plan.round) if kind == MessageType.TRAIN else _nothing
+        attempt = SumAttempt(plan, inner, messages, cids, opening)
         arriving = attempt.begin()
 
         def answers() -> Iterator[Message]:
@@ -236,13 +246,11 @@ class SecureAggregation(Mod):
             clip=self.clip,
             most_examples=self.most[kind],
             seconds=self.phase_timeout,
-            before=self.opened[1] if (kind, server_round) == (MessageType.TRAIN, self.opened[0]) else (),
+            before=self.opened.of(server_round) if kind == MessageType.TRAIN else (),
         )
 
     def _note(self, outcome: Outcome) -> None:
         self.outcomes[outcome.plan.kind] = outcome
-        if outcome.opened and outcome.plan.kind == MessageType.TRAIN:
-            self.opened = (outcome.plan.round, [*outcome.plan.before, outcome.opened])
         self.entries.append(asdict(journal.entry_of(outcome)))
         if self.journal_path is not None:
             journal.write(self.journal_path, self.entries)
@@ -299,6 +307,10 @@ class SecureAggregation(Mod):
         if COUNTS in sent and config.uses_catalogue and config.deals:
             summed[COUNTS] = Seen(lines[COUNTS], SUM, f"{how}; but the server has dealt them out, and knows each")
         return {**sight, **summed}
+
+
+def _nothing(clients: frozenset[int]) -> None:
+    """Of figures that were tested no two sums are of one round: an evaluation is not repeated."""
 
 
 class _Cohorts(Callback):

@@ -11,7 +11,7 @@ threshold t is taken for which, by exact hypergeometric tails and the union boun
 P1 + P3 <= 2^-40 (secrecy) and P2 <= 2^-20 (the sum is had), in exact fractions, so that both sides decide alike. A ring
 is cut only at two places, each k/2 clients long, which gives P3. Shares are dealt to a client's k neighbours and to
 itself, and t is above half of these k + 1 always: so a server that tells half of them that a client was lost, and half
-that it was not, gets one of its two secrets at most.
+that it was not, gets one of its two secrets at most, unless a neighbour tells it what it knows.
 """
 
 import math

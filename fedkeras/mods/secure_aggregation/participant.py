@@ -75,6 +75,8 @@ class Participant:
             return reply
         metrics = dict(metrics_of(reply.content))
         table = {"attempt": name, "kind": self._message.metadata.message_type, "examples": int(metrics[NUM_EXAMPLES])}
+        if table["examples"] < 1:
+            raise ValueError("a client without examples has nothing to add to a sum")
         measured = {key: float(value) for key, value in metrics.items() if key not in NOT_SUMMED}
         names = figures.readable(sorted(measured))
         figures.to_words(measured, names, 1)  # what cannot be added up is said here
@@ -163,6 +165,8 @@ class Participant:
             self._say(encoded.clipped, own.size - 1, terms.encoding.clip)
         else:
             assert isinstance(terms.encoding, Integers)
+        if kept["most"] == 1:  # all count alike, and how many examples somebody has is nobody's business
+            counts[figures.EXAMPLES] = weight
         words = figures.to_words({**measured, **counts, figures.WEIGHT: weight}, kept["summed"], weight)
         return np.concatenate([own, words])
 

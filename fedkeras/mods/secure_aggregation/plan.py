@@ -88,6 +88,4 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time of each phase, and of the server's own part."""
     terms: Terms | None = None
-    opened: frozenset[int] | None = None
-    """Of whom a sum was opened, whatever it was good for."""
     reason: str = ""

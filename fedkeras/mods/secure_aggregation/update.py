@@ -21,7 +21,7 @@ def size(arrays: Arrays) -> int:
 def flattened(arrays: Arrays, origin: Arrays) -> np.ndarray:
     """arrays - origin as float32, in origin's order.
 
-    Raises ValueError for other arrays, and for whole numbers that have changed.
+    Raises ValueError for other arrays, for whole numbers that have changed, and for what is not finite.
     """
     if arrays.keys() != origin.keys():
         raise ValueError("training gave other arrays than it was given")
@@ -40,6 +40,8 @@ def flattened(arrays: Arrays, origin: Arrays) -> np.ndarray:
             raise ValueError(
                 f"'{name}' holds whole numbers and training changes them, of which a secure sum has no mean"
             )
+    if not np.isfinite(update).all():
+        raise ValueError("training gave numbers that are not finite (a smaller learning rate may help)")
     return update
 
 
