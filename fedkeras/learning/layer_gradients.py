@@ -11,6 +11,7 @@ All examples go through the model together, so this is for layers of which it is
 them; for any other model `per_example` is the way. Masks of Dropout differ by example, as in any batch.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -111,7 +112,9 @@ def _graph(model: keras.Model) -> keras.Model:
 
 
 def _is_apart(layer: keras.Operation) -> bool:
-    axes = getattr(layer, "axis", -1)
+    named = getattr(layer, "axis", -1)
+    rank = len(layer.output.shape) if layer._inbound_nodes else 0
+    axes = [axis + rank if axis < 0 else axis for axis in (named if isinstance(named, list | tuple) else [named])]
     activation = getattr(layer, "activation", None)
     return (
         type(layer).__name__ in APART
@@ -120,12 +123,17 @@ def _is_apart(layer: keras.Operation) -> bool:
         and layer.activity_regularizer is None
         and len(layer.trainable_variables) in (0, len(layer.weights))
         and (not layer.trainable_variables or len(layer._inbound_nodes) == 1)
-        and 0 not in (axes if isinstance(axes, list | tuple) else [axes])
-        and (activation is None or str(getattr(activation, "__module__", "")).startswith("keras."))
+        and min(axes) > 0
+        and (activation is None or _is_of_keras(activation))
         and getattr(layer, "quantization_mode", None) is None
         and not getattr(layer, "lora_enabled", False)
         and not getattr(layer, "mask_zero", False)
     )
+
+
+def _is_of_keras(activation: object) -> bool:
+    """A function of Keras' own list: each takes an example's numbers alone. A layer may go along any axis."""
+    return inspect.isfunction(activation) and activation.__module__.startswith("keras.src.activations.")
 
 
 def _forward(

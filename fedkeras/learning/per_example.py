@@ -85,7 +85,8 @@ def chunk_of_any(
     def of_one(one: tuple[tf.Tensor, ...]) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         x, y, weight, seeds = one
         own = [*zip(weights, values, strict=True), *((state, seeds[i]) for i, state in enumerate(states))]
-        with keras.StatelessScope(state_mapping=own), tf.GradientTape() as tape:
+        scope = keras.StatelessScope(collect_losses=True, state_mapping=own)  # or what layers add to the loss is lost
+        with scope, tf.GradientTape() as tape:
             tape.watch(values)
             predicted = model(x[None], training=True)
             loss = model.compute_loss(x[None], y[None], predicted, weight[None], training=True)

@@ -237,6 +237,37 @@ def test_fedprox_s_term_goes_beside_it_and_another_objective_does_not():
         run_client("", with_objective("mine:Ridge"))
 
 
+def test_a_second_configuration_in_a_message_is_refused():
+    """The training reads the record called config, wherever it stands: the other would be looked at in its place."""
+
+    def two(message, context):
+        content = RecordDict({"a": ConfigRecord({}), **dict(message.content.items())})
+        content["config"]["objective"] = "dp-sgd:clip=1.0,noise=1.1,study=true"
+        return make_mods(SPEC).answer(Message(content, 1, MessageType.TRAIN), context, trained(GOOD))
+
+    with pytest.raises(UserError, match="a train message has one configuration, and the server sent 2"):
+        run_client("", two)
+
+
+def test_a_long_training_counts_as_long_however_short_the_next_ones_are():
+    """Noise 1.1, rate 0.05: 200 sums and nine times 20 cost 5.45 by delta 1e-5, not ten times 20."""
+    spec, figures = (
+        "dp-sgd:noise-multiplier=1.1,epsilon=4,delta=1e-5",
+        {**GOOD, "dp-sgd-noise": 1.1, "dp-sgd-rate": 0.05},
+    )
+    assert Training(1.1, 0.05, 380).epsilon(1e-5) == pytest.approx(5.45, abs=0.05)
+    _, context = run_client(spec, trained({**figures, "dp-sgd-steps": 200.0}))
+    times = 0
+    with pytest.raises(UserError, match="once more would exceed epsilon 4"):
+        for times in range(1, 10):  # noqa: B007
+            run_client(spec, trained({**figures, "dp-sgd-steps": 20.0}), context)
+    assert (
+        Training(1.1, 0.05, 200 + 20 * (times - 1)).epsilon(1e-5)
+        <= 4
+        < Training(1.1, 0.05, 200 + 20 * times).epsilon(1e-5)
+    )
+
+
 def test_a_client_trains_no_more_often_than_its_noise_allows():
     context = None
     for _ in range(2):

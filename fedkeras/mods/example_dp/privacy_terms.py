@@ -54,13 +54,15 @@ class PrivacyTerms:
             f"dp-sgd:{numbers},epsilon={self.budget!r},delta={self.delta!r},rounds={self.rounds},epochs={self.epochs}"
         )
 
-    def allow(self, training: Training, times: int) -> bool:
-        """Whether a client may have trained so often, by what one training is."""
+    def allow(self, training: Training, times: int, sums: int | None = None) -> bool:
+        """Whether a client may have trained so often: by what one training is, or by the noisy `sums` before this."""
         if self.budget is None:
             return True
         if self.calibrated:  # the noise was computed for just so many
             return times <= self.rounds
-        return training.epsilon(self.delta, times) <= self.budget
+        if sums is None:
+            return training.epsilon(self.delta, times) <= self.budget
+        return Mechanism(training.noise, training.rate, self.delta).epsilon(sums + training.steps) <= self.budget
 
     @property
     def table(self) -> Table:

@@ -27,8 +27,8 @@ OBJECTIVE, PROXIMAL_MU = "objective", "proximal-mu"
 """Keys of a train message's configuration."""
 NOISE, RATE, STEPS = "dp-sgd-noise", "dp-sgd-rate", "dp-sgd-steps"
 """Figures of the objective's; a reply has them and the number of examples, and no other."""
-STATE, TIMES = "dp-sgd", "trainings"
-"""Where a client keeps count, in its context's state."""
+STATE, TIMES, SUMS = "dp-sgd", "trainings", "noisy-sums"
+"""Where a client keeps count, in its context's state; a server may ask for longer and for shorter trainings."""
 
 
 def private_answer(
@@ -45,19 +45,20 @@ def private_answer(
         raise UserError(f"--mods dp-sgd: a client answers no '{kind}', since the answer would not be protected")
     if terms.budget is not None:
         require_library("dp-sgd", ", or let the server say noise-multiplier without epsilon")
-    before = int(context.state[STATE][TIMES]) if STATE in context.state else 0
+    kept = context.state.get(STATE) or {TIMES: 0, SUMS: 0}
+    before, sums = int(kept[TIMES]), int(kept[SUMS])
     reply = call_next(_with_objective(message, terms), context)
     if reply.has_error():
         return reply
     training, examples = training_of(metrics_of(reply.content), terms), int(metrics_of(reply.content)[NUM_EXAMPLES])
     if not before:
         chosen_log.info("%s", words(training, examples, terms))
-    if not terms.allow(training, before + 1):
+    if not terms.allow(training, before + 1, sums):
         raise UserError(
             f"this client has trained {before} times, and once more would exceed epsilon {terms.budget:g} at delta "
             f"{short(terms.delta)}: nothing of that is sent"
         )
-    context.state[STATE] = ConfigRecord({TIMES: before + 1})
+    context.state[STATE] = ConfigRecord({TIMES: before + 1, SUMS: sums + training.steps})
     counted = {NOISE: training.noise, RATE: training.rate, STEPS: training.steps} if tells else {}
     figures = {NUM_EXAMPLES: examples, **counted}
     content = RecordDict({"arrays": arrays_of(reply.content), "metrics": MetricRecord(figures)})
@@ -90,8 +91,14 @@ def words(training: Training, examples: int, terms: PrivacyTerms) -> str:
 
 
 def _with_objective(message: Message, terms: PrivacyTerms) -> Message:
-    """The train message with this objective, FedProx's term beside it. Raises UserError if the server names another."""
-    name, table = next(iter(of_kind(message.content, ConfigRecord).items()))
+    """The train message with this objective, FedProx's term beside it. Raises UserError if the server names another.
+
+    Of a message with two configurations the training could read the one that is not looked at here.
+    """
+    found = of_kind(message.content, ConfigRecord)
+    if len(found) != 1:
+        raise UserError(f"--mods dp-sgd: a train message has one configuration, and the server sent {len(found)}")
+    name, table = next(iter(found.items()))
     wanted = {OBJECTIVE: terms.objective}
     if named := table.get(OBJECTIVE):
         spec = parse_spec(str(named), OBJECTIVE)
