@@ -508,6 +508,13 @@ def test_a_client_refuses_other_terms_than_the_runs_and_sums_of_few():
     assert "min-clients is 3" in replayed("advertise", terms(cohort=[0, 1], degree=1))
     assert "words, which this client's update is not" in replayed("advertise", terms(length=3))
 
+    def wider(content):
+        table = json.loads(content["config"][wire.TERMS])
+        table["encoding"]["clip"] = 40.0
+        content["config"][wire.TERMS] = json.dumps(table).encode()
+
+    assert "the server's terms are clip=40, and --mods says 4" in replayed("advertise", wider)
+
 
 def test_a_client_answers_no_question_whose_answer_would_not_be_masked():
     server = Server()

@@ -117,6 +117,8 @@ class Participant:
                 f"the server's terms are max-dropout={terms.max_dropout:g},colluding={terms.colluding:g}, and this "
                 f"run's --mods say {mod.max_dropout:g} and {mod.colluding:g}"
             )
+        if isinstance(terms.encoding, Quantised) and terms.encoding.clip != mod.clip:
+            raise ProtocolRefused(f"the server's terms are clip={terms.encoding.clip:g}, and --mods says {mod.clip:g}")
         if len(terms.cohort) < mod.min_clients:
             raise ProtocolRefused(
                 f"a secure sum of {len(terms.cohort)} clients is asked for, and min-clients is {mod.min_clients}"
