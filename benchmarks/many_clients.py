@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.case import Case
@@ -51,22 +52,30 @@ def main() -> None:
 
 def measure(count: int, rounds: int, megabytes: float) -> dict:
     """Start a server and `count` clients; the server's figures when all have ended well."""
+    return play("benchmarks.many_clients_roles", count, server=(rounds, megabytes))
+
+
+def play(roles: str, count: int, server: Sequence[object], clients: Sequence[object] = ()) -> dict:
+    """The figures that the server of the module `roles` prints, when it and its `count` clients have ended well.
+
+    Both are processes of that module: `server COUNT ...` prints its address first, `clients ADDRESS COUNT ...` joins.
+    """
     environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "OPENBLAS_NUM_THREADS": "1"}
 
     def start(*args: object) -> subprocess.Popen:
-        command = [sys.executable, "-m", "benchmarks.many_clients_roles", *map(str, args)]
+        command = [sys.executable, "-m", roles, *map(str, args)]
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
-    server = start("server", count, rounds, megabytes)
-    clients = None
+    leader = start("server", count, *server)
+    joined = None
     try:
-        address = server.stdout.readline().strip() or sys.exit("the server did not start")
-        clients = start("clients", address, count)
-        figures = server.stdout.readline()
-        if server.wait() or clients.wait():
-            sys.exit(f"{count} clients: the server ended with {server.returncode}, the clients with {clients.wait()}")
+        address = leader.stdout.readline().strip() or sys.exit("the server did not start")
+        joined = start("clients", address, count, *clients)
+        figures = leader.stdout.readline()
+        if leader.wait() or joined.wait():
+            sys.exit(f"{count} clients: the server ended with {leader.returncode}, the clients with {joined.wait()}")
     finally:
-        for process in filter(None, (clients, server)):
+        for process in filter(None, (joined, leader)):
             process.terminate()
             process.wait()
     return {"clients": count, **json.loads(figures)}

@@ -10,15 +10,11 @@ phase: work is the training's message there and back, sum the server's own part 
 
 import argparse
 import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 from benchmarks.case import Case
+from benchmarks.many_clients import play
 
-ROOT = Path(__file__).resolve().parents[1]
 QUICK = [Case("--clients 3,10 --rounds 5 --model-mb 1", 12)]
 SHOWN = {
     "plain_seconds": "plain s", "secure_seconds": "secure s", "seconds_ratio": "ratio", "bytes_ratio": "bytes",
@@ -47,25 +43,8 @@ def main() -> None:
 
 def measure(count: int, rounds: int, megabytes: float, max_dropout: float) -> dict:
     """Start a server and `count` clients; the server's figures when all have ended well."""
-    environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "OPENBLAS_NUM_THREADS": "1"}
-
-    def start(*args: object) -> subprocess.Popen:
-        command = [sys.executable, "-m", "benchmarks.secure_aggregation_roles", *map(str, args)]
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-
-    server = start("server", count, rounds, megabytes, max_dropout)
-    clients = None
-    try:
-        address = server.stdout.readline().strip() or sys.exit("the server did not start")
-        clients = start("clients", address, count, max_dropout)
-        figures = server.stdout.readline()
-        if server.wait() or clients.wait():
-            sys.exit(f"{count} clients: the server ended with {server.returncode}, the clients with {clients.wait()}")
-    finally:
-        for process in filter(None, (clients, server)):
-            process.terminate()
-            process.wait()
-    return {"clients": count, **json.loads(figures)}
+    roles = "benchmarks.secure_aggregation_roles"
+    return play(roles, count, server=(rounds, megabytes, max_dropout), clients=(max_dropout,))
 
 
 if __name__ == "__main__":

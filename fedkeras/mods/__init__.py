@@ -2,8 +2,9 @@
 
     --mods "clip:norm=0.5; mine:MyMod:rate=2"
 
-`base` has the class to extend, `chain` calls several in their order, `releases` is what a mod that protects asks; a mod
-of ours is a file here and a line in `chain.BUILT_IN`:
+`base` has the class to extend, `chain` calls several in their order, `releases` is what a mod that protects asks, and
+`budget_options` what both kinds of differential privacy take. A mod of ours is a file here, and a line in
+`chain.BUILT_IN`:
 
     compression   updates and global weights in fewer bytes
     client_dp     differential privacy of clients: bounded updates, a noisy sum, and what that costs

@@ -34,7 +34,7 @@ OPTIONS = f"{SILENT},clip=1.0,delta=1e-3"
 @pytest.fixture
 def free(monkeypatch):
     """Every round costs 1, and noise may be as little as none."""
-    monkeypatch.setattr("fedkeras.mods.client_dp.mod.LEAST_NOISE", 0.0)
+    monkeypatch.setattr("fedkeras.mods.budget_options.LEAST_NOISE", 0.0)
     monkeypatch.setattr(Mechanism, "epsilon", lambda self, rounds, kind="PLD": float(rounds))
 
 

@@ -24,6 +24,7 @@ from fedkeras.federation.strategy_adapter import TAKE_ALL, is_robust, nested
 from fedkeras.federation.trainable import Trainable, statistics_among
 from fedkeras.mods import releases
 from fedkeras.mods.base import CallNext, Mod
+from fedkeras.mods.budget_options import WEAK, require_budget, require_number
 from fedkeras.mods.client_dp import section
 from fedkeras.mods.client_dp.budget import PrivacyBudget
 from fedkeras.mods.client_dp.clipping import AdaptiveBound
@@ -41,10 +42,6 @@ BESIDE = ("dp", "dp-sgd", "stragglers")
 """Mods that may be named together; of others nobody knows what they release."""
 NOT_BESIDE = {"secure-aggregation": "the server must clip each client's update, which it would not see; dp-sgd does"}
 """Why some others may not."""
-LEAST_NOISE, MOST_EPSILON = 0.1, 100.0
-"""Beyond these nobody is protected, and the accountant takes minutes and gigabytes to say how little."""
-WEAK = 10.0
-"""An epsilon above which the run says that it protects hardly anybody."""
 
 
 class ClientDp(Mod):
@@ -74,20 +71,12 @@ class ClientDp(Mod):
         clip_rate: float = 0.2,
         study: bool = False,
     ) -> None:
-        _require_number("delta", delta, 0, 1)
-        _require_number("quantile", quantile, 0, 1)
+        require_budget(delta, epsilon, noise_multiplier, study)
+        require_number("quantile", quantile, 0, 1)
         for name, value in (("initial-clip", initial_clip), ("clip-rate", clip_rate)):
-            _require_number(name, value, 0, math.inf)
-        if epsilon != 0:
-            _require_number("epsilon", epsilon, 0, MOST_EPSILON)
-        if noise_multiplier != 0:
-            _require_number("noise-multiplier", noise_multiplier, LEAST_NOISE, math.inf)
-        if not epsilon and not noise_multiplier:
-            raise ValueError("say epsilon, and the noise is computed, or noise-multiplier, and epsilon is")
+            require_number(name, value, 0, math.inf)
         if clip != "adaptive":
-            _require_number("clip", clip, 0, math.inf, "a number above 0, or adaptive")
-        if not isinstance(study, bool):
-            raise ValueError(f"study must be true or false, not {study}")
+            require_number("clip", clip, 0, math.inf, "a number above 0, or adaptive")
         self.delta, self.budget, self.study = float(delta), float(epsilon) or None, study
         self.noise = float(noise_multiplier)
         self.quantile, self.clip_rate, self.adaptive = float(quantile), float(clip_rate), clip == "adaptive"
@@ -287,12 +276,6 @@ class ClientDp(Mod):
         )
         hidden = {name: Seen(sight[name].what, NOBODY, "not sent") for name in (FIGURES, COUNTS) if name in sight}
         return {**sight, UPDATE: update, **hidden}
-
-
-def _require_number(name: str, value: float | str, above: float, below: float, what: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < below:
-        between = f"above {above}" if below == math.inf else f"between {above} and {below}"
-        raise ValueError(f"{name} must be {what or between}, not {value}")
 
 
 def _system_generator() -> np.random.Generator:

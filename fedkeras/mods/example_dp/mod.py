@@ -25,11 +25,12 @@ from fedkeras.federation.requests import ClientContext
 from fedkeras.federation.trainable import Trainable, statistics_among
 from fedkeras.mods import releases
 from fedkeras.mods.base import CallNext, Exchange, Mod
+from fedkeras.mods.budget_options import WEAK, require_budget, require_number
 from fedkeras.mods.example_dp import section
 from fedkeras.mods.example_dp.callbacks import ExampleBudget
 from fedkeras.mods.example_dp.epsilon_column import EpsilonColumn
 from fedkeras.mods.example_dp.ledger import ExampleLedger
-from fedkeras.mods.example_dp.privacy_terms import LEAST_NOISE, MOST_EPSILON, PrivacyTerms
+from fedkeras.mods.example_dp.privacy_terms import PrivacyTerms
 from fedkeras.mods.example_dp.private_training import private_answer, training_of
 from fedkeras.named_code import parse_specs
 from fedkeras.reports.choices import CONCEALED
@@ -44,8 +45,6 @@ BESIDE = (NAME, "stragglers", "compress", *HIDING)
 """Mods that may be named together; of others nobody knows what they release.
 
 compress rounds what is private by then."""
-WEAK = 10.0
-"""An epsilon above which the run says that it protects hardly anybody."""
 
 
 class ExampleDp(Mod):
@@ -68,16 +67,8 @@ class ExampleDp(Mod):
         clip: float = 1.0,
         study: bool = False,
     ) -> None:
-        _require_number("delta", delta, 0, 1)
-        _require_number("clip", clip, 0, math.inf)
-        if epsilon != 0:
-            _require_number("epsilon", epsilon, 0, MOST_EPSILON)
-        if noise_multiplier != 0:
-            _require_number("noise-multiplier", noise_multiplier, LEAST_NOISE, math.inf)
-        if not epsilon and not noise_multiplier:
-            raise ValueError("say epsilon, and the noise is computed, or noise-multiplier, and epsilon is")
-        if not isinstance(study, bool):
-            raise ValueError(f"study must be true or false, not {study}")
+        require_budget(delta, epsilon, noise_multiplier, study)
+        require_number("clip", clip, 0, math.inf)
         self.delta, self.clip, self.study = float(delta), float(clip), study
         self.budget, self.noise = float(epsilon) or None, float(noise_multiplier)
         self.ledger: ExampleLedger | None = None
@@ -211,9 +202,3 @@ class ExampleDp(Mod):
 def _hidden(config: Config) -> bool:
     """Whether another mod keeps single clients from the server."""
     return any(spec.name in HIDING for spec in parse_specs(config.mods, "mods"))
-
-
-def _require_number(name: str, value: float | str, above: float, below: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < below:
-        between = f"above {above}" if below == math.inf else f"between {above} and {below}"
-        raise ValueError(f"{name} must be {between}, not {value}")

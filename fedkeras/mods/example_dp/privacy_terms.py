@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 from fedkeras.accountant import Mechanism
 
-LEAST_NOISE, MOST_EPSILON = 0.1, 100.0
-"""Beyond these nobody is protected; a client takes no order to add less."""
-
 Table = Mapping[str, float | int | bool | None]
 
 

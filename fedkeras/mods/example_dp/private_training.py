@@ -17,7 +17,8 @@ from fedkeras.federation.initial_weights import INITIAL_WEIGHTS
 from fedkeras.federation.messages import NUM_EXAMPLES, arrays_of, metrics_of
 from fedkeras.federation.records import of_kind
 from fedkeras.mods.base import CallNext
-from fedkeras.mods.example_dp.privacy_terms import LEAST_NOISE, PrivacyTerms, Training
+from fedkeras.mods.budget_options import LEAST_NOISE
+from fedkeras.mods.example_dp.privacy_terms import PrivacyTerms, Training
 from fedkeras.named_code import parse_spec
 
 chosen_log = logging.getLogger("fedkeras.chosen")

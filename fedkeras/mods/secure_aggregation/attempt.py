@@ -45,7 +45,7 @@ class SumAttempt:
         inner: Exchange,
         messages: Sequence[Message],
         cids: Mapping[int, int],
-        opening: Callable[[frozenset[int]], None] = lambda clients: None,
+        opening: Callable[[frozenset[int]], None],
     ) -> None:
         """`messages` are the strategy's, `cids` is {node id: client id}.
 
