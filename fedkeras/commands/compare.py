@@ -14,9 +14,11 @@ from pathlib import Path
 from fedkeras import atomic, data, factory
 from fedkeras.checkout import program
 from fedkeras.compare import comparison_state, page, table, words
+from fedkeras.compare.arms import Arm
 from fedkeras.compare.differences import paired_differences
 from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings, check_alike, saved
+from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, complain
 from fedkeras.federation import registry
 from fedkeras.flags import parse_flags
@@ -69,11 +71,19 @@ def check_arms(settings: Settings) -> None:
                 "or leave the clients' own test sets out with --test-fraction 0"
             )
     for arm in settings.parsed_arms:
-        config = arm.configure(settings.config, settings.config.seed)
-        factory.model_name(config)
-        check_flags(workflow_of(config), config)
-        if arm.kind == "federated":
-            registry.load(config.strategy, registry.options_of(config))
+        try:
+            check_arm(arm, settings.config)
+        except UserError as error:
+            raise (UserError(f"--arms {arm.name}: {error}") if arm.options or arm.mods else error) from error
+
+
+def check_arm(arm: Arm, config: Config) -> None:
+    """Raise UserError for what its server would refuse."""
+    own = arm.configure(config, config.seed)
+    factory.model_name(own)
+    check_flags(workflow_of(own), own)
+    if arm.kind == "federated":
+        registry.load(own.strategy, registry.options_of(own))
 
 
 def make_folder(settings: Settings) -> Path:

@@ -60,8 +60,8 @@ def result_of(run: ArmRun, folder: RunFolder) -> ArmResult:
         macro_f1=None if diverged or predictions is None else macro_f1(predictions.labels, predictions.predicted),
         loss=None if diverged else finite(last.get("loss")),
         seconds=clock([sum(line.get(name, 0.0) for name in WORK) for line in recorded.timing]),
-        # In split learning the server computes too, and does not record how long
-        training_seconds=None if run.arm.kind == "split" else sum(computing),
+        # In split learning the server computes too, and does not record how long; a mod may hide who computed what
+        training_seconds=None if run.arm.kind == "split" or not computing else sum(computing),
         bytes_up=_bytes(recorded, "bytes_up"),
         bytes_down=_bytes(recorded, "bytes_down"),
         own={row["client"]: row["accuracy"] for row in tested if isinstance(row.get("accuracy"), Real)},

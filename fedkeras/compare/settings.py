@@ -43,7 +43,8 @@ class Settings:
     """
 
     arms: str = setting(DEFAULT, COMPARISON)
-    """What to train, comma-separated: centralised, local, any --strategy, split-sequential, -splitfed, -shared."""
+    """What to train, comma-separated: centralised, local, any --strategy, split-sequential, -splitfed, -shared; a
+    strategy with its options, and mods behind plus signs: fedprox:proximal-mu=0.1,fedavg+compress:up=int8,topk=0.1."""
     repeats: int = setting(1, COMPARISON)
     """Seeds: --seed, and the following ones. One judges nothing, two or three show large differences only."""
     out: str = setting("", COMPARISON)
@@ -72,14 +73,19 @@ class Settings:
             self.config.refuse(names, f"is not for compare: {why}")
         if not self.config.checkpoint_every:
             raise UserError("--checkpoint-every 0 is not for compare: what is interrupted could not go on")
-        kinds = [arm.kind for arm in self.parsed_arms]
-        if self.config.strategy_args and kinds.count("federated") != 1:
-            raise UserError("--strategy-args needs exactly one strategy in --arms: they would be every strategy's")
-        arms = [arm.name for arm in self.parsed_arms]
+        arms = self.parsed_arms
+        for arm in arms:
+            arm.check(self.config.mods)
+        strategies = [arm for arm in arms if arm.kind == "federated"]
+        if self.config.strategy_args and (len(strategies) != 1 or strategies[0].options):
+            raise UserError(
+                "--strategy-args needs exactly one strategy in --arms: they would be every strategy's; options of one "
+                "arm stand behind its name, as trimmed_mean:beta=0.2"
+            )
         for name in self.config.changed(fields_of(strategy=ANY)):
-            if not any(name in fields_of(strategy=arm) for arm in arms):
+            if not any(name in fields_of(strategy=arm.way.name) and name not in arm.options for arm in strategies):
                 raise UserError(f"--{flag(name)} changes nothing here: none of --arms is the strategy that it is for")
-        if "split" not in kinds:
+        if not any(arm.kind == "split" for arm in arms):
             self.config.refuse(fields_of(workflow="split"), "means nothing without split learning in --arms")
 
     def save(self, folder: Path) -> None:

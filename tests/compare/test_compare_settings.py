@@ -7,10 +7,11 @@ import re
 import pytest
 
 from fedkeras.commands.compare import main, read
-from fedkeras.compare.arms import parse_arms
+from fedkeras.compare.arms import names_of, parse_arms
 from fedkeras.compare.settings import MAY_DIFFER, REFUSED, Settings, check_alike, flags_of, flags_to_resume, saved
 from fedkeras.config import Config, fields_of
 from fedkeras.errors import UserError
+from fedkeras.federation.registry import options_of
 from fedkeras.fields import MAY_CHANGE
 
 DIGITS = ["digits", "--num-server-rounds", "1"]
@@ -25,6 +26,19 @@ DIGITS = ["digits", "--num-server-rounds", "1"]
         (["--arms", "fedbest"], "--strategy is 'fedbest'; known are fedavg"),
         (["--arms", "no.module:Class"], "--strategy no.module:Class cannot be imported"),
         (["--arms", "a.b:C,a.b-C"], "has the same folder as another arm"),
+        (["--arms", "fedavg,keep=3"], "--arms: 'keep=3' is an option; write what it is of before it"),
+        (["--arms", "beta=0.2,trimmed_mean"], "--arms: 'beta=0.2' is an option"),
+        (["--arms", "fedavg+"], "--arms: 'fedavg+' has a plus sign too many"),
+        (["--arms", "+compress:up=int8"], "has a plus sign too many"),
+        (["--arms", "local+compress:up=int8"], "mods stand between clients and server, and local has none"),
+        (["--arms", "split-shared:share=1"], "split-shared has no options"),
+        (["--arms", "fedavg+nothing"], "--arms fedavg+nothing: --mods is 'nothing'; known are compress"),
+        (["--arms", "fedavg+compress:up=int9"], "--arms fedavg+compress:up=int9: --mods compress: up must be one of"),
+        (["--arms", "trimmed_mean:beta=0.9"], "--arms trimmed_mean:beta=0.9: --strategy-args: beta must be"),
+        (["--arms", "fedavg+compress:up=int8+compress:topk=0.1"], "named twice, and compress would be applied twice"),
+        (["--arms", "fedavg+compress:up=int8", "--mods", "compress:up=int8"], "--mods has it for all arms already"),
+        (["--strategy-args", "beta=0.1", "--arms", "trimmed_mean:beta=0.2"], "exactly one strategy"),
+        (["--proximal-mu", "0.1", "--arms", "fedprox:proximal-mu=1"], "--proximal-mu changes nothing here"),
         (["--repeats", "0"], "--repeats must be at least 1, not 0"),
         (["--repeats", "many"], "--repeats"),
         (["--processes", "-1"], "--processes must be at least 0, not -1"),
@@ -98,6 +112,28 @@ def test_an_arm_has_its_strategy_and_its_seed_and_nothing_of_the_others():
     )  # fmt: skip
     assert shared.configure(config, 9).strategy_args == "" and centralised.configure(config, 9).strategy == "fedavg"
     assert centralised.configure(config, 9).fraction_evaluate == 0.0  # nothing is held out
+
+
+def test_arms_bring_options_and_mods_of_their_own():
+    """Commas stand between arms and between options; an option belongs to what stands before it."""
+    typed = "fedavg, mine:Halfway:share=1e+2 , fedavg+compress:up=int8,topk=0.1+stragglers:share=0.5,drop=true,local"
+    plain, halfway, mods, local = parse_arms(typed)
+    config = Config(mods="one", strategy_args="", seed=1)
+    assert plain.configure(config, 3).mods == "one" and local.configure(config, 3).mods == ""
+    configured = mods.configure(config, 3)
+    assert configured.strategy == "fedavg" and configured.strategy_args == ""
+    assert configured.mods == "one; compress:up=int8,topk=0.1; stragglers:share=0.5,drop=true"
+    assert halfway.configure(config, 3).strategy == "mine:Halfway"
+    assert options_of(halfway.configure(config, 3)) == {"share": 100.0}
+    assert mods.slug == "fedavg-compress-up-int8-topk-0.1-stragglers-share-0.5-drop-true"
+    assert parse_arms(names_of((plain, halfway, mods, local))) == (plain, halfway, mods, local)
+    (prox,) = parse_arms("fedprox:proximal-mu=1")
+    assert options_of(prox.configure(Config(), 3)) == {"proximal_mu": 1}
+
+
+def test_long_arms_have_folders_that_a_file_system_takes():
+    one, other = parse_arms(",".join(f"fedavg+stragglers:share=0.{'1' * 200}{end}" for end in "12"))
+    assert one.slug != other.slug and len(one.slug) == len(other.slug) == 100
 
 
 def test_flags_give_the_configuration_back():
