@@ -45,6 +45,7 @@ DATA = FlagGroup("data", "How the examples are divided among the clients, scaled
 STRATEGY = FlagGroup("strategy", "What the server does in a round: who takes part, and how updates become one model.")
 LOCAL = FlagGroup("local training", "What a client does in a round.")
 WAITING = FlagGroup("waiting and failure", "Whom the server waits for, how long, and what follows a failure.")
+TIME = FlagGroup("time", "How long a round may take, and a simulated clock in the place of the real one.")
 CHECKPOINTS = FlagGroup("checkpoint", "What a run keeps, so that it can go on.")
 REPORTS = FlagGroup("file and report", "The run's folder, and what is written into it besides history and report.")
 SECURITY = FlagGroup("security", "Who may join, and what is encrypted.")
@@ -179,6 +180,10 @@ class Config:
     """Failures in a row after which a client is suspended, if there are others; 0: never."""
     rest_rounds: Count = setting(2, WAITING)
     """Rounds for which a client stays suspended."""
+
+    # How long a round may take, and by which clock
+    clients: str = setting("", TIME, SERVER_ONLY)
+    """A simulated clock: slow=lognormal:sigma=1, uniform, halfnormal, none, or slow=FILE.csv; unset: the real one."""
 
     # What the run keeps, so that it can go on
     checkpoint_every: CountOrZero = setting(1, CHECKPOINTS, SERVER_ONLY, MAY_CHANGE)

@@ -301,7 +301,7 @@ CONNECTION = "host port max_message_mb spawn passphrase_file tls_cert tls_key tl
             fields_of(SERVER_ONLY),
             f"data_dir {CONNECTION} stop_after app app_config run_dir name tensorboard mlflow private checkpoint_every "
             "keep_checkpoints resume release decimal thousands trust_code max_result_mb metrics_port metrics_host "
-            "evaluate evaluate_round evaluate_clients",
+            "evaluate evaluate_round evaluate_clients clients",
         ),
         (
             fields_of(MAY_CHANGE),

@@ -30,6 +30,7 @@ from fedkeras.config import EVALUATION, SECURITY, SERVER_LED, Config, Value, fie
 from fedkeras.data.catalogue import kind_of_file
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation import registry
+from fedkeras.federation.client_speeds import with_absolute_path
 from fedkeras.fields import FlagGroup, NonNegative, embedded, setting
 from fedkeras.flags import parse_flags
 from fedkeras.reports import DIVERGED, RunFolder, check_extras, live, no_result, resuming
@@ -269,6 +270,7 @@ def _absolute(config: Config) -> Config:
         data_dir=str(Path(config.data_dir).absolute()) if config.data_dir else "",
         model=str(Path(config.model).absolute()) if own_model else config.model,
         dataset=str(Path(config.dataset).absolute()) if own_file else config.dataset,
+        clients=with_absolute_path(config.clients),
     )
 
 

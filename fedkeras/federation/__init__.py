@@ -4,6 +4,8 @@ grids               what a grid can do: ours, Flower's, and the cohort that a st
 client_weights      what each client counts for
 client_manager      which clients are connected, and waiting for them
 sampling            the cohort of a round, and who is suspended after failures
+client_speeds       how fast simulated clients are
+round_clock         which of a round's clients are in time, and what the round takes
 dispatcher          messages to several clients and their replies, deadlines, scripts
 reply_order         replies in the order of cid
 source_check        whether server and client mean the same data set

@@ -13,6 +13,13 @@ NUM_EXAMPLES = "num-examples"
 LOCAL_EPOCHS = "local-epochs"
 """Key of a train message's configuration: this client is to do so many epochs, and not as many as the run's setting."""
 
+MOST_STEPS = "most-steps"
+"""Key of a train message's configuration: this client is to do so many steps at most (0: as many as its epochs have),
+and to say how many it did."""
+
+LOCAL_STEPS = "local-steps"
+"""The metric that says it: batches that a client trained on, over all its epochs."""
+
 
 def to_all(
     grid: Grid, message_type: str, server_round: int, arrays: ArrayRecord, config: ConfigRecord

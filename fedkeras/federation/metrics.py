@@ -5,7 +5,7 @@ from statistics import median
 
 from flwr.app import MetricRecord
 
-from fedkeras.reports.history import AGGREGATES, BYTES, NOT_AVERAGED
+from fedkeras.reports.history import AGGREGATES, BYTES, LOCAL_STEPS, NOT_AVERAGED
 
 RowTable = dict[str, int | float | str]
 """A line of history.csv while it is made."""
@@ -41,8 +41,8 @@ def add_means(
     Each line counts by what `weights` gives its client, and by its examples without them; `robust`: all alike, and the
     median in the place of the mean, which fewer than half of them cannot move out of the range of the others. A metric
     that only some clients report is averaged over those. Metrics in `extra`, the strategy's own aggregate, are added
-    where the clients report none of that name. `seconds` is the phase's wall time on the server, not a mean; examples
-    and bytes are added up.
+    where the clients report none of that name. `seconds` is the phase's wall time on the server, not a mean; examples,
+    bytes and steps are added up.
     """
     clients = [line for line in rows if line["phase"] == phase and line["client"] not in AGGREGATES]
     if not clients:
@@ -56,7 +56,8 @@ def add_means(
         values = [line[name] for line in having]
         means[name] = median(values) if robust else _mean(values, [weights[line["client"]] for line in having])
     own = {name: value for name, value in (extra or {}).items() if column(name) not in {*NOT_AVERAGED, *names}}
-    carried = {name: sum(line[name] for line in clients) for name in BYTES if all(name in line for line in clients)}
+    added = [name for name in (*BYTES, LOCAL_STEPS) if all(name in line for line in clients)]
+    carried = {name: sum(line[name] for line in clients) for name in added}
     metrics = {"num_examples": total, **means, **own, "seconds": seconds, **carried}
     rows.append(row(server_round, phase, "all", metrics))
 

@@ -17,7 +17,7 @@ from fedkeras.errors import one_line
 from fedkeras.federation.messages import NUM_EXAMPLES
 from fedkeras.federation.metrics import column
 from fedkeras.federation.records import Record, of_kind, payload, view
-from fedkeras.reports.history import BYTES, KEYS
+from fedkeras.reports.history import BYTES, KEYS, SIMULATED_SECONDS
 
 MAX_EXAMPLES = 10**12
 """More examples than this are a client's claim to the whole average, not a count."""
@@ -115,7 +115,8 @@ def fault_of_metrics(metrics: Mapping[str, int | float | list[int] | list[float]
             return f"the name of metric {name[:MAX_NAME]!r} is longer than {MAX_NAME} characters or no plain text"
         if isinstance(value, list):
             return f"metric '{name}' is a list, not a number"
-        if column(name) in (*KEYS, *BYTES) or (column(name) == column(NUM_EXAMPLES) and name != NUM_EXAMPLES):
+        misspelt = column(name) == column(NUM_EXAMPLES) and name != NUM_EXAMPLES
+        if misspelt or column(name) in (*KEYS, *BYTES, SIMULATED_SECONDS):
             return f"metric '{name}' has the name of a column of history.csv"
         if abs(value) > LARGEST or not math.isfinite(value):
             return f"metric '{name}' is not finite"

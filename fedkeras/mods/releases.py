@@ -57,6 +57,11 @@ RELEASES = (
         lambda config: "fraction_evaluate" in config.changed() and config.fraction_evaluate > 0,
     ),
     Release(
+        "local steps",
+        "--clients: its clients say how many steps they did, and so how many examples they have",
+        lambda config: bool(config.clients),
+    ),
+    Release(
         "scaling",
         "scaling that is learned from the clients' examples; take --normaliser none, or scale by the range that the "
         "format has",

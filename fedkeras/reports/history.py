@@ -30,11 +30,17 @@ AGGREGATES = ("all", "server")
 """What stands in the column `client` of rows that are not one client's."""
 BYTES = ("bytes_up", "bytes_down")
 """Columns of what a client sent, and was sent, in a phase: its messages' arrays in bytes. No metrics."""
+LOCAL_STEPS, SIMULATED_SECONDS = "local_steps", "simulated_seconds"
+"""Columns of a run with a simulated clock: the steps that a client did in the round, and the seconds they stand for.
+
+In the line of `all` the steps are added up, and the seconds are those of the round.
+"""
+OF_TIME = (LOCAL_STEPS, SIMULATED_SECONDS)
 OF_RUN = ("epsilon",)
 """Columns that say of the run by then, and not of a model, what the table on the terminal shows beside the model's."""
-NOT_AVERAGED = (*KEYS, "num_examples", "seconds", *BYTES)
+NOT_AVERAGED = (*KEYS, "num_examples", "seconds", *BYTES, *OF_TIME)
 """Columns of which the row of `all` has no mean."""
-NO_METRICS = (*COLUMNS, *BYTES, *OF_RUN)
+NO_METRICS = (*COLUMNS, *BYTES, *OF_TIME, *OF_RUN)
 """Columns that are not a model's own metrics. Histories of before there was split learning have no bytes."""
 
 
@@ -157,7 +163,7 @@ def _parse(key: str, text: str) -> int | float | str:
         if not text:
             raise ValueError(f"no {key}")
         return text
-    if key in ("round", "num_examples", *BYTES):
+    if key in ("round", "num_examples", LOCAL_STEPS, *BYTES):
         return int(text)
     try:
         return float(text)

@@ -13,6 +13,7 @@ from fedkeras.reports.headline import SOURCES, Headline, figure, figures, metric
 from fedkeras.reports.history import read_rows
 from fedkeras.reports.run import data_of
 from fedkeras.reports.run_folder import Json, JsonTable, RunFolder
+from fedkeras.reports.simulated_time import elapsed
 
 STATUSES = ("finished", DIVERGED, "interrupted", "failed")
 """How a run ended; diverged: it came to its end, and its last loss is not finite."""
@@ -42,6 +43,7 @@ def summarise(
         "strategy": config.strategy,
         **figures(rows),
         "seconds": round(seconds, 3),
+        **({"simulated_seconds": max(simulated.values())} if (simulated := elapsed(rows)) else {}),
         "clients": config.num_partitions,
         "seed": config.seed,
         "versions": versions(),
@@ -72,6 +74,8 @@ def ending(summary: JsonTable, rows: Iterable[Row], folder: Path) -> list[str]:
         for metric in metric_names(chosen):
             lines += [f"{metric} ({source})", *_series(chosen, metric)]
     lines += [_accuracy(summary)] if isinstance(summary["accuracy"], Real) else []
+    if simulated := summary.get("simulated_seconds"):
+        lines += [f"simulated time: {simulated:.4g} s (--clients)"]
     lines += [f"history: {RunFolder(folder).history_path}"] if rows else []
     warnings = summary.get("warnings") or []
     lines += [f"warning: {text}" for text in warnings]

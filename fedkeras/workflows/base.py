@@ -114,6 +114,8 @@ class Workflow:
     """Whether all that a client sends of its examples is an update of the global arrays, and figures."""
     fixed_counts = True
     """Whether a client trains and tests on all examples that it was dealt, so that it may say no other number."""
+    is_timed = False
+    """Whether what its clients do is counted in steps, so that --clients and deadlines mean something."""
     has_rounds = True
     """Whether there are rounds for a live table to count, and for --resume to go on with."""
     tests_again = False

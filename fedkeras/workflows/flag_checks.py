@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from fedkeras import data
-from fedkeras.config import Config, fields_of, flag
+from fedkeras.config import TIME, Config, fields_of, flag
 from fedkeras.errors import UserError
+from fedkeras.federation.client_speeds import ClientSpeeds
 from fedkeras.fields import setting_of
 from fedkeras.models.file_info import SUFFIXES
 from fedkeras.models.requirements import require_trainable_file
@@ -35,6 +36,7 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     _check_own_files(config)
     check_provisioning_flags(config)
     _check_stopping(workflow, config)
+    _check_time(workflow, config)
     metrics_exporter.check(config)
     workflow.check(config)
     make_mods(config.mods).check(config, workflow.sends_updates)
@@ -91,6 +93,15 @@ def _check_own_files(config: Config) -> None:
         )
     if config.spawn:
         raise UserError("--partitioner own: each client brings a file of its own (client.py --data); leave out --spawn")
+
+
+def _check_time(workflow: Workflow, config: Config) -> None:
+    """Time is counted where clients train in rounds; a run that is tested again keeps what it was trained with."""
+    if config.evaluate:
+        return
+    if not workflow.is_timed:
+        config.refuse(fields_of(group=TIME), "is for federated rounds, where clients' steps are counted")
+    ClientSpeeds.of(config)
 
 
 def _check_stopping(workflow: Workflow, config: Config) -> None:

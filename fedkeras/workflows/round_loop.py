@@ -15,6 +15,7 @@ from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.initial_weights import initial_weights
 from fedkeras.federation.messages import num_examples
 from fedkeras.federation.metrics import RowTable, add_means, row
+from fedkeras.federation.round_clock import RoundClock
 from fedkeras.federation.round_result import RoundResult, TooFewReplies
 from fedkeras.federation.trainable import Trainable, trainable_of
 from fedkeras.federation.validation import LOSS_NOT_FINITE
@@ -105,6 +106,7 @@ class Phase:
     cohort: dict[int, int]
     """{cid: node id}, ascending in cid."""
     dispatcher: Dispatcher
+    clock: RoundClock
     started: float = field(default_factory=time.monotonic)
     weighting: Weighting[int] = field(default_factory=lambda: Weighting({}, {}))
     """What the clients count for; known before the first good answer is used."""
@@ -163,6 +165,7 @@ class Phase:
         weights = {str(cid): weight for cid, weight in self.weighting.weights.items()}
         robust = strategy_adapter.is_robust(self.run.strategy)
         add_means(rows, self.result.round, self.name, strategy_metrics, seconds, weights, robust)
+        self.clock.close(rows)
         if not self.run.mods.shows_clients:
             rows[:] = [line for line in rows if line["phase"] != self.name or line["client"] in ("all", "server")]
 
@@ -185,7 +188,7 @@ def open_phase(run: RunContext, result: RoundResult, name: str, failed: Set[int]
     result.took("waiting")
     run.callbacks.on_phase_begin(result.round, name, cohort, run.failures.suspended(name, result.round))
     dispatcher = Dispatcher(run.grid, cohort, run.config.round_timeout)
-    return Phase(run, result, name, cohort, dispatcher, started)
+    return Phase(run, result, name, cohort, dispatcher, RoundClock(run.config, name), started)
 
 
 def add_central_row(run: RunContext, result: RoundResult) -> None:

@@ -173,10 +173,14 @@ def federate(
     evaluate: Callable | None = None,
     callbacks: Iterable[Callable] = (),
     dealt: dict[str, dict[int, int]] | None = None,
+    speeds: str = "",
     **fields: object,
 ) -> tuple[Weights, list[RoundResult]]:
-    """A whole run; the final weights and every round's outcome. `dealt`: what the server knows of their examples."""
-    config, outcomes = configure(**fields), []
+    """A whole run; the final weights and every round's outcome. `dealt`: what the server knows of their examples.
+
+    `speeds` is --clients.
+    """
+    config, outcomes = configure(clients=speeds, **fields), []
     client_weights = ClientWeights(config)
     client_weights.deal(dealt or {})
     grid = grid or InProcessGrid(clients, config.num_partitions, {})

@@ -9,7 +9,7 @@ from flwr.app import Message, MessageType, MetricRecord
 from fedkeras import factory, models
 from fedkeras.federation import records
 from fedkeras.federation.initial_weights import INITIAL_WEIGHTS, content_of
-from fedkeras.federation.messages import LOCAL_EPOCHS
+from fedkeras.federation.messages import LOCAL_EPOCHS, LOCAL_STEPS, MOST_STEPS
 from fedkeras.federation.requests import ClientContext, ClientRequest
 from fedkeras.randomness import generator
 from fedkeras.reports import round_lines
@@ -51,7 +51,8 @@ def train(request: ClientRequest) -> Message:
         on_epoch=functools.partial(_show, request, server_round) if epochs > 1 and round_lines.shown.draws else None,
         sample_weight=trainer.sample_weights(),
     )
-    metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started))
+    own = {LOCAL_STEPS: epochs * -(-len(x) // config.batch_size)} if MOST_STEPS in request.sent else {}
+    metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started) | own)
     round_lines.shown.trained(request.cid, server_round, config.num_server_rounds, metrics)
     return request.reply(arrays=records.record(learner.get_weights()), metrics=metrics)
 

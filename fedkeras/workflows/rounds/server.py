@@ -28,6 +28,7 @@ from fedkeras.federation.sampling import cohort_size
 from fedkeras.federation.trainable import trainable_of
 from fedkeras.federation.validation import fault_of_evaluate, fault_of_size, fault_of_train, with_common_records
 from fedkeras.provisioning import provisioned_run
+from fedkeras.reports import ReportSection, RunFolder, simulated_time
 from fedkeras.reports.history import PART_OF_PHASE
 from fedkeras.reports.server_view import UPDATE, Seen, Sight
 from fedkeras.workflows.base import RunContext, Summary, Workflow
@@ -47,6 +48,7 @@ class RoundsWorkflow(Workflow):
     name = "federated"
     sends_updates = True
     tests_again = True
+    is_timed = True
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -96,6 +98,10 @@ class RoundsWorkflow(Workflow):
             return SPARE_BYTES
         size = payload(message.content)
         return size + SPARE_BYTES if size else None
+
+    def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
+        """The figures against simulated seconds, where there are any."""
+        return simulated_time.sections(folder)
 
     def run(self, run: RunContext) -> Summary:
         """All rounds."""
@@ -173,6 +179,7 @@ def good_replies(
     messages = strategy_adapter.configure(run.strategy, phase.name, result.round, arrays, shown, _kept(run, arrays))
     messages = sorted(messages, key=lambda message: cid_of[message.metadata.dst_node_id])
     expected = [cid_of[message.metadata.dst_node_id] for message in messages]
+    messages = phase.clock.prepare(messages)
     exchange = run.mods.over(phase.dispatcher, functools.partial(workflow.reply_limit, run.config))
     arriving = exchange.exchange(messages)
     faults: dict[int, str] = {}
@@ -187,12 +194,13 @@ def good_replies(
             result.took(PART_OF_PHASE[phase.name])
             cid, sent = cid_of[reply.metadata.src_node_id], exchange.sent[reply.metadata.src_node_id]
             fault = fault_of_size(reply, exchange.reply_limit(sent)) or fault_of(reply, sent)
-            fault = fault or phase.fault_of_count(cid, reply)
+            fault = fault or phase.fault_of_count(cid, reply) or phase.clock.fault(reply)
             if fault:
                 faults[cid] = fault
                 phase.failed(cid, fault)
             else:
                 rows[cid] = phase.client_row(cid, metrics_of(reply.content))
+                phase.clock.arrived(cid, rows[cid])
             yield cid, None if fault else reply
         if arrived < len(expected):
             result.took(PART_OF_PHASE[phase.name])  # in vain, for those that did not answer
