@@ -15,7 +15,7 @@ MODELS = (
     "leaf_cnn", "motionsense_dense", "motionsense_cnn", "lenet", "autoencoder",
 )  # fmt: skip
 
-MODS = ("compress", "dp", "dp-sgd", "secure-aggregation", "stragglers")
+MODS = ("compress", "dp", "dp-sgd", "noise", "secure-aggregation", "sign-flip", "stragglers")
 
 WORKFLOWS = ("federated", "collect")
 

@@ -21,6 +21,7 @@ STRATEGIES = {
     "fedprox": StrategyPage("fedkeras.strategies.fedprox:FedProx"),
     "trimmed_mean": StrategyPage("fedkeras.strategies.trimmed_mean:TrimmedMean"),
     "krum": StrategyPage("fedkeras.strategies.krum:Krum"),
+    "multikrum": StrategyPage("fedkeras.strategies.multikrum:MultiKrum"),
     "fedavgm": StrategyPage("fedkeras.strategies.fedavgm:FedAvgM", offline=False),
     "fedadam": StrategyPage("fedkeras.strategies.fedopt:FedAdam", offline=False),
     "fedyogi": StrategyPage("fedkeras.strategies.fedopt:FedYogi", offline=False),
@@ -28,3 +29,9 @@ STRATEGIES = {
 }
 OFFLINE = tuple(name for name, page in STRATEGIES.items() if page.offline)
 """The names that `fedkeras aggregate` takes."""
+
+
+def canonical(name: str) -> str:
+    """The name as it stands in the table, where `name` is another spelling of it: trimmed-mean is trimmed_mean."""
+    spelled = name.replace("-", "_")
+    return spelled if spelled in STRATEGIES else name

@@ -1,6 +1,6 @@
 """What the server does with updates: a page a paper, and a page a value of `--strategy` or `--split`.
 
-    fedavg fedprox fedmedian trimmed_mean krum      --strategy
+    fedavg fedprox fedmedian trimmed_mean krum multikrum      --strategy
     fedavgm, and of fedopt.py fedadam fedyogi fedadagrad
     split_sequential splitfed_v1 splitfed_v2        --split sequential, splitfed, shared
 

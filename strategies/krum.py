@@ -1,11 +1,12 @@
-"""Krum and multi-Krum.
+"""Krum.
 
 Blanchard, El Mhamdi, Guerraoui, Stainer: Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent,
-NeurIPS 2017, https://arxiv.org/abs/1703.02757, sections 4 and 5, on updates w_k - w instead of gradients.
+NeurIPS 2017, https://arxiv.org/abs/1703.02757, section 4, on updates w_k - w instead of gradients.
 
 The score of a client is the sum of the squared distances to its K - f - 2 nearest others, where K clients answered and
-f may be Byzantine. Krum takes the weights of the client with the lowest score; multi-Krum the plain mean of the m
-lowest. Of equal scores the lower cid wins. The paper's guarantee needs K > 2f + 2.
+f may be Byzantine. Krum takes the weights of the client with the lowest score, or the plain mean of the `num_selected`
+lowest (`multikrum.py` chooses their number as the paper has it). Of equal scores the lower cid wins. The paper's
+guarantee needs K > 2f + 2.
 
 Distances are taken over the trainable arrays: BatchNormalization's statistics are no gradient's work, and are so much
 larger than a round's updates that they would decide alone, and a liar with honest statistics be the one in the middle.
@@ -32,11 +33,8 @@ class Krum(AllAtOnce):
     robust = True
 
     def __init__(self, num_byzantine: int = 1, num_selected: int = 1) -> None:
-        if type(num_byzantine) is not int or num_byzantine < 0:
-            raise ValueError(f"num_byzantine must be a whole number, 0 or more, not {num_byzantine}")
-        if type(num_selected) is not int or num_selected < 1:
-            raise ValueError(f"num_selected must be a whole number, 1 or more, not {num_selected}")
-        self.num_byzantine, self.num_selected = num_byzantine, num_selected
+        self.num_byzantine = require_count("num_byzantine", num_byzantine, 0)
+        self.num_selected = require_count("num_selected", num_selected, 1)
 
     def check(self, clients: int) -> Iterable[str]:
         """The paper's condition, and below it the least that there are scores of. Raises ValueError."""
@@ -78,3 +76,10 @@ def krum_scores(distances: np.ndarray, num_byzantine: int) -> np.ndarray:
     """Each client's summed squared distance to its K - f - 2 nearest others, shape (K,)."""
     near = len(distances) - num_byzantine - 2
     return np.array([np.sort(np.delete(row, index))[:near].sum() for index, row in enumerate(distances)])
+
+
+def require_count(name: str, value: int, least: int) -> int:
+    """The option `name` of a strategy as it is. Raises ValueError unless it is a whole number, `least` or more."""
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be a whole number, {least} or more, not {value}")
+    return value

@@ -8,7 +8,7 @@ from flwr.serverapp.strategy import Strategy
 from fedkeras.config import Config, options_for_strategy
 from fedkeras.errors import UserError
 from fedkeras.named_code import find_class
-from fedkeras.strategy_names import STRATEGIES
+from fedkeras.strategy_names import STRATEGIES, canonical
 
 BUILT_IN = {name: page.path for name, page in STRATEGIES.items()}
 """Name -> package.module:Class."""
@@ -30,9 +30,11 @@ def options_of(config: Config) -> dict[str, object]:
 def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:
     """Make the strategy named `spec`, a name of the table above or `package.module:Class`, with its options `args`.
 
+    A name of the table may be spelled with - or _.
+
     Raises UserError if there is no such strategy, or if it does not take these options.
     """
-    kind = find_class(spec, Strategy, BUILT_IN, "strategy")
+    kind = find_class(canonical(spec), Strategy, BUILT_IN, "strategy")
     if inspect.isabstract(kind):
         raise UserError(f"--strategy {spec} does not define {', '.join(sorted(kind.__abstractmethods__))}")
     args = args or {}

@@ -6,6 +6,7 @@
 `budget_options` what both kinds of differential privacy take. A mod of ours is a file here, and a line in
 `chain.BUILT_IN`:
 
+    attacks       clients that are made malicious, to study which strategies withstand them
     compression   updates and global weights in fewer bytes
     client_dp     differential privacy of clients: bounded updates, a noisy sum, and what that costs
     example_dp    differential privacy of examples on each client: DP-SGD, and what that costs

@@ -10,7 +10,7 @@ server. A mod uses numpy and libraries, never TensorFlow: what changes the train
 (`fedkeras.learning.objectives`), which a mod names in the train message's configuration.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -88,6 +88,13 @@ class Mod(Stateful):
         Called once on the server, after `check` and before `strategy`. A resumed run must decide the same. UserError.
         """
         return {}
+
+    def warnings(self, clients: int) -> Iterable[str]:
+        """What must be known of a run with this mod before its first round, in which `clients` train; a sentence each.
+
+        Called after `choose`. The terminal, the log and the report have them.
+        """
+        return ()
 
     def check_arrays(self, names: Collection[str], trainable: Trainable) -> None:
         """Raise UserError for a model that this mod cannot be combined with: its arrays, and those that are trained.

@@ -24,7 +24,9 @@ BUILT_IN: Mapping[str, str] = {
     "compress": "fedkeras.mods.compression.mod:Compression",
     "dp": "fedkeras.mods.client_dp.mod:ClientDp",
     "dp-sgd": "fedkeras.mods.example_dp.mod:ExampleDp",
+    "noise": "fedkeras.mods.attacks.noise:Noise",
     "secure-aggregation": "fedkeras.mods.secure_aggregation.mod:SecureAggregation",
+    "sign-flip": "fedkeras.mods.attacks.sign_flip:SignFlip",
     "stragglers": "fedkeras.mods.stragglers:Stragglers",
 }
 """Name -> package.module:Class."""
@@ -57,6 +59,10 @@ class ModChain:
         for mod in self.mods:
             found |= {name: text for name, text in mod.choose(config).items() if name not in found}
         return found
+
+    def warnings(self, clients: int) -> list[str]:
+        """What must be known of a run with them, in whose rounds `clients` train."""
+        return [warning for mod in self.mods for warning in mod.warnings(clients)]
 
     def tell(self, names: Collection[str], trainable: Trainable) -> None:
         """Tell all of them, on the server, which arrays there are, and which are trainable. Raises UserError."""

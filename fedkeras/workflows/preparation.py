@@ -46,7 +46,7 @@ class Preparation:
     strategy: Strategy
     """The configured one, with the mods around it."""
     warnings: list[str]
-    """What is odd about the strategy here."""
+    """What is odd about mods and strategy here."""
     state: StrategyState
     provision: Provision | None
     central: factory.CentralEvaluation
@@ -104,7 +104,8 @@ def prepare(workflow: Workflow, config: Config, threads: int = 0) -> Preparation
     for name, text in mods.choose(config).items():
         choices.note(name, text)
     strategy = mods.strategy(registry.load(config.strategy, registry.options_of(config)))
-    warnings = strategy_adapter.check(strategy, cohort_size(config.num_partitions, config.fraction_train))
+    asked = cohort_size(config.num_partitions, config.fraction_train)
+    warnings = [*mods.warnings(asked), *strategy_adapter.check(strategy, asked)]
     provision = open_provision(config)
     for name, text in provision.notes.items() if provision else ():
         choices.note(name, text)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from fedkeras import client, server
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.mods.attacks import ATTACKS
 from fedkeras.mods.chain import BUILT_IN, make_mods
 from fedkeras.reports import read_rows
 
@@ -20,7 +21,10 @@ OPTIONS = {
     "compress": "compress:up=int8",
     "secure-aggregation": "secure-aggregation",
     "stragglers": "stragglers:share=0.3",
+    **{name: name for name in ATTACKS},
 }
+KINDS = [name for name in BUILT_IN if name not in ATTACKS] + ["attack"]
+"""As the page has them: what is said of an attack holds of all."""
 
 
 def pairs() -> dict[tuple[str, str], bool]:
@@ -36,21 +40,22 @@ def check(*names: str) -> None:
 
 
 def test_the_page_has_each_pair_once():
-    assert {frozenset(pair) for pair in pairs()} == {frozenset(pair) for pair in combinations(BUILT_IN, 2)}
-    assert len(pairs()) == len(BUILT_IN) * (len(BUILT_IN) - 1) // 2
+    wanted = [*combinations(KINDS, 2), ("attack", "attack")]
+    assert sorted(map(sorted, pairs())) == sorted(map(sorted, wanted))
 
 
 @pytest.mark.parametrize(
     ("names", "together"), pairs().items(), ids=lambda each: "; ".join(each) if isinstance(each, tuple) else ""
 )
 def test_a_pair_does_what_the_page_says(names, together):
-    if together:
-        check(*names)
-        return
-    for order in (names, names[::-1]):
-        with pytest.raises(UserError, match=r"^--mods (dp|compress|secure-aggregation) does not go with") as refused:
-            check(*order)
-        assert "\n" not in str(refused.value)
+    for pair in product(*(ATTACKS if name == "attack" else (name,) for name in names)):
+        if together:
+            check(*pair)
+            continue
+        for order in (pair, pair[::-1]):
+            with pytest.raises(UserError, match=r"^--mods [\w-]+ does not go with") as refused:
+                check(*order)
+            assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("outer", ["dp", "secure-aggregation", "compress"])

@@ -7,7 +7,7 @@ import pytest
 from fedkeras.accountant import Mechanism, calibrate
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.federation import registry, strategy_adapter
+from fedkeras.federation import registry
 from fedkeras.mods.chain import make_mods
 from fedkeras.workflows.base import Workflow, workflow_of
 from fedkeras.workflows.flag_checks import check_flags
@@ -54,7 +54,7 @@ def test_what_will_be_spent_is_said_before_the_run():
 def warnings_of(options, **fields):
     chain = make_mods(f"dp:{options}")
     chain.choose(Config(client_weights="uniform", rest_after=0, **fields))
-    return strategy_adapter.check(chain.strategy(registry.load("fedavg")), 3)
+    return chain.warnings(3)
 
 
 def test_a_run_that_protects_nobody_says_so():

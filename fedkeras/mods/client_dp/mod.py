@@ -163,7 +163,7 @@ class ClientDp(Mod):
                 "the clients' examples beside the gradients; take GroupNormalization or LayerNormalization"
             )
 
-    def warnings(self) -> Iterator[str]:
+    def warnings(self, clients: int) -> Iterator[str]:
         """What a user must know who relies on it."""
         if self.ledger is None:
             return

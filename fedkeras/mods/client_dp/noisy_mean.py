@@ -45,10 +45,6 @@ class NoisyMean(BaseStrategy):
         self.inner, self._dp = inner, dp
         self.sent: dict[str, np.ndarray] = {}
 
-    def check(self, clients: int) -> Iterable[str]:
-        """What is to be known of this run's privacy before it begins."""
-        return self._dp.warnings()
-
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:

@@ -1,6 +1,6 @@
 """A strategy around the run's own, which it leaves alone: it adds each round's worst and median epsilon."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -22,10 +22,6 @@ class EpsilonColumn(BaseStrategy):
     def __init__(self, inner: Strategy, mod: "ExampleDp") -> None:
         self.inner, self._mod = inner, mod
         self.streams = getattr(inner, "streams", False)
-
-    def check(self, clients: int) -> Iterator[str]:
-        """What is to be known of this run's privacy before it begins."""
-        return self._mod.warnings()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -124,7 +124,7 @@ class ExampleDp(Mod):
             CONCEALED: "known, but what clients measure is not sent: the central test set alone says how good it is",
         }
 
-    def warnings(self) -> Iterator[str]:
+    def warnings(self, clients: int) -> Iterator[str]:
         """What a user must know who relies on it."""
         if self.ledger is None:
             return

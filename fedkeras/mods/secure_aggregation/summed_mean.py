@@ -37,10 +37,6 @@ class SummedMean(BaseStrategy):
     def __init__(self, inner: Strategy, mod: "SecureAggregation") -> None:
         self.inner, self._mod = inner, mod
 
-    def check(self, clients: int) -> Iterable[str]:
-        """What is to be known before the run begins."""
-        return self._mod.warnings(clients)
-
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:

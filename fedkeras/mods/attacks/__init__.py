@@ -1,0 +1,15 @@
+"""Attacks: clients of a study that were made malicious, to see which strategies withstand them.
+
+    --mods "alie:malicious=0.2" --strategy multikrum
+
+`attack` has what all have in common: who is malicious, by the seed alone, and that nobody takes such a run for an
+honest one. `malicious_clients` draws them, `updates` takes a client's update out of its answer and puts a lie in its
+place, `local` is for attacks that a client makes by itself, `collusion` for those whose clients must know of each
+other. Each attack is a file that begins with its paper and its formula:
+
+    sign_flip     the update turned round
+    noise         random numbers on the update
+"""
+
+ATTACKS = ("sign-flip", "noise")
+"""Their names in --mods."""
