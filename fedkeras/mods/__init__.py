@@ -2,9 +2,9 @@
 
     --mods "clip:norm=0.5; mine:MyMod:rate=2"
 
-`base` has the class to extend, `chain` calls several in their order, `releases` is what a mod that protects asks, and
-`budget_options` what both kinds of differential privacy take. A mod of ours is a file here, and a line in
-`chain.BUILT_IN`:
+`base` has the class to extend, `chain` calls several in their order, `releases` is what a mod that protects asks,
+`budget_options` what both kinds of differential privacy take, `client_state` what a client keeps between rounds. A mod
+of ours is a file here, and a line in `chain.BUILT_IN`:
 
     attacks       clients that are made malicious, to study which strategies withstand them
     compression   updates and global weights in fewer bytes

@@ -48,7 +48,7 @@ def test_a_run_that_goes_on_has_the_bits_of_one_that_was_never_interrupted(run, 
 
 def test_without_its_residuals_it_goes_on_and_says_so(run, cache):
     whole, first = run(num_server_rounds=3), run(num_server_rounds=2)
-    shutil.rmtree(cache / "residuals")
+    shutil.rmtree(cache / "client-state")
     run(num_server_rounds=3, resume=str(first.path))
     assert weights(first) != weights(whole)
     assert json.loads(first.summary_path.read_text())["compression"]["residuals_lost"] == 2

@@ -89,7 +89,7 @@ def run(mods, rounds=1, clients=3, train=moving, strategy="fedavg", lie=None, ch
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "residuals"
+    return tmp_path / "cache" / "client-state"
 
 
 def mean_step(server_round=1, clients=3):
@@ -286,7 +286,7 @@ def test_only_the_residuals_before_and_after_the_newest_update_are_kept(cache):
     found = files(cache)
     assert Counter(path.parent.name for path in found) == {"0": 2, "1": 2, "2": 2}
     assert set(chain.mods[0].residuals.used.values()) < {path.name for path in found}
-    assert all(path.stat().st_size == 4 * SIZE for path in found)
+    assert all(4 * SIZE < path.stat().st_size < 4 * SIZE + 300 for path in found)
     assert cache.stat().st_mode & 0o077 == 0, "for this user alone"
 
 
@@ -302,7 +302,7 @@ def test_what_nobody_goes_on_with_is_removed_after_a_month(cache):
 
 def test_a_full_folder_is_the_clients_failure(cache, monkeypatch):
     monkeypatch.setattr("fedkeras.federation.requests.DOWNLOAD_MB", 0)
-    with pytest.raises(RunFailed, match=r"with 0.008 more it would be above 0 MB .--max-download-mb"):
+    with pytest.raises(RunFailed, match=r"with 0.0085. more it would be above 0 MB .--max-download-mb"):
         run("compress:topk=0.1", max_retries=0)
     assert not cache.exists()
 
@@ -332,13 +332,13 @@ def test_under_flowers_runtimes_residuals_are_in_the_clients_context(cache):
     arrays = record(start())
     question = Message(RecordDict({"arrays": arrays, "config": ConfigRecord({"server-round": 1})}), 7, "train")
     first = mods.answer(mods.mods[0].encode(question), context, train)
-    digest = first.content[TABLE]["residual"]
-    assert first.content[TABLE]["lost"] is False and not cache.exists()
+    digest = first.content[TABLE]["state"]
+    assert first.content[TABLE]["state-lost"] is False and not cache.exists()
     mods.mods[0].residuals.used, mods.mods[0].residuals._nodes = {0: digest}, {7: 0}
     second = mods.answer(mods.mods[0].encode(question), context, train)
-    assert second.content[TABLE]["lost"] is False and second.content[TABLE]["residual"] != digest
+    assert second.content[TABLE]["state-lost"] is False and second.content[TABLE]["state"] != digest
     context.state.clear()
-    assert mods.answer(mods.mods[0].encode(question), context, train).content[TABLE]["lost"] is True
+    assert mods.answer(mods.mods[0].encode(question), context, train).content[TABLE]["state-lost"] is True
 
 
 # Clients that lie
@@ -390,8 +390,8 @@ def renamed(records):
         ("compress:topk=0.1", set_array("w", GAPS)(np.full(100, 10, np.uint16)), "beyond its 1000 numbers"),
         ("compress:topk=0.1", set_array("w", GAPS)(np.zeros(100, np.int64)), "places came as int64"),
         ("compress:topk=0.1", set_array("b", GAPS)(np.zeros(100, np.uint16)), "places came for other arrays"),
-        ("compress:topk=0.1", set_table(residual="../../x"), "does not say what it has not sent"),
-        ("compress:topk=0.1", set_table(lost=1), "does not say what it has not sent"),
+        ("compress:topk=0.1", set_table(state="../../x"), "does not say what it keeps"),
+        ("compress:topk=0.1", set_table(**{"state-lost": 1}), "does not say what it keeps"),
     ],
 )
 def test_a_lie_is_its_clients_failure_and_nobody_elses(mods, lie, said):
@@ -410,8 +410,9 @@ def test_a_lie_is_its_clients_failure_and_nobody_elses(mods, lie, said):
         {"scales": [1e300] * 4},
         {"up": 7},
         {"topk": 2.0},
-        {"topk": 0.5, "residual": "../passwd"},
-        {"topk": 0.5, "residual": "", "run": "../../etc"},
+        {"topk": 0.5, "state": "../passwd", "state-saved": ""},
+        {"topk": 0.5, "state": "", "state-saved": "../passwd"},
+        {"topk": 0.5, "state": "", "state-saved": "", "state-run": "../../etc"},
     ],
 )
 def test_a_server_that_lies_is_refused_by_the_client(own, cache):
@@ -425,7 +426,7 @@ def test_a_server_that_lies_is_refused_by_the_client(own, cache):
     def train(message, context):
         return Message(moving(0, 1, views(message.content["arrays"]), {}), reply_to=message)
 
-    with pytest.raises(ValueError, match=r"compressed message|scale|names its run"):
+    with pytest.raises(ValueError, match=r"compressed message|scale|names its run|which state of this client"):
         mod.client(message, context, train)
     assert not cache.exists()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedkeras.learning.quantisation import Packed
-from fedkeras.mods.compression.error_feedback import joined, sparsified, split
+from fedkeras.mods.compression.error_feedback import sparsified
 from fedkeras.mods.compression.number_format import pack, unpack
 from fedkeras.mods.compression.sparsification import count_of, gaps_of, largest, places_of, spread
 
@@ -140,13 +140,3 @@ def test_the_rounding_of_what_is_sent_is_kept_too(array, number_format):
     (values, gaps), rest = sparsified(array, 0.5, number_format, rng())
     sent = spread(unpack(values), places_of(gaps, array.size), array.size)
     np.testing.assert_allclose(sent.astype("d") + rest, array, rtol=2**-23, atol=np.abs(array).max() * 2**-24)
-
-
-def test_residuals_of_several_arrays_are_one_and_come_apart_again():
-    given_ = {"a": np.arange(6, dtype="f").reshape(2, 3), "b": np.array([9], "f")}
-    assert joined(given_).tolist() == [0, 1, 2, 3, 4, 5, 9]
-    apart = split(joined(given_), given_)
-    assert {name: array.tolist() for name, array in apart.items()} == {n: a.tolist() for n, a in given_.items()}
-    with pytest.raises(ValueError, match="does not fit"):
-        split(np.zeros(8, "f"), given_)
-    assert joined({}).size == 0 and split(np.zeros(0, "f"), {}) == {}

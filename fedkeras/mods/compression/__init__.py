@@ -9,8 +9,8 @@ arXiv:1809.07599 (top-k with memory); docs/compression.md has figures.
     number_format        one array in 16 or 8 bits a number, and back
     sparsification       the largest numbers of an array and their places
     error_feedback       what is not sent in a round is sent in a later one
-    residual_memory      where a client keeps what it has not sent
-    committed_residuals  the server's half of that: which updates have been used
     wire                 the records of a compressed message
     section              the report's section
+
+What a client has not sent is kept by `fedkeras.mods.client_state`.
 """

@@ -9,15 +9,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, R
 from fedkeras.federation.records import of_kind, record, views
 from fedkeras.federation.requests import ClientRequest
 from fedkeras.mods.base import CallNext
-from fedkeras.mods.compression.error_feedback import joined, sparsified, split
+from fedkeras.mods.client_state import KeptState
+from fedkeras.mods.compression.error_feedback import sparsified
 from fedkeras.mods.compression.forms import EXACT
-from fedkeras.mods.compression.residual_memory import NAMES, ResidualMemory, memory_of
 from fedkeras.mods.compression.wire import (
     DOWN,
     GAPS,
-    LOST,
-    RESIDUAL,
-    RUN,
     SCALES,
     TABLE,
     TOPK,
@@ -63,28 +60,25 @@ def compressed_answer(message: Message, context: Context, call_next: CallNext) -
 
 @dataclass(frozen=True)
 class ErrorFeedback:
-    """Top-k with a residual: `share` of each array is sent, `used` is the digest that the server knows ("": none)."""
+    """Top-k with residuals: `share` of each array is sent, what is not is the client's state."""
 
     share: float
-    used: str
-    memory: ResidualMemory
+    state: KeptState
 
     @classmethod
     def asked_for(cls, table: ConfigRecord, context: Context) -> "ErrorFeedback":
         """As the server's message has it. Raises ValueError for what nobody can have meant."""
-        share, used = table.get(TOPK), table.get(RESIDUAL)
-        if type(share) is not float or not 0 < share < 1 or not (used == "" or NAMES.fullmatch(str(used))):
-            raise ValueError("a compressed message asks for the largest numbers and does not say which residual counts")
-        return cls(share, str(used), memory_of(context, str(table.get(RUN))))
+        share = table.get(TOPK)
+        if type(share) is not float or not 0 < share < 1:
+            raise ValueError(f"a compressed message asks for {share!r} of the numbers")
+        return cls(share, KeptState.asked_for(table, context))
 
     def records(
         self, key: str, moved: Mapping[str, np.ndarray], forms: Sequence[str], rounding: Chance
     ) -> dict[str, ArrayRecord | ConfigRecord]:
-        """The reply's records; what is not sent is in the memory by then."""
+        """The reply's records; what is not sent is kept by then."""
         sparse = {name: array for (name, array), form in zip(moved.items(), forms, strict=True) if form != EXACT}
-        before = self.memory.recall(self.used) if self.used else None
-        lost = bool(self.used) and (before is None or before.size != sum(array.size for array in sparse.values()))
-        residuals = {} if before is None or lost else split(before, sparse)
+        residuals = self.state.recall(like=sparse)
         data, gaps, scales, rest = {}, {}, [], {}
         for (name, array), form in zip(moved.items(), forms, strict=True):
             if form == EXACT:
@@ -98,8 +92,7 @@ class ErrorFeedback:
                 raise ValueError(f"'{name}': {error}") from error
             data[name] = values.data
             scales.append(values.scale)
-        digest = self.memory.keep(self.used, joined(rest))
-        table = ConfigRecord({SCALES: scales, RESIDUAL: digest, LOST: lost})
+        table = ConfigRecord({SCALES: scales, **self.state.keep(rest)})
         return {key: record(data), GAPS: record(gaps), TABLE: table}
 
 

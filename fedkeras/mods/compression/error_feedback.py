@@ -8,7 +8,6 @@ with Memory, NeurIPS 2018, arXiv:1809.07599, algorithm 1. With x the update of t
 so that the rounding of what is sent, too, is made up for later.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -36,18 +35,3 @@ def sparsified(
     values = pack(flat[places], number_format, rng)
     rest = flat - spread(unpack(values), places, flat.size)
     return Sparse(values, gaps_of(places)), rest.reshape(array.shape)
-
-
-def joined(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Residuals of several arrays as one, float32 (n,)."""
-    parts = [array.reshape(-1) for array in arrays.values()]
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-
-def split(residual: np.ndarray, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The inverse of `joined` for arrays of these shapes. Raises ValueError if they are of another size."""
-    if residual.size != sum(array.size for array in like.values()):
-        raise ValueError(f"a residual of {residual.size} numbers does not fit the model")
-    ends = np.cumsum([array.size for array in like.values()])
-    parts = np.split(residual, ends[:-1]) if len(like) else []
-    return {name: part.reshape(array.shape) for (name, array), part in zip(like.items(), parts, strict=True)}

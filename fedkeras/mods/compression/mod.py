@@ -19,16 +19,14 @@ from fedkeras.errors import UserError
 from fedkeras.federation.records import payload, record, view, views
 from fedkeras.federation.trainable import trainable_of
 from fedkeras.mods.base import CallNext, Mod, ModelBytes
+from fedkeras.mods.client_state import CommittedStates
 from fedkeras.mods.compression import section
 from fedkeras.mods.compression.client_half import compressed_answer
-from fedkeras.mods.compression.committed_residuals import CommittedResiduals
 from fedkeras.mods.compression.forms import BYTES, EXACT, FORMATS, forms_of, is_compressed
 from fedkeras.mods.compression.sparsification import count_of
 from fedkeras.mods.compression.wire import (
     DOWN,
     GAPS,
-    RESIDUAL,
-    RUN,
     SCALES,
     TABLE,
     TOPK,
@@ -71,7 +69,7 @@ class Compression(Mod):
         if up == down == "float32" and not topk:
             raise ValueError("nothing is compressed; say up=float16, bfloat16 or int8, down=..., topk=0.01, or several")
         self.up, self.down, self.topk = up, down, float(topk)
-        self.residuals = CommittedResiduals() if topk else None
+        self.residuals = CommittedStates("what it had not sent yet") if topk else None
         self.bytes = dict.fromkeys(("down", "down_plain", "up", "up_plain"), 0)
         self._encoded = _Encoded()
 
@@ -212,7 +210,7 @@ class _Encoded:
         if mod.residuals is None or message.metadata.message_type != MessageType.TRAIN:
             return made
         # Each client is told its own; the arrays stay one object
-        own = {TOPK: mod.topk, RUN: mod.residuals.run, RESIDUAL: mod.residuals.of_node(message.metadata.dst_node_id)}
+        own = {TOPK: mod.topk, **mod.residuals.told(message.metadata.dst_node_id)}
         return RecordDict({**made, TABLE: ConfigRecord({**made[TABLE], **own})})
 
     def _pack(self, arrays: ArrayRecord, mod: Compression) -> None:

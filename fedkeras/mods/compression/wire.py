@@ -2,9 +2,8 @@
 
 A message to a client has, as "compression", `down` (the form of each array that it brings), `scales` (what the numbers
 of each are multiplied by) and `up` (the form of each array that is to come back, or nothing); its reply has `scales`
-of its own. With top-k it also has `topk` (the share that is to come back), `run` and `residual` (by which digest the
-server knows the client's last update that counts), and the reply has `residual` (the new one's), `lost` (the one that
-was named is not there any more) and a second record of arrays, the gaps between places.
+of its own. With top-k the message also has `topk` (the share that is to come back), and both say which residuals are
+meant (`fedkeras.mods.client_state`); the reply has a second record of arrays, the gaps between places.
 """
 
 import math
@@ -22,7 +21,7 @@ from fedkeras.mods.compression.sparsification import count_of, places_of, spread
 TABLE = "compression"
 """Name of the record beside the arrays."""
 DOWN, UP, SCALES = "down", "up", "scales"
-TOPK, RUN, RESIDUAL, LOST = "topk", "run", "residual", "lost"
+TOPK = "topk"
 GAPS = "compression-gaps"
 """Name of the record of places."""
 
