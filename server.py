@@ -24,7 +24,7 @@ from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import join_command, join_notes
 from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
-from fedkeras.flower import code_digest, ray_place
+from fedkeras.flower import code_digest, ray_place, settings
 from fedkeras.mods.chain import make_mods
 from fedkeras.named_code import EVERYTHING_NAMED
 from fedkeras.output import outlast
@@ -48,6 +48,7 @@ def main(grid: Grid, context: Context) -> None:
 
     try:
         config = resuming.from_run_config(context.run_config)
+        settings.check_run_config(config)
         parent = Path(config.run_dir) if config.run_dir else platformdirs.user_data_path("fedkeras") / "runs"
         if not resuming.already_finished(config):
             message_config = {"code-digest": code_digest.digest()}
@@ -150,7 +151,7 @@ def command(read: Callable[[], Config] = interactive.from_flags, name: str = "se
 
     `read` makes the configuration, and `name` is the program's, of another command that is a server's run too.
     """
-    from fedkeras.flower import other_app, settings
+    from fedkeras.flower import other_app
     from fedkeras.runtime.passphrase import VARIABLE
     from fedkeras.runtime.spawn import clients
 

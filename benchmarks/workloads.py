@@ -1,7 +1,8 @@
-"""The two pieces of work that the simulation benchmark times.
+"""The pieces of work that the simulation benchmark times, A and B, and G with one to eight clients for a GPU.
 
 A: FEMNIST (LEAF), 207 writers, CNN of "Adaptive Federated Optimization", 10 writers a round, one epoch, batch 20,
    SGD 0.03.   B: MNIST, MLP 784-200-10, 100 IID clients of 600, 10 a round, one epoch, batch 32, SGD 0.1.
+G: images of noise, CNN of 1.2 M weights, clients of 2,000 that all take part, one epoch, batch 32, SGD 0.01.
 No evaluation, no checkpoint in a timed round. Ink is 1 and paper 0 in both.
 """
 
@@ -31,6 +32,24 @@ WORK = {
         batch_size=32, learning_rate=0.1,
     ),
 }  # fmt: skip
+
+WORK |= {
+    f"G{clients}": replace(
+        BASE, dataset="benchmarks.workloads:noise", model="mnist_cnn", num_partitions=clients, batch_size=32,
+        learning_rate=0.01,
+    )
+    for clients in (1, 2, 4, 8)
+}  # fmt: skip
+G_EXAMPLES = 2000
+
+
+def noise(config: Config) -> data.Source:
+    """A source for `--dataset benchmarks.workloads:noise`: so many images of noise for each client, in ten classes."""
+    rng = np.random.default_rng(0)
+    count = G_EXAMPLES * config.num_partitions
+    x = rng.random((count, 28, 28, 1), np.float32)
+    y = np.arange(count) % 10
+    return data.ArraySource("noise", (x, y), (x[:100], y[:100]), [str(number) for number in range(10)])
 
 
 def femnist_3333(config: Config) -> data.Source:

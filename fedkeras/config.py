@@ -232,6 +232,8 @@ class Config:
     """Largest message that a client may send, in megabytes."""
     spawn: CountOrZero = setting(0, PROCESS, SERVER_ONLY, MAY_CHANGE, ANY_APP)
     """Start this many client processes on this machine, which share the partitions; 0: clients come by themselves."""
+    gpus_per_client: NonNegative = setting(0.0, PROCESS, SERVER_ONLY, MAY_CHANGE, ANY_APP)
+    """GPUs of each client process that is started: at 0.25 four share one; 0: they take turns, under Ray see none."""
     release: str = setting("", PROCESS, SERVER_ONLY, MAY_CHANGE)
     """With resume: client ids, such as 3 or 0-9, that are no longer held by whoever joined under them first."""
     app: str = setting("", PROCESS, SERVER_ONLY, ANY_APP)

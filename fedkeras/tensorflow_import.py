@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import TextIO
 
 from fedkeras.errors import UserError
+from fedkeras.gpus import NEEDS_GPU, VISIBLE
 
 log = logging.getLogger("fedkeras")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow's C++ says later; its errors are exceptions
+
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # or the first process on a GPU takes all of its memory
 
 _keras_was_first = "keras" in sys.modules
 """Somebody imported Keras before fedkeras, a notebook for instance, and with it its backend."""
@@ -46,7 +49,8 @@ _importing = threading.Lock()
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow, and Keras with the settings of every run. Raises UserError as `check_keras` does.
+    """Import TensorFlow, and Keras with the settings of every run. Raises UserError as `check_keras` does,
+    and where this process was promised a GPU that TensorFlow does not find.
 
     What else C++ writes to stderr meanwhile is passed on afterwards; Python's is never held.
     """
@@ -62,6 +66,7 @@ def import_tensorflow() -> None:
         except ImportError as error:  # something imported it before us, and was left half-way with another backend
             raise UserError(f"Keras cannot be imported ({error}): {_SET_BACKEND}") from error
         check_keras()
+        _check_gpu()
         for name, value in KERAS_DEFAULTS.items():
             if (own := getattr(keras.config, name)()) != value:
                 log.warning("Keras' setting %s=%s is not used: fedkeras takes %s (%s)", name, own, value, _keras_json())
@@ -76,6 +81,18 @@ def check_keras() -> None:
     if _keras_was_first and (backend := sys.modules["keras"].config.backend()) != "tensorflow":
         raise UserError(
             f"Keras is imported already, with the backend {backend}, and fedkeras trains on TensorFlow: {_SET_BACKEND}"
+        )
+
+
+def _check_gpu() -> None:
+    """Raise UserError if this process was promised a GPU and TensorFlow finds none."""
+    import tensorflow
+
+    if os.environ.get(NEEDS_GPU) and not tensorflow.config.list_physical_devices("GPU"):
+        seen = os.environ.get(VISIBLE, "unset")
+        raise UserError(
+            f"--gpus-per-client is {os.environ[NEEDS_GPU]}, and TensorFlow finds no GPU in this process "
+            f"({VISIBLE} is {seen}): pip install 'tensorflow[and-cuda]', or leave the flag out"
         )
 
 

@@ -291,7 +291,7 @@ def test_every_field_has_a_group():
         assert setting_of(field).group is not OPTIONS, name
 
 
-CONNECTION = "host port max_message_mb spawn passphrase_file tls_cert tls_key tls_client_ca insecure"
+CONNECTION = "host port max_message_mb spawn gpus_per_client passphrase_file tls_cert tls_key tls_client_ca insecure"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.1
 class DemoFlags:
     """Run a server and three clients, as in four terminals; the flags are server.py's."""
 
-    config: Config = embedded(Config, hidden=("host", "port", "spawn", "app", "app_config"))
+    config: Config = embedded(Config, hidden=("host", "port", "spawn", "gpus_per_client", "app", "app_config"))
 
 
 def main(args: Sequence[str]) -> int:

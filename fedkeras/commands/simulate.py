@@ -31,7 +31,7 @@ from fedkeras.data.catalogue import kind_of_file
 from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation import registry
 from fedkeras.federation.client_speeds import with_absolute_path
-from fedkeras.fields import FlagGroup, NonNegative, embedded, setting
+from fedkeras.fields import FlagGroup, embedded, setting
 from fedkeras.flags import parse_flags
 from fedkeras.reports import DIVERGED, RunFolder, check_extras, live, no_result, resuming
 from fedkeras.workflows.base import workflow_of
@@ -80,8 +80,6 @@ class SimulateFlags:
 
     ray_address: str = setting("", RAY)
     """HOST:PORT of a Ray cluster's head, or auto: the one this machine is in; unset: a Ray of this run's own, here."""
-    gpus_per_client: NonNegative = setting(0.0, RAY)
-    """GPUs that a client needs, as Ray counts them: at 0.25 four share one."""
     config: Config = embedded(Config, hidden=OF_OUR_SERVER)
 
 
@@ -100,7 +98,8 @@ def main(args: Sequence[str]) -> int:
     check_extras(config)
     check_flags(workflow_of(config), config)  # what needs no model is said now, and not by Ray in half a minute
     registry.load(config.strategy, registry.options_of(config))
-    plan = plan_of(flags.ray_address, flags.gpus_per_client, config)
+    plan = plan_of(flags.ray_address, config.gpus_per_client, config)
+    config = replace(config, gpus_per_client=0.0)  # Ray is told, and the server has no processes to deal them out to
     if config.resume:
         resuming.keep_settings(config)
     with _ended_by_sigterm(), _home() as home:
@@ -108,7 +107,7 @@ def main(args: Sequence[str]) -> int:
         relay = home / "live"
         with (
             live.following(relay, config.num_partitions, config.num_server_rounds),
-            superlink(home, {live.RELAY: str(relay), "RAY_ADDRESS": plan.address}) as environment,
+            superlink(home, {live.RELAY: str(relay), **plan.environment}) as environment,
         ):
             federation = f"num-supernodes={config.num_partitions} {plan.federation}"
             overrides = home / "run.toml"

@@ -8,6 +8,7 @@ from fedkeras.config import Config
 from fedkeras.data.catalogue import kind_of_file
 from fedkeras.errors import UserError
 from fedkeras.flower.ray_cluster import LOCAL, RayNode, nodes_of, require_room
+from fedkeras.gpus import NEEDS_GPU, check_share, visible_gpus
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,12 @@ class RayPlan:
     gpus: float
     said: str
     """One line for the terminal."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What is set in the run's processes; that a GPU was promised is known to those of this machine alone."""
+        promised = {NEEDS_GPU: f"{self.gpus:g}"} if self.gpus and self.address == LOCAL else {}
+        return {"RAY_ADDRESS": self.address, **promised}
 
     @property
     def federation(self) -> str:
@@ -33,13 +40,15 @@ def plan_of(address: str, gpus: float, config: Config) -> RayPlan:
     Without an address RAY_ADDRESS counts, as everywhere with Ray; without that too, a Ray of the run's own is started,
     even where a cluster runs on this machine, which Ray would join without a word.
     """
+    check_share(gpus)
     given = address or os.environ.get("RAY_ADDRESS", "") or LOCAL
     many = f"simulating {config.num_partitions} clients"
     if given == LOCAL:
         cpus = min(config.threads_per_client, os.cpu_count() or 1)  # Ray waits for ever for a CPU more than there is
         if gpus:
             _require_gpus(nodes_of(LOCAL), gpus)
-        return RayPlan(LOCAL, cpus, gpus, f"{many}: Flower and Ray start first, some 20 seconds")
+        unused = " (its GPUs are not used without --gpus-per-client)" if not gpus and visible_gpus() else ""
+        return RayPlan(LOCAL, cpus, gpus, f"{many}{unused}: Flower and Ray start first, some 20 seconds")
     nodes = nodes_of(given, _paths(config))
     cpus = config.threads_per_client
     room = require_room(given, nodes, cpus, gpus)

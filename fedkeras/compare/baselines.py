@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkeras import gpus
 from fedkeras.atomic import replace_file
 from fedkeras.cids import ALL
 from fedkeras.compare.arm_run import ArmResult, ArmRun, CurvePoint
@@ -97,11 +98,14 @@ def jobs_of(run: ArmRun) -> list[BaselineJob]:
 class BaselinePool:
     """Up to `processes` worker processes, started when they are needed, whose output goes into `folder`.
 
-    Leaving the context ends them. They stay for the next arm: importing TensorFlow takes longer than many a job.
+    Leaving the context ends them. They stay for the next arm: importing TensorFlow takes longer than many a job. Each
+    sees its share of the GPUs (`gpus_per_client`; runtime.gpus). Raises UserError where there are too few.
     """
 
-    def __init__(self, processes: int, folder: Path) -> None:
+    def __init__(self, processes: int, folder: Path, gpus_per_client: float = 0.0) -> None:
         self._processes, self._folder = processes, folder
+        dealt = gpus.deal(processes, gpus_per_client, gpus.visible_gpus())
+        self._environments = [gpus.environment_of(seen, gpus_per_client) for seen in dealt]
         self._busy: dict[Child, BaselineJob] = {}
         self._idle: list[Child] = []
         self._started = 0
@@ -156,7 +160,8 @@ class BaselinePool:
     def _begin(self, job: BaselineJob) -> None:
         if not self._idle:
             name = f"baseline-{self._started}"
-            self._idle.append(Child(["-m", "fedkeras.compare.baseline_worker"], self._folder, name))
+            own = self._environments[self._started % self._processes]
+            self._idle.append(Child(["-m", "fedkeras.compare.baseline_worker"], self._folder, name, own))
             self._started += 1
         child = self._idle.pop()
         child.send_line(job.to_line())

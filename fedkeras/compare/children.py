@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from fedkeras import lifeline
 
@@ -16,9 +17,14 @@ PATIENCE_SECONDS = 30.0
 
 
 class Child:
-    """A Python process whose output goes into files of `folder`, and which is sent lines on its stdin."""
+    """A Python process whose output goes into files of `folder`, and which is sent lines on its stdin.
 
-    def __init__(self, words: Sequence[str], folder: Path, name: str) -> None:
+    `own` are variables of its environment beside those of this process.
+    """
+
+    def __init__(
+        self, words: Sequence[str], folder: Path, name: str, own: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._errors = folder / f"{name}.err"
         # `python server.py` looks for a user's modules where server.py is, and not where this command was started
         path = os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
@@ -30,7 +36,7 @@ class Child:
                 stdout=out,
                 stderr=errors,
                 start_new_session=True,
-                **lifeline.tied({**os.environ, "PYTHONPATH": path}),
+                **lifeline.tied({**os.environ, **own, "PYTHONPATH": path}),
             )
 
     def send_line(self, line: str) -> None:

@@ -90,7 +90,7 @@ def train_missing(settings: Settings, state: ComparisonState, progress: Comparis
     by_kind = {kind: [run for run in missing if run.arm.kind == kind] for kind in SOLO}
     if any(by_kind.values()):
         # Kind after kind, so that a kind has all processes, as the seconds in the table say
-        with BaselinePool(processes, missing[0].folder.parent) as pool:
+        with BaselinePool(processes, missing[0].folder.parent, settings.config.gpus_per_client) as pool:
             for runs in by_kind.values():
                 pool.train(runs, progress.rounds, finished, failed)
     for run in (run for run in missing if run.arm.kind not in SOLO):

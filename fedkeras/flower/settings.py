@@ -23,6 +23,13 @@ def check_flags(config: Config) -> None:
         config.refuse(["app_config"], "is for another Flower app; name it with --app")
 
 
+def check_run_config(config: Config) -> None:
+    """Raise UserError for a key of `flwr run` that Flower's own flags decide, and that would be ignored."""
+    if config.gpus_per_client:
+        share = f"{config.gpus_per_client:g}"
+        raise UserError(f'gpus-per-client: flwr run takes --federation-config "client-resources-num-gpus={share}"')
+
+
 def node_config(text: str, data_dir: str) -> dict[str, Value]:
     """`--node-config` and `--data-dir` as the app finds them in context.node_config. Raises UserError."""
     own = {key: _guessed(value) for key, value in pairs(text, "node-config").items()}

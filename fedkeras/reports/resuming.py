@@ -62,12 +62,18 @@ def _settings_of_evaluation(run: str, typed: Callable[[Config], Config]) -> Conf
         )
     if saved.evaluate:
         raise UserError(f"--evaluate: {folder.path} is itself a test of {saved.evaluate}: name that")
-    saved = saved.with_defaults(("resume", "release", "run_dir", "name", "spawn", "stop_after", "min_available_nodes"))
+    saved = saved.with_defaults(NOT_OF_A_TEST)
     wanted = typed(dataclasses.replace(saved, evaluate=run, checkpoint_every=0))
     _require_kept(folder, saved, wanted, "evaluate", {"run_dir", "name", "central_evaluation", *OF_EVALUATION})
     asked = {} if wanted.evaluate_clients == "all" else {"min_available_nodes": 1}
     share = 0.0 if wanted.evaluate_clients == "none" else 1.0
     return dataclasses.replace(wanted, evaluate=run, fraction_evaluate=share, **asked)
+
+
+NOT_OF_A_TEST = (
+    "resume", "release", "run_dir", "name", "spawn", "gpus_per_client", "stop_after", "min_available_nodes",
+)  # fmt: skip
+"""Settings of a run that mean nothing when its model is tested again."""
 
 
 def _require_kept(

@@ -8,7 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 
-from fedkeras import lifeline
+from fedkeras import gpus, lifeline
 from fedkeras.checkout import started
 from fedkeras.config import Config
 from fedkeras.errors import UserError
@@ -36,9 +36,14 @@ def clients(
     `allow` and `trust_code` are what the person who starts the server permits the clients as well: the same flags of
     client.py. `holder_key` shows the server that they are its own. When the last process ends, `all_ended` is called
     with a line that says so: no client is left to wait for. On leaving, processes that do not end by themselves are
-    terminated. Raises UserError for more processes than partitions, and where the server demands what a spawned client
-    does not have.
+    terminated. Which GPU each sees is dealt out before. Raises UserError for more processes than partitions, for more
+    than there are GPUs for, and where the server demands what a spawned client does not have.
     """
+    if config.gpus_per_client and not config.spawn:
+        raise UserError(
+            "--gpus-per-client is for processes that the server starts (--spawn N); a client that somebody starts sees "
+            f"the GPUs of its own {gpus.VISIBLE}"
+        )
     if config.spawn > config.num_partitions:
         raise UserError(
             f"--spawn {config.spawn} is more processes than there are partitions "
@@ -49,15 +54,18 @@ def clients(
     own_flags = client_flags(config, port, allow, trust_code)
     processes: list[subprocess.Popen[bytes]] = []
     environment = os.environ | ({VARIABLE: holder_key.hex()} if holder_key else {})
+    found = gpus.visible_gpus() if config.spawn else ()
+    dealt = gpus.deal(config.spawn, config.gpus_per_client, found)
+    if line := gpus.said(dealt, found):
+        print(line, flush=True)
     try:
         with _signals_later():
-            for cids in partition_flags(config, shareable):
+            for cids, seen in zip(partition_flags(config, shareable), dealt, strict=True):
+                own = environment | gpus.environment_of(seen, config.gpus_per_client)
                 command = [*started("client"), *cids, *own_flags]
                 # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
                 quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-                processes.append(
-                    subprocess.Popen(command, start_new_session=True, **quiet, **lifeline.tied(environment))
-                )
+                processes.append(subprocess.Popen(command, start_new_session=True, **quiet, **lifeline.tied(own)))
         if processes:
             threading.Thread(target=_watch, args=(processes, all_ended), name="fedkeras-spawn", daemon=True).start()
         yield processes

@@ -14,8 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SECONDS = 240
-QUICK = ("00",)
-"""What `make test` runs; `make test-all` runs the others."""
 READS_ONCE = "reading the original files, once"  # what a loader says on stderr the first time, and should
 OF_A_MACHINE = re.compile(
     r"/work\b|/tmp\b|/home/|/root\b|/Users/|/var/folders|\b[A-Z]:\\|site-packages|\.venv|ipykernel_\d| at 0x[0-9a-f]"
@@ -63,11 +61,8 @@ def run(path: Path, folder: Path, cache: Path, data: Path) -> nbformat.NotebookN
     return notebook
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=() if path.name[:2] in QUICK else pytest.mark.slow) for path in NOTEBOOKS],
-    ids=lambda path: path.name,
-)
+@pytest.mark.slow
+@each_notebook
 def test_it_runs_without_the_data(path: Path, tmp_path: Path, cache: Path, checkout_untouched: None) -> None:
     empty = tmp_path / "no-data"
     empty.mkdir()

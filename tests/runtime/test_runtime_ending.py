@@ -104,6 +104,7 @@ def test_a_client_that_may_not_join_ends_with_a_line(start: Starter) -> None:
     assert one_line(client.err).startswith("client.py: the server refused this client: --cid 7 does not exist")
 
 
+@pytest.mark.slow
 def test_a_data_dir_that_does_not_exist(start: Starter) -> None:
     images, labels = np.zeros((20, 28, 28), np.uint8), np.arange(20, dtype=np.uint8) % 10
     npz = start.folder / "mnist.npz"

@@ -63,6 +63,7 @@ def check(report: dict, task: ModuleType) -> None:
     assert report["server"][str(ROUNDS)]["accuracy"] > 0.94
 
 
+@pytest.mark.slow
 def test_an_app_of_scikit_learn_gives_the_figures_of_a_plain_loop(
     start: Starter, tmp_path: Path, task: ModuleType, app_config: str
 ) -> None:

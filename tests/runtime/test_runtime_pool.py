@@ -122,6 +122,7 @@ def test_what_was_given_up_during_a_break_does_not_count_afterwards() -> None:
     assert again.session.next_message()[0].message_id == "d"
 
 
+@pytest.mark.slow
 def test_a_run_whose_clients_keep_something_takes_no_pools(start: Starter) -> None:
     server, address = start.server("--split", "shared", "--num-partitions", 2)
     client = start.client(address, "0-1", "--shared")
