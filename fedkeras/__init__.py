@@ -29,7 +29,8 @@ for them. In this folder, from the top floor down; a floor imports those below i
     built_in_names strategy_names        what is built in, by name; strategies
     csv_text                             CSV that a spreadsheet takes for no formula
     address cids                         HOST:PORT, and client ids, as a person types them
-    atomic checkout errors gpus lifeline output randomness shapes stratified tensorflow_import    what everybody needs
+    tensorflow_import deferred_modules   TensorFlow in each process: one way, and no more of it than is used
+    atomic checkout errors gpus lifeline output randomness shapes stratified    what everybody needs
 """
 
 import os
