@@ -17,7 +17,7 @@ MODELS = (
 
 MODS = ("compress", "dp", "dp-sgd", "noise", "secure-aggregation", "sign-flip", "stragglers")
 
-WORKFLOWS = ("federated", "collect")
+WORKFLOWS = ("federated", "collect", "fedbuff")
 
 OPTIMIZERS = {
     "adadelta": 0.001, "adafactor": 0.001, "adagrad": 0.001, "adam": 0.001, "adamax": 0.001, "adamw": 0.001,

@@ -54,6 +54,9 @@ SERVER_LED = FlagGroup(
     "server-led training", "The server hands out a model file, and the data if wanted: with --data-source."
 )
 EVALUATION = FlagGroup("evaluation", "Nothing is trained: a run's model is tested again. All else is as in that run.")
+ASYNCHRONOUS = FlagGroup(
+    "asynchronous", "Nobody waits for a slow client, and a version stands for a round: with --mode fedbuff."
+)
 SPLIT = FlagGroup(
     "split learning", "Head and tail of the model stay with the clients, its body with the server: with --split."
 )
@@ -77,7 +80,7 @@ class Config:
     precision: Literal["float32", "mixed_bfloat16"] = setting("float32", LEARNING)
     """What the layers compute in; weights are float32 either way."""
     mode: str = setting("federated", LEARNING, foreign=Foreign("workflows", WORKFLOWS))
-    """federated: in rounds; collect: once on each client, to gather the models; or a workflow: NAME or module:Class."""
+    """federated: in rounds; fedbuff: asynchronously; collect: once on each client, to gather; or module:Class."""
     seed: CountOrZero = setting(42, LEARNING)
     """Decides initial weights, partitions, cohorts, orders and dropout."""
 
@@ -288,6 +291,18 @@ class Config:
     """Standard deviation of the Gaussian noise on activations that leave a client."""
     split_nopeek: NonNegative = setting(0.0, SPLIT, workflows=("split",))
     """Weight of NoPeek's distance correlation between examples and activations in the client's objective."""
+
+    # Asynchronous rounds: K updates, from whomever they come, make a new version of the global model
+    buffer_size: CountOrZero = setting(0, ASYNCHRONOUS, workflows=("fedbuff",))
+    """Updates that make a new version; 0: half of the concurrency, at most 10."""
+    concurrency: CountOrZero = setting(0, ASYNCHRONOUS, workflows=("fedbuff",))
+    """Clients that train at once; 0: all of them."""
+    staleness_exponent: NonNegative = setting(0.5, ASYNCHRONOUS, workflows=("fedbuff",))
+    """a of 1/(1+tau)^a, by which an update counts that began tau versions ago; 0: all alike."""
+    max_staleness: CountOrZero = setting(0, ASYNCHRONOUS, workflows=("fedbuff",))
+    """An update that began more versions ago than this is left out; 0: none is."""
+    server_learning_rate: Positive = setting(1.0, ASYNCHRONOUS, workflows=("fedbuff",))
+    """What the mean update is multiplied by, under fedavg and fedprox; other strategies have options of their own."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

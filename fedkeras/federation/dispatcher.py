@@ -123,12 +123,18 @@ class Dispatcher:
         None if all of these clients have failed, or if none was sent such a message.
         """
         while True:
-            for cid, tag in self._arrived:
-                if cid not in self.failures and awaited.get(cid) == tag:
-                    return cid, self._arrived.pop((cid, tag))
+            if found := self.arrived(awaited):
+                return found
             if not any(awaited.get(each.cid) == each.tag for each in self._pending.values()):
                 return None
             self.listen()
+
+    def arrived(self, awaited: Mapping[int, Tag]) -> tuple[int, Message] | None:
+        """The first that has arrived of those awaited as {cid: tag}, with its cid; it waits for nothing."""
+        for cid, tag in self._arrived:
+            if cid not in self.failures and awaited.get(cid) == tag:
+                return cid, self._arrived.pop((cid, tag))
+        return None
 
     def listen(self, seconds: float = math.inf) -> bool:
         """Take the replies that are there, waiting `seconds` for one, or until an answer is late; True if any came.

@@ -20,6 +20,10 @@ and to say how many it did."""
 LOCAL_STEPS = "local-steps"
 """The metric that says it: batches that a client trained on, over all its epochs."""
 
+TRAINING_NUMBER = "training-number"
+"""Key of a train message's configuration, where there are no rounds in which each client trains once: this is the
+client's training of that number. It takes the round's place beside the seed."""
+
 
 def to_all(
     grid: Grid, message_type: str, server_round: int, arrays: ArrayRecord, config: ConfigRecord

@@ -5,7 +5,7 @@ import logging
 import os
 import pickle
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from flwr.app import Message
 
@@ -38,27 +38,27 @@ def in_order(
 
 
 class EarlyReplies:
-    """Replies that came early, by cid. Above `limit` bytes in memory they go to a temporary file, one for all."""
+    """Replies that came early, by cid or another key. Above `limit` bytes in memory they go to one temporary file."""
 
     def __init__(self, limit: int = HELD_IN_MEMORY) -> None:
         self._limit, self._held = limit, 0
-        self._replies: dict[int, tuple[int, Message | None, int | None]] = {}
+        self._replies: dict[Hashable, tuple[int, Message | None, int | None]] = {}
         self._spool: io.FileIO | None = None
 
-    def __contains__(self, cid: int) -> bool:
-        return cid in self._replies
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._replies
 
-    def put(self, cid: int, reply: Message | None) -> None:
+    def put(self, key: Hashable, reply: Message | None) -> None:
         """Keep a reply, or None for a client that failed."""
         size = _size(reply)
         place = self._spooled(reply) if size and self._held + size > self._limit else None
         if place is None:
             self._held += size
-        self._replies[cid] = (size, reply, None) if place is None else (0, None, place)
+        self._replies[key] = (size, reply, None) if place is None else (0, None, place)
 
-    def take(self, cid: int) -> Message | None:
+    def take(self, key: Hashable) -> Message | None:
         """Give a reply back and forget it."""
-        size, reply, place = self._replies.pop(cid)
+        size, reply, place = self._replies.pop(key)
         self._held -= size
         if place is None:
             return reply

@@ -196,19 +196,21 @@ class ModExchange:
         limits = [self.reply_limit(message) for message in messages]
         if not self._mods:
             return self._dispatcher.exchange(messages, limits, seconds)
-        encoded = [self._encoded(message) for message in messages]
-        return map(self._decoded, self._dispatcher.exchange(encoded, limits, seconds))
+        encoded = [self.encoded(message) for message in messages]
+        return map(self.decoded, self._dispatcher.exchange(encoded, limits, seconds))
 
     def reply_limit(self, message: Message) -> int | None:
         """Bytes of arrays that the reply to a message may have, on its way as well as when it is decoded."""
         return self._chain.reply_limit(self._limit_of(message), message)
 
-    def _encoded(self, message: Message) -> Message:
+    def encoded(self, message: Message) -> Message:
+        """A message as it goes over the wire."""
         for mod in reversed(self._mods):
             message = mod.encode(message)
         return message
 
-    def _decoded(self, reply: Message) -> Message:
+    def decoded(self, reply: Message) -> Message:
+        """A reply to what its node was `sent` last, as the rest of the server knows it."""
         sent = self.sent[reply.metadata.src_node_id]
         try:
             for mod in self._mods:

@@ -19,6 +19,7 @@
     split               U-shaped split learning
     collect             every client trains once; the server gathers models, logs and tables
     evaluate            nobody trains: the model of another run is tested again
+    fedbuff             asynchronous rounds: nobody waits for a slow client
 
-The four folders never import each other.
+The five folders never import each other.
 """

@@ -23,6 +23,7 @@ from fedkeras.federation.metric_names import MetricNames
 from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.federation.sampling import FailureTracker
+from fedkeras.federation.strategy_state import Stateful
 from fedkeras.federation.trainable import Trainable
 from fedkeras.mods.chain import ModChain
 from fedkeras.named_code import EVERYTHING, Permission, find_class
@@ -120,6 +121,8 @@ class Workflow:
     """Whether there are rounds for a live table to count, and for --resume to go on with."""
     tests_again = False
     """Whether `evaluate` is there: a model of a finished run can be tested as it was after its round."""
+    state: Sequence[Stateful] = ()
+    """What the way to train must remember from round to round beside the global arrays; it goes into the checkpoint."""
 
     @classmethod
     def made_for(cls, config: Config, permission: Permission = EVERYTHING) -> "Workflow":
@@ -191,6 +194,7 @@ BUILT_IN: Mapping[str, str] = {
     "collect": "fedkeras.workflows.collect.server:CollectWorkflow",
     "collect-only": "fedkeras.workflows.collect.server:CollectOnlyWorkflow",
     "evaluate": "fedkeras.workflows.evaluate.server:EvaluateWorkflow",
+    "fedbuff": "fedkeras.workflows.fedbuff.server:FedBuffWorkflow",
 }
 """Name -> package.module:Class. Values of --mode, but for those that flags of their own choose:"""
 CHOSEN_BY_FLAGS = {

@@ -32,6 +32,8 @@ def check_flags(workflow: Workflow, config: Config) -> None:
         raise UserError("--release gives a client id of a run free that goes on: --resume RUN says which run")
     if config.split == "off":
         config.refuse(fields_of(workflow="split"), "means nothing without --split sequential, splitfed or shared")
+    if config.mode != "fedbuff":
+        config.refuse(fields_of(workflow="fedbuff"), "means nothing without --mode fedbuff")
     refuse_unused(config)
     _check_own_files(config)
     check_provisioning_flags(config)

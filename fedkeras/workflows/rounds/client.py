@@ -9,7 +9,7 @@ from flwr.app import Message, MessageType, MetricRecord
 from fedkeras import factory, models
 from fedkeras.federation import records
 from fedkeras.federation.initial_weights import INITIAL_WEIGHTS, content_of
-from fedkeras.federation.messages import LOCAL_EPOCHS, LOCAL_STEPS, MOST_STEPS
+from fedkeras.federation.messages import LOCAL_EPOCHS, LOCAL_STEPS, MOST_STEPS, TRAINING_NUMBER
 from fedkeras.federation.requests import ClientContext, ClientRequest
 from fedkeras.randomness import generator
 from fedkeras.reports import round_lines
@@ -45,7 +45,7 @@ def train(request: ClientRequest) -> Message:
         y,
         epochs=epochs,
         batch_size=config.batch_size,
-        rng=generator(config.seed, "train", server_round, request.cid),
+        rng=generator(config.seed, "train", int(request.sent.get(TRAINING_NUMBER, server_round)), request.cid),
         objective=objective_of(request.sent, request.permission),
         # Only where a bar shows them: one graph call for all epochs is the same to the bit, and a little faster.
         on_epoch=functools.partial(_show, request, server_round) if epochs > 1 and round_lines.shown.draws else None,
