@@ -15,7 +15,9 @@ MODELS = (
     "leaf_cnn", "motionsense_dense", "motionsense_cnn", "lenet", "autoencoder",
 )  # fmt: skip
 
-MODS = ("compress", "dp", "dp-sgd", "noise", "secure-aggregation", "sign-flip", "stragglers")
+MODS = (
+    "alie", "compress", "dp", "dp-sgd", "ipm", "min-max", "noise", "secure-aggregation", "sign-flip", "stragglers",
+)  # fmt: skip
 
 WORKFLOWS = ("federated", "collect", "fedbuff")
 

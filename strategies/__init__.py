@@ -1,6 +1,7 @@
 """What the server does with updates: a page a paper, and a page a value of `--strategy` or `--split`.
 
-    fedavg fedprox fedmedian trimmed_mean krum multikrum      --strategy
+    fedavg fedprox      --strategy
+    fedmedian trimmed_mean krum multikrum bulyan geometric_median centered_clipping norm_bound     withstand liars
     fedavgm, and of fedopt.py fedadam fedyogi fedadagrad
     split_sequential splitfed_v1 splitfed_v2        --split sequential, splitfed, shared
 

@@ -73,8 +73,8 @@ def squared_distances(updates: list[ArrayRecord], names: Iterable[str]) -> np.nd
 
 
 def krum_scores(distances: np.ndarray, num_byzantine: int) -> np.ndarray:
-    """Each client's summed squared distance to its K - f - 2 nearest others, shape (K,)."""
-    near = len(distances) - num_byzantine - 2
+    """Each client's summed squared distance to its K - f - 2 nearest others, to one at least, shape (K,)."""
+    near = max(1, len(distances) - num_byzantine - 2)
     return np.array([np.sort(np.delete(row, index))[:near].sum() for index, row in enumerate(distances)])
 
 

@@ -21,11 +21,11 @@ class Mean:
     def __init__(self) -> None:
         self.total = 0
         self._sums: dict[str, np.ndarray] = {}
-        self._totals: dict[str, int] = {}
+        self._totals: dict[str, float] = {}
         self._dtypes: dict[str, np.dtype] = {}
 
-    def add(self, arrays: Mapping[str, np.ndarray], weight: int) -> None:
-        """Count `arrays` as `weight` examples'."""
+    def add(self, arrays: Mapping[str, np.ndarray], weight: float) -> None:
+        """Count `arrays` as `weight` examples', or by any other weight."""
         self.total += weight
         for name, array in arrays.items():
             self._dtypes[name] = array.dtype
@@ -65,7 +65,7 @@ def as_dtype(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return array.astype(dtype)
 
 
-def add_weighted(sums: np.ndarray, array: np.ndarray, weight: int) -> None:
+def add_weighted(sums: np.ndarray, array: np.ndarray, weight: float) -> None:
     """sums += weight * array, computed in float64, in place."""
     flat_sums, flat = sums.reshape(-1), array.reshape(-1)
     for start in range(0, flat.size, BLOCK):

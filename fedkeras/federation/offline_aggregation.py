@@ -24,6 +24,7 @@ NOTES = {
     "fedmedian": "FedMedian counts every file once: --weights play no part.",
     "trimmed_mean": "Trimmed mean counts every file once: --weights play no part.",
     "krum": "Krum counts every file once: --weights play no part.",
+    "bulyan": "Bulyan counts every file once: --weights play no part.",
     "multikrum": "Multi-Krum counts every file once: --weights play no part.",
 }
 """What somebody who names this strategy should know."""

@@ -21,9 +21,12 @@ from fedkeras.reports.run_folder import Json, RunFolder
 from fedkeras.reports.server_view import UNSAID, Seen, Sight
 
 BUILT_IN: Mapping[str, str] = {
+    "alie": "fedkeras.mods.attacks.alie:Alie",
     "compress": "fedkeras.mods.compression.mod:Compression",
     "dp": "fedkeras.mods.client_dp.mod:ClientDp",
     "dp-sgd": "fedkeras.mods.example_dp.mod:ExampleDp",
+    "ipm": "fedkeras.mods.attacks.ipm:Ipm",
+    "min-max": "fedkeras.mods.attacks.min_max:MinMax",
     "noise": "fedkeras.mods.attacks.noise:Noise",
     "secure-aggregation": "fedkeras.mods.secure_aggregation.mod:SecureAggregation",
     "sign-flip": "fedkeras.mods.attacks.sign_flip:SignFlip",

@@ -91,6 +91,8 @@ STRATEGIES = {
     "fedyogi": lambda: load("fedyogi", {"beta_1": 0.9, "beta_2": 0.99}),
     "fedadagrad": lambda: load("fedadagrad"),
     "fedavgm": lambda: load("fedavgm", {"server_momentum": 0.9, "server_learning_rate": 0.7}),
+    "centered_clipping": lambda: load("centered_clipping"),
+    "norm_bound": lambda: load("norm_bound", {"bound": 0.5}),
     "qfedavg": lambda: load(
         "flwr.serverapp.strategy:QFedAvg", {"client_learning_rate": 0.1, "q": 0.1, "train_loss_key": "loss"}
     ),
@@ -112,7 +114,7 @@ def test_resumed_after_any_round_equals_not_interrupted(name: str) -> None:
         assert bits(run(second, half, first=after + 1)) == bits(through), after
 
 
-@pytest.mark.parametrize("name", ["fedadam", "fedyogi", "fedadagrad", "fedavgm", "momentum"])
+@pytest.mark.parametrize("name", ["fedadam", "fedyogi", "fedadagrad", "fedavgm", "centered_clipping", "momentum"])
 def test_without_its_state_the_result_is_another(name: str) -> None:
     """Or the test above would show nothing."""
     half = run(STRATEGIES[name](), START, last=2)

@@ -118,8 +118,8 @@ class ToyClients:
 class ArrivingIn(InProcessGrid):
     """A LocalGrid whose clients answer in a given order of cid."""
 
-    def __init__(self, app: Callable, order: Sequence[int]) -> None:
-        super().__init__(app, len(order), {})
+    def __init__(self, app: Callable, order: Sequence[int], run_config: dict | None = None) -> None:
+        super().__init__(app, len(order), run_config or {})
         self.order = list(order)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:

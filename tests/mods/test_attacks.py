@@ -2,8 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
+from fedkeras.mods.attacks.alie import Alie, z_max
+from fedkeras.mods.attacks.collusion import Round, mean_of
+from fedkeras.mods.attacks.ipm import Ipm
 from fedkeras.mods.attacks.malicious_clients import malicious_clients
+from fedkeras.mods.attacks.min_max import MinMax, largest_gamma
 from fedkeras.mods.attacks.noise import Noise
 from fedkeras.mods.attacks.sign_flip import SignFlip
 
@@ -34,3 +39,63 @@ def test_noise():
     rng, again = np.random.default_rng(3), np.random.default_rng(3)
     lie = Noise(0.2, deviation=2.0).lie(vector(1, -2), rng)["w"]
     assert lie == pytest.approx(np.array([1, -2]) + 2 * again.standard_normal(2))
+
+
+class TestAlie:
+    @pytest.mark.parametrize(
+        ("clients", "malicious", "share"),
+        [(100, 20, 49 / 80), (50, 12, 24 / 38), (24, 5, 11 / 19), (10, 2, 4 / 8), (10, 6, 3 / 4)],
+    )
+    def test_z_of_the_paper(self, clients, malicious, share):
+        """s = floor(n / 2 + 1) - m, 1 at least: 31 of 100 and 20, and the honest that are not in s, of all honest."""
+        assert z_max(clients, malicious) == pytest.approx(norm.ppf(share))
+
+    def test_the_lie(self):
+        """Means 2 and 5, deviations 1 and 3."""
+        lie = Alie(z=1.5).lie([vector(1, 2), vector(3, 8)], Round(10, 2))
+        assert lie["w"].tolist() == [0.5, 0.5]
+        by_paper = Alie().lie([vector(1, 2), vector(3, 8)], Round(100, 20))["w"]
+        assert by_paper == pytest.approx([2 - norm.ppf(49 / 80), 5 - 3 * norm.ppf(49 / 80)])
+
+    def test_who_is_alone_sends_its_own(self):
+        assert Alie().lie([vector(1, 2)], Round(100, 20))["w"].tolist() == [1, 2]
+
+
+def test_ipm():
+    assert Ipm(epsilon=0.5).lie([vector(1, -2), vector(3, 4)], Round(10, 2))["w"].tolist() == [-1, -0.5]
+
+
+TRIANGLE = [vector(0, 0), vector(4, 0), vector(0, 3)]
+
+
+class TestMinMax:
+    def test_by_hand_along_the_line(self):
+        """Updates 0 and 4: mean 2, p = -2; 4 - (2 - 2 gamma) may be 4, so gamma is 1 and the lie 0."""
+        assert MinMax().lie([vector(0), vector(4)], Round(10, 2))["w"].tolist() == [0]
+
+    @pytest.mark.parametrize("perturbation", ["deviation", "sign", "unit"])
+    def test_it_is_as_far_as_it_may_be(self, perturbation):
+        """The longest side of the triangle is 5; the lie is 5 from one corner, and no further from any."""
+        lie = MinMax(perturbation=perturbation).lie(TRIANGLE, Round(10, 3))["w"]
+        assert max(np.linalg.norm(lie - each["w"]) for each in TRIANGLE) == pytest.approx(5)
+
+    @pytest.mark.parametrize("perturbation", ["deviation", "sign", "unit"])
+    def test_gamma_is_what_the_paper_s_search_comes_to(self, perturbation):
+        """Algorithm 1 of the paper, on its oracle, from 10 on."""
+        rng = np.random.default_rng(5)
+        known = [{"a": rng.normal(size=(3, 2)), "b": rng.normal(1, 2, size=4)} for _ in range(6)]
+        attack = MinMax(perturbation=perturbation)
+        mean, p = mean_of(known), attack.direction(known)
+        flat = [np.concatenate([each["a"].ravel(), each["b"]]) for each in known]
+        m, d = (np.concatenate([each["a"].ravel(), each["b"]]) for each in (mean, p))
+        widest = max(np.linalg.norm(a - b) for a in flat for b in flat)
+        gamma, step, good = 10.0, 10.0, 0.0
+        while step > 1e-7:
+            passes = max(np.linalg.norm(m + gamma * d - each) for each in flat) <= widest
+            good = gamma if passes else good
+            gamma += step / 2 if passes else -step / 2
+            step /= 2
+        assert 0 < good < 20 and largest_gamma(known, mean, p) == pytest.approx(good, abs=1e-5)
+
+    def test_who_is_alone_sends_its_own(self):
+        assert MinMax().lie([vector(1, 2)], Round(10, 2))["w"].tolist() == [1, 2]

@@ -9,7 +9,10 @@ other. Each attack is a file that begins with its paper and its formula:
 
     sign_flip     the update turned round
     noise         random numbers on the update
+    alie          the mean less a few standard deviations
+    ipm           the mean turned round
+    min_max       as far from the mean as two honest updates are from each other
 """
 
-ATTACKS = ("sign-flip", "noise")
+ATTACKS = ("alie", "ipm", "min-max", "noise", "sign-flip")
 """Their names in --mods."""

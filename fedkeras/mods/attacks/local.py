@@ -29,4 +29,6 @@ class LocalAttack(AttackMod):
         if not self.is_malicious(request.config, request.cid):
             return reply
         rng = generator(request.config.seed, self.name, int(request.sent["server-round"]), request.cid)
-        return with_update(reply, message, self.lie(update_of(reply, message), rng))
+        # An array that training has not moved is no trainable one: a frozen layer's
+        moved = {name: change for name, change in update_of(reply, message).items() if change.any()}
+        return with_update(reply, message, self.lie(moved, rng))

@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from fedkeras.federation.messages import arrays_of
-from fedkeras.federation.records import of_kind, record, views
+from fedkeras.federation.records import of_kind, record, view
 from fedkeras.federation.trainable import trainable_of
 
 Update = Mapping[str, np.ndarray]
@@ -18,27 +18,27 @@ Update = Mapping[str, np.ndarray]
 
 
 def update_of(reply: Message, sent: Message, trainable: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """w_k - w of a train reply, whose arrays must fit those that were sent.
-
-    Without `trainable`, on a client: the arrays that may be trained by their names, and that training has moved.
-    """
-    before, after = arrays_of(sent.content), views(arrays_of(reply.content))
+    """w_k - w of a train reply, whose arrays must fit those that were sent; without `trainable` names decide."""
+    before, after = arrays_of(sent.content), arrays_of(reply.content)
     names = trainable_of(before, trainable)
-    origin = {name: views(ArrayRecord({name: before[name]}))[name] for name in names}
-    update = {name: np.subtract(after[name], origin[name], dtype=np.float64) for name in names}
-    return update if trainable is not None else {name: change for name, change in update.items() if change.any()}
+    return {name: np.subtract(view(after[name]), view(before[name]), dtype=np.float64) for name in names}
 
 
 def with_update(reply: Message, sent: Message, update: Update) -> Message:
     """The reply as if its client had come to `update`; all else in it, its figures too, stays."""
-    before, arrays = views(arrays_of(sent.content)), arrays_of(reply.content)
+    before, arrays = arrays_of(sent.content), arrays_of(reply.content)
     key = next(name for name in of_kind(reply.content, ArrayRecord))
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is the client's failure, as it is for all
-        lies = {name: (before[name] + change).astype(before[name].dtype) for name, change in update.items()}
+        lies = {name: (view(before[name]) + change).astype(before[name].dtype) for name, change in update.items()}
     changed = ArrayRecord({**arrays, **record(lies)})
     return Message(RecordDict({**reply.content, key: changed}), metadata=reply.metadata)
 
 
 def norm(update: Update) -> float:
     """Its Euclidean length over all arrays."""
-    return float(np.sqrt(sum(float(np.vdot(change, change)) for change in update.values())))
+    return float(np.sqrt(dot(update, update)))
+
+
+def dot(first: Update, second: Update) -> float:
+    """Their inner product over all arrays."""
+    return sum(float(np.vdot(change, second[name])) for name, change in first.items())
