@@ -16,7 +16,8 @@ MODELS = (
 )  # fmt: skip
 
 MODS = (
-    "alie", "compress", "dp", "dp-sgd", "ipm", "min-max", "noise", "secure-aggregation", "sign-flip", "stragglers",
+    "alie", "compress", "ditto", "dp", "dp-sgd", "fine-tuning", "ipm", "local-layers", "min-max", "noise",
+    "secure-aggregation", "sign-flip", "stragglers",
 )  # fmt: skip
 
 WORKFLOWS = ("federated", "collect", "fedbuff")

@@ -255,17 +255,17 @@ class CentralEvaluation:
         self._make_learner()
         return self._learner.model
 
-    def save(self, weights: Mapping[str, np.ndarray], path: Path) -> None:
-        """Write the model with these weights as a .keras file.
+    def save(self, weights: Mapping[str, np.ndarray], path: Path, partly: bool = False) -> None:
+        """Write the model with these weights as a .keras file; `partly`: what they lack is as in the untrained model.
 
-        A server without data cannot know the model's shape; it writes the weights as an .npz file beside `path`.
-        Raises UserError if the disk refuses.
+        A server without data cannot know the model's shape; it writes the weights as an .npz file beside `path`, which
+        is called weights.npz, or of a part like `path`. Raises UserError if the disk refuses.
         """
         try:
             model = build_model(self._config) if self._learner is None else self._learner.model
-            models.set_weights(model, weights)
+            models.set_weights(model, {**models.get_weights(model), **weights} if partly else weights)
         except (UserError, ValueError) as error:  # no data here, or the clients train another model than is configured
-            own = path.with_name("weights.npz")
+            own = path.with_suffix(".npz") if partly else path.with_name("weights.npz")
             content = io.BytesIO()
             np.savez(content, **weights)
             replace_file(own, content.getbuffer())

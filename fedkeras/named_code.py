@@ -8,6 +8,7 @@ if it was started with `--trust-code`.
 
 import importlib
 import inspect
+import keyword
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -202,7 +203,8 @@ def make(spec: Spec, base: type[T], built_in: Mapping[str, str], kind: str, perm
         permission.require(kind, spec.name)
     found = find_class(spec.name, base, built_in, kind)
     try:
-        return found(**spec.options)
+        # Of a word of Python's own, such as lambda, the constructor's name has an underscore behind it
+        return found(**{f"{name}_" if keyword.iskeyword(name) else name: value for name, value in spec.options.items()})
     except (TypeError, ValueError) as error:
-        own = [name for name in inspect.signature(found).parameters if name not in ("args", "kwargs")]
+        own = [name.removesuffix("_") for name in inspect.signature(found).parameters if name not in ("args", "kwargs")]
         raise UserError(f"--{kind} {spec.name}: {error} (it takes: {', '.join(own) or 'no options'})") from error

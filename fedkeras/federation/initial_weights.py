@@ -5,7 +5,7 @@ one (workflows/round_loop.py).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from flwr.app import ArrayRecord, ConfigRecord, ConfigRecordValues, Message, MessageType, RecordDict
@@ -32,6 +32,10 @@ class Connected(Protocol):
 TRAINABLE = "trainable"
 """The key under which a client's answer names its trainable arrays."""
 
+LAYERS, LAYER_KINDS, LAYER_INDICES = "layers", "layer-kinds", "layer-indices"
+"""Keys under which it says, asked for LAYERS, which layer each of its arrays belongs to: its name, its class and its
+index in the model, lists in the order of the arrays. A mod asks so on the client; no server does."""
+
 
 class InitialWeights(NamedTuple):
     """The untrained model's arrays, and which of them are trained; None: the client did not say."""
@@ -45,11 +49,13 @@ def initial_arrays(grid: Grid, config: Config, clients: Connected) -> ArrayRecor
     return initial_weights(grid, config, clients).arrays
 
 
-def content_of(arrays: ArrayRecord, trainable: Sequence[str]) -> RecordDict:
-    """What a client answers. Raises UserError if nothing of its model is trained."""
+def content_of(
+    arrays: ArrayRecord, trainable: Sequence[str], layers: Mapping[str, ConfigRecordValues] | None = None
+) -> RecordDict:
+    """What a client answers; `layers` if it was asked for them. Raises UserError if nothing of its model is trained."""
     if not trainable:
         raise UserError("the model has nothing to train: all its layers are frozen (trainable = False)")
-    return RecordDict({"arrays": arrays, "config": ConfigRecord({TRAINABLE: list(trainable)})})
+    return RecordDict({"arrays": arrays, "config": ConfigRecord({TRAINABLE: list(trainable), **(layers or {})})})
 
 
 def initial_weights(grid: Grid, config: Config, clients: Connected) -> InitialWeights:

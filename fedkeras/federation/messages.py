@@ -24,6 +24,14 @@ TRAINING_NUMBER = "training-number"
 """Key of a train message's configuration, where there are no rounds in which each client trains once: this is the
 client's training of that number. It takes the round's place beside the seed."""
 
+PART = "part"
+"""Key of the same: one of several trainings that a mod on the client has in a round, by a name of its own. Each has its
+own order of examples, and the client's terminal has a line for the one without a name alone."""
+
+OBJECTIVE_ARRAYS = "objective-arrays"
+"""The record of a train message, beside the model's arrays, with what its objective is given: an array for each that is
+trained, by its name."""
+
 
 def to_all(
     grid: Grid, message_type: str, server_round: int, arrays: ArrayRecord, config: ConfigRecord

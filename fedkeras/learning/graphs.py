@@ -66,7 +66,10 @@ def training_graph(
                 found = objective.gradients(model, batch_x, batch_y, weights, values, before + step, **of_examples)
                 found = found._replace(of_weights=_scaled(found.of_weights, optimizer))
             if weights:  # a model that is frozen as a whole has statistics at most
-                optimizer.apply_gradients(zip(found.of_weights, weights, strict=True))
+                pairs = zip(found.of_weights, weights, strict=True)
+                if objective is not None:  # which may train a part; of a loss alone Keras says what it does not reach
+                    pairs = [(gradient, weight) for gradient, weight in pairs if gradient is not None]
+                optimizer.apply_gradients(pairs)
             _update(metrics, batch_y, found.predicted)
             total = tf.where(first == 0, tf.zeros_like(total), total)
             return step + 1, total + _times(found.loss, tf.size(chosen))

@@ -19,7 +19,9 @@ from fedkeras.learning.poisson import Batches
 from fedkeras.named_code import Permission, make, parse_spec
 
 BUILT_IN = {
+    "anchored": "fedkeras.learning.anchored:Anchored",
     "dp-sgd": "fedkeras.learning.dp_sgd:DpSgd",
+    "only": "fedkeras.learning.trained_part:TrainedPart",
     "proximal": "fedkeras.learning.objectives:Proximal",
 }
 """Name -> `package.module:Class`."""
@@ -60,6 +62,13 @@ class Objective:
             f"a client has one objective at a time, and the server names two: {type(self).__name__} and "
             f"proximal:mu={proximal.mu}"
         )
+
+    def take(self, arrays: Sequence[np.ndarray]) -> None:
+        """What the train message brings for it, an array for each trainable weight, in their order; before `begin`.
+
+        Raises UserError: it takes nothing.
+        """
+        raise UserError(f"the objective {type(self).__name__} takes no arrays, and the message has some")
 
     def check(self, model: keras.Model) -> None:
         """Raise UserError, in one line, for a model that cannot be trained so. Called before a graph is traced."""

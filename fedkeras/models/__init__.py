@@ -15,6 +15,7 @@
     compile_config  what a model file's model was compiled with
     output          what the numbers are that a model gives: probabilities, or any numbers
     weights         arrays by name, and random states
+    layers          which layer each weight belongs to
     cutting         head, body and tail of a model, for split learning
     precision       mixed precision
     training_note   what a file says of the training that made it

@@ -11,5 +11,6 @@ of ours is a file here, and a line in `chain.BUILT_IN`:
     client_dp     differential privacy of clients: bounded updates, a noisy sum, and what that costs
     example_dp    differential privacy of examples on each client: DP-SGD, and what that costs
     secure_aggregation  the server is handed the sum of the clients' updates, and never one of them
+    personalisation  clients that end with models of their own: layers that stay, Ditto, fine-tuning
     stragglers    clients that manage fewer epochs: their partial work counts, or they are dropped
 """

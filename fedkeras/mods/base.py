@@ -60,6 +60,10 @@ class Mod(Stateful):
     """False: who was asked to train in a round, and how many, stands in none of the run's tables. Failures are said on
     the server's terminal and in run.log alone."""
 
+    whole_model = True
+    """False: clients keep a part of the model, so that the global arrays are none: nothing is tested on the server, and
+    what the run leaves is no model.keras."""
+
     needs_replies = True
     """False: a round goes on without any good answer, and --min-results is no matter."""
 
@@ -153,6 +157,10 @@ class Mod(Stateful):
     ) -> ModelBytes:
         """What is moved for a model of these arrays; `without` this mod. For `fedkeras check`."""
         return without
+
+    def most_epochs(self, config: Config) -> int:
+        """How many epochs this mod's half on a client may ask for in a training of its own (`messages.PART`)."""
+        return config.local_epochs
 
     def callbacks(self) -> Sequence[Callback]:
         """Callbacks to hang on the run."""

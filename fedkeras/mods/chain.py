@@ -23,9 +23,12 @@ from fedkeras.reports.server_view import UNSAID, Seen, Sight
 BUILT_IN: Mapping[str, str] = {
     "alie": "fedkeras.mods.attacks.alie:Alie",
     "compress": "fedkeras.mods.compression.mod:Compression",
+    "ditto": "fedkeras.mods.personalisation.ditto:Ditto",
     "dp": "fedkeras.mods.client_dp.mod:ClientDp",
     "dp-sgd": "fedkeras.mods.example_dp.mod:ExampleDp",
+    "fine-tuning": "fedkeras.mods.personalisation.fine_tuning:FineTuning",
     "ipm": "fedkeras.mods.attacks.ipm:Ipm",
+    "local-layers": "fedkeras.mods.personalisation.local_layers:LocalLayers",
     "min-max": "fedkeras.mods.attacks.min_max:MinMax",
     "noise": "fedkeras.mods.attacks.noise:Noise",
     "secure-aggregation": "fedkeras.mods.secure_aggregation.mod:SecureAggregation",
@@ -114,6 +117,11 @@ class ModChain:
         return all(mod.shows_cohort for mod in self.mods)
 
     @property
+    def whole_model(self) -> bool:
+        """False if under one of them the global arrays are a part of a model alone."""
+        return all(mod.whole_model for mod in self.mods)
+
+    @property
     def needs_replies(self) -> bool:
         """False if one of them makes a round of no reply at all."""
         return all(mod.needs_replies for mod in self.mods)
@@ -141,6 +149,10 @@ class ModChain:
         for mod in reversed(self.mods):
             moved = mod.model_bytes(moved, arrays, trainable)
         return moved
+
+    def most_epochs(self, config: Config) -> int:
+        """As many as one of them may have trained in a training of its own."""
+        return max([config.local_epochs, *(mod.most_epochs(config) for mod in self.mods)])
 
     def callbacks(self) -> list[Callback]:
         """All of theirs."""

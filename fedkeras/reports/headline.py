@@ -29,10 +29,18 @@ class Headline:
         return [found[number] for number in sorted(found)]
 
 
+SHARED = "shared_loss"
+"""A column that clients' rows have where they are tested with models of their own: the shared one's loss beside it."""
+
+
 def choose_headline(rows: Iterable[Row]) -> Headline | None:
-    """The best source that has rows, or None if none has."""
+    """The best source that has rows, or None if none has.
+
+    Where clients end with models of their own, these stand for the run, and not the shared one on the server.
+    """
     rows = list(rows)
-    for source in SOURCES:
+    personal = any(SHARED in row for row in Headline("clients").select(rows))
+    for source in ["clients", *SOURCES] if personal else SOURCES:
         chosen = Headline(source).select(rows)
         if chosen:
             return Headline(source, _metric(chosen))

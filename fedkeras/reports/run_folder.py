@@ -46,6 +46,11 @@ class RunFolder:
         return self.path / "model.keras"
 
     @property
+    def shared_layers_path(self) -> Path:
+        """In the place of the model where its clients keep a part of it: what stays with them is untrained in it."""
+        return self.path / "shared_layers.keras"
+
+    @property
     def summary_path(self) -> Path:
         return self.path / "summary.json"
 

@@ -110,12 +110,13 @@ def prepare(workflow: Workflow, config: Config, threads: int = 0) -> Preparation
     for name, text in provision.notes.items() if provision else ():
         choices.note(name, text)
     central = factory.CentralEvaluation(config, threads)
-    tested = (
+    has_test_set = (
         workflow.evaluates_centrally and config.central_evaluation and provisioned_run.has_test_set(config, provision)
     )
+    tested = has_test_set and mods.whole_model
     if tested:
         central.load()
-    opened = config.uses_catalogue and (tested or workflow.has_data or data.needs_no_files(config.dataset))
+    opened = config.uses_catalogue and (has_test_set or workflow.has_data or data.needs_no_files(config.dataset))
     description = data.describe(config) if opened and not config.collect_only else None
     if provision is not None:
         provisioned_run.check_rows(config, provision, description)

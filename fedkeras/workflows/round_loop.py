@@ -51,8 +51,11 @@ def run_rounds(run: RunContext, one_round: OneRound) -> Summary:
         arrays = repeat_rounds(run, one_round, arrays, done + 1)
     final = arrays if stopping is None else stopping.kept(arrays)
     weights = records.views(final)
-    run.central.save(weights, run.folder.model_path)
-    if predictions := run.central.predictions(weights):
+    if run.mods.whole_model:
+        run.central.save(weights, run.folder.model_path)
+    else:
+        run.central.save(weights, run.folder.shared_layers_path, partly=True)
+    if run.mods.whole_model and (predictions := run.central.predictions(weights)):
         write_predictions(run.folder.predictions_path, *predictions)
     more = {} if stopping is None else {"model_round": stopping.best_round}
     return run.finish(num_weights=sum(array.size for array in weights.values()), **more)

@@ -94,7 +94,7 @@ def open_run(
             metrics_exporter.exporting(config, folder.path.name) as exported,
             checkpointer.Checkpointer(folder, config, ready.state, failures, recorder, client_weights) as keeper,
         ):
-            if ready.tested and ready.description and config.deals and mods.shows_clients:
+            if (ready.tested or not mods.whole_model) and ready.description and config.deals and mods.shows_clients:
                 parts = ready.description
                 counts = dict(enumerate(parts.counts))
                 reports.write_label_counts(folder.partitions_path, parts.partition.scheme, parts.source.classes, counts)
