@@ -21,10 +21,14 @@ OPTIONS = {
     "compress": "compress:up=int8",
     "secure-aggregation": "secure-aggregation",
     "stragglers": "stragglers:share=0.3",
+    "local-layers": "local-layers:keep=classifier",
+    "ditto": "ditto:lambda=0.1",
+    "fine-tuning": "fine-tuning:epochs=2",
     **{name: name for name in ATTACKS},
 }
-KINDS = [name for name in BUILT_IN if name not in ATTACKS] + ["attack"]
-"""As the page has them: what is said of an attack holds of all."""
+GROUPS = {"attack": ATTACKS, "own-model": ("local-layers", "ditto", "fine-tuning")}
+KINDS = [name for name in BUILT_IN if not any(name in group for group in GROUPS.values())] + [*GROUPS]
+"""As the page has them: what is said of an attack holds of all, and so of models of clients' own."""
 
 
 def pairs() -> dict[tuple[str, str], bool]:
@@ -40,7 +44,7 @@ def check(*names: str) -> None:
 
 
 def test_the_page_has_each_pair_once():
-    wanted = [*combinations(KINDS, 2), ("attack", "attack")]
+    wanted = [*combinations(KINDS, 2), *((group, group) for group in GROUPS)]
     assert sorted(map(sorted, pairs())) == sorted(map(sorted, wanted))
 
 
@@ -48,7 +52,7 @@ def test_the_page_has_each_pair_once():
     ("names", "together"), pairs().items(), ids=lambda each: "; ".join(each) if isinstance(each, tuple) else ""
 )
 def test_a_pair_does_what_the_page_says(names, together):
-    for pair in product(*(ATTACKS if name == "attack" else (name,) for name in names)):
+    for pair in product(*(GROUPS.get(name, (name,)) for name in names)):
         if together:
             check(*pair)
             continue

@@ -235,7 +235,7 @@ def test_what_is_no_classifier_is_not_taken_for_one():
         ({"evaluate": "runs/x"}, "tested with models of their own"),
         ({"data_source": "client"}, "leave out --data-source"),
         ({"mods": f"{MODS}; mine:Own"}, "does not go with mine:Own"),
-        ({"mods": f"{MODS}; {MODS}"}, "name local-layers once"),
+        ({"mods": f"{MODS}; {MODS}"}, "does not go with itself"),
     ],
 )
 def test_what_does_not_go_with_it_is_one_line(fields, why):

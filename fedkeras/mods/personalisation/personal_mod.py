@@ -77,7 +77,7 @@ class PersonalMod(Mod):
                 "of clients' own"
             )
         if names.count(self.name) > 1:
-            raise UserError(f"--mods {config.mods}: name {self.name} once")
+            raise UserError(f"--mods {self.name} does not go with itself: name it once")
         if config.mode != "federated":
             raise UserError(f"--mods {self.name} is for federated rounds, and not for --mode {config.mode}")
         if config.evaluate:
