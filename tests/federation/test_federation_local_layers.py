@@ -228,12 +228,12 @@ def test_what_is_no_classifier_is_not_taken_for_one():
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"mode": "collect"}, "more reaches the server than updates|federated rounds"),
+        ({"mode": "collect"}, "--mode does not go with --mods local-layers, which is for federated rounds"),
         ({"stop_after": 3}, "--stop-after keeps the best round's model"),
         ({"fraction_evaluate": 0.0}, "--fraction-evaluate 0 lets them not"),
         ({"test_fraction": 0.0}, "--test-fraction 0 lets them not"),
         ({"evaluate": "runs/x"}, "tested with models of their own"),
-        ({"data_source": "client"}, "leave out --data-source"),
+        ({"data_source": "client"}, "--data-source does not go with --mods local-layers"),
         ({"mods": f"{MODS}; mine:Own"}, "does not go with mine:Own"),
         ({"mods": f"{MODS}; {MODS}"}, "does not go with itself"),
     ],

@@ -51,6 +51,10 @@ class CommittedStates(Stateful, Callback):
             used = self._pending.get(cid, used)
         return {RUN: self.run, STATE: used, SAVED: self.saved.get(cid, "")}
 
+    def has(self, cid: int) -> bool:
+        """Whether this client has a state, one that counts as soon as its round is over included."""
+        return cid in self.used or cid in self._pending
+
     def take(self, node_id: int, table: ConfigRecord) -> None:
         """A client's answer could be decoded; `table` is what it says beside its arrays. Raises ValueError."""
         digest, lost = table.get(STATE), table.get(LOST)

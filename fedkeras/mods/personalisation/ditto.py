@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.mods.client_state import ClientState
+from fedkeras.mods.client_state import KeptState
 from fedkeras.mods.personalisation.personal_mod import PersonalMod, require_count
 from fedkeras.mods.personalisation.wire import TABLE, Arrays, OwnHandlers, answer, renamed, seconds_of, trained
 
@@ -43,7 +43,7 @@ class Ditto(PersonalMod):
 
     def round_answer(self, handlers: OwnHandlers, table: ConfigRecord) -> Message:
         """Both models are trained, or tested; the global one alone is sent."""
-        shared, state = handlers.arrays, ClientState.asked_for(table, handlers.context)
+        shared, state = handlers.arrays, KeptState.asked_for(table, handlers.context)
         own = state.recall()
         if handlers.message.metadata.message_type == MessageType.EVALUATE:
             if not own:

@@ -21,7 +21,7 @@ from fedkeras.errors import UserError
 from fedkeras.federation.initial_weights import INITIAL_WEIGHTS, TRAINABLE
 from fedkeras.federation.records import record, views
 from fedkeras.mods.base import CallNext
-from fedkeras.mods.client_state import ClientState
+from fedkeras.mods.client_state import KeptState
 from fedkeras.mods.personalisation.kept_layers import kept_names, words_of
 from fedkeras.mods.personalisation.personal_mod import PersonalMod, require_count
 from fedkeras.mods.personalisation.wire import (
@@ -79,7 +79,7 @@ class LocalLayers(PersonalMod):
 
     def round_answer(self, handlers: OwnHandlers, table: ConfigRecord) -> Message:
         """Complete the shared arrays by this client's own; keep its own back from the answer."""
-        message, shared, state = handlers.message, handlers.arrays, ClientState.asked_for(table, handlers.context)
+        message, shared, state = handlers.message, handlers.arrays, KeptState.asked_for(table, handlers.context)
         own = state.recall()
         if message.metadata.message_type == MessageType.EVALUATE:
             if not own:
@@ -112,7 +112,7 @@ class LocalLayers(PersonalMod):
         config = ConfigRecord({TRAINABLE: [name for name in trainable if name not in kept]})
         return Message(RecordDict({key: record(shared), "config": config}), reply_to=message)
 
-    def _in_phases(self, handlers: OwnHandlers, shared: Arrays, own: Arrays, state: ClientState) -> Message:
+    def _in_phases(self, handlers: OwnHandlers, shared: Arrays, own: Arrays, state: KeptState) -> Message:
         """FedRep's round: what stays, by itself; then what is shared, by itself."""
         table = handlers.message.content.get("config", {})
         if table.get(OBJECTIVE) or table.get(PROXIMAL_MU):
@@ -131,7 +131,7 @@ class LocalLayers(PersonalMod):
         shared: Arrays,
         after: Arrays,
         own: Arrays,
-        state: ClientState,
+        state: KeptState,
         seconds: float,
     ) -> Message:
         """The answer with the shared arrays alone; `own` is kept here."""

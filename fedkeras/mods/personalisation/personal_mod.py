@@ -78,15 +78,13 @@ class PersonalMod(Mod):
             )
         if names.count(self.name) > 1:
             raise UserError(f"--mods {self.name} does not go with itself: name it once")
-        if config.mode != "federated":
-            raise UserError(f"--mods {self.name} is for federated rounds, and not for --mode {config.mode}")
+        config.refuse(("mode",), f"does not go with --mods {self.name}, which is for federated rounds")
+        config.refuse(("data_source",), f"does not go with --mods {self.name}: its clients have model and data")
         if config.evaluate:
             raise UserError(
                 f"--evaluate {config.evaluate}: its clients were tested with models of their own ({self.name}), which "
                 "no server has to hand out; their figures are in its history.csv"
             )
-        if config.data_source:
-            raise UserError(f"--mods {self.name} is for clients that have model and data; leave out --data-source")
         if config.stop_after:
             raise UserError(f"--stop-after keeps the best round's model, and with {self.name} clients keep the last's")
         if not config.fraction_evaluate or not config.test_fraction:
@@ -176,7 +174,7 @@ class PersonalMod(Mod):
 
     def callbacks(self) -> Sequence[Callback]:
         """One that knows whose own counts, and one that tells the run's settings."""
-        return (*([] if self.own is None else [self.own]), _Settings(self))
+        return (*([] if self.own is None else [self.own]), _RunSettings(self))
 
     def summary(self) -> JsonTable:
         """Which mod it was, and how often a client had lost its own."""
@@ -205,7 +203,7 @@ def require_count(option: str, value: int, least: int) -> None:
         raise ValueError(f"{option} must be a whole number from {least} on, not {value}")
 
 
-class _Settings(Callback):
+class _RunSettings(Callback):
     def __init__(self, mod: PersonalMod) -> None:
         self._mod = mod
 
