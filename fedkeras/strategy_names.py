@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StrategyPage:
-    """`path` is package.module:Class; `offline`: whether it combines model files without a global model to move."""
+    """`path` is package.module:Class; `offline`: whether it combines model files without a global model to move.
+
+    `takes`: settings of the run that are options of its own too, unless --strategy-args says otherwise.
+    """
 
     path: str
     offline: bool = True
+    takes: tuple[str, ...] = ()
 
 
 STRATEGIES = {
@@ -30,6 +34,7 @@ STRATEGIES = {
     "fedadam": StrategyPage("fedkeras.strategies.fedopt:FedAdam", offline=False),
     "fedyogi": StrategyPage("fedkeras.strategies.fedopt:FedYogi", offline=False),
     "fedadagrad": StrategyPage("fedkeras.strategies.fedopt:FedAdagrad", offline=False),
+    "qfedavg": StrategyPage("fedkeras.strategies.qfedavg:QFedAvg", offline=False, takes=("learning_rate",)),
 }
 OFFLINE = tuple(name for name, page in STRATEGIES.items() if page.offline)
 """The names that `fedkeras aggregate` takes."""

@@ -2,7 +2,7 @@
 
     fedavg fedprox      --strategy
     fedmedian trimmed_mean krum multikrum bulyan geometric_median centered_clipping norm_bound     withstand liars
-    fedavgm, and of fedopt.py fedadam fedyogi fedadagrad
+    qfedavg, fedavgm, and of fedopt.py fedadam fedyogi fedadagrad
     split_sequential splitfed_v1 splitfed_v2        --split sequential, splitfed, shared
 
 `load("fedmedian")` makes one of them, `load("package.module:Class")` anybody's.

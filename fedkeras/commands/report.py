@@ -20,7 +20,7 @@ from fedkeras.named_code import Permission, parse_specs
 from fedkeras.reports import ReportSection, RunFolder, write_comparison, write_report
 from fedkeras.reports.local_page import write_local_page
 from fedkeras.reports.resuming import config_of
-from fedkeras.reports.run import is_local
+from fedkeras.reports.run import is_local, read_run
 from fedkeras.workflows.base import BUILT_IN, Workflow, what_the_server_saw, workflow_name, workflow_of
 
 PROG = program("report")
@@ -52,6 +52,7 @@ def main(args: Sequence[str]) -> int:
             if is_local(folder.config_table()):
                 out = write_local_page(folder, wanted)
             else:
+                read_run(folder.path)  # a run that cannot be read is refused once, and not by each section
                 out = write_report(folder, wanted, own_sections(folder, Permission.parse(flags.allow)))
         else:
             out = write_comparison(folders, Path(flags.out or "comparison.html"))

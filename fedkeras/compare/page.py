@@ -31,7 +31,7 @@ PAGE = """
 
 <section><h2>Table</h2><div class="card">{% call pieces.table(0, True, "whole") %}
 <thead><tr><th></th><th colspan="3" style="text-align: center">central test set</th>
-<th colspan="3" style="text-align: center">own test sets, by client</th><th colspan="2"></th></tr>
+<th colspan="6" style="text-align: center">own test sets, by client</th><th colspan="2"></th></tr>
 <tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in rows %}<tr><th><i class="dot" style="background: {{ row.colour }}"></i>{{ row.cells[0] }}</th>
 {% for cell in row.cells[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
@@ -167,9 +167,15 @@ def page(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str
 
 
 def _note(settings: Settings) -> str:
-    if settings.repeats > 1:
-        return f"Means over {settings.repeats} seeds ± sample standard deviation; lowest, median and highest client."
-    return "One seed; lowest, median and highest client."
+    many = (
+        f"Means over {settings.repeats} seeds \N{PLUS-MINUS SIGN} sample standard deviation"
+        if settings.repeats > 1
+        else "One seed"
+    )
+    return (
+        f"{many}. By client: each counts once; worst 10 % is the mean of a tenth of the clients, rounded up; the "
+        "variance is in squared points of accuracy."
+    )
 
 
 def _seeds(settings: Settings) -> str:

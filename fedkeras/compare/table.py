@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from fedkeras import csv_text
 from fedkeras.compare.arm_run import ArmResult
 from fedkeras.compare.differences import PairedDifference
+from fedkeras.reports.fairness import fairness_of
 
 COLUMNS = (
     "arm", "kind", "seed", "accuracy", "macro_f1", "loss", "seconds", "training_seconds", "bytes_up", "bytes_down",
     "own_min", "own_median", "own_max", "central_min", "central_median", "central_max",
+    "own_mean", "own_worst_tenth", "own_variance",
 )  # fmt: skip
 
 
@@ -24,7 +26,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class TableLine:
-    """An arm. What one of its seeds lacks is None. `own`, `central`: lowest, median and highest client."""
+    """An arm. What one of its seeds lacks is None. `own`, `central`: lowest, median and highest client.
+
+    `apart`: the mean over clients' own tests, of the worst tenth of clients, and the variance in squared points.
+    """
 
     arm: str
     kind: str
@@ -37,6 +42,7 @@ class TableLine:
     megabytes: Figure | None
     own: tuple[Figure, Figure, Figure] | None
     central: tuple[Figure, Figure, Figure] | None
+    apart: tuple[Figure, Figure, Figure] | None = None
 
 
 def lines_of(results: Iterable[ArmResult]) -> list[TableLine]:
@@ -61,13 +67,19 @@ def spread(clients: dict[str, float]) -> tuple[float, float, float] | None:
     return (min(values), statistics.median(values), max(values)) if values else None
 
 
+def between(clients: dict[str, float]) -> tuple[float, float, float] | None:
+    """Mean, worst tenth and variance over clients (reports.fairness); None without clients."""
+    found = fairness_of(clients)
+    return found and (found.mean, found.worst_tenth, found.variance)
+
+
 def table_csv(results: Sequence[ArmResult]) -> str:
     """table.csv: a row an arm run, all digits; an empty cell where there is no figure."""
     lines: list[Sequence[csv_text.Cell]] = [COLUMNS]
     for one in results:
         own, central = spread(one.own) or ("",) * 3, spread(one.central) or ("",) * 3
         cells = [getattr(one, name) for name in COLUMNS[:10]]
-        lines.append([*cells, *own, *central])
+        lines.append([*cells, *own, *central, *(between(one.own) or ("",) * 3)])
     return csv_text.text_of(lines)
 
 
@@ -86,6 +98,7 @@ def _line(group: Sequence[ArmResult]) -> TableLine:
         mean_and_deviation(moved),
         _spreads([spread(one.own) for one in group]),
         _spreads([spread(one.central) for one in group]),
+        _spreads([between(one.own) for one in group]),
     )
 
 
@@ -95,18 +108,21 @@ def _spreads(spreads: Sequence[tuple[float, float, float] | None]) -> tuple[Figu
     return tuple(mean_and_deviation(values) for values in zip(*spreads, strict=True))
 
 
-HEADS = ("", "accuracy", "macro F1", "loss", "lowest", "median", "highest", "seconds", "MB")
+OWN_HEADS = ("mean", "worst 10 %", "lowest", "median", "highest", "variance")
+HEADS = ("", "accuracy", "macro F1", "loss", *OWN_HEADS, "seconds", "MB")
 
 
 def cells_of(line: TableLine) -> tuple[str, ...]:
     """The table as it is printed: the central test set's figures, the clients' own, what it cost."""
     own = (None,) * 3 if line.own is None else line.own
+    mean, worst, variance = (None,) * 3 if line.apart is None else line.apart
     return (
         line.arm,
         mean_text(line.accuracy),
         mean_text(line.macro_f1),
         mean_text(line.loss),
-        *("-" if one is None else f"{one.mean:.4f}" for one in own),
+        *("-" if one is None else f"{one.mean:.4f}" for one in (mean, worst, *own)),
+        "-" if variance is None else f"{1e4 * variance.mean:.3g}",
         f"{line.seconds.mean:.1f}",
         "-" if line.megabytes is None else f"{line.megabytes.mean:.1f}",
     )
@@ -123,7 +139,7 @@ def text(lines: Sequence[TableLine]) -> list[str]:
     """The table as aligned lines."""
     rows = [HEADS, *map(cells_of, lines)]
     widths = _widths(rows)
-    central, own = sum(widths[1:4]) + 4, sum(widths[4:7]) + 4
+    central, own = sum(widths[1:4]) + 4, sum(widths[4:10]) + 10
     top = f"{'':<{widths[0]}}  {'central test set':^{central}}  {'own test sets, by client':^{own}}"
     return [top.rstrip(), *_aligned(rows)]
 

@@ -32,6 +32,12 @@ OBJECTIVE_ARRAYS = "objective-arrays"
 """The record of a train message, beside the model's arrays, with what its objective is given: an array for each that is
 trained, by its name."""
 
+LOSS_FIRST = "loss-first"
+"""Key of a train message's configuration: this client is to test the weights it was sent on its training examples."""
+
+INITIAL_LOSS = "initial-loss"
+"""The metric that says what came of it: the mean loss over a client's training examples, before it trains."""
+
 
 def to_all(
     grid: Grid, message_type: str, server_round: int, arrays: ArrayRecord, config: ConfigRecord

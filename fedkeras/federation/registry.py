@@ -24,7 +24,8 @@ TAKE_ALL = {
 
 def options_of(config: Config) -> dict[str, object]:
     """The configured strategy's own options, those of its flags among them. Raises UserError."""
-    return options_for_strategy(config)
+    page = STRATEGIES.get(canonical(config.strategy))
+    return {name: getattr(config, name) for name in (page.takes if page else ())} | options_for_strategy(config)
 
 
 def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:

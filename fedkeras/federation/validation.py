@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedkeras.errors import one_line
-from fedkeras.federation.messages import NUM_EXAMPLES
+from fedkeras.federation.messages import INITIAL_LOSS, LOSS_FIRST, NUM_EXAMPLES
 from fedkeras.federation.metrics import column
 from fedkeras.federation.records import Record, of_kind, payload, view
 from fedkeras.reports.history import BYTES, KEYS, SIMULATED_SECONDS
@@ -57,6 +57,17 @@ def fault_of_train(reply: Message, like: ArrayRecord) -> str | None:
     if len(records) != 1:
         return f"sent {len(records)} array records, not one"
     return fault_of_arrays(records[0], like)
+
+
+def fault_of_answer(reply: Message, sent: Message) -> str | None:
+    """What is wrong with what a train reply says because it was asked to: an initial loss below zero, or none."""
+    asked = next(iter(of_kind(sent.content, ConfigRecord).values()), {})
+    if reply.has_error() or not asked.get(LOSS_FIRST):
+        return None
+    said = next(iter(of_kind(reply.content, MetricRecord).values()), {}).get(INITIAL_LOSS)
+    if isinstance(said, int | float) and 0 <= said < math.inf:
+        return None
+    return f"was asked for its loss before training, and says {said!r}"
 
 
 def fault_of_evaluate(reply: Message) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fedkeras.config import Config
 from fedkeras.data import scaling
 from fedkeras.errors import UserError
+from fedkeras.strategy_names import canonical
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ RELEASES = (
         "local steps",
         "--clients: its clients say how many steps they did, and so how many examples they have",
         lambda config: bool(config.clients),
+    ),
+    Release(
+        "initial losses",
+        "--strategy qfedavg: its clients say their loss before training, which is not protected",
+        lambda config: canonical(config.strategy) == "qfedavg",
     ),
     Release(
         "scaling",

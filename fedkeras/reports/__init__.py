@@ -12,6 +12,7 @@
     progress_bar progress_table round_lines own_part    a client's own progress and rounds, and those of all clients
 
     headline timing client_figures                  what stands for a run, where its time went
+    fairness                                        how far apart the clients are, beside every mean over them
     divergence                                      a run whose loss is no number any more
     run report run_page comparison page             one run and several as an HTML page
     server_view                                     what the server saw of clients' data

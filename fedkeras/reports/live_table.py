@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import TYPE_CHECKING
 
+from fedkeras.reports.fairness import fairness
 from fedkeras.reports.headline import figure
 from fedkeras.reports.live_state import (
     ANSWERED,
@@ -131,7 +132,9 @@ def _summary(state: LiveState) -> "list[Text]":
         if values and not any(line.plain.startswith(f"{name[:10]:<10}") for line in shown):
             whose = "own test sets" if phase == "evaluate" else "training"
             median, low, high = figure(statistics.median(values)), figure(min(values)), figure(max(values))
-            shown.append(_text((f"{name[:10]:<10}", "dim"), f"  median {median}, {low} to {high} ({whose})"))
+            worst = figure(fairness(values, "loss" not in name).worst_tenth)
+            words = f"  median {median}, {low} to {high}, worst 10 % {worst} ({whose})"
+            shown.append(_text((f"{name[:10]:<10}", "dim"), words))
     took = {cid: client.seconds for cid, client in state.clients.items() if client.state == ANSWERED and client.seconds}
     if took:
         slowest = sorted(took, key=lambda cid: (-took[cid], cid))[:FEW]

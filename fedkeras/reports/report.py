@@ -10,7 +10,7 @@ import numpy as np
 from fedkeras.atomic import replace_file
 from fedkeras.callbacks import Row
 from fedkeras.config import Config, Value, chosen_in, settings_in
-from fedkeras.reports import charts, client_figures, grids
+from fedkeras.reports import charts, client_figures, fairness, grids
 from fedkeras.reports import timing as timing_of
 from fedkeras.reports.choices import CONCEALED
 from fedkeras.reports.headline import best, best_title, figure
@@ -185,8 +185,10 @@ def _clients(run: RecordedRun) -> Values:
         last = {client["client"]: client["last"] for client in table if client["last"] is not None}
         if last:  # not one is left where all have diverged
             maps.append(charts.ranked(last, f"{metric} of each client in its last round"))
+    apart = fairness.last_round(run.rows, metric)
     return {
         "metric": metric,
+        "apart": apart,
         "heat_maps": maps,
         "clients": table[:MOST_CLIENTS],
         "clients_left": max(0, len(table) - MOST_CLIENTS),

@@ -56,6 +56,14 @@ RUN = """
 {% endfor %}</tbody>{% endcall %}
 <small>{{ metric }} {{ clients_where }}; rounds trained in; seconds of computing, mean of a round's training.
 {% if clients_left %}{{ clients_left }} more clients are in history.csv.{% endif %}</small></div>
+{% if apart %}<div class="card full"><h3>{{ metric }} between clients</h3>
+{% call pieces.table(1) %}
+<thead><tr><th></th><th>mean</th><th>worst 10 %</th><th>lowest</th><th>highest</th><th>variance</th></tr></thead>
+<tbody><tr><th>{{ apart.clients }} clients</th><td>{{ apart.mean|figure }}</td><td>{{ apart.worst_tenth|figure }}</td>
+<td>{{ apart.lowest|figure }}</td><td>{{ apart.highest|figure }}</td>
+<td>{{ apart.points ~ " points²" if metric == "accuracy" else apart.variance|figure }}</td></tr></tbody>{% endcall %}
+<small>On what each client held out, in the last round with a test. Each client counts once, so this mean is not the one
+that is weighted by examples; worst 10 %: the mean of a tenth of the clients, rounded up.</small></div>{% endif %}
 </div>
 {% else %}<p class="soft">{{ clients_absent }}</p>{% endif %}
 </section>

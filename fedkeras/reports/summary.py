@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedkeras.callbacks import Row
 from fedkeras.config import Config
+from fedkeras.reports import fairness
 from fedkeras.reports.divergence import DIVERGED, diverged_since
 from fedkeras.reports.headline import SOURCES, Headline, figure, figures, metric_names
 from fedkeras.reports.history import read_rows
@@ -31,7 +32,8 @@ def summarise(
 
     `loss` and `accuracy` are the last round's of the source named in `source` (central, clients or training);
     `best_round` is the round of the highest accuracy, or of the lowest loss where the model has no accuracy. Figures
-    that do not exist are None. `more` (num_weights, ...) is added at the end.
+    that do not exist are None. `client_accuracy` and `client_loss` say how far apart the clients' own tests are
+    (reports.fairness). `more` (num_weights, ...) is added at the end.
     """
     if status not in STATUSES:
         raise ValueError(f"status must be one of {', '.join(STATUSES)}, not {status}")
@@ -42,12 +44,19 @@ def summarise(
         "model": config.model,
         "strategy": config.strategy,
         **figures(rows),
+        **_between_clients(rows),
         "seconds": round(seconds, 3),
         **({"simulated_seconds": max(simulated.values())} if (simulated := elapsed(rows)) else {}),
         "clients": config.num_partitions,
         "seed": config.seed,
         "versions": versions(),
     } | more
+
+
+def _between_clients(rows: list[Row]) -> dict[str, Json]:
+    """How far apart the clients are that were tested last; nothing where there are none, or a mod hides them."""
+    found = {name: fairness.last_round(rows, name) for name in ("accuracy", "loss")}
+    return {f"client_{name}": one.table() for name, one in found.items() if one}
 
 
 def versions() -> dict[str, str | None]:
@@ -74,6 +83,7 @@ def ending(summary: JsonTable, rows: Iterable[Row], folder: Path) -> list[str]:
         for metric in metric_names(chosen):
             lines += [f"{metric} ({source})", *_series(chosen, metric)]
     lines += [_accuracy(summary)] if isinstance(summary["accuracy"], Real) else []
+    lines += fairness.said(found) if (found := fairness.last_round(rows)) else []
     if simulated := summary.get("simulated_seconds"):
         lines += [f"simulated time: {simulated:.4g} s (--clients)"]
     lines += [f"history: {RunFolder(folder).history_path}"] if rows else []

@@ -50,21 +50,37 @@ def test_means_and_deviations_by_hand(folder):
     assert [one.mean for one in local.central] == pytest.approx([(0.25 + 0.6) / 2, (0.5 + 0.7) / 2, (0.75 + 0.8) / 2])
     assert fedavg.central is None
     assert table.cells_of(fedavg) == (
-        "fedavg", "0.8500 ± 0.0707", "0.8500 ± 0.0707", "0.5000 ± 0.0000", "0.6500", "0.8500", "0.9000", "2.0", "5.0",
+        "fedavg", "0.8500 ± 0.0707", "0.8500 ± 0.0707", "0.5000 ± 0.0000",
+        "0.8000", "0.6500", "0.6500", "0.8500", "0.9000", "133", "2.0", "5.0",
     )  # fmt: skip
 
 
 def test_one_seed_has_no_deviation_and_what_is_missing_is_a_dash():
     line = table.lines_of([result("centralised", 7, 0.5, macro_f1=None)])[0]
     assert line.accuracy == table.Figure(0.5) and line.macro_f1 is None
-    assert table.cells_of(line) == ("centralised", "0.5000", "-", "0.5000", "-", "-", "-", "2.0", "-")
+    assert table.cells_of(line) == ("centralised", "0.5000", "-", "0.5000", *("-",) * 6, "2.0", "-")
     assert table.mean_and_deviation([0.5, None]) is None
 
 
 def test_printed_columns_stand_below_their_heads():
     lines = table.text(table.lines_of(RESULTS))
     assert len({len(line) for line in lines[1:]}) == 1
-    assert lines[1].split() == ["accuracy", "macro", "F1", "loss", "lowest", "median", "highest", "seconds", "MB"]
+    assert lines[1].split() == [
+        "accuracy",
+        "macro",
+        "F1",
+        "loss",
+        "mean",
+        "worst",
+        "10",
+        "%",
+        "lowest",
+        "median",
+        "highest",
+        "variance",
+        "seconds",
+        "MB",
+    ]
     assert lines[3].endswith("2.0  5.0")
 
 

@@ -1,10 +1,10 @@
 """What an evaluation came to, as a table for the terminal: each client, the worst tenth, the mean, the central test."""
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 
 from fedkeras.callbacks import Row
+from fedkeras.reports.fairness import badness, worst_share
 from fedkeras.reports.headline import figure, finite
 from fedkeras.reports.history import AGGREGATES
 from fedkeras.reports.text_table import text_table
@@ -12,18 +12,12 @@ from fedkeras.reports.text_table import text_table
 WIDTH = 80
 MOST_CLIENTS = 40
 """Of more clients only as many are listed, those with the worst figures."""
-WORST_SHARE = 0.1
-
-
-def worst_share(rows: Sequence[Row]) -> list[Row]:
-    """The tenth of these clients' rows, rounded up, with the lowest accuracy (else the highest loss), worst first."""
-    return sorted(rows, key=_badness)[: math.ceil(WORST_SHARE * len(rows))]
 
 
 def table(rows: Sequence[Row], robust: bool = False) -> list[str]:
     """Lines of at most 80 columns from the rows of one evaluation; `robust`: the row `all` has medians."""
     clients = [row for row in rows if str(row["client"]) not in AGGREGATES]
-    shown = sorted(clients, key=_badness)[:MOST_CLIENTS] if len(clients) > MOST_CLIENTS else clients
+    shown = sorted(clients, key=badness)[:MOST_CLIENTS] if len(clients) > MOST_CLIENTS else clients
     lines = [_line(str(row["client"]), row) for row in sorted(shown, key=lambda row: int(row["client"]))]
     if clients:
         worst = worst_share(clients)
@@ -38,12 +32,6 @@ def table(rows: Sequence[Row], robust: bool = False) -> list[str]:
     if len(shown) < len(clients):
         found.append(f"the {len(shown)} worst of {len(clients)} clients; all are in history.csv")
     return found
-
-
-def _badness(row: Row) -> tuple[float, float]:
-    """Ascending: the worst first. A figure that is no number is worse than any."""
-    accuracy, loss = finite(row.get("accuracy")), finite(row.get("loss"))
-    return (-math.inf if loss is None else accuracy or 0.0, -(math.inf if loss is None else loss))
 
 
 def _mean(rows: Sequence[Row], name: str) -> float | None:

@@ -11,8 +11,10 @@ from fedkeras.errors import UserError
 from fedkeras.federation import records
 from fedkeras.federation.initial_weights import INITIAL_WEIGHTS, LAYER_INDICES, LAYER_KINDS, LAYERS, content_of
 from fedkeras.federation.messages import (
+    INITIAL_LOSS,
     LOCAL_EPOCHS,
     LOCAL_STEPS,
+    LOSS_FIRST,
     MOST_STEPS,
     OBJECTIVE_ARRAYS,
     PART,
@@ -62,6 +64,7 @@ def train(request: ClientRequest) -> Message:
     part, number = str(request.sent.get(PART, "")), int(request.sent.get(TRAINING_NUMBER, server_round))
     round_lines.shown.at(request.cid, server_round, config.num_server_rounds, _doing(part))
     started = time.perf_counter()
+    first = {INITIAL_LOSS: learner.evaluate(x, y).loss} if request.sent.get(LOSS_FIRST) else {}
     result = learner.train(
         x,
         y,
@@ -74,7 +77,7 @@ def train(request: ClientRequest) -> Message:
         sample_weight=trainer.sample_weights(),
     )
     own = {LOCAL_STEPS: epochs * -(-len(x) // config.batch_size)} if MOST_STEPS in request.sent else {}
-    metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started) | own)
+    metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started) | own | first)
     if not part:
         round_lines.shown.trained(request.cid, server_round, config.num_server_rounds, metrics)
     return request.reply(arrays=records.record(learner.get_weights()), metrics=metrics)

@@ -26,7 +26,13 @@ from fedkeras.federation.requests import ClientContext, Handler
 from fedkeras.federation.round_result import RoundResult, TooFewReplies, require
 from fedkeras.federation.sampling import cohort_size
 from fedkeras.federation.trainable import trainable_of
-from fedkeras.federation.validation import fault_of_evaluate, fault_of_size, fault_of_train, with_common_records
+from fedkeras.federation.validation import (
+    fault_of_answer,
+    fault_of_evaluate,
+    fault_of_size,
+    fault_of_train,
+    with_common_records,
+)
 from fedkeras.provisioning import provisioned_run
 from fedkeras.reports import ReportSection, RunFolder, simulated_time
 from fedkeras.reports.history import PART_OF_PHASE
@@ -127,7 +133,7 @@ def one_round(
     result = RoundResult(server_round, config.num_server_rounds)
     kept = _kept(run, arrays)
     phase = open_phase(run, result, MessageType.TRAIN, failed)
-    replies = good_replies(workflow, phase, arrays, lambda reply, sent: fault_of_train(reply, _arrays_in(sent, arrays)))
+    replies = good_replies(workflow, phase, arrays, lambda reply, sent: _fault_of(reply, sent, arrays))
     if not getattr(strategy, "streams", False):
         # A strategy may change its own state when it aggregates, so it sees nothing of a round that is to be repeated.
         replies = with_common_records(list(replies), arrays)
@@ -222,6 +228,11 @@ def good_replies(
         phase.note(answered, missing)
 
     return committed()
+
+
+def _fault_of(reply: Message, sent: Message, arrays: ArrayRecord) -> str | None:
+    """What is wrong with a train reply to the message that its client was sent."""
+    return fault_of_train(reply, _arrays_in(sent, arrays)) or fault_of_answer(reply, sent)
 
 
 def _tell_failures(result: RoundResult) -> None:
