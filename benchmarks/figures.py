@@ -49,7 +49,7 @@ KINDS = (
     (r"(rounds|rounds_asked|tries|clients|examples|seeds|epochs|batch_size|learning_rate|in_flight)", SETTING),
     (r"(epsilon|delta|noise|neighbours|degree|threshold|bits|max_dropout|skip_table)", SETTING),
     (r"(held|survived|answered)", SURVIVED),
-    (r"(fell|.*_files|.*_returns|failures)", COUNT),
+    (r"(fell|.*_files|.*_returns|failures|simulated|trainings)", COUNT),
     (r".*_(mb_s|a_second)", RATE),
     (
         r"((.*_)?seconds(_.*)?|.*_s_per_mb|.*_ms|.*_s|first_round|clients_\w+|tracing|work|advertise|share|mask|unmask|sum)",

@@ -33,7 +33,7 @@ from fedkeras.reports import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = "FEDKERAS_BENCHMARK_EXAMPLES"
-QUICK = [Case("--rounds 4 --examples 4000 --clients 2 --skip-table", 75, data=("mnist",))]
+QUICK = [Case("--rounds 3 --examples 4000 --clients 2 --skip-table", 59, data=("mnist",))]
 MODES = ("sequential", "splitfed", "shared")
 SETTING = {"dataset": "benchmarks.split:some_mnist", "model": "mnist_cnn", "batch_size": 64, "learning_rate": 0.1}
 

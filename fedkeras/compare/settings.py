@@ -26,6 +26,9 @@ NOT_HERE = {
     "another app has a training of its own": ("app", "app_config"),
     "several runs go on at once": ("metrics_port", "metrics_host"),
     "all arms do the same number of rounds": ("stop_after",),
+    "arms are compared by rounds, and what is asynchronous has none (benchmarks.asynchronous compares by seconds)": (
+        fields_of(workflow="fedbuff")
+    ),
     "arms are compared on the central test set": ("central_evaluation",),
     "each client is tested on all it holds out; for none of it, --test-fraction 0": ("fraction_evaluate",),
 }

@@ -36,11 +36,13 @@ LOCAL_STEPS, SIMULATED_SECONDS = "local_steps", "simulated_seconds"
 In the line of `all` the steps are added up, and the seconds are those of the round.
 """
 OF_TIME = (LOCAL_STEPS, SIMULATED_SECONDS)
+UPDATES = "updates"
+"""The column that says, where there are no rounds in which each client trains once, of how many trainings a line is."""
 OF_RUN = ("epsilon",)
 """Columns that say of the run by then, and not of a model, what the table on the terminal shows beside the model's."""
 NOT_AVERAGED = (*KEYS, "num_examples", "seconds", *BYTES, *OF_TIME)
 """Columns of which the row of `all` has no mean."""
-NO_METRICS = (*COLUMNS, *BYTES, *OF_TIME, *OF_RUN)
+NO_METRICS = (*COLUMNS, *BYTES, *OF_TIME, UPDATES, *OF_RUN)
 """Columns that are not a model's own metrics. Histories of before there was split learning have no bytes."""
 
 
@@ -163,7 +165,7 @@ def _parse(key: str, text: str) -> int | float | str:
         if not text:
             raise ValueError(f"no {key}")
         return text
-    if key in ("round", "num_examples", LOCAL_STEPS, *BYTES):
+    if key in ("round", "num_examples", LOCAL_STEPS, UPDATES, *BYTES):
         return int(text)
     try:
         return float(text)

@@ -133,8 +133,10 @@ def method_of(config: JsonTable) -> str:
     if collects(config):
         kfold = config.get("method") == "kfold" and not config.get("collect-only")
         return f"collected, {config.get('folds')}-fold" if kfold else "collected"
-    split = config.get("split", "off")
-    return str(config.get("strategy", "?")) if split == "off" else f"split: {split}"
+    split, strategy = config.get("split", "off"), str(config.get("strategy", "?"))
+    if config.get("mode") == "fedbuff":
+        return "fedbuff" if strategy == "fedavg" else f"fedbuff, {strategy}"
+    return strategy if split == "off" else f"split: {split}"
 
 
 def is_local(config: JsonTable) -> bool:

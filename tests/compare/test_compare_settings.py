@@ -79,11 +79,11 @@ def test_refused_in_one_line(tmp_path, monkeypatch, capsys, args, told):
 def test_each_refused_flag_is_one_and_has_a_reason():
     assert {*fields_of()} >= REFUSED
     assert " ".join(sorted(REFUSED)) == (
-        "app app_config central_evaluation collect_only data_source "
-        "evaluate evaluate_clients evaluate_round folds fraction_evaluate host insecure "
-        "kfold_return max_result_mb method metrics_host metrics_port mode name passphrase_file patience port "
-        "release resume run_dir share spawn split stop_after "
-        "strategy target tls_cert tls_client_ca tls_key validation"
+        "app app_config buffer_size central_evaluation collect_only concurrency data_source evaluate "
+        "evaluate_clients evaluate_round folds fraction_evaluate host insecure kfold_return "
+        "max_result_mb max_staleness method metrics_host metrics_port mode name passphrase_file "
+        "patience port release resume run_dir server_learning_rate share spawn split staleness_exponent "
+        "stop_after strategy target tls_cert tls_client_ca tls_key validation"
     )
     assert {*MAY_DIFFER} == {*fields_of(MAY_CHANGE)} - {"num_server_rounds"}
 

@@ -12,10 +12,13 @@ from fedkeras.errors import RunFailed, UserError
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.records import record, views
 from fedkeras.federation.strategy_state import StrategyState
+from fedkeras.reports import RunFolder
+from fedkeras.reports.run import method_of
 from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.strategies.fedavg import FedAvg
 from fedkeras.strategies.fedopt import FedAdam
 from fedkeras.workflows.base import workflow_of
+from fedkeras.workflows.fedbuff import report
 from fedkeras.workflows.fedbuff.buffer import from_newest, staleness_weight
 from fedkeras.workflows.fedbuff.clocks import SimulatedClock
 from fedkeras.workflows.flag_checks import check_flags
@@ -209,6 +212,21 @@ def test_a_liar_is_its_own_failure():
         seconds(1.0, 1.0), clients=ToyClients(lie, loss_is_cid), num_partitions=2, num_server_rounds=2, buffer_size=1
     )
     assert "not finite" in outcomes[0].failures[0] and final["w"].tolist() == [4.0]
+
+
+def test_the_report_counts_updates_by_age_and_by_client(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert report.sections(folder) == ()
+    line = {"round": 1, "client": "2", "training": 1, "begun_from": 0, "staleness": 0, "weight": 1.0}
+    other = {"round": 2, "client": "10", "training": 1, "begun_from": 0, "staleness": 3, "weight": 0.5}
+    report.UPDATES_TABLE.append(report.path_of(folder), [line, {**line, "round": 2, "training": 2}, other])
+    assert report.figures(report.UPDATES_TABLE.read(report.path_of(folder))) == {
+        "updates": 3, "mean_staleness": 1.0, "most_staleness": 3, "updates_of_clients": {"2": 2, "10": 1},
+    }  # fmt: skip
+    (section,) = report.sections(folder)
+    assert "staleness 0: 2 updates" in section.html and "staleness 3: 1 updates" in section.html
+    assert "<td>10</td><td>1</td><td>3</td>" in section.html
+    assert method_of({"mode": "fedbuff", "strategy": "fedadam"}) == "fedbuff, fedadam"
 
 
 REFUSED = [

@@ -91,7 +91,8 @@ def train(message: Message, context: Context) -> Message:
     time.sleep(float(context.node_config.get("seconds", 0.0)))
     count = cid_of(context) + 1
     trained = {name: Array(array.numpy() + np.float32(count)) for name, array in message.content["arrays"].items()}
-    metrics = MetricRecord({"num-examples": count, "loss": 1.0 / count, "accuracy": 0.5, "seconds": 0.01})
+    steps = {"local-steps": 4} if "most-steps" in message.content["config"] else {}
+    metrics = MetricRecord({"num-examples": count, "loss": 1.0 / count, "accuracy": 0.5, "seconds": 0.01, **steps})
     return Message(RecordDict({"arrays": ArrayRecord(trained), "metrics": metrics}), reply_to=message)
 
 

@@ -30,11 +30,10 @@ from fedkeras.federation.client_weights import with_weight
 from fedkeras.federation.metrics import RowTable
 from fedkeras.federation.records import of_kind, record, view
 from fedkeras.federation.reply_order import EarlyReplies
-from fedkeras.reports.history import BYTES, KEYS, OF_TIME
+from fedkeras.reports.history import BYTES, KEYS, OF_TIME, UPDATES
 
-STALENESS, UPDATES = "staleness", "updates"
-"""Columns of history.csv: the mean number of versions that were made while an update was, and of how many updates a
-line tells."""
+STALENESS = "staleness"
+"""A column of history.csv: how many versions were made while an update was under way, the mean of a line's updates."""
 SUMMED = ("seconds", UPDATES, *BYTES, *OF_TIME)
 """Columns of which a client's line has the sum over its updates; of others it has their mean."""
 

@@ -8,7 +8,7 @@ the newest model at once; `--buffer-size` updates make the next version. The ari
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord, Message, MetricRecord
@@ -25,13 +25,15 @@ from fedkeras.federation.round_result import RoundResult
 from fedkeras.named_code import EVERYTHING, Permission
 from fedkeras.provisioning import provisioned_run
 from fedkeras.reports import ReportSection, RunFolder, simulated_time
+from fedkeras.reports.run_folder import Json
 from fedkeras.reports.server_view import UPDATE, Seen, Sight
 from fedkeras.workflows.base import RunContext, Summary, Workflow, workflow_of
+from fedkeras.workflows.fedbuff import report
 from fedkeras.workflows.fedbuff.clocks import Clock, RealClock, SimulatedClock
 from fedkeras.workflows.fedbuff.progress import Progress
 from fedkeras.workflows.fedbuff.versions import BufferTerms, Versions
 from fedkeras.workflows.round_loop import repeat_rounds, run_rounds
-from fedkeras.workflows.traffic import Sizes, Traffic
+from fedkeras.workflows.traffic import Sizes, Traffic, cohorts, weight_bytes
 
 if TYPE_CHECKING:
     import keras
@@ -120,12 +122,15 @@ class FedBuffWorkflow(Workflow):
         )
 
     def traffic(self, config: Config, model: "keras.Model", sizes: Sizes | None) -> Traffic | None:
-        """Of K updates, and of the evaluation on the clients if there is one in each version."""
-        return None
+        """The weights there and back for K updates; and to who tests each version, by a simulated clock."""
+        updates = terms_of(config).buffer_size
+        down = up = weight_bytes(model.weights)
+        tested = cohorts(config)[1] if config.clients else 0
+        return Traffic(down * (updates + tested), up * updates)
 
     def report_sections(self, folder: RunFolder) -> Sequence[ReportSection]:
         """How stale updates were, and how many each client sent."""
-        return simulated_time.sections(folder)
+        return [*report.sections(folder), *simulated_time.sections(folder)]
 
     def server_saw(self, config: Config) -> Sight:
         """What it sees in rounds, and when each client has finished."""
@@ -143,19 +148,31 @@ class FedBuffWorkflow(Workflow):
 
     def run(self, run: RunContext) -> Summary:
         """All versions."""
-        terms = terms_of(run.config)
-        run.choices.note(
-            "buffer", f"{terms.buffer_size} updates make a version, {terms.concurrency} clients train at once"
-        )
+        terms, table = terms_of(run.config), report.path_of(run.folder)
+        report.UPDATES_TABLE.cut(table, run.start.round if run.start else 0)
+        repeatable = clock_of(run, 0.0).repeatable
+        said = f"{terms.buffer_size} updates make a version, {terms.concurrency} clients train at once"
+        run.choices.note("buffer", said)
+        if not repeatable:
+            run.choices.note("order", "by arrival, so this run cannot be repeated to the bit (with --clients it can)")
+            if run.config.fraction_evaluate:
+                run.choices.note("clients test", "the last version alone, for until then they are training")
         versions: list[Versions] = []
 
-        def one_version(run: RunContext, arrays: ArrayRecord, number: int, failed: set[int] | None) -> RoundResult:
+        def one_version(run: RunContext, arrays: ArrayRecord, number: int, failed: Set[int] | None) -> RoundResult:
             if not versions:  # only now it is known which arrays are trained
                 versions.append(self._versions(run, arrays, number))
-            return versions[0].one_version(run, arrays, number, failed)
+            result = versions[0].one_version(run, arrays, number, failed)
+            report.UPDATES_TABLE.append(table, [report.line_of(number, update) for update in versions[0].taken])
+            return result
+
+        def finish(status: str = "finished", **more: Json) -> Summary:
+            own = report.figures(report.UPDATES_TABLE.read(table))
+            about = {**dataclasses.asdict(terms), **own, "too_stale": self._progress.too_stale}
+            return run.finish(status, fedbuff={**about, "repeatable": repeatable}, **more)
 
         try:
-            return run_rounds(run, one_version)
+            return run_rounds(dataclasses.replace(run, finish=finish), one_version)
         finally:
             for each in versions:
                 each.stop()

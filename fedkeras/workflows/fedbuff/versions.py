@@ -23,9 +23,9 @@ from fedkeras.federation.round_result import RoundResult, TooFewReplies
 from fedkeras.federation.sampling import sampling_order
 from fedkeras.federation.trainable import trainable_of
 from fedkeras.federation.validation import fault_of_size, fault_of_train, with_common_records
-from fedkeras.reports.history import PART_OF_PHASE, SIMULATED_SECONDS
+from fedkeras.reports.history import PART_OF_PHASE, SIMULATED_SECONDS, UPDATES
 from fedkeras.workflows.base import RunContext, Workflow
-from fedkeras.workflows.fedbuff.buffer import STALENESS, UPDATES, Buffer, Update, from_newest, staleness_weight
+from fedkeras.workflows.fedbuff.buffer import STALENESS, Buffer, Update, from_newest, staleness_weight
 from fedkeras.workflows.fedbuff.clocks import Arrival, Assignment, Clock
 from fedkeras.workflows.fedbuff.progress import Progress
 from fedkeras.workflows.round_loop import Phase, add_central_row
@@ -64,6 +64,8 @@ class Versions:
         )
         self.speeds = ClientSpeeds.of(self.run.config)
         self._buffer = Buffer()
+        self.taken: list[Update] = []
+        """The updates of the last version."""
         self._failed: set[int] = set()
         """Who has failed since the last version, and is not asked again before the next one."""
         self._connected: Mapping[int, int] = {}
@@ -292,9 +294,9 @@ class Versions:
         phase.note({*lines}, {cid: reason for cid, reason in failures.items() if cid not in lines})
         result.asked, result.answered = len({*lines, *failures}), len(lines)
         phase.add_means(metrics)
+        updates = self.taken = sorted(buffer.updates, key=lambda update: update.key)
         for line in result.rows:
             if line["client"] == "all":
-                updates = buffer.updates
                 line[UPDATES] = len(updates)
                 line[STALENESS] = sum(update.staleness for update in updates) / len(updates)
                 if self.speeds is not None:
