@@ -192,6 +192,7 @@ def command(read: Callable[[], Config] = interactive.from_flags, name: str = "se
                     allow=EVERYTHING_NAMED,
                     trust_code=config.trust_code,
                     holder_key=own,
+                    pipe=grid.pipe,
                 )
             )
             if other:

@@ -19,6 +19,7 @@ BASE = Config(
     fraction_evaluate=0.0,
     central_evaluation=False,
     test_fraction=0.0,
+    checkpoint_every=0,
     node_timeout=600.0,
     seed=1,
 )

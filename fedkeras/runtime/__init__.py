@@ -10,14 +10,14 @@ admission guesses holders             who may do what before it has joined, and 
 replies budget                        what is taken of a reply, and how much memory all of them may take
 connections endpoints peer_log        those of strangers, and what is logged of any, within bounds
 node            over gRPC: a client process
-client_session server_connection      its stream, lost and found again
+client_session server_connection grpc_stream     its stream, lost and found again
 holder_key      by which the server knows a client that is started again
 sent_log        a client's own record of what it has sent
 wire content federation_pb2           how a message is encoded
 channel         gRPC's options, the same at both ends
 handshake spake2 passphrase           who may join
 tls tls_files certificates client_channel tls_probe    what is encrypted, and with whom
-spawn           clients started on the server's machine
+spawn pipe      clients started on the server's machine, each with a stream of its own beside the network
 
 warm_supernode  over Flower's SuperLink: a SuperNode, with an executor that stays
 executor executor_process             that process, and as it is seen by the one that started it

@@ -23,6 +23,7 @@ from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Header, Join, Settle
 from fedkeras.runtime.holder_key import KEY_BYTES
 from fedkeras.runtime.passphrase import Access, NeedsPassphrase, ask_passphrase
 from fedkeras.runtime.peer_log import LimitedLines
+from fedkeras.runtime.pipe import ClientPipe, inherited
 from fedkeras.runtime.server_connection import RunOver, ServerConnection, Unconfirmed
 from fedkeras.runtime.tls_probe import Unfit, Unreachable
 from fedkeras.runtime.wire import Assembler
@@ -86,6 +87,8 @@ class ClientSession:
         self._replace_other, self._max_wait, self._report = replace_other, max_wait, LimitedLines(report)
         self._max_message_bytes = max_message_bytes
         self._channel, self._unconfirmed = ClientChannel(server, access), list[tuple[float, bool]]()
+        given = inherited()
+        self._pipe = given and ClientPipe(given)
         self._lock = threading.Lock()
         self.end_note = ""
         """What the server had to say to this process when the run had ended well."""
@@ -282,8 +285,9 @@ class ClientSession:
             self._attempts += 1
             unfit = None
             try:
+                given, self._pipe = self._pipe, None  # it is good for one connection; the next is by the port
                 connection = ServerConnection(
-                    self._server, self._channel, self._access.passphrase, self._join(), self._holder_key
+                    self._server, self._channel, self._access.passphrase, self._join(), self._holder_key, given
                 )
                 self._opened = time.monotonic()
                 return connection

@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import os
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -30,6 +32,7 @@ from fedkeras.runtime.holders import Holders
 from fedkeras.runtime.own_grid import Ending, HoldersTable, OwnGrid
 from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.peer_log import PeerLog
+from fedkeras.runtime.pipe import ServerPipe
 from fedkeras.runtime.replies import Replies
 from fedkeras.runtime.service import Service
 from fedkeras.runtime.sessions import Sessions
@@ -89,6 +92,7 @@ class GrpcGrid(OwnGrid):
         self._server: grpc.aio.Server | None = None
         self._watching: asyncio.Task[None] | None = None
         self._failure = ""
+        self._pipes: list[ServerPipe] = []
         self._endings: dict[int, Ending] = {}
 
     @property
@@ -113,6 +117,17 @@ class GrpcGrid(OwnGrid):
         self._thread.start()
         self._run_in_loop(self._start())
         return self
+
+    def pipe(self) -> socket.socket | None:
+        """Another way in, for a process that this one starts: the socket to hand to it. None: it takes the port.
+
+        That is so where connections are encrypted, and where sockets cannot be handed on (Windows).
+        """
+        if os.name == "nt" or self._channel.credentials is not None:
+            return None
+        ours, theirs = socket.socketpair()
+        asyncio.run_coroutine_threadsafe(self._serve_pipe(ours), self._loop)
+        return theirs
 
     def stop(self, finished: bool = True, reason: str = "") -> None:
         """Send every client away, and end. `finished`: the run ended well; else `reason` is shown to the clients."""
@@ -217,12 +232,25 @@ class GrpcGrid(OwnGrid):
         self._server = server
         self._watching = asyncio.ensure_future(self._connections.watch())
 
+    async def _serve_pipe(self, ours: socket.socket) -> None:
+        """Serve the process at the other end, from its first word on."""
+        pipe = ServerPipe(f"spawned:{len(self._pipes) + 1}")
+        self._pipes.append(pipe)
+        await self._loop.create_unix_connection(lambda: pipe, sock=ours)
+        try:
+            if await pipe.begins():
+                await self._service.join(None, pipe)
+        finally:
+            pipe.close()
+
     async def _stop(self) -> None:
         self._service.goodbye_to = self._goodbye_to
         self._sessions.dismiss(self._goodbye_to)
         deadline = self._loop.time() + AWAY_SECONDS
         while len(self._sessions) and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
+        for pipe in self._pipes:  # of a process that has not said a word yet, and those that did not go by themselves
+            pipe.close()
         await self._server.stop(STOP_SECONDS)
         self._watching.cancel()
         # The streams' handlers have ended, gRPC's own tasks around them perhaps not: closing the loop would complain.

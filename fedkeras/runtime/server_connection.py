@@ -1,29 +1,19 @@
 """One connection to the server, from the handshake to its end: frames in, frames out."""
 
-import contextlib
-import queue
-import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from importlib.metadata import version
-
-import grpc
 
 from fedkeras.errors import UserError
 from fedkeras.runtime import wire
 from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.federation_pb2 import Challenge, Frame, Goodbye, Hello, Join, Proof, Welcome
+from fedkeras.runtime.grpc_stream import GrpcStream
 from fedkeras.runtime.handshake import Login, password_of, ticket
 from fedkeras.runtime.holder_key import secret_for
 from fedkeras.runtime.passphrase import NeedsPassphrase
+from fedkeras.runtime.pipe import ClientPipe
 from fedkeras.runtime.spake2 import InvalidShare
 from fedkeras.runtime.tls_probe import Unreachable
-
-LAST_FRAME_SECONDS = 1.0
-"""How long the server may take to end the stream when the client has sent its last frame."""
-
-CLOSE_SECONDS = 5.0
-"""How long the threads of a closed connection are waited for."""
 
 
 class PutOff(Unreachable):
@@ -48,25 +38,28 @@ class JoinRefused(UserError):
 class ServerConnection:
     """Opens a stream to the server, logs in and sends `join`; `welcome` is the server's answer.
 
-    `passphrase`: None if this client has none. `holder_key`: with it the server is shown who this client is. Raises
-    Unreachable, or UserError where trying again is no use.
+    `passphrase`: None if this client has none. `holder_key`: with it the server is shown who this client is. `pipe`:
+    the stream that a server has given to a process of its own, which needs no other. Raises Unreachable, or UserError
+    where trying again is no use.
     """
 
     def __init__(
-        self, server: str, channel: ClientChannel, passphrase: str | None, join: Join, holder_key: bytes = b""
+        self,
+        server: str,
+        channel: ClientChannel,
+        passphrase: str | None,
+        join: Join,
+        holder_key: bytes = b"",
+        pipe: ClientPipe | None = None,
     ) -> None:
         self._server, self._passphrase, self._knows_server = server, passphrase, channel.knows_server
-        self._outgoing: queue.SimpleQueue[Iterable[Frame | wire.Chunk] | None] = queue.SimpleQueue()
-        self._sender: Future[threading.Thread] = Future()  # these two are gRPC's threads for this call
-        self._receiver: Future[threading.Thread | None] = Future()
-        self._ended, self._proved = False, False
+        self._proved = False
         if passphrase is not None:
             password_of(passphrase)  # takes its time: before the server waits for this client's first word
-        self._channel, certificate = channel.open()
-        method = self._channel.stream_stream(wire.METHOD, wire.serialise, wire.parse)
-        self._call = method(self._requests())
-        if not self._call.add_callback(lambda: self._receiver.set_result(threading.current_thread())):
-            self._receiver.set_result(None)  # it is over already
+        certificate = b""
+        if pipe is None:
+            opened, certificate = channel.open()
+        self._stream = pipe or GrpcStream(server, opened)
         try:
             run = self._log_in(certificate, join.session)
             if holder_key:
@@ -78,45 +71,21 @@ class ServerConnection:
             raise
 
     def send(self, frames: Iterable[Frame | wire.Chunk]) -> None:
-        """Queue frames; they are sent in a thread of gRPC's."""
-        self._outgoing.put(frames)
+        """Queue frames; they are sent in a thread."""
+        self._stream.send(frames)
 
     def frames(self) -> Iterator[wire.Parsed]:
         """The frames that the server sends, as they come. Raises Unreachable when the connection is lost."""
         while True:
-            yield self._next()
+            yield self._stream.next()
 
     def end(self) -> None:
         """Send what is queued and no more; the server then ends the stream."""
-        self._ended = True
-        self._outgoing.put(None)
+        self._stream.end()
 
     def close(self) -> None:
-        """End the connection at once, or after `end` when all is sent, and gRPC's threads with it.
-
-        A thread that is left running may hold the call's lock when Python ends, which freezes the thread there; the
-        last garbage collection then waits for that lock, and the process never ends.
-        """
-        self._outgoing.put(None)
-        if self._ended:
-            with contextlib.suppress(TimeoutError):
-                self._receiver.result(LAST_FRAME_SECONDS)
-        self._call.cancel()
-        self._channel.close()
-        for grpc_thread in (self._sender, self._receiver):
-            with contextlib.suppress(TimeoutError):
-                if thread := grpc_thread.result(CLOSE_SECONDS):
-                    thread.join(CLOSE_SECONDS)
-
-    def _next(self) -> wire.Parsed:
-        try:
-            return next(self._call)
-        except StopIteration:
-            raise Unreachable("the server closed the connection without a word") from None
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-                raise UserError(f"what answers at {self._server} is no fedkeras server") from None
-            raise Unreachable(error.details() or error.code().name) from None
+        """End the connection at once, or after `end` when all is sent."""
+        self._stream.close()
 
     def _log_in(self, certificate: bytes, session: bytes) -> bytes:
         """Show that this client knows the passphrase, and see that the server does. Nothing is believed before.
@@ -166,18 +135,13 @@ class ServerConnection:
         self._proved = True
 
     def _expect(self, kind: str) -> Challenge | Proof | Welcome:
-        frame = self._next()
+        frame = self._stream.next()
         found = None if isinstance(frame, memoryview) else frame.WhichOneof("content")
         if found == "goodbye":
             raise refusal(frame.goodbye, self._proved)
         if found != kind:
             raise UserError(f"what answers at {self._server} is no fedkeras server of this version")
         return getattr(frame, kind)
-
-    def _requests(self) -> Iterator[Frame | wire.Chunk]:
-        self._sender.set_result(threading.current_thread())
-        while (frames := self._outgoing.get()) is not None:
-            yield from frames
 
 
 class RunOver(UserError):

@@ -4,14 +4,16 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fedkeras import gpus, lifeline
 from fedkeras.checkout import started
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.runtime import pipe as pipes
 from fedkeras.runtime.holder_key import VARIABLE
 
 log = logging.getLogger("fedkeras")
@@ -29,15 +31,19 @@ def clients(
     allow: str = "",
     trust_code: bool = False,
     holder_key: bytes = b"",
+    pipe: Callable[[], socket.socket | None] = lambda: None,
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Run `config.spawn` processes of client.py (0: none), which serve all partitions between them, meanwhile.
 
     `shareable`: a message may go to any of several processes, since a client keeps nothing between two messages.
     `allow` and `trust_code` are what the person who starts the server permits the clients as well: the same flags of
-    client.py. `holder_key` shows the server that they are its own. When the last process ends, `all_ended` is called
-    with a line that says so: no client is left to wait for. On leaving, processes that do not end by themselves are
-    terminated. Which GPU each sees is dealt out before. Raises UserError for more processes than partitions, for more
-    than there are GPUs for, and where the server demands what a spawned client does not have.
+    client.py. `holder_key` shows the server that they are its own. `pipe` gives each process a way in of its own
+    (`GrpcGrid.pipe`); None: it takes the port. When the last process ends, `all_ended` is called with a line that says
+    so: no client is left to wait for. On leaving, processes that do not end by themselves are terminated. Which GPU
+    each sees is dealt out before.
+
+    Raises UserError for more processes than partitions, for more than there are GPUs for, and where the server demands
+    what a spawned client does not have.
     """
     if config.gpus_per_client and not config.spawn:
         raise UserError(
@@ -63,9 +69,7 @@ def clients(
             for cids, seen in zip(partition_flags(config, shareable), dealt, strict=True):
                 own = environment | gpus.environment_of(seen, config.gpus_per_client)
                 command = [*started("client"), *cids, *own_flags]
-                # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
-                quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-                processes.append(subprocess.Popen(command, start_new_session=True, **quiet, **lifeline.tied(own)))
+                processes.append(_started(command, own, pipe))
         if processes:
             threading.Thread(target=_watch, args=(processes, all_ended), name="fedkeras-spawn", daemon=True).start()
         yield processes
@@ -76,6 +80,21 @@ def clients(
     finally:
         for process in processes:
             _end(process)
+
+
+def _started(
+    command: Sequence[str], environment: Mapping[str, str], pipe: Callable[[], socket.socket | None]
+) -> subprocess.Popen[bytes]:
+    """One process, which ends with this one, and has its end of a pipe if there is one."""
+    with contextlib.ExitStack() as handed_on:
+        own = lifeline.tied(environment)
+        if (theirs := pipe()) is not None:
+            handed_on.enter_context(theirs)
+            own["env"] = {**own["env"], pipes.VARIABLE: str(theirs.fileno())}
+            own["pass_fds"] = (*own["pass_fds"], theirs.fileno())
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        # A session of its own: Ctrl-C in the terminal is for the server, which lets the round finish first.
+        return subprocess.Popen(command, start_new_session=True, **quiet, **own)
 
 
 def partition_flags(config: Config, shareable: bool) -> list[list[str]]:

@@ -63,21 +63,33 @@ class TooLarge(WireError):
 
 def serialise(frame: Frame | Chunk) -> bytes:
     """gRPC's serialiser."""
+    return b"".join(pieces(frame))
+
+
+def pieces(frame: Frame | Chunk) -> list[bytes | memoryview]:
+    """A frame as it is serialised; a chunk's bytes are not copied."""
     if isinstance(frame, Frame):
-        return frame.SerializeToString()
-    return b"".join([_CHUNK_TAG, _varint(sum(len(piece) for piece in frame)), *frame])
+        return [frame.SerializeToString()]
+    return [_CHUNK_TAG + _varint(sum(len(piece) for piece in frame)), *frame]
 
 
-def parse(data: bytes) -> Parsed:
+def parse(data: bytes | bytearray) -> Parsed:
     """gRPC's deserialiser. It must not raise: bytes that are no frame become an empty Frame, which is never sent."""
+    if (chunk := chunk_in(data)) is not None:
+        return chunk
+    try:
+        return Frame.FromString(bytes(data))
+    except DecodeError:
+        return Frame()
+
+
+def chunk_in(data: bytes | bytearray) -> memoryview | None:
+    """The bytes of a serialised chunk, not copied; None for another frame."""
     if data[:1] == _CHUNK_TAG:
         length, start = _read_varint(data, 1)
         if start + length == len(data):
             return memoryview(data)[start:]
-    try:
-        return Frame.FromString(data)
-    except DecodeError:
-        return Frame()
+    return None
 
 
 def header_limit(sent: int) -> int:
@@ -191,7 +203,7 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_varint(data: bytes, start: int) -> tuple[int, int]:
+def _read_varint(data: bytes | bytearray, start: int) -> tuple[int, int]:
     """The number at `start` and the place behind it; (-1, start) if there is none."""
     number = 0
     for position in range(start, min(start + 10, len(data))):

@@ -2,11 +2,15 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from fedkeras.runtime.grpc_grid import GrpcGrid
+from fedkeras.runtime.pipe import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -27,16 +31,17 @@ def until(condition: Callable[[], object], what: str, seconds: float = SLOW_MACH
 class Process:
     """A started command with its output so far."""
 
-    def __init__(self, command: list[str], folder: Path, name: str) -> None:
+    def __init__(self, command: list[str], folder: Path, name: str, pipe: socket.socket | None = None) -> None:
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
         # This checkout's code, whatever is installed, also for scripts that lie in another folder than server.py.
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
         own = {"FLWR_TELEMETRY_ENABLED": "0", "FEDKERAS_CACHE": str(folder / "cache"), "PYTHONPATH": path}
-        environment = {**os.environ, **own}
+        environment = {**os.environ, **own, **({VARIABLE: str(pipe.fileno())} if pipe else {})}
         with self._out.open("w") as out, self._err.open("w") as err:
             self.popen = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
-            )
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                pass_fds=(pipe.fileno(),) if pipe else (),
+            )  # fmt: skip
 
     @property
     def out(self) -> str:
@@ -75,9 +80,9 @@ class Starter:
         self.folder = folder
         self.processes: list[Process] = []
 
-    def __call__(self, *command: object) -> Process:
-        """Start any command."""
-        process = Process([str(part) for part in command], self.folder, f"process-{len(self.processes)}")
+    def __call__(self, *command: object, pipe: socket.socket | None = None) -> Process:
+        """Start any command; `pipe` is handed on to it."""
+        process = Process([str(part) for part in command], self.folder, f"process-{len(self.processes)}", pipe)
         self.processes.append(process)
         return process
 
@@ -88,6 +93,11 @@ class Starter:
     def toy(self, server: str, cids: object, *flags: object) -> Process:
         """A toy client, not waited for."""
         return self.python(HERE / "toy_client.py", server, cids, *flags)
+
+    def piped_toy(self, grid: GrpcGrid, cids: object) -> Process:
+        """The same, with a pipe to the grid."""
+        with grid.pipe() as pipe:
+            return self(sys.executable, HERE / "toy_client.py", grid.address, cids, pipe=pipe)
 
     def client(self, server: str, cids: object, *flags: object) -> Process:
         """`python client.py`, which waits for its server as long as a loaded machine may need.
