@@ -23,6 +23,8 @@ class FinishedRound(Protocol):
     """Lines of history.csv, those of `all` and `server` among them."""
     failures: Mapping[int, str]
     """cid -> reason."""
+    left_out: Mapping[int, str]
+    """cid -> reason, of those whose work does not count though they have not failed: they were late."""
     timing: Mapping[str, float]
     """Seconds by part of the round."""
     seconds: float
@@ -59,6 +61,12 @@ class Callback:
 
     def on_client_failure(self, cid: int, reason: str) -> None:
         """A client gives no good answer in this phase."""
+
+    def on_client_left_out(self, cid: int, reason: str) -> None:
+        """A client's work does not count in this phase, and that is no failure: it was late, or others were faster.
+
+        Its answer may have been told of before.
+        """
 
     def on_round_end(self, result: FinishedRound) -> bool:
         """A round is over. True: it was the last one, whatever the configuration says."""
@@ -108,6 +116,10 @@ class Callbacks(Callback):
     def on_client_failure(self, cid: int, reason: str) -> None:
         for callback in self:
             callback.on_client_failure(cid, reason)
+
+    def on_client_left_out(self, cid: int, reason: str) -> None:
+        for callback in self:
+            callback.on_client_left_out(cid, reason)
 
     def on_round_end(self, result: FinishedRound) -> bool:
         return any([callback.on_round_end(result) for callback in self])  # noqa: C419 - a list: all are told

@@ -187,6 +187,14 @@ class Config:
     # How long a round may take, and by which clock
     clients: str = setting("", TIME, SERVER_ONLY)
     """A simulated clock: slow=lognormal:sigma=1, uniform, halfnormal, none, or slow=FILE.csv; unset: the real one."""
+    round_deadline: Seconds = setting(0.0, TIME, SERVER_ONLY)
+    """Seconds that clients have in a round; 0: as long as they take, up to round-timeout."""
+    late: Literal["partial", "drop"] = setting("partial", TIME, SERVER_ONLY)
+    """Who would be late: partial: stops at its last whole batch in time and sends what it has; drop: is left out."""
+    deadline_grace: Seconds = setting(5.0, TIME, SERVER_ONLY, MAY_CHANGE)
+    """By the real clock: seconds after round-deadline in which a client's answer may still arrive."""
+    over_select: Annotated[float, Bounds(low=1.0, high=10.0)] = setting(1.0, TIME, SERVER_ONLY)
+    """Ask so many times the cohort to train, and go on with the first of them that answer, as many as a cohort has."""
 
     # What the run keeps, so that it can go on
     checkpoint_every: CountOrZero = setting(1, CHECKPOINTS, SERVER_ONLY, MAY_CHANGE)

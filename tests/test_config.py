@@ -301,13 +301,13 @@ CONNECTION = "host port max_message_mb spawn gpus_per_client passphrase_file tls
             fields_of(SERVER_ONLY),
             f"data_dir {CONNECTION} stop_after app app_config run_dir name tensorboard mlflow private checkpoint_every "
             "keep_checkpoints resume release decimal thousands trust_code max_result_mb metrics_port metrics_host "
-            "evaluate evaluate_round evaluate_clients clients",
+            "evaluate evaluate_round evaluate_clients clients round_deadline late deadline_grace over_select",
         ),
         (
             fields_of(MAY_CHANGE),
             f"data_dir {CONNECTION} num_server_rounds stop_after min_available_nodes min_results max_retries "
             "node_timeout round_timeout reconnect_grace checkpoint_every keep_checkpoints tensorboard mlflow "
-            "private release trust_code metrics_port metrics_host",
+            "private release trust_code metrics_port metrics_host deadline_grace",
         ),
         (fields_of(ANY_APP), f"data_dir {CONNECTION} app app_config num_partitions reconnect_grace run_dir name"),
         (fields_of(ABSOLUTE), "dataset data_dir model resume run_dir evaluate"),

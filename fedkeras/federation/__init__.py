@@ -5,7 +5,8 @@ client_weights      what each client counts for
 client_manager      which clients are connected, and waiting for them
 sampling            the cohort of a round, and who is suspended after failures
 client_speeds       how fast simulated clients are
-round_clock         which of a round's clients are in time, and what the round takes
+round_clock         which of a round's clients are in time: deadlines and over-selection
+simulated_clock     the same by a simulated clock, and the seconds that a round takes
 dispatcher          messages to several clients and their replies, deadlines, scripts
 reply_order         replies in the order of cid
 source_check        whether server and client mean the same data set

@@ -28,6 +28,8 @@ from fedkeras.randomness import generator
 
 STEP = 0.1
 """Seconds that a step takes on a client of factor 1, unless `step` says otherwise."""
+ROUNDING = 1e-9
+"""Share of a deadline by which floating point may be wrong about it."""
 
 Draw = Callable[..., float]
 """(random numbers, options) -> a factor."""
@@ -115,11 +117,16 @@ class ClientSpeeds:
         per_step, left = self.seconds_per_step(cid), seconds - self.seconds_of_bytes(cid, num_bytes)
         steps = max(0, math.floor(left / per_step))
         # The quotient is rounded: 0.3 / 0.1 is below 3, and what `seconds` says of the steps is what counts.
-        while self.seconds(cid, steps + 1, num_bytes) <= seconds:
+        while in_time(self.seconds(cid, steps + 1, num_bytes), seconds):
             steps += 1
-        while steps and self.seconds(cid, steps, num_bytes) > seconds:
+        while steps and not in_time(self.seconds(cid, steps, num_bytes), seconds):
             steps -= 1
         return steps
+
+
+def in_time(seconds: float, deadline: float) -> bool:
+    """Whether it is no later than the deadline, but for rounding: three steps of 0.1 s, as floats, are above 0.3 s."""
+    return seconds <= deadline * (1 + ROUNDING)
 
 
 def with_absolute_path(clients: str) -> str:

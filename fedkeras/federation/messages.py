@@ -17,6 +17,9 @@ MOST_STEPS = "most-steps"
 """Key of a train message's configuration: this client is to do so many steps at most (0: as many as its epochs have),
 and to say how many it did."""
 
+MOST_SECONDS = "most-seconds"
+"""The same in seconds from when it begins: it stops at its last whole step within them, and does one at least."""
+
 LOCAL_STEPS = "local-steps"
 """The metric that says it: batches that a client trained on, over all its epochs."""
 

@@ -20,6 +20,8 @@ class RoundResult:
     answered: int = 0
     rows: list[RowTable] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
+    left_out: dict[int, str] = field(default_factory=dict)
+    """Reasons by cid, of those whose work does not count though they have not failed."""
     weightings: dict[str, Weighting[int]] = field(default_factory=dict)
     """By phase, what the clients counted for, by cid."""
     seconds: float = 0.0
@@ -38,7 +40,7 @@ class RoundResult:
     def hide_cohort(self) -> None:
         """Keep nothing that tells who, or how many, were asked."""
         self.asked = self.answered = 0
-        self.failures, self.weightings = {}, {}
+        self.failures, self.left_out, self.weightings = {}, {}, {}
 
     def end(self) -> "RoundResult":
         """The round is over: its wall time is known."""
@@ -49,17 +51,18 @@ class RoundResult:
 class TooFewReplies(RunFailed):
     """A round that fewer clients answered than `min-results`, or whose replies the strategy cannot use.
 
-    `failed` are the clients that gave no good answer.
+    `failed` are the clients that gave no good answer, or were late.
     """
 
     def __init__(self, text: str, result: RoundResult) -> None:
         super().__init__(text)
-        self.failed = set(result.failures)
+        self.failed = {*result.failures, *result.left_out}
 
 
 def require(min_results: int, good: int, result: RoundResult) -> None:
     """Raise TooFewReplies, with the clients' reasons, if the round has fewer than `min_results` good train replies."""
     if good < min_results:
-        reasons = "; ".join(f"client {cid}: {reason}" for cid, reason in sorted(result.failures.items())[:3])
+        absent = sorted({**result.left_out, **result.failures}.items())
+        reasons = "; ".join(f"client {cid}: {reason}" for cid, reason in absent[:3])
         text = f"round {result.round} got {good} of at least {min_results} answers (--min-results); {reasons}"
         raise TooFewReplies(text, result)

@@ -71,15 +71,21 @@ class FailureTracker:
         self._failures: dict[str, dict[int, FailureCount]] = {phase: {} for phase in PHASES}
 
     def cohort(
-        self, available: Iterable[int], phase: str, server_round: int, failed: Iterable[int] | None = None
+        self,
+        available: Iterable[int],
+        phase: str,
+        server_round: int,
+        failed: Iterable[int] | None = None,
+        size: int | None = None,
     ) -> list[int]:
         """Client ids to ask, ascending: `sample`'s, with the suspended left out or last.
 
         In a repeated round, `failed` are those that failed in an earlier attempt: they are asked after all others, but
         before the suspended. Of these, those come first whose suspension ends soonest.
+        `size`: how many, unless as many as the run's share of clients says.
         """
-        config, training = self._config, phase == MessageType.TRAIN
-        size = cohort_size(config.num_partitions, config.fraction_train if training else config.fraction_evaluate)
+        config = self._config
+        size = self.wanted(phase) if size is None else size
         order = sampling_order(available, config.num_partitions, config.seed, server_round, phase)
         until = {cid: self._suspended_until(phase, cid, server_round) for cid in order}
         order.sort(key=lambda cid: (until[cid], cid in (failed or ())))  # stable: among equals as sampled
@@ -87,6 +93,11 @@ class FailureTracker:
         if failed is None and len(fresh) >= self._needed(phase):
             order = fresh
         return sorted(order[:size])
+
+    def wanted(self, phase: str) -> int:
+        """How many clients a round wants in this phase."""
+        config, training = self._config, phase == MessageType.TRAIN
+        return cohort_size(config.num_partitions, config.fraction_train if training else config.fraction_evaluate)
 
     def eligible(self, connected: Iterable[int], phase: str, server_round: int) -> list[int]:
         """Those of the connected that are not suspended, ascending; all of them if too few would be left."""

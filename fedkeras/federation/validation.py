@@ -17,7 +17,7 @@ from fedkeras.errors import one_line
 from fedkeras.federation.messages import INITIAL_LOSS, LOSS_FIRST, NUM_EXAMPLES
 from fedkeras.federation.metrics import column
 from fedkeras.federation.records import Record, of_kind, payload, view
-from fedkeras.reports.history import BYTES, KEYS, SIMULATED_SECONDS
+from fedkeras.reports.history import BYTES, KEYS, LEFT_OUT, SIMULATED_SECONDS
 
 MAX_EXAMPLES = 10**12
 """More examples than this are a client's claim to the whole average, not a count."""
@@ -127,7 +127,7 @@ def fault_of_metrics(metrics: Mapping[str, int | float | list[int] | list[float]
         if isinstance(value, list):
             return f"metric '{name}' is a list, not a number"
         misspelt = column(name) == column(NUM_EXAMPLES) and name != NUM_EXAMPLES
-        if misspelt or column(name) in (*KEYS, *BYTES, SIMULATED_SECONDS):
+        if misspelt or column(name) in (*KEYS, *BYTES, SIMULATED_SECONDS, LEFT_OUT):
             return f"metric '{name}' has the name of a column of history.csv"
         if abs(value) > LARGEST or not math.isfinite(value):
             return f"metric '{name}' is not finite"

@@ -10,6 +10,7 @@
     layer_gradients     the same by layers, for the models it knows: faster
     poisson             batches into which each example comes by a coin of its own
     private_model       which models that can train
+    step_limit          how far a training may go, by steps or by the clock
     keras_loop          models with a train_step or test_step of their own
     optimizers          optimizers by name, and new again before each training
     losses              which loss suits a model and what it is to learn

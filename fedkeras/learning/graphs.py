@@ -29,6 +29,7 @@ def training_graph(
     last: bool = True,
     weighted: bool = False,
     planned: bool = False,
+    spans: bool = False,
 ) -> Graph:
     """Trace and return `train(x, y, orders, batch_size, seed_values, *more)`; loss and metrics are the last epoch's.
 
@@ -39,6 +40,10 @@ def training_graph(
     the next are the number of batches before these epochs and what its `begin` has returned, whose shapes `begun` says.
     Without these there is no more, and they cost nothing. If `planned`, a batch may have fewer than `batch_size`
     examples, none at all too: its other places in `orders` are below 0.
+
+    With `spans` the graph goes on in the middle of a training: the first of `more` are the step to begin with, the step
+    before which to stop, and the sum of the losses of the epoch's examples until then (float64); in the place of the
+    mean loss it returns that sum. Metrics go on as well.
     """
     weights, optimizer = model.trainable_variables, model.optimizer
 
@@ -48,6 +53,7 @@ def training_graph(
         make_fresh(fresh)
         for i, seed in enumerate(seeds):
             seed.assign(seed_values[i])
+        begin, end, so_far, *more = more if spans else (0, None, 0.0, *more)
         epochs, examples = tf.shape(orders)[0], tf.shape(orders)[1]
         steps = (examples + batch_size - 1) // batch_size
 
@@ -74,17 +80,21 @@ def training_graph(
             total = tf.where(first == 0, tf.zeros_like(total), total)
             return step + 1, total + _times(found.loss, tf.size(chosen))
 
-        start = tf.constant(0), tf.constant(0.0, tf.float64)
-        _, total = tf.while_loop(lambda step, _: step < epochs * steps, one_step, start, parallel_iterations=1)
+        start = tf.convert_to_tensor(begin, tf.int32), tf.convert_to_tensor(so_far, tf.float64)
+        end = epochs * steps if end is None else end
+        _, total = tf.while_loop(lambda step, _: step < end, one_step, start, parallel_iterations=1)
         if last:
             optimizer.finalize_variable_values(weights)
+        if spans:
+            return total, [metric.result() for metric in metrics]
         if planned:
             examples = tf.maximum(1, tf.math.count_nonzero(orders[-1] >= 0, dtype=tf.int32))
         return total / tf.cast(examples, tf.float64), [metric.result() for metric in metrics]
 
     orders, batch_size = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)
     seed_values = tf.TensorSpec([len(seeds), 2], tf.uint32)
-    more = [tf.TensorSpec([None], tf.float32)] if weighted else []
+    more = [*(tf.TensorSpec([], kind) for kind in (tf.int32, tf.int32, tf.float64))] if spans else []
+    more += [tf.TensorSpec([None], tf.float32)] if weighted else []
     if objective is not None:
         more += [tf.TensorSpec([], tf.int32), *(tf.TensorSpec(t.shape, t.dtype) for t in begun)]
     return _trace(train, x, y, orders, batch_size, seed_values, *more)

@@ -36,6 +36,28 @@ def fit(
     return _split({name: values[-1] for name, values in history.items()})
 
 
+def fit_span(
+    model: keras.Model,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    orders: np.ndarray,
+    batch_size: int,
+    steps: tuple[int, int],
+    sample_weight: tf.Tensor | None = None,
+) -> tuple[float, dict[str, float]]:
+    """The same from one of the training's steps to another; loss and metrics are of the last epoch's part of them."""
+    a_epoch = -(-orders.shape[1] // batch_size)
+    step, end = steps
+    found: tuple[float, dict[str, float]] = (float("nan"), {})
+    while step < end:
+        epoch, first = divmod(step, a_epoch)
+        last = min(a_epoch, first + end - step)
+        order = orders[epoch, first * batch_size : last * batch_size]
+        found = fit(model, x, y, order[None], batch_size, sample_weight)
+        step += last - first
+    return found
+
+
 def evaluate(model: keras.Model, x: tf.Tensor, y: tf.Tensor, batch_size: int) -> tuple[float, dict[str, float]]:
     """Test by `model.evaluate`; return loss and metrics. Raises ValueError if there is no "loss"."""
     _build_metrics(model, x, y)

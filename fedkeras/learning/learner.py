@@ -1,5 +1,6 @@
 """One resident model that is trained on and tested with one client's arrays after another's."""
 
+import dataclasses
 import inspect
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -19,6 +20,7 @@ from fedkeras.learning.optimizers import LearningRate
 from fedkeras.learning.poisson import Batches
 from fedkeras.learning.results import TrainingResult
 from fedkeras.learning.sample_weights import place_weights
+from fedkeras.learning.step_limit import StepLimit
 from fedkeras.learning.targets import MetricName
 from fedkeras.models.compile_config import compiled_with
 from fedkeras.models.file_info import Shape, as_input
@@ -115,6 +117,7 @@ class Learner:
         objective: Objective | None = None,
         on_epoch: Callable[[int, TrainingResult], None] | None = None,
         sample_weight: Array | None = None,
+        limit: StepLimit | None = None,
     ) -> TrainingResult:
         """Train the model from its present weights, with a fresh optimizer, and return the last epoch's means.
 
@@ -122,12 +125,15 @@ class Learner:
         loss is multiplied by, as in `fit(sample_weight=...)`: the loss is the weighted one, metrics are not. Orders and
         Dropout's masks are drawn from `rng`. With an `objective` the loss returned is still the loss alone, to compare
         with others. `on_epoch` is called after each epoch with its number, from 1, and its means; the weights are the
-        same to the bit with and without it. Raises ValueError for data that does not fit, and for an objective with a
-        model that has its own train_step.
+        same to the bit with and without it. With a `limit` it ends in the middle of an epoch, if need be: the means are
+        of what that epoch has used, and `on_epoch` is not called. Raises ValueError for data that does not fit, for an
+        objective with a model that has its own train_step, and for one that plans its batches with a limit.
         """
         if epochs < 1 or batch_size < 1:
             raise ValueError(f"epochs={epochs} and batch_size={batch_size} start at 1")
         x, y = self._placed(x, y)
+        if limit is not None:
+            return self._train_within(x, y, epochs, batch_size, rng, objective, sample_weight, limit)
         if on_epoch is not None or self._has_own_step(objective):
             shown = on_epoch or (lambda *_: None)
             return self._train_by_epoch(x, y, epochs, batch_size, rng, objective, shown, sample_weight)
@@ -215,6 +221,57 @@ class Learner:
         self.end_training()
         return result
 
+    def _train_within(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        epochs: int,
+        batch_size: int,
+        rng: np.random.Generator,
+        objective: Objective | None,
+        sample_weight: Array | None,
+        limit: StepLimit,
+    ) -> TrainingResult:
+        """As far as the limit allows, with the bits of a training without one until there."""
+        examples = int(x.shape[0])
+        own_step = self._has_own_step(objective)
+        batches, begun = self._begun(objective, rng, examples, batch_size, epochs)
+        if batches is not None:
+            raise ValueError(f"the objective {type(objective).__name__} plans its batches: it cannot end before them")
+        self._begin(rng, objective, begun)
+        orders = np.stack([rng.permutation(examples) for _ in range(epochs)]).astype(np.int32)
+        weighted = place_weights(sample_weight, examples)
+        a_epoch, done, loss = -(-examples // batch_size), 0, 0.0
+        for end in limit.spans(epochs * a_epoch):
+            if own_step:
+                loss, metrics = keras_loop.fit_span(self.model, x, y, orders, batch_size, (done, end), *weighted)
+            else:
+                loss, metrics = self._span(x, y, orders, batch_size, weighted, (done, end, loss))
+            done = end
+        self.end_training()
+        used = min(examples, ((done - 1) % a_epoch + 1) * batch_size)
+        outcome = self._outcome(examples, loss if own_step else loss / used, metrics, objective)
+        return dataclasses.replace(outcome, steps=done)
+
+    def _span(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        orders: np.ndarray,
+        batch_size: int,
+        weighted: Sequence[tf.Tensor],
+        where: tuple[int, int, float],
+    ) -> tuple[float, dict[str, float]]:
+        """From `where`'s first step to its second; its third is the sum of the epoch's losses before, which goes on."""
+        objective, begun = self._objective, self._start
+        graph = self._training_graph(x, y, objective, begun, bool(weighted), whole=False, planned=False, spans=True)
+        more = weighted if objective is None else (*weighted, tf.constant(0), *begun)
+        begin, end, so_far = where
+        numbers = np.int32(begin), np.int32(end), np.float64(so_far)
+        arguments = orders, np.int32(batch_size), np.zeros((0, 2), np.uint32), *numbers
+        loss, values = graph(x, y, *map(tf.constant, arguments), *more)
+        return float(loss), self._named(values)
+
     def evaluate(self, x: Array, y: Array, *, batch_size: int = 256) -> TrainingResult:
         """Return the loss and metrics of the present weights on x and y (from `place`, or arrays)."""
         x, y = self._placed(x, y)
@@ -249,10 +306,11 @@ class Learner:
         weighted: bool,
         whole: bool,
         planned: bool,
+        spans: bool = False,
     ) -> Graph:
-        """The graph of a whole training, or of one epoch of it; traced the first time."""
+        """The graph of a whole training, of one epoch of it, or of `spans` of steps; traced the first time."""
         own = () if objective is None else (objective.graph_key(), *((tensor.shape, tensor.dtype) for tensor in begun))
-        key = ("train" if whole else "epoch", own, weighted, planned, *_kinds(x, y))
+        key = ("span" if spans else "train" if whole else "epoch", own, weighted, planned, *_kinds(x, y))
         if key not in self._graphs:
             if objective is not None:
                 objective.check(self.model)
@@ -260,6 +318,7 @@ class Learner:
                 _require_weights(objective)
             fresh, seeds = (self._fresh, self._seeds) if whole else ([], [])
             kind = {"objective": objective, "begun": begun, "last": whole, "weighted": weighted, "planned": planned}
+            kind["spans"] = spans
             self._graphs[key] = training_graph(self.model, self._metrics, fresh, seeds, x, y, **kind)
         return self._graphs[key]
 

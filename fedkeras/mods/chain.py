@@ -197,10 +197,13 @@ class ModExchange:
         self._chain = mods
         self.sent: dict[int, Message] = {}
 
-    def exchange(self, messages: Sequence[Message]) -> Iterator[Message]:
-        """Send now; yield the replies as they come, decoded. A mod may answer for a client that it does not ask."""
+    def exchange(self, messages: Sequence[Message], seconds: float | None = None) -> Iterator[Message]:
+        """Send now; yield the replies as they come, decoded. A mod may answer for a client that it does not ask.
+
+        Each answer, of each step of it, counts for `seconds` at most, if they are fewer than the run's.
+        """
         self.sent.update({message.metadata.dst_node_id: message for message in messages})
-        inner: Exchange = _Wire(self)
+        inner: Exchange = _Wire(self) if seconds is None else _Within(_Wire(self), seconds)
         for mod in reversed(self._mods):
             inner = _Layer(mod, inner)
         return inner.exchange(messages)

@@ -10,7 +10,7 @@ What a message of each kind holds is in docs/privacy.md, and a test walks the me
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from fedkeras.config import Config
+from fedkeras.config import TIME, Config, fields_of
 from fedkeras.data import scaling
 from fedkeras.errors import UserError
 from fedkeras.strategy_names import canonical
@@ -58,9 +58,10 @@ RELEASES = (
         lambda config: "fraction_evaluate" in config.changed() and config.fraction_evaluate > 0,
     ),
     Release(
-        "local steps",
-        "--clients: its clients say how many steps they did, and so how many examples they have",
-        lambda config: bool(config.clients),
+        "time",
+        "--clients, --round-deadline or --over-select: how fast a client is, and so how much it has, decides whether "
+        "and how much it counts",
+        lambda config: bool(config.changed(fields_of(group=TIME))),
     ),
     Release(
         "initial losses",

@@ -16,7 +16,7 @@
     divergence                                      a run whose loss is no number any more
     run report run_page comparison page             one run and several as an HTML page
     server_view                                     what the server saw of clients' data
-    simulated_time                                  figures against the seconds of a simulated clock
+    simulated_time                                  figures against simulated seconds, and whose work was in time
     local_page                                      a training without federation as a page
     charts grids axes colours curves                its pictures
     model_comparison                                models side by side on one test set

@@ -35,7 +35,10 @@ LOCAL_STEPS, SIMULATED_SECONDS = "local_steps", "simulated_seconds"
 
 In the line of `all` the steps are added up, and the seconds are those of the round.
 """
-OF_TIME = (LOCAL_STEPS, SIMULATED_SECONDS)
+LEFT_OUT = "left_out"
+"""In the line of `all`, where there are deadlines or over-selection: clients whose work does not count, since they were
+late or others were faster."""
+OF_TIME = (LOCAL_STEPS, SIMULATED_SECONDS, LEFT_OUT)
 UPDATES = "updates"
 """The column that says, where there are no rounds in which each client trains once, of how many trainings a line is."""
 OF_RUN = ("epsilon",)
@@ -165,7 +168,7 @@ def _parse(key: str, text: str) -> int | float | str:
         if not text:
             raise ValueError(f"no {key}")
         return text
-    if key in ("round", "num_examples", LOCAL_STEPS, UPDATES, *BYTES):
+    if key in ("round", "num_examples", LOCAL_STEPS, LEFT_OUT, UPDATES, *BYTES):
         return int(text)
     try:
         return float(text)

@@ -100,6 +100,9 @@ class Relay(Callback):
     def on_client_failure(self, cid: int, reason: str) -> None:
         self._write("on_client_failure", cid, reason)
 
+    def on_client_left_out(self, cid: int, reason: str) -> None:
+        self._write("on_client_left_out", cid, reason)
+
     def on_round_end(self, result: FinishedRound) -> bool:
         self._write("end_round", result.round)
         return False

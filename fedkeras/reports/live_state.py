@@ -19,8 +19,8 @@ AT_WORK = {"train": "training", "evaluate": "evaluating"}
 PACE = 5
 """Rounds whose seconds give the estimate of the time left: the first alone, which compiles graphs, would mislead."""
 
-ANSWERED, FAILED, SUSPENDED, NOT_ASKED, CONNECTED, NOT_CONNECTED = (
-    "answered", "failed", "suspended", "not asked", "connected", "not connected",
+ANSWERED, FAILED, LEFT_OUT, SUSPENDED, NOT_ASKED, CONNECTED, NOT_CONNECTED = (
+    "answered", "failed", "left out", "suspended", "not asked", "connected", "not connected",
 )  # fmt: skip
 """States of a client, beside those of AT_WORK. `not asked`: it is not in the cohort."""
 
@@ -108,6 +108,12 @@ class LiveState(Callback):
             client = self.clients.setdefault(cid, LiveClient())
             client.state, client.seconds, client.reason = FAILED, self.clock() - self.since, one_line(reason)
 
+    def on_client_left_out(self, cid: int, reason: str) -> None:
+        """A client was late, or others were faster."""
+        with self._lock:
+            client = self.clients.setdefault(cid, LiveClient())
+            client.state, client.seconds, client.reason = LEFT_OUT, None, one_line(reason)
+
     def on_round_end(self, result: FinishedRound) -> bool:
         """A round is over and recorded. It never ends the run."""
         self.end_round(result.round)
@@ -147,7 +153,7 @@ class LiveState(Callback):
     def cohort_size(self) -> int:
         """How many clients are in the cohort of this phase."""
         counts = self.counts()
-        return counts[ANSWERED] + counts[FAILED] + sum(counts[state] for state in AT_WORK.values())
+        return counts[ANSWERED] + counts[FAILED] + counts[LEFT_OUT] + sum(counts[state] for state in AT_WORK.values())
 
     def metric(self) -> str:
         """The metric beside the loss: accuracy, or the first of the model's own."""

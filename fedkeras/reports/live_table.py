@@ -15,6 +15,7 @@ from fedkeras.reports.live_state import (
     AT_WORK,
     CONNECTED,
     FAILED,
+    LEFT_OUT,
     NOT_ASKED,
     NOT_CONNECTED,
     SUSPENDED,
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
 
 STYLES = {
     ANSWERED: "green", CONNECTED: "green", "training": "yellow", "evaluating": "cyan", FAILED: "bold red",
-    SUSPENDED: "blue", NOT_ASKED: "dim", NOT_CONNECTED: "dim",
+    LEFT_OUT: "magenta", SUSPENDED: "blue", NOT_ASKED: "dim", NOT_CONNECTED: "dim",
 }  # fmt: skip
 MARKS = {
     ANSWERED: "■", CONNECTED: "■", "training": "□", "evaluating": "□", FAILED: "×", SUSPENDED: "z", NOT_ASKED: "·",
-    NOT_CONNECTED: "·",
+    NOT_CONNECTED: "·", LEFT_OUT: "-",
 }  # fmt: skip
 ASCII = str.maketrans("■□×·━─", "#o!.=-")
-FIRST_SHOWN = (FAILED, *AT_WORK.values(), SUSPENDED, NOT_CONNECTED, ANSWERED, CONNECTED, NOT_ASKED)
+FIRST_SHOWN = (FAILED, *AT_WORK.values(), LEFT_OUT, SUSPENDED, NOT_CONNECTED, ANSWERED, CONNECTED, NOT_ASKED)
 """Of several clients that share a mark, the mark shows the state that comes first here."""
 STATE_WIDTH = max(map(len, FIRST_SHOWN))
 
@@ -85,10 +86,11 @@ def _status(state: LiveState) -> "Text":
     where = (f"round {state.round} of {state.num_rounds}", "bold")
     if state.phase == "between":
         return _text(where, "  done", clock)
-    done = counts[ANSWERED] + counts[FAILED] == cohort
+    done = counts[ANSWERED] + counts[FAILED] + counts[LEFT_OUT] == cohort
     doing = {"train": "aggregating", "evaluate": "evaluated"}[state.phase] if done else AT_WORK[state.phase]
     parts = [where, f"  {doing}  {counts[ANSWERED]}/{cohort} answered"]
     parts += [(f"  {counts[FAILED]} failed", STYLES[FAILED])] if counts[FAILED] else []
+    parts += [(f"  {counts[LEFT_OUT]} left out", STYLES[LEFT_OUT])] if counts[LEFT_OUT] else []
     parts += [(f"  {counts[SUSPENDED]} suspended", STYLES[SUSPENDED])] if counts[SUSPENDED] else []
     return _text(*parts, clock)
 
@@ -111,7 +113,7 @@ def _rows(state: LiveState) -> "list[Text]":
     for cid, client in state.clients.items():
         train, test = client.figures.get("train", {}), client.figures.get("evaluate", {})
         title = f"{client.state:<{STATE_WIDTH}}", STYLES[client.state]
-        if client.state == FAILED:
+        if client.state in (FAILED, LEFT_OUT):
             rows.append(_text(f"{cid:>6}  ", title, f"  {client.reason}"))
             continue
         best = test.get(metric, train.get(metric))

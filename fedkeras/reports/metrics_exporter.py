@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 MOST_CLIENTS = 1000
 """Clients that have a time series each; the failures of the others are counted together, as those of `other`."""
 MOST_METRICS = 100
-STATES = ("asked", "answered", "failed", "suspended")
+STATES = ("asked", "answered", "failed", "suspended", "left_out")
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds of a round."""
 PATIENCE_SECONDS = 5.0
@@ -116,7 +116,7 @@ class RunMetrics(Callback):
         """A phase begins: who is asked is counted anew."""
         if self._run is not None:
             self._connected.set(len(self._run.grid.cids()))
-        for state, count in zip(STATES, (len(cohort), 0, 0, len(suspended)), strict=True):
+        for state, count in zip(STATES, (len(cohort), 0, 0, len(suspended), 0), strict=True):
             self._phase.labels(state).set(count)
 
     def on_client_result(self, cid: int, row: Row) -> None:
@@ -126,6 +126,10 @@ class RunMetrics(Callback):
     def on_client_failure(self, cid: int, reason: str) -> None:
         """None."""
         self._phase.labels("failed").inc()
+
+    def on_client_left_out(self, cid: int, reason: str) -> None:
+        """It was late, or others were faster."""
+        self._phase.labels("left_out").inc()
 
     def on_round_end(self, result: FinishedRound) -> bool:
         """The round's figures. It never ends the run."""

@@ -1,5 +1,6 @@
-"""The simulated seconds of a run (`--clients`): their sum by round, and its metrics against them."""
+"""Time in a report: metrics against simulated seconds (`--clients`), and whose work was in time (deadlines)."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
@@ -7,11 +8,12 @@ from markupsafe import Markup
 
 from fedkeras.callbacks import Row
 from fedkeras.reports.axes import Axes, number_axis
-from fedkeras.reports.charts import LINE_STYLES, MOST_COLUMNS, MOST_DOTS, Chart, Key, values_said
+from fedkeras.reports.charts import LINE_STYLES, MOST_COLUMNS, MOST_DOTS, Chart, Key, ranked, values_said
 from fedkeras.reports.curves import ROUNDS, series
 from fedkeras.reports.headline import SOURCES, choose_headline
-from fedkeras.reports.history import SIMULATED_SECONDS, read_rows
+from fedkeras.reports.history import LEFT_OUT, SIMULATED_SECONDS, read_rows
 from fedkeras.reports.page import ReportSection, render
+from fedkeras.reports.run import read_table
 from fedkeras.reports.run_folder import RunFolder
 
 
@@ -52,19 +54,37 @@ def chart(rows: Sequence[Row], metric: str) -> Chart:
     return Chart(f"{metric} against simulated seconds", axes.svg(), legend)
 
 
+def rounds_counted(rows: Iterable[Row], clients: int) -> dict[str, float]:
+    """{cid: rounds of training in which its work counted}; empty where single clients have no lines."""
+    counted = Counter(str(row["client"]) for row in rows if row["phase"] == "train" and row["client"] != "all")
+    return {str(cid): counted[str(cid)] for cid in range(clients)} if counted else {}
+
+
 def sections(folder: RunFolder) -> Sequence[ReportSection]:
-    """The loss, and accuracy or what stands for it, against simulated seconds; none where there are no such seconds."""
+    """The loss, and accuracy or what stands for it, against simulated seconds; and in how many rounds a client counted.
+
+    None of a run that has neither a simulated clock, nor a deadline, nor over-selection.
+    """
     rows = read_rows(folder.history_path) if folder.history_path.exists() else []
-    at, headline = elapsed(rows), choose_headline(rows)
-    if not at or headline is None:
+    at, headline, left_out = elapsed(rows), choose_headline(rows), [row[LEFT_OUT] for row in rows if LEFT_OUT in row]
+    pictures = [chart(rows, metric) for metric in dict.fromkeys((headline.metric, "loss"))] if at and headline else []
+    if left_out and (counted := rounds_counted(rows, int(read_table(folder.config_path).get("num-partitions", 0)))):
+        pictures.append(ranked(counted, "Rounds that a client's work went into"))
+    if not pictures:
         return ()
-    pictures = [chart(rows, metric) for metric in dict.fromkeys((headline.metric, "loss"))]
-    return (ReportSection("Simulated time", Markup(render(PAGE, charts=pictures, total=max(at.values()))), "curves"),)
+    words = {
+        "charts": pictures,
+        "total": max(at.values(), default=None),
+        "left_out": sum(left_out) if left_out else None,
+    }
+    return (ReportSection("Time", Markup(render(PAGE, **words)), "curves"),)
 
 
 PAGE = """\
 {% import "pieces" as pieces %}
-<p>{{ "%.4g"|format(total) }} simulated seconds in all: a round takes as long as the slowest of the clients that it
-waited for, by their steps and bytes (--clients); testing takes no time.</p>
+{% if total is not none %}<p>{{ "%.4g"|format(total) }} simulated seconds in all: a round takes as long as the slowest
+of the clients that it waited for, by their steps and bytes (--clients); testing takes no time.</p>{% endif %}
+{% if left_out is not none %}<p>{{ left_out }} times a client that was asked was left out of a round, since it was late
+or others were faster (--round-deadline, --over-select). What only such clients know is not learned.</p>{% endif %}
 <div class="grid pair">{% for chart in charts %}{{ pieces.chart(chart) }}{% endfor %}</div>
 """

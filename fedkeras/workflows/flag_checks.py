@@ -5,7 +5,7 @@ from pathlib import Path
 from fedkeras import data
 from fedkeras.config import TIME, Config, fields_of, flag
 from fedkeras.errors import UserError
-from fedkeras.federation.client_speeds import ClientSpeeds
+from fedkeras.federation import simulated_clock
 from fedkeras.fields import setting_of
 from fedkeras.models.file_info import SUFFIXES
 from fedkeras.models.requirements import require_trainable_file
@@ -103,7 +103,7 @@ def _check_time(workflow: Workflow, config: Config) -> None:
         return
     if not workflow.is_timed:
         config.refuse(fields_of(group=TIME), "is for federated rounds, where clients' steps are counted")
-    ClientSpeeds.of(config)
+    simulated_clock.check_flags(config)
 
 
 def _check_stopping(workflow: Workflow, config: Config) -> None:

@@ -26,6 +26,7 @@ class Participation(Callback):
         self._answered: dict[str, set[int]] = {}
         self._failures: Counter[int] = Counter()
         self._reasons: dict[int, str] = {}
+        self._left_out: dict[int, str] = {}
 
     def on_phase_begin(
         self, server_round: int, phase: str, cohort: Collection[int], suspended: Collection[int]
@@ -47,6 +48,12 @@ class Participation(Callback):
         self._failures[cid] += 1
         self._reasons[cid] = reason
 
+    def on_client_left_out(self, cid: int, reason: str) -> None:
+        """A good answer that does not count, or none in time."""
+        if self._phase == MessageType.TRAIN:
+            self._answered[self._phase].discard(cid)
+            self._left_out[cid] = reason
+
     def on_run_end(self, summary: Mapping[str, object]) -> None:
         """Tell the grid."""
         self._grid.set_endings(self.endings())
@@ -60,6 +67,8 @@ class Participation(Callback):
         return {cid: self._ending(cid) for cid in self._cids if cid not in took_part}
 
     def _ending(self, cid: int) -> Ending:
+        if cid not in self._reasons and cid in self._left_out:
+            return Ending(False, f"its work counted in no round, the last time since it {self._left_out[cid]}")
         if cid not in self._reasons:
             return Ending(False, NOT_ASKED)
         if not (count := self._failures[cid]):

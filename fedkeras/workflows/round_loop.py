@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord, Message, MessageType, MetricRecord
 
 from fedkeras.callbacks import Row
+from fedkeras.errors import UserError
 from fedkeras.factory import WeightNames
 from fedkeras.federation import records, strategy_adapter
 from fedkeras.federation.client_weights import Weighting
@@ -15,8 +16,9 @@ from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.initial_weights import initial_weights
 from fedkeras.federation.messages import num_examples
 from fedkeras.federation.metrics import RowTable, add_means, row
-from fedkeras.federation.round_clock import RoundClock
+from fedkeras.federation.round_clock import RoundClock, asked_for
 from fedkeras.federation.round_result import RoundResult, TooFewReplies
+from fedkeras.federation.simulated_clock import clock_of
 from fedkeras.federation.trainable import Trainable, trainable_of
 from fedkeras.federation.validation import LOSS_NOT_FINITE
 from fedkeras.reports import write_predictions
@@ -139,12 +141,21 @@ class Phase:
 
     def commit(self, cid: int, line: RowTable) -> None:
         """Take the line of a good answer into the round, with as many examples as count."""
+        if (used := self.clock.examples_used(line)) is not None:
+            self.weighting = self.result.weightings[self.name] = self.weighting.limited(cid, used)
         line["num_examples"] = self.weighting.counts.get(cid, line["num_examples"])
         self.result.rows.append(line)
 
     def failed(self, cid: int, reason: str) -> None:
         """A client gives no good answer; callbacks are told."""
         self.run.callbacks.on_client_failure(cid, reason)
+
+    def left_out(self, cid: int, reason: str) -> None:
+        """A client's work does not count in this phase, and it has not failed; callbacks are told."""
+        if self.name == MessageType.TRAIN:
+            self.result.left_out[cid] = reason
+        log.info("round %d: client %d is left out of %s: %s", self.result.round, cid, self.name, reason)
+        self.run.callbacks.on_client_left_out(cid, reason)
 
     def note(self, answered: Collection[int], failures: Mapping[int, str]) -> None:
         """All replies have come: who answered well and who did not counts for the rounds to come."""
@@ -168,7 +179,9 @@ class Phase:
         weights = {str(cid): weight for cid, weight in self.weighting.weights.items()}
         robust = strategy_adapter.is_robust(self.run.strategy)
         add_means(rows, self.result.round, self.name, strategy_metrics, seconds, weights, robust)
-        self.clock.close(rows)
+        for line in rows:
+            if (line["phase"], line["client"]) == (self.name, "all"):
+                self.clock.close(line)
         if not self.run.mods.shows_clients:
             rows[:] = [line for line in rows if line["phase"] != self.name or line["client"] in ("all", "server")]
 
@@ -184,14 +197,18 @@ def open_phase(run: RunContext, result: RoundResult, name: str, failed: Set[int]
         run.clients.offer_again(sorted(failed))
     connected = run.clients.wait()
     chosen = run.mods.sample(run.failures.eligible(connected, name, result.round), result.round, name)
-    cids = run.failures.cohort(connected, name, result.round, failed) if chosen is None else chosen
+    wanted = run.failures.wanted(name) if chosen is None else len(chosen)
+    asked = asked_for(wanted, run.config) if name == MessageType.TRAIN else wanted
+    if chosen is not None and asked > wanted:
+        raise UserError("--over-select: a mod of this run chooses the cohort, and as many as it chooses are asked")
+    cids = run.failures.cohort(connected, name, result.round, failed, asked) if chosen is None else chosen
     cohort = {cid: connected[cid] for cid in cids}
     if name == MessageType.TRAIN:
         result.asked = len(cohort)
     result.took("waiting")
     run.callbacks.on_phase_begin(result.round, name, cohort, run.failures.suspended(name, result.round))
     dispatcher = Dispatcher(run.grid, cohort, run.config.round_timeout)
-    return Phase(run, result, name, cohort, dispatcher, RoundClock(run.config, name), started)
+    return Phase(run, result, name, cohort, dispatcher, clock_of(run.config, name, wanted), started)
 
 
 def add_central_row(run: RunContext, result: RoundResult) -> None:

@@ -151,7 +151,7 @@ def test_what_may_change_is_told_to_a_run_that_goes_on():
     old = Config(
         data_dir="/old", min_available_nodes=2, min_results=2, max_retries=5, node_timeout=1.0, round_timeout=0.5,
         reconnect_grace=1.0, checkpoint_every=2, keep_checkpoints=5, max_message_mb=8, tensorboard=True, mlflow=True,
-        trust_code=True, private=True, gpus_per_client=0.5,
+        trust_code=True, private=True, gpus_per_client=0.5, deadline_grace=9.0,
     )  # fmt: skip
     for new in (Config(), dataclasses.replace(old, round_timeout=600.0, data_dir="/new", mlflow=False)):
         assert Config.from_flags(flags_to_resume(new), default=old) == new

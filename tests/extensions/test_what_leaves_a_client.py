@@ -125,6 +125,7 @@ def test_a_release_that_is_new_is_refused_until_a_mod_has_an_answer_to_it(monkey
         ("class weights", {"class_weight": "balanced"}),
         ("counts", {"client_weights": "known"}),
         ("figures", {"fraction_evaluate": 0.5}),
+        ("time", {"round_deadline": 9.0}),
         ("scaling", {"normaliser": "zscore"}),
     ],
 )

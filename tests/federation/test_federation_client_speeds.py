@@ -46,8 +46,13 @@ def test_the_distributions_are_what_they_are_called():
 def test_steps_within_are_as_many_as_fit_and_no_more(factor, step, num_bytes, seconds):
     found = ClientSpeeds(1, step=step, devices={0: Device(factor, 5.0)})
     steps = found.steps_within(0, seconds, num_bytes)
-    assert steps == 0 or found.seconds(0, steps, num_bytes) <= seconds
+    assert steps == 0 or found.seconds(0, steps, num_bytes) <= seconds * (1 + 1e-9)
     assert found.seconds(0, steps + 1, num_bytes) > seconds
+
+
+def test_three_steps_of_a_tenth_fit_into_three_tenths():
+    """Though 3 * 0.1 is above 0.3 in floating point."""
+    assert speeds("slow=none").steps_within(0, 0.3) == 3
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,10 @@ class CommittedStates(Stateful, Callback):
         if self._phase == MessageType.TRAIN:
             self._pending.pop(cid, None)
 
+    def on_client_left_out(self, cid: int, reason: str) -> None:
+        """Its answer was good, and does not count."""
+        self.on_client_failure(cid, reason)
+
     def on_round_end(self, result: FinishedRound) -> bool:
         """What was pending has been used; the checkpointer is called afterwards."""
         self.used |= self._pending

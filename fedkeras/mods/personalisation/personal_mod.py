@@ -7,7 +7,7 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, 
 
 from fedkeras.callbacks import Callback
 from fedkeras.cids import cids_text
-from fedkeras.config import Config
+from fedkeras.config import TIME, Config, fields_of
 from fedkeras.errors import UserError
 from fedkeras.federation.messages import NUM_EXAMPLES, metrics_of
 from fedkeras.federation.sampling import cohort_size, sampling_order
@@ -80,6 +80,8 @@ class PersonalMod(Mod):
             raise UserError(f"--mods {self.name} does not go with itself: name it once")
         config.refuse(("mode",), f"does not go with --mods {self.name}, which is for federated rounds")
         config.refuse(("data_source",), f"does not go with --mods {self.name}: its clients have model and data")
+        words = f"does not go with --mods {self.name}: a client's trainings of its own are counted in no time"
+        config.refuse(fields_of(group=TIME), words)
         if config.evaluate:
             raise UserError(
                 f"--evaluate {config.evaluate}: its clients were tested with models of their own ({self.name}), which "

@@ -88,7 +88,7 @@ class Versions:
         if self._version != number - 1:
             self._begin(number - 1, arrays)
         # The clock of rounds is given nothing to do: a version takes what this loop's clock says.
-        clock = RoundClock(run.config, MessageType.EVALUATE)
+        clock = RoundClock(run.config, MessageType.EVALUATE, wanted=0)
         phase = Phase(run, result, MessageType.TRAIN, {}, self.dispatcher, clock, started)
         self._give_out(phase)
         result.took("waiting")

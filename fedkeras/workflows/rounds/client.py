@@ -15,6 +15,7 @@ from fedkeras.federation.messages import (
     LOCAL_EPOCHS,
     LOCAL_STEPS,
     LOSS_FIRST,
+    MOST_SECONDS,
     MOST_STEPS,
     OBJECTIVE_ARRAYS,
     PART,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from fedkeras.learning.objectives import Objective
     from fedkeras.learning.results import TrainingResult
+    from fedkeras.learning.step_limit import StepLimit
 
 
 def initial_weights(request: ClientRequest) -> Message:
@@ -57,6 +59,7 @@ def _layers(model: "keras.Model") -> dict[str, list[str] | list[int]]:
 
 def train(request: ClientRequest) -> Message:
     """Train the global weights on this client's examples for the local epochs, under the objective that is named."""
+    limit = _limit(request)
     config, trainer = request.config, LocalTrainer(request)
     learner, (x, y) = trainer.model.learner, trainer.training_examples()
     learner.set_weights(records.views(request.arrays))
@@ -75,8 +78,9 @@ def train(request: ClientRequest) -> Message:
         # Only where a bar shows them: one graph call for all epochs is the same to the bit, and a little faster.
         on_epoch=functools.partial(_show, request, server_round) if epochs > 1 and round_lines.shown.draws else None,
         sample_weight=trainer.sample_weights(),
+        limit=limit,
     )
-    own = {LOCAL_STEPS: epochs * -(-len(x) // config.batch_size)} if MOST_STEPS in request.sent else {}
+    own = {} if limit is None else {LOCAL_STEPS: result.steps}
     metrics = MetricRecord(factory.metrics_of(result, time.perf_counter() - started) | own | first)
     if not part:
         round_lines.shown.trained(request.cid, server_round, config.num_server_rounds, metrics)
@@ -115,6 +119,18 @@ def _epochs(request: ClientRequest) -> int:
 
 def _doing(part: str) -> str:
     return f"training ({part})" if part else "training"
+
+
+def _limit(request: ClientRequest) -> "StepLimit | None":
+    """How far the message lets it train; None: it says nothing of it. Raises ValueError for what is no such limit."""
+    from fedkeras.learning.step_limit import StepLimit
+
+    steps, seconds = request.sent.get(MOST_STEPS), request.sent.get(MOST_SECONDS)
+    if steps is None and seconds is None:
+        return None
+    if not (steps is None or (type(steps) is int and steps >= 0)) or not (seconds is None or type(seconds) is float):
+        raise ValueError(f"the train message allows {steps!r} steps and {seconds!r} seconds, which is no limit")
+    return StepLimit(steps or None, None if seconds is None else time.monotonic() + seconds)
 
 
 def _show(request: ClientRequest, server_round: int, epoch: int, result: "TrainingResult") -> None:

@@ -23,6 +23,7 @@ from fedkeras.federation.messages import metrics_of
 from fedkeras.federation.records import of_kind, payload
 from fedkeras.federation.reply_order import in_order
 from fedkeras.federation.requests import ClientContext, Handler
+from fedkeras.federation.round_clock import require_clocks
 from fedkeras.federation.round_result import RoundResult, TooFewReplies, require
 from fedkeras.federation.sampling import cohort_size
 from fedkeras.federation.trainable import trainable_of
@@ -111,6 +112,7 @@ class RoundsWorkflow(Workflow):
 
     def run(self, run: RunContext) -> Summary:
         """All rounds."""
+        require_clocks(run.config, run.grid)
         return run_rounds(run, functools.partial(one_round, self))
 
     def evaluate(self, run: RunContext, result: RoundResult) -> None:
@@ -149,7 +151,7 @@ def one_round(
     result.took("aggregation")
     log.info("round %d is aggregated", server_round)
     phase.add_means(strategy_metrics)
-    result.answered = result.asked - len(result.failures)
+    result.answered = result.asked - len(result.failures) - len(result.left_out)
     if not run.mods.shows_cohort:
         _tell_failures(result)
         result.hide_cohort()
@@ -183,11 +185,11 @@ def good_replies(
     cid_of = {node_id: cid for cid, node_id in phase.cohort.items()}
     shown = CohortGrid(run.grid, phase.cohort.values())
     messages = strategy_adapter.configure(run.strategy, phase.name, result.round, arrays, shown, _kept(run, arrays))
-    messages = sorted(messages, key=lambda message: cid_of[message.metadata.dst_node_id])
-    expected = [cid_of[message.metadata.dst_node_id] for message in messages]
-    messages = phase.clock.prepare(messages)
+    clock = phase.clock
+    prepared = clock.prepare(dict(sorted((cid_of[each.metadata.dst_node_id], each) for each in messages)))
+    expected = list(prepared)
     exchange = run.mods.over(phase.dispatcher, functools.partial(workflow.reply_limit, run.config))
-    arriving = exchange.exchange(messages)
+    arriving = exchange.exchange(list(prepared.values()), clock.seconds)
     faults: dict[int, str] = {}
     rows: dict[int, dict] = {}
     # What a client claims counts for no more than the others' claims let it, so these must be known first.
@@ -200,14 +202,18 @@ def good_replies(
             result.took(PART_OF_PHASE[phase.name])
             cid, sent = cid_of[reply.metadata.src_node_id], exchange.sent[reply.metadata.src_node_id]
             fault = fault_of_size(reply, exchange.reply_limit(sent)) or fault_of(reply, sent)
-            fault = fault or phase.fault_of_count(cid, reply) or phase.clock.fault(reply)
+            fault = fault or phase.fault_of_count(cid, reply) or clock.fault(cid, reply)
             if fault:
                 faults[cid] = fault
                 phase.failed(cid, fault)
             else:
                 rows[cid] = phase.client_row(cid, metrics_of(reply.content))
-                phase.clock.arrived(cid, rows[cid])
+                clock.arrived(cid, rows[cid])
             yield cid, None if fault else reply
+            if clock.over:
+                phase.dispatcher.close()  # the others are sent home
+                break
+        clock.decide()
         if arrived < len(expected):
             result.took(PART_OF_PHASE[phase.name])  # in vain, for those that did not answer
 
@@ -215,13 +221,22 @@ def good_replies(
         answered = set()
         if decided:
             phase.weigh(expected, {})
-        for cid, reply in in_order(checked(), expected, hold=not decided):
+        for cid, reply in in_order(checked(), expected, hold=not decided or clock.holds):
+            if cid in clock.left_out:
+                continue
             if not (decided or answered):
-                phase.weigh(expected, {each: int(line["num_examples"]) for each, line in rows.items()})
+                claims = {each: int(line["num_examples"]) for each, line in rows.items() if each not in clock.left_out}
+                phase.weigh(expected, claims)
             answered.add(cid)
             phase.commit(cid, rows[cid])
             yield with_weight(reply, phase.weighting.weights[cid])
-        missing = {cid: faults.get(cid, phase.dispatcher.late) for cid in expected if cid not in answered}
+        absent = clock.reason_of_absence()
+        if absent:
+            clock.left_out |= {cid: absent for cid in expected if cid not in {*answered, *faults, *clock.left_out}}
+        left_out = clock.left_out
+        for cid, reason in sorted(left_out.items()):
+            phase.left_out(cid, reason)
+        missing = {cid: faults.get(cid, phase.dispatcher.late) for cid in expected if cid not in {*answered, *left_out}}
         for cid in missing:
             if cid not in faults:
                 phase.failed(cid, missing[cid])
