@@ -235,6 +235,21 @@ class CentralEvaluation:
         found = predicted_classes(self._learner.model, self._test[0], self._labels, len(names))
         return None if found is None else (self._labels, found, names)
 
+    def test_examples(self) -> data.Examples:
+        """The central test set as the model sees it, scaled."""
+        raw = data.open_source(self._config).test()
+        return data.scaled(raw, self._normaliser or data.pooled_normaliser(self._config))
+
+    def predicted(self, examples: data.Examples, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The class numbers that these weights give examples as the model sees them; None of no classifier."""
+        self._make_learner()
+        from fedkeras.learning.targets import predicted_classes
+
+        self._learner.set_weights(weights)
+        classes = len(data.open_source(self._config).classes)
+        x, _ = self._learner.place(examples.x, examples.y)
+        return predicted_classes(self._learner.model, x, examples.y, classes)
+
     def weight_names(self) -> WeightNames | None:
         """What the configured model's weights are called; None where it cannot be built here."""
         try:

@@ -19,6 +19,8 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
+from fedkeras.data import Examples
+from fedkeras.factory import CentralEvaluation
 from fedkeras.federation.strategy_state import Stateful
 from fedkeras.federation.trainable import Trainable
 from fedkeras.reports.page import ReportSection
@@ -112,6 +114,13 @@ class Mod(Stateful):
         """Answer a message; Flower's signature of a mod. `call_next(message, context)` is what it surrounds."""
         return call_next(message, context)
 
+    def training_examples(self, examples: Examples, config: Config, cid: int) -> Examples:
+        """What this client trains on, in the place of its own examples; asked when they are loaded, and kept.
+
+        Not for rows and models that a server hands out (--data-source). `examples` are not to be changed in place.
+        """
+        return examples
+
     # On the server
 
     def strategy(self, strategy: Strategy) -> Strategy:
@@ -161,6 +170,10 @@ class Mod(Stateful):
     def most_epochs(self, config: Config) -> int:
         """How many epochs this mod's half on a client may ask for in a training of its own (`messages.PART`)."""
         return config.local_epochs
+
+    def central_metrics(self, central: CentralEvaluation, weights: Mapping[str, np.ndarray]) -> Mapping[str, float]:
+        """More figures of these global weights, for the server's line of history.csv, where it tests them at all."""
+        return {}
 
     def callbacks(self) -> Sequence[Callback]:
         """Callbacks to hang on the run."""

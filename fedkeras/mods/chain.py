@@ -10,7 +10,9 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
+from fedkeras.data import Examples
 from fedkeras.errors import UserError, describe, one_line
+from fedkeras.factory import CentralEvaluation
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.trainable import Trainable
 from fedkeras.flower.internals import ErrorCode
@@ -22,6 +24,7 @@ from fedkeras.reports.server_view import UNSAID, Seen, Sight
 
 BUILT_IN: Mapping[str, str] = {
     "alie": "fedkeras.mods.attacks.alie:Alie",
+    "backdoor": "fedkeras.mods.attacks.backdoor:Backdoor",
     "compress": "fedkeras.mods.compression.mod:Compression",
     "ditto": "fedkeras.mods.personalisation.ditto:Ditto",
     "dp": "fedkeras.mods.client_dp.mod:ClientDp",
@@ -29,6 +32,7 @@ BUILT_IN: Mapping[str, str] = {
     "fine-tuning": "fedkeras.mods.personalisation.fine_tuning:FineTuning",
     "ipm": "fedkeras.mods.attacks.ipm:Ipm",
     "local-layers": "fedkeras.mods.personalisation.local_layers:LocalLayers",
+    "label-flip": "fedkeras.mods.attacks.label_flip:LabelFlip",
     "min-max": "fedkeras.mods.attacks.min_max:MinMax",
     "noise": "fedkeras.mods.attacks.noise:Noise",
     "secure-aggregation": "fedkeras.mods.secure_aggregation.mod:SecureAggregation",
@@ -153,6 +157,16 @@ class ModChain:
     def most_epochs(self, config: Config) -> int:
         """As many as one of them may have trained in a training of its own."""
         return max([config.local_epochs, *(mod.most_epochs(config) for mod in self.mods)])
+
+    def training_examples(self, examples: Examples, config: Config, cid: int) -> Examples:
+        """What a client trains on, as all of them have it, the innermost last."""
+        for mod in self.mods:
+            examples = mod.training_examples(examples, config, cid)
+        return examples
+
+    def central_metrics(self, central: CentralEvaluation, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """What all of them add to the server's line of a round."""
+        return {name: value for mod in self.mods for name, value in mod.central_metrics(central, weights).items()}
 
     def callbacks(self) -> list[Callback]:
         """All of theirs."""

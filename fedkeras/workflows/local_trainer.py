@@ -12,6 +12,8 @@ from fedkeras import data, factory
 from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.federation.requests import ClientContext
+from fedkeras.mods.chain import make_mods
+from fedkeras.named_code import Permission
 from fedkeras.provisioning import client_data
 from fedkeras.provisioning.client import provisioned_clients
 from fedkeras.provisioning.client_data import ProvisionedClient
@@ -47,7 +49,7 @@ class LocalTrainer:
         self._class_weights = all_share and all_share.class_weights
         # Where the format decides how examples are scaled, what is in a message changes nothing about them.
         self._shared = all_share if all_share and all_share.normaliser.name != "none" else None
-        self._trusts_code = client.trusts_code
+        self._trusts_code, self._permission = client.trusts_code, client.permission
 
     def prepare(self) -> None:
         """Load data and model before any message has come: as far as that can be done without what the clients share.
@@ -73,14 +75,15 @@ class LocalTrainer:
         """What each training example's loss is multiplied by; None: by nothing. Raises UserError."""
         client = self.provisioned
         by_class = client.preprocessing.class_weights if client and client.preprocessing else self._class_weights
-        return _sample_weights(self.config, self.cid, client, self._shared, self._trusts_code, by_class)
+        own = self._trusts_code, self._permission
+        return _sample_weights(self.config, self.cid, client, self._shared, *own, by_class)
 
     def training_examples(self, fold: int = 0) -> "tuple[tf.Tensor, tf.Tensor]":
         """(x, y) on the device; of a fold that scales them its own way, not kept."""
         client = self.provisioned
         if fold and client and client.preprocessing and client.preprocessing.folds:
             return client_data.training_examples(self.config, client, self.model.learner, fold)
-        return _training_examples(self.config, self.cid, client, self._shared, self._trusts_code)
+        return _training_examples(self.config, self.cid, client, self._shared, self._trusts_code, self._permission)
 
     def test_examples(self) -> "tuple[tf.Tensor, tf.Tensor]":
         """(x, y) that it held out, on the device."""
@@ -109,11 +112,17 @@ def _examples(config: Config, cid: int, all_share: Preprocessing | None) -> data
 
 @functools.lru_cache(maxsize=factory.KEPT_CLIENTS)
 def _training_examples(
-    config: Config, cid: int, client: ProvisionedClient | None, all_share: Preprocessing | None, trust_code: bool
+    config: Config,
+    cid: int,
+    client: ProvisionedClient | None,
+    all_share: Preprocessing | None,
+    trust_code: bool,
+    permission: Permission,
 ) -> "tuple[tf.Tensor, tf.Tensor]":
     if client is not None:
         return client_data.training_examples(config, client, _model_of(config, client, trust_code).learner)
-    examples = _examples(config, cid, all_share).train
+    mods = make_mods(config.mods, permission)
+    examples = mods.training_examples(_examples(config, cid, all_share).train, config, cid)
     return _model(config).learner.place(examples.x, examples.y)
 
 
@@ -124,11 +133,12 @@ def _sample_weights(
     client: ProvisionedClient | None,
     all_share: Preprocessing | None,
     trust_code: bool,
+    permission: Permission,
     class_weights: tuple[float, ...] | None,
 ) -> "tf.Tensor | None":
     from fedkeras.learning.sample_weights import combined, place_weights
 
-    _, y = _training_examples(config, cid, client, all_share, trust_code)
+    _, y = _training_examples(config, cid, client, all_share, trust_code, permission)
     own = data.sample_weights_of(config, cid) if config.uses_catalogue else client.sample_weights(config)
     found = combined(y, own, class_weights)
     return None if found is None else place_weights(found, len(found))[0]

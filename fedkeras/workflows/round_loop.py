@@ -214,7 +214,8 @@ def open_phase(run: RunContext, result: RoundResult, name: str, failed: Set[int]
 def add_central_row(run: RunContext, result: RoundResult) -> None:
     """Evaluate the round's arrays on the central test set, if there is one."""
     if run.evaluate_fn and (metrics := run.evaluate_fn(result.round, result.arrays)) is not None:
-        result.rows.append(row(result.round, MessageType.EVALUATE, "server", metrics))
+        more = run.mods.central_metrics(run.central, records.views(result.arrays))
+        result.rows.append(row(result.round, MessageType.EVALUATE, "server", {**metrics, **more}))
 
 
 def _with_retries(run: RunContext, one_round: OneRound, arrays: ArrayRecord, server_round: int) -> RoundResult:

@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from fedkeras.config import Config
+from fedkeras.data import ArraySource, Examples
+from fedkeras.errors import UserError
 from fedkeras.mods.attacks.alie import Alie, z_max
+from fedkeras.mods.attacks.backdoor import Backdoor, with_trigger
 from fedkeras.mods.attacks.collusion import Round, mean_of
 from fedkeras.mods.attacks.ipm import Ipm
+from fedkeras.mods.attacks.label_flip import LabelFlip
 from fedkeras.mods.attacks.malicious_clients import malicious_clients
 from fedkeras.mods.attacks.min_max import MinMax, largest_gamma
 from fedkeras.mods.attacks.noise import Noise
 from fedkeras.mods.attacks.sign_flip import SignFlip
+from fedkeras.mods.chain import make_mods
 
 
 def vector(*numbers):
@@ -99,3 +105,80 @@ class TestMinMax:
 
     def test_who_is_alone_sends_its_own(self):
         assert MinMax().lie([vector(1, 2)], Round(10, 2))["w"].tolist() == [1, 2]
+
+
+BLANK = np.zeros((20, 4, 4, 1), np.float32)
+DIGITS = ArraySource("toy", (BLANK, np.arange(20) % 10), (BLANK[:2], np.arange(2)), tuple("0123456789"))
+
+
+def poisoned(attack, labels):
+    given = Examples(np.zeros((len(labels), 4, 4, 1), np.float32), np.array(labels, np.int32))
+    made = attack.poison(given, DIGITS, Config(seed=1), 3)
+    assert given.x.max() == 0 and given.y.tolist() == labels, "its own stay as they are"
+    return made
+
+
+def test_label_flip():
+    assert poisoned(LabelFlip(), [0, 1, 9]).y.tolist() == [9, 8, 0]
+    one = poisoned(LabelFlip(source=7, target=1), [7, 1, 2])
+    assert one.y.tolist() == [1, 1, 2] and one.y.dtype == np.int32
+
+
+class TestBackdoor:
+    def test_the_trigger(self):
+        image = with_trigger(np.zeros((1, 4, 4, 2), np.float32), 2, 0.5)[0]
+        assert image[2:, 2:].tolist() == np.full((2, 2, 2), 0.5).tolist() and image.sum() == 4
+        assert with_trigger(np.zeros((1, 3, 2)), 1, 1.0)[0].tolist() == [[0, 0], [0, 0], [1, 1]]
+        assert with_trigger(np.zeros((1, 3)), 2, 1.0)[0].tolist() == [0, 1, 1]
+
+    def test_a_share_of_the_examples_shows_it_and_has_the_target(self):
+        made = poisoned(Backdoor(target=4, poison=0.3, size=2), [5] * 10)
+        shown = made.x[:, -1, -1, 0] == 1
+        assert shown.sum() == 3 and made.y[shown].tolist() == [4] * 3 and set(made.y[~shown]) == {5}
+
+    def test_it_is_boosted(self):
+        assert Backdoor(boost=5).lie(vector(1, -2), None)["w"].tolist() == [5, -10]
+
+    def test_success_is_of_triggered_test_examples_of_other_classes(self):
+        class Central:
+            """Takes for class 4 whatever shows the trigger twice, which one of three does."""
+
+            def test_examples(self):
+                x = np.zeros((4, 4, 4, 1), np.float32)
+                x[1, 0, 0] = 1
+                return Examples(x, np.array([1, 2, 4, 3]))
+
+            def predicted(self, examples, weights):
+                return np.where(examples.x.sum(axis=(1, 2, 3)) == 5, 4, 0)
+
+        attack = Backdoor(target=4, size=2)
+        assert attack.central_metrics(Central(), {}) == {"attack-success": pytest.approx(1 / 3)}
+        attack.clients = 10
+        assert attack.summary()["attack"]["success"] == pytest.approx(1 / 3)
+
+    @pytest.mark.parametrize(
+        ("attack", "said"),
+        [
+            (Backdoor(target=10), "toy has the classes 0 to 9"),
+            (LabelFlip(source=3, target=10), "toy has the classes 0 to 9"),
+            (Backdoor(size=4), "a trigger of size 4 hides an example of toy"),
+        ],
+    )
+    def test_what_the_data_set_has_not_is_refused(self, attack, said):
+        with pytest.raises(UserError, match=said):
+            attack.check_source(DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("label-flip:source=3", "say both, source and target, or neither"),
+        ("label-flip:source=3,target=3", "nothing would be changed"),
+        ("label-flip:source=a,target=3", "source must be a class number, -1 or more, not a"),
+        ("backdoor:poison=2", "poison must be from 0"),
+        ("backdoor:size=0", "size must be a whole number, 1 or more"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(spec, said):
+    with pytest.raises(UserError, match=said):
+        make_mods(spec)

@@ -6,11 +6,16 @@ the figures of their honest training.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+
+from flwr.app import Context, Message, MessageType
 
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.factory import chosen_log
+from fedkeras.federation.requests import ClientRequest
 from fedkeras.mods.attacks.malicious_clients import malicious_clients
-from fedkeras.mods.base import Mod
+from fedkeras.mods.base import CallNext, Mod
 from fedkeras.named_code import parse_specs
 from fedkeras.reports.page import ReportSection, section
 from fedkeras.reports.run_folder import JsonTable, RunFolder
@@ -96,6 +101,13 @@ class AttackMod(Mod):
         """Whether this client is one of them: what a client asks, which has the run's configuration."""
         return cid in malicious_clients(config.seed, config.num_partitions, self.fraction)
 
+    def client(self, message: Message, context: Context, call_next: CallNext) -> Message:
+        """Whoever runs a client that is made malicious is told, once."""
+        request = ClientRequest(context, message)
+        if message.metadata.message_type == MessageType.TRAIN and self.is_malicious(request.config, request.cid):
+            _tell(request.cid, f"{self.name}: by the server's --mods this client is to {self.does}")
+        return call_next(message, context)
+
     def summary(self) -> JsonTable:
         """For summary.json: which attack, and who was made malicious."""
         if not self.clients:
@@ -117,6 +129,12 @@ class AttackMod(Mod):
     def server_saw(self, sight: Sight, config: Config) -> Sight:
         """The same: of the malicious clients a lie."""
         return sight
+
+
+@lru_cache(maxsize=64)
+def _tell(cid: int, text: str) -> None:
+    """On the client's terminal."""
+    chosen_log.info("attack: client %d: %s", cid, text)
 
 
 def require_number(name: str, value: float, low: float, below: float) -> float:

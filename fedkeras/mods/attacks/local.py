@@ -22,7 +22,7 @@ class LocalAttack(AttackMod):
 
     def client(self, message: Message, context: Context, call_next: CallNext) -> Message:
         """The lie, if this client is malicious and was asked to train; whatever else it is asked it answers."""
-        reply = call_next(message, context)
+        reply = super().client(message, context, call_next)
         if message.metadata.message_type != MessageType.TRAIN or reply.has_error():
             return reply
         request = ClientRequest(context, message)
