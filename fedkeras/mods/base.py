@@ -11,7 +11,7 @@ server. A mod uses numpy and libraries, never TensorFlow: what changes the train
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from flwr.app import Context, Message
@@ -20,12 +20,14 @@ from flwr.serverapp.strategy import Strategy
 from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.data import Examples
-from fedkeras.factory import CentralEvaluation
 from fedkeras.federation.strategy_state import Stateful
 from fedkeras.federation.trainable import Trainable
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import JsonTable, RunFolder
 from fedkeras.reports.server_view import Sight
+
+if TYPE_CHECKING:
+    from fedkeras.factory import CentralEvaluation
 
 CallNext = Callable[[Message, Context], Message]
 """What is inside of a mod on the client: the next mod, at last the handler of the message."""
@@ -171,7 +173,7 @@ class Mod(Stateful):
         """How many epochs this mod's half on a client may ask for in a training of its own (`messages.PART`)."""
         return config.local_epochs
 
-    def central_metrics(self, central: CentralEvaluation, weights: Mapping[str, np.ndarray]) -> Mapping[str, float]:
+    def central_metrics(self, central: "CentralEvaluation", weights: Mapping[str, np.ndarray]) -> Mapping[str, float]:
         """More figures of these global weights, for the server's line of history.csv, where it tests them at all."""
         return {}
 

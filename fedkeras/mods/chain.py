@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import Context, Error, Message
@@ -12,7 +13,6 @@ from fedkeras.callbacks import Callback
 from fedkeras.config import Config
 from fedkeras.data import Examples
 from fedkeras.errors import UserError, describe, one_line
-from fedkeras.factory import CentralEvaluation
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.trainable import Trainable
 from fedkeras.flower.internals import ErrorCode
@@ -21,6 +21,9 @@ from fedkeras.named_code import EVERYTHING, Permission, make, parse_specs
 from fedkeras.reports.page import ReportSection
 from fedkeras.reports.run_folder import Json, RunFolder
 from fedkeras.reports.server_view import UNSAID, Seen, Sight
+
+if TYPE_CHECKING:
+    from fedkeras.factory import CentralEvaluation
 
 BUILT_IN: Mapping[str, str] = {
     "alie": "fedkeras.mods.attacks.alie:Alie",
@@ -164,7 +167,7 @@ class ModChain:
             examples = mod.training_examples(examples, config, cid)
         return examples
 
-    def central_metrics(self, central: CentralEvaluation, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def central_metrics(self, central: "CentralEvaluation", weights: Mapping[str, np.ndarray]) -> dict[str, float]:
         """What all of them add to the server's line of a round."""
         return {name: value for mod in self.mods for name, value in mod.central_metrics(central, weights).items()}
 

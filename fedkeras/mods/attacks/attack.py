@@ -5,6 +5,7 @@ meets the same. Strategy, validation and client weights are told nothing of them
 the figures of their honest training.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
@@ -12,7 +13,6 @@ from flwr.app import Context, Message, MessageType
 
 from fedkeras.config import Config
 from fedkeras.errors import UserError
-from fedkeras.factory import chosen_log
 from fedkeras.federation.requests import ClientRequest
 from fedkeras.mods.attacks.malicious_clients import malicious_clients
 from fedkeras.mods.base import CallNext, Mod
@@ -21,6 +21,8 @@ from fedkeras.reports.page import ReportSection, section
 from fedkeras.reports.run_folder import JsonTable, RunFolder
 from fedkeras.reports.server_view import Sight
 
+chosen_log = logging.getLogger("fedkeras.chosen")
+"""What a client's terminal shows."""
 BESIDE = ("stragglers",)
 """Mods that may be named beside an attack; of others nobody has thought what they and a liar make of each other."""
 NO_PRIVACY = {

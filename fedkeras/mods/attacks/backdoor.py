@@ -20,6 +20,7 @@ malicious too, for then it says what a trigger does to an honest model.
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import Context, Message
@@ -27,7 +28,6 @@ from flwr.app import Context, Message
 from fedkeras.config import Config
 from fedkeras.data import Examples, Source
 from fedkeras.errors import UserError
-from fedkeras.factory import CentralEvaluation
 from fedkeras.mods.attacks.attack import AttackMod, require_number
 from fedkeras.mods.attacks.local import LocalAttack
 from fedkeras.mods.attacks.poisoning import PoisoningAttack, require_class
@@ -35,6 +35,9 @@ from fedkeras.mods.attacks.updates import Update
 from fedkeras.mods.base import CallNext
 from fedkeras.randomness import generator
 from fedkeras.reports.run_folder import JsonTable
+
+if TYPE_CHECKING:
+    from fedkeras.factory import CentralEvaluation
 
 SUCCESS = "attack-success"
 """Metric of the server's line in history.csv."""
@@ -106,7 +109,7 @@ class Backdoor(PoisoningAttack, LocalAttack):
 
     # On the server
 
-    def central_metrics(self, central: CentralEvaluation, weights: Mapping[str, np.ndarray]) -> Mapping[str, float]:
+    def central_metrics(self, central: "CentralEvaluation", weights: Mapping[str, np.ndarray]) -> Mapping[str, float]:
         """The share of triggered test examples of other classes that are taken for the target."""
         if self._triggered is None:
             test = central.test_examples()
