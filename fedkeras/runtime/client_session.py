@@ -46,8 +46,8 @@ UNCONFIRMED_SECONDS = 3600.0
 Without a word; and with the word to come again, as a server says where strangers guess.
 """
 
-Received = tuple[Header, list[memoryview]]
-"""A whole message: its header, and its arrays' bytes in pieces."""
+Received = tuple[Header, list[bytes]]
+"""A whole message: its header, and its arrays' bytes."""
 
 
 def _size(received: Received) -> int:

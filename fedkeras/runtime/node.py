@@ -153,16 +153,16 @@ def _answer_all(
         if isinstance(received, Welcome):  # of a server that was started again
             contexts, run_id = _contexts(received, list(contexts), node_config, terms), received.run_id
             continue
-        header, pieces = received
+        header, buffers = received
         if header.cid not in contexts:
             raise BadMessage(f"the server sent a message for client {header.cid}, which is not served here")
         terms.check_message(header.cid, header.message_type)
         act_as(node_id_of(header.cid), run_id)
         try:
-            message = wire.decode(header, pieces, run_id, SERVER_NODE_ID, node_id_of(header.cid))
+            message = wire.decode(header, buffers, run_id, SERVER_NODE_ID, node_id_of(header.cid))
         except WireError as error:
             raise BadMessage(f"the server sent {error}") from error
-        del received, pieces  # the message has its own copy; the next one may be large
+        del received, buffers  # with the message they go, where the next one brings others
         reply = answer(app, message, contexts[header.cid])
         if reply.has_error():
             if said.get(header.cid) != reply.error.reason:  # not again each time that it is asked again

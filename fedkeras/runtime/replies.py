@@ -40,12 +40,12 @@ class Replies:
             return f"sent {size} bytes beside its arrays, where {allowed} are allowed"
         return ""
 
-    def read(self, header: Header, pieces: list[memoryview]) -> Message:
+    def read(self, header: Header, buffers: list[bytes]) -> Message:
         """A whole reply as a message. Raises WireError."""
         message = self._mailbox.expected(header.reply_to_message_id)
         if message is not None and cid_of(message.metadata.dst_node_id) != header.cid:
             raise WireError("a reply to another client's message")
-        return wire.decode(header, pieces, self._run_id(), node_id_of(header.cid), SERVER_NODE_ID)
+        return wire.decode(header, buffers, self._run_id(), node_id_of(header.cid), SERVER_NODE_ID)
 
     def deliver(self, reply: Message, on_release: Callable[[], None]) -> None:
         """Hand a reply on; `on_release` is called in the network's loop when it is no longer held."""

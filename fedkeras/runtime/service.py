@@ -308,9 +308,9 @@ class Service:
             self._sessions.answered_in_vain(session, message_id)
         return False
 
-    def _accept(self, session: Session, header: Header, pieces: list[memoryview], reservation: Reservation) -> None:
+    def _accept(self, session: Session, header: Header, buffers: list[bytes], reservation: Reservation) -> None:
         """Take a whole reply. It is looked at first and noted afterwards: one that is of no use answers nothing."""
-        reply = self._replies.read(header, pieces)
+        reply = self._replies.read(header, buffers)
         self._sessions.answered(session, header.reply_to_message_id)
         reservation.deliver()
         self._replies.deliver(reply, reservation.release)

@@ -17,7 +17,15 @@ from flwr.app import Error, Message, Metadata
 from google.protobuf.message import DecodeError
 
 from fedkeras.errors import describe
-from fedkeras.runtime.content import Altered, EncodedContent, WireError, decode_content, encode_content
+from fedkeras.runtime.content import (
+    Altered,
+    ArrayBuffers,
+    EncodedContent,
+    WireError,
+    array_sizes,
+    decode_content,
+    encode_content,
+)
 from fedkeras.runtime.federation_pb2 import Frame, Header, HeaderPart
 
 METHOD = "/fedkeras.Federation/Join"
@@ -163,7 +171,7 @@ def same_buffers(one: Sequence[bytes], other: Sequence[bytes]) -> bool:
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
-def decode(header: Header, pieces: Sequence[memoryview], run_id: int, source: int, destination: int) -> Message:
+def decode(header: Header, buffers: Sequence[bytes], run_id: int, source: int, destination: int) -> Message:
     """A complete message. Ids of run and nodes are given by the receiver, who knows them.
 
     Raises WireError, and nothing else, whatever the other side has put together.
@@ -175,7 +183,7 @@ def decode(header: Header, pieces: Sequence[memoryview], run_id: int, source: in
         )  # fmt: skip
         if header.HasField("error"):
             return Message(Error(header.error.code, header.error.reason), metadata=metadata)
-        return Message(decode_content(header, pieces), metadata=metadata)
+        return Message(decode_content(header, buffers), metadata=metadata)
     except WireError:
         raise
     except Exception as error:
@@ -234,10 +242,10 @@ class Assembler:
         keep = direction is TO_CLIENT
         self._skipped = False
         self._header_parts = bytearray()
-        self._kept: list[memoryview] | None = [] if keep else None
+        self._kept: list[bytes] | None = [] if keep else None
         self._kept_digest = b""
         self._header: Header | None = None
-        self._pieces: list[memoryview] = []
+        self._buffers: ArrayBuffers | None = None
         self._hash = xxhash.xxh3_128()
         self.missing = 0
         """Bytes of arrays that have yet to come before the message is whole."""
@@ -254,10 +262,10 @@ class Assembler:
 
     def skip(self) -> None:
         """Let what is left of this message pass by, and forget what there is of it."""
-        self._skipped, self._pieces = True, []
+        self._skipped, self._buffers = True, None
 
-    def add(self, frame: Parsed) -> tuple[Header, list[memoryview]] | None:
-        """Take a frame; return (header, pieces) when it completes a message. Raises WireError."""
+    def add(self, frame: Parsed) -> tuple[Header, list[bytes]] | None:
+        """Take a frame; return (header, its arrays' buffers) when it completes a message. Raises WireError."""
         if isinstance(frame, memoryview):
             self._add_chunk(frame)
         elif frame.WhichOneof("content") == "header":
@@ -290,14 +298,14 @@ class Assembler:
             raise WireError(fault)
         if header.payload_bytes > self._max_bytes:
             raise TooLarge(f"a message of {header.payload_bytes} bytes; at most {self._max_bytes} are taken")
-        if sum(info.num_bytes for record in header.records for info in record.arrays.arrays) != header.payload_bytes:
+        if sum(sizes := array_sizes(header)) != header.payload_bytes:
             raise WireError("a message whose arrays do not add up to its length")
         self._header, self.missing, self._hash = header, header.payload_bytes, xxhash.xxh3_128()
         self._skipped = not self._judge(header)
         if header.same_payload:
-            if not self._kept or header.digest != self._kept_digest or sum(map(len, self._kept)) != self.missing:
+            if not self._kept or header.digest != self._kept_digest or [len(each) for each in self._kept] != sizes:
                 raise WireError("a message that refers to a payload that is not there")
-            self._pieces, self.missing = self._kept, 0
+            self.missing = 0
 
     def _add_chunk(self, chunk: memoryview) -> None:
         # The exact size, for a million chunks of a byte each would take far more memory than they carry.
@@ -305,17 +313,19 @@ class Assembler:
             raise WireError("a chunk that belongs to no message")
         self.missing -= len(chunk)
         if not self._skipped:
-            self._pieces.append(chunk)
+            self._buffers = self._buffers or ArrayBuffers(array_sizes(self._header))
+            self._buffers.add(chunk)
             self._hash.update(chunk)
 
-    def _complete(self) -> tuple[Header, list[memoryview]] | None:
-        header, pieces, skipped = self._header, self._pieces, self._skipped
-        self._header, self._pieces, self._skipped = None, [], False
+    def _complete(self) -> tuple[Header, list[bytes]] | None:
+        header, filled, skipped = self._header, self._buffers, self._skipped
+        self._header, self._buffers, self._skipped = None, None, False
         if skipped:
             return None
-        if header.payload_bytes and not header.same_payload:
-            if self._hash.digest() != header.digest:
-                raise Altered("a message whose bytes are not those that its digest was taken of")
-            if self._kept is not None:
-                self._kept, self._kept_digest = pieces, header.digest
-        return header, pieces
+        if header.same_payload:
+            return header, self._kept
+        if filled and self._hash.digest() != header.digest:
+            raise Altered("a message whose bytes are not those that its digest was taken of")
+        if filled and self._kept is not None:
+            self._kept, self._kept_digest = filled.whole, header.digest
+        return header, filled.whole if filled else [b""] * len(array_sizes(header))

@@ -1,5 +1,6 @@
 """Messages survive the wire, and bytes that are no message do no harm."""
 
+import contextlib
 import itertools
 import math
 import tracemalloc
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedkeras.runtime import wire
+from fedkeras.runtime.content import MADE_AT_ONCE
 from fedkeras.runtime.federation_pb2 import (
     ArrayInfo,
     Arrays,
@@ -339,6 +341,21 @@ def test_a_promise_of_bytes_takes_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 100_000
         assert assembler.add(wire.parse(Frame(chunk=bytes(CHUNK_BYTES)).SerializeToString())) is None
         assert tracemalloc.get_traced_memory()[1] < 4 * CHUNK_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [5_000_000, MADE_AT_ONCE + 1])
+def test_a_payload_is_in_memory_once(size: int) -> None:
+    """Not in pieces and as a whole: of the pieces one at a time, and of a large array what it grows by."""
+    assembler, chunk = Assembler(wire.TO_SERVER), bytes(CHUNK_BYTES)
+    assembler.add(header_for(size))
+    tracemalloc.start()
+    try:
+        for start in range(0, size, CHUNK_BYTES):
+            with contextlib.suppress(wire.WireError):  # the last one's: the header has no digest
+                assembler.add(memoryview(chunk)[: size - start])
+        assert size <= tracemalloc.get_traced_memory()[1] < 1.13 * size + CHUNK_BYTES
     finally:
         tracemalloc.stop()
 
