@@ -8,6 +8,7 @@ grpc_grid       over gRPC: the server's end, a `Grid`
 service sessions client_connection    its streams, the processes behind them, the messages that wait for each
 admission guesses holders             who may do what before it has joined, and who holds which client id
 replies budget                        what is taken of a reply, and how much memory all of them may take
+shared_payloads                       what many clients are sent, made ready once
 connections endpoints peer_log        those of strangers, and what is logged of any, within bounds
 node            over gRPC: a client process
 client_session server_connection grpc_stream     its stream, lost and found again

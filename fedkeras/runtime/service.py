@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import json
 import logging
 import math
@@ -22,6 +23,7 @@ from fedkeras.runtime.handshake import Authenticator
 from fedkeras.runtime.holders import Holders, Identity, identity_of
 from fedkeras.runtime.replies import Replies
 from fedkeras.runtime.sessions import Sessions
+from fedkeras.runtime.shared_payloads import SharedPayloads
 from fedkeras.runtime.wire import Assembler
 
 UNDER_WAY_BYTES, SLOW_BYTES = 64 << 20, 128 << 20
@@ -84,7 +86,7 @@ class Service:
             "run_config": json.dumps(dict(run_config)),
         }
         self._budget, self._slow = Budget(UNDER_WAY_BYTES), Budget(SLOW_BYTES)
-        self._writing = Slots(WRITING, SLOW_READER_SECONDS)
+        self._writing, self._payloads = Slots(WRITING, SLOW_READER_SECONDS), SharedPayloads()
         self._connections, self._shareable = connections, shareable
         self._peer_log = sessions.peer_log
         self.goodbye_to: Callable[[Sequence[int]], Goodbye] | None = None
@@ -210,14 +212,16 @@ class Service:
             header, buffers = item
             # The process has these arrays already if another of its clients, or the last phase of a round, needed them.
             header.same_payload = bool(buffers) and wire.same_buffers(buffers, last)
+            to_send = () if header.same_payload else buffers
             async with self._writing.slot() as one_write:
-                for frame in wire.frames(header, () if header.same_payload else buffers, wire.TO_CLIENT):
-                    with one_write():
-                        await self._write_frame(connection, context, frame)
+                with self._payloads.frames(to_send) as payload:
+                    for frame in itertools.chain(wire.header_frames(header, wire.TO_CLIENT), payload):
+                        with one_write():
+                            await self._write_frame(connection, context, frame)
             last = buffers or last
 
     async def _write_frame(
-        self, connection: ClientConnection, context: grpc.aio.ServicerContext, frame: Frame | wire.Chunk
+        self, connection: ClientConnection, context: grpc.aio.ServicerContext, frame: Frame | wire.Chunk | bytes
     ) -> None:
         try:
             async with asyncio.timeout(STALL_SECONDS):

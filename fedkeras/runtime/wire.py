@@ -69,9 +69,9 @@ class TooLarge(WireError):
     """A message of more bytes than the receiver takes: the same again when it is sent again."""
 
 
-def serialise(frame: Frame | Chunk) -> bytes:
-    """gRPC's serialiser."""
-    return b"".join(pieces(frame))
+def serialise(frame: Frame | Chunk | bytes) -> bytes:
+    """gRPC's serialiser; bytes are a frame already."""
+    return frame if isinstance(frame, bytes) else b"".join(pieces(frame))
 
 
 def pieces(frame: Frame | Chunk) -> list[bytes | memoryview]:
@@ -155,6 +155,12 @@ def chunks(buffers: Iterable[bytes], direction: Direction) -> Iterator[Chunk]:
 
 def frames(header: Header, buffers: Iterable[bytes], direction: Direction) -> Iterator[Frame | Chunk]:
     """All frames of one message."""
+    yield from header_frames(header, direction)
+    yield from chunks(buffers, direction)
+
+
+def header_frames(header: Header, direction: Direction) -> Iterator[Frame]:
+    """Those with which a message begins."""
     most = direction.chunk_bytes
     if (size := header.ByteSize()) <= most:
         yield Frame(header=header)
@@ -163,7 +169,6 @@ def frames(header: Header, buffers: Iterable[bytes], direction: Direction) -> It
         for start in range(0, size, most):
             part = encoded[start : start + most]
             yield Frame(header_part=HeaderPart(data=part, last=start + most >= size))
-    yield from chunks(buffers, direction)
 
 
 def same_buffers(one: Sequence[bytes], other: Sequence[bytes]) -> bool:
