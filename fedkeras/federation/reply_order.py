@@ -76,13 +76,27 @@ class EarlyReplies:
         try:
             self._spool = self._spool or tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the last
             place = self._spool.seek(0, os.SEEK_END)
-            rest = memoryview(pickle.dumps(reply, pickle.HIGHEST_PROTOCOL))
-            while rest:  # unbuffered: what a full disk refused must not be tried again by the next seek
-                rest = rest[self._spool.write(rest) :]
+            pickle.dump(reply, _Whole(self._spool), pickle.HIGHEST_PROTOCOL)
             return place
         except OSError as error:  # what was written of it lies behind all others and is never looked at
             log.warning("a reply that came early stays in memory: %s", error)
             return None
+
+
+class _Whole:
+    """Writes all that it is given to an unbuffered file: a pickle's large parts are not copied on their way.
+
+    Unbuffered, for what a full disk has refused must not be tried again by the next seek.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Raises OSError where there is no room."""
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
 
 def _size(reply: Message | None) -> int:

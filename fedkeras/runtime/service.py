@@ -291,7 +291,8 @@ class Service:
     async def _next_frame(context: grpc.aio.ServicerContext, midway: bool, deadline: float) -> wire.Parsed:
         left = deadline - asyncio.get_running_loop().time()
         patience = min(STALL_SECONDS, max(0.0, left)) if midway else None
-        data = await asyncio.wait_for(context.read(), patience)
+        async with asyncio.timeout(patience):  # not wait_for, which makes a task of each read
+            data = await context.read()
         return wire.parse(data) if isinstance(data, bytes) else data
 
     def _judge(self, session: Session, header: Header) -> bool:
