@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import ctypes
+import heapq
+import itertools
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 
 MOVE_SECONDS = 1.0
@@ -12,19 +13,22 @@ MOVE_SECONDS = 1.0
 
 
 class Budget:
-    """Bytes of memory that messages under way may take; each waits for its own, first come first served.
+    """Bytes of memory that messages under way may take; each waits for its own, by place, then first come first served.
 
-    A message that is larger than the whole budget is let in when nothing else is under way. For one asyncio loop.
+    With replies in the order in which they were asked for, which is that in which they are summed, few come before
+    their turn and must be kept. A message that is larger than the whole budget is let in when nothing else is under
+    way. For one asyncio loop.
     """
 
     def __init__(self, size: int) -> None:
         self._size, self._used, self._passed = size, 0, 0
-        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._queue: list[tuple[int, int, int, asyncio.Future[None]]] = []
+        self._arrivals = itertools.count()
 
-    async def acquire(self, count: int) -> None:
-        """Wait until `count` bytes are free."""
+    async def acquire(self, count: int, place: int = 0) -> None:
+        """Wait until `count` bytes are free; who has a lower place is let in before."""
         granted = asyncio.get_running_loop().create_future()
-        self._queue.append((count, granted))
+        heapq.heappush(self._queue, (place, next(self._arrivals), count, granted))
         self._next()
         try:
             await granted
@@ -50,8 +54,8 @@ class Budget:
         self._next()
 
     def _next(self) -> None:
-        while self._queue and self._fits(self._queue[0][0]):
-            count, granted = self._queue.popleft()
+        while self._queue and self._fits(self._queue[0][2]):
+            *_, count, granted = heapq.heappop(self._queue)
             if not granted.done():  # else the waiting task was cancelled
                 self._used += count
                 granted.set_result(None)
@@ -77,9 +81,9 @@ class Reservation:
         """True from `acquire` to `release`."""
         return self._timer is not None
 
-    async def acquire(self, count: int) -> None:
-        """Wait until `count` bytes are free."""
-        await self._held_of.acquire(count)
+    async def acquire(self, count: int, place: int = 0) -> None:
+        """Wait until `count` bytes are free; who has a lower place is let in before."""
+        await self._held_of.acquire(count, place)
         self._count = count
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._move)
 

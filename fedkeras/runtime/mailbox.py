@@ -1,5 +1,6 @@
 """Where replies wait until the round loop takes them, and how it waits for them."""
 
+import itertools
 import logging
 import threading
 import time
@@ -17,10 +18,12 @@ LATE_LINES, LATE_SECONDS = 50, 5.0
 
 
 class Asked(NamedTuple):
-    """A message that a node was sent, and how many bytes of arrays the reply may have; None: any number."""
+    """A message that a node was sent, how many bytes of arrays the reply may have (None: any number), and its place
+    among all messages that were sent."""
 
     message: Message
     reply_limit: int | None
+    place: int
 
 
 class Mailbox:
@@ -28,7 +31,7 @@ class Mailbox:
     delivers replies, and the round loop's, which takes them."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed, self._places = threading.Condition(), itertools.count()
         self._outstanding: dict[str, Asked] = {}
         self._replies: dict[str, tuple[Message, Callable[[], None]]] = {}
         self._late = Allowance(LATE_LINES, LATE_SECONDS, LATE_LINES, time.monotonic())
@@ -36,7 +39,7 @@ class Mailbox:
     def expect(self, message: Message, reply_limit: int | None = None) -> None:
         """Note a message that is about to be sent; its reply may have `reply_limit` bytes of arrays (None: any)."""
         with self._changed:
-            self._outstanding[message.metadata.message_id] = Asked(message, reply_limit)
+            self._outstanding[message.metadata.message_id] = Asked(message, reply_limit, next(self._places))
 
     def expected(self, message_id: str) -> Message | None:
         """The message of this id if a reply to it is still expected, else None: it was answered, or given up."""

@@ -40,6 +40,11 @@ class Replies:
             return f"sent {size} bytes beside its arrays, where {allowed} are allowed"
         return ""
 
+    def place(self, header: Header) -> int:
+        """Whose turn it is among replies that wait: those to messages that were sent first go first."""
+        asked = self._mailbox.asked(header.reply_to_message_id)
+        return asked.place if asked else 0
+
     def read(self, header: Header, buffers: list[bytes]) -> Message:
         """A whole reply as a message. Raises WireError."""
         message = self._mailbox.expected(header.reply_to_message_id)

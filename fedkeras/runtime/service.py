@@ -255,7 +255,8 @@ class Service:
                     assembler.skip()
                     reservation.release()
                 elif begun and not reservation.is_held:  # the header of what is about to come
-                    await reservation.acquire(begun.payload_bytes + HEADER_COST * begun.ByteSize())
+                    size = begun.payload_bytes + HEADER_COST * begun.ByteSize()
+                    await reservation.acquire(size, self._replies.place(begun))
                 if assembler.midway and (not midway or (isinstance(frame, Frame) and assembler.missing)):
                     deadline = asyncio.get_running_loop().time() + seconds_for(assembler.missing)
                 if complete and not reservation.is_held and (size := complete[0].ByteSize()) > SMALL_HEADER:

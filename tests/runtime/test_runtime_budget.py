@@ -60,6 +60,29 @@ def test_a_slow_reply_makes_room_for_others_and_counts_until_it_is_freed() -> No
     asyncio.run(run())
 
 
+def test_room_is_given_by_place_and_those_of_one_place_as_they_came() -> None:
+    async def run() -> None:
+        budget, let_in = Budget(10), []
+
+        async def wait(place: int, count: int, name: str) -> None:
+            await budget.acquire(count, place)
+            let_in.append(name)
+
+        await budget.acquire(10, 9)
+        asked = [(7, 4, "7"), (3, 4, "3"), (5, 4, "first 5"), (5, 4, "second 5"), (0, 9, "0")]
+        waiting = [asyncio.ensure_future(wait(*each)) for each in asked]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+        for expected in (["0"], ["first 5", "second 5"], ["7"]):
+            budget.release(budget._used)
+            await asyncio.sleep(0.01)
+            assert let_in == expected
+            let_in.clear()
+
+    asyncio.run(run())
+
+
 def test_a_slot_is_free_again_while_a_write_hangs() -> None:
     async def run() -> None:
         slots, hangs = Slots(1, 0.05), asyncio.Event()

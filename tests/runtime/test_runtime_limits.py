@@ -77,6 +77,27 @@ def test_a_reply_larger_than_expected_is_refused_by_its_header(world) -> None:
     assert np.array_equal(reply.content["arrays"]["w"].numpy(), MEGABYTE)
 
 
+def test_of_replies_that_wait_for_room_the_one_to_the_oldest_message_is_next(world) -> None:
+    """Whoever was asked first is summed first: a reply that came before its turn would have to be kept meanwhile."""
+    messages = [asked(world, None, cid)[0] for cid in _joined(world, 3)]
+    budget = world.service._budget
+    assert budget.take(service.UNDER_WAY_BYTES)
+    for cid in (2, 0, 1):
+        send(world, world.connected()[cid], answer(messages[cid], cid, arrays(w=MEGABYTE)))
+    assert not world.mailbox._replies
+    budget.release(1_100_000)  # enough for one, and so for the next one when that has been taken
+    for cid in range(3):
+        world.settle()
+        assert [reply.metadata.src_node_id for reply in world.mailbox.take(messages)] == [node_id_of(cid)]
+
+
+def _joined(world: Obligations, count: int) -> range:
+    """So many clients of one partition each."""
+    for cid in range(count):
+        world.join((cid,), False, False)
+    return range(count)
+
+
 def test_a_large_header_is_refused(world) -> None:
     """A message of a few bytes lets no megabytes of names and values expect; nobody has to make objects of them."""
     message_id, process = asked(world, None)
