@@ -1,5 +1,6 @@
 """Replies are handed on in the order of cid, and those that wait do not fill the memory."""
 
+import io
 import tempfile
 import time
 
@@ -203,6 +204,27 @@ def test_a_disk_that_is_full_loses_no_reply(monkeypatch, caplog):
         waiting.put(cid, message)
     assert [waiting.take(cid) for cid in replies] == list(replies.values())
     assert "stays in memory: [Errno 28] No space left" in caplog.text
+
+
+def test_a_file_that_takes_little_at_a_time_has_all_in_the_end_and_a_full_one_keeps_what_it_has(monkeypatch, tmp_path):
+    class Narrow(io.FileIO):
+        left = 6_000  # one reply and a half
+
+        def write(self, data):
+            if not self.left:
+                raise OSError(28, "No space left on device")
+            count = super().write(memoryview(data)[: min(700, self.left)])
+            self.left -= count
+            return count
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Narrow(tmp_path / "spool", "w+b"))
+    waiting, replies = EarlyReplies(limit=1), answers(0, 1)
+    for cid, message in replies.items():
+        waiting.put(cid, message)
+    first, second = (waiting.take(cid) for cid in replies)
+    assert first is not replies[0]
+    assert dict(first.content) == dict(replies[0].content)
+    assert second is replies[1]
 
 
 def test_a_grid_is_told_how_large_each_reply_may_be():

@@ -13,6 +13,7 @@ from processes import until
 from fedkeras.errors import RunFailed
 from fedkeras.flower.internals import set_message_id
 from fedkeras.runtime import budget as budgets
+from fedkeras.runtime import wire
 from fedkeras.runtime.budget import Budget, Reservation, Slots
 from fedkeras.runtime.client_channel import ClientChannel
 from fedkeras.runtime.federation_pb2 import Frame, Goodbye, Join
@@ -21,6 +22,7 @@ from fedkeras.runtime.mailbox import Mailbox
 from fedkeras.runtime.passphrase import Access
 from fedkeras.runtime.server_connection import ServerConnection
 from fedkeras.runtime.service import SLOW_SENDER_SECONDS, UNDER_WAY_BYTES, WRITING
+from fedkeras.runtime.shared_payloads import SharedPayloads
 
 
 def test_a_slow_reply_makes_room_for_others_and_counts_until_it_is_freed() -> None:
@@ -101,6 +103,32 @@ def test_a_slot_is_free_again_while_a_write_hangs() -> None:
         assert slots._free._value == 1, "given back once"
 
     asyncio.run(run())
+
+
+def test_what_many_are_sent_is_made_once_and_what_one_is_sent_is_not_kept() -> None:
+    """Frames are kept only while two are being sent the same buffers, the same objects."""
+    shared, most = SharedPayloads(), wire.TO_CLIENT.chunk_bytes
+    buffers = [bytes(most), b"the rest"]
+    expected = [wire.serialise(chunk) for chunk in wire.chunks(buffers, wire.TO_CLIENT)]
+    with shared.frames(buffers) as alone:
+        assert next(alone) == expected[0]
+        assert not shared._payloads[tuple(map(id, buffers))].made
+        with shared.frames(list(buffers)) as other, shared.frames([bytes(most)]) as equal:
+            first, second = list(other)
+            assert [first, second] == expected
+            assert next(alone) is second
+            assert next(equal) == first
+            assert len(shared._payloads) == 2
+        assert not shared._payloads[tuple(map(id, buffers))].made
+    assert not shared._payloads
+
+
+def test_a_payload_above_the_bound_is_made_frame_by_frame(monkeypatch) -> None:
+    monkeypatch.setattr("fedkeras.runtime.shared_payloads.MOST_BYTES", 10)
+    shared = SharedPayloads()
+    with shared.frames([b"eleven byte"]) as one, shared.frames([b"eleven byte"]) as two:
+        assert list(one) == list(two) == [[b"eleven byte"]]
+        assert not shared._payloads
 
 
 def join(grid: GrpcGrid, cid: int) -> ServerConnection:
