@@ -214,14 +214,14 @@ class Service:
             header.same_payload = bool(buffers) and wire.same_buffers(buffers, last)
             to_send = () if header.same_payload else buffers
             async with self._writing.slot() as one_write:
-                with self._payloads.frames(to_send) as payload:
+                with self._payloads.chunks(to_send) as payload:
                     for frame in itertools.chain(wire.header_frames(header, wire.TO_CLIENT), payload):
                         with one_write():
                             await self._write_frame(connection, context, frame)
             last = buffers or last
 
     async def _write_frame(
-        self, connection: ClientConnection, context: grpc.aio.ServicerContext, frame: Frame | wire.Chunk | bytes
+        self, connection: ClientConnection, context: grpc.aio.ServicerContext, frame: Frame | wire.Chunk
     ) -> None:
         try:
             async with asyncio.timeout(STALL_SECONDS):

@@ -14,26 +14,26 @@ Key = tuple[int, ...]
 
 @dataclass
 class _Payload:
-    """The frames that have been made, by their place; `readers` clients are being sent them."""
+    """The chunks that have been cut, by their place; `readers` clients are being sent them."""
 
     buffers: Sequence[bytes]
-    made: dict[int, bytes] = field(default_factory=dict)
+    made: dict[int, wire.SharedChunk] = field(default_factory=dict)
     readers: int = 0
 
 
 class SharedPayloads:
-    """Frames of the payloads that are being sent now. For one asyncio loop.
+    """Chunks of the payloads that are being sent now. For one asyncio loop.
 
-    They are kept as long as at least two clients are being sent the same buffers. So a message to one client alone has
-    one frame in memory at a time, as has a client that reads slowly behind all others.
+    Their frames are kept as long as at least two clients are being sent the same buffers. So a message to one client
+    alone has one frame in memory at a time, as has a client that reads slowly behind all others.
     """
 
     def __init__(self) -> None:
         self._payloads: dict[Key, _Payload] = {}
 
     @contextlib.contextmanager
-    def frames(self, buffers: Sequence[bytes]) -> Iterator[Iterator[bytes | wire.Chunk]]:
-        """The chunk frames of these buffers, to be taken one after the other."""
+    def chunks(self, buffers: Sequence[bytes]) -> Iterator[Iterator[wire.Chunk]]:
+        """The chunks of these buffers, to be taken one after the other."""
         if sum(map(len, buffers)) > MOST_BYTES:
             yield wire.chunks(buffers, wire.TO_CLIENT)
             return
@@ -41,7 +41,7 @@ class SharedPayloads:
         payload = self._payloads.setdefault(key, _Payload(buffers))
         payload.readers += 1
         try:
-            yield _frames(payload)
+            yield _chunks(payload)
         finally:
             payload.readers -= 1
             if payload.readers == 1:
@@ -50,10 +50,10 @@ class SharedPayloads:
                 del self._payloads[key]
 
 
-def _frames(payload: _Payload) -> Iterator[bytes]:
-    """Each frame when it is wanted; it is kept only for others that are being sent the same."""
+def _chunks(payload: _Payload) -> Iterator[wire.Chunk]:
+    """Each chunk when it is wanted; it is kept, with its frame, only for others that are being sent the same."""
     for place, chunk in enumerate(wire.chunks(payload.buffers, wire.TO_CLIENT)):
-        frame = payload.made.get(place) or wire.serialise(chunk)
         if payload.readers > 1:
-            payload.made[place] = frame
-        yield frame
+            yield payload.made.setdefault(place, wire.SharedChunk(chunk))
+        else:
+            yield payload.made.get(place, chunk)

@@ -8,6 +8,7 @@ that is too long, too short or altered is never used.
 Frames to the server are smaller than those to a client: gRPC takes a whole one before it can be known who sends it.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,9 +70,18 @@ class TooLarge(WireError):
     """A message of more bytes than the receiver takes: the same again when it is sent again."""
 
 
-def serialise(frame: Frame | Chunk | bytes) -> bytes:
-    """gRPC's serialiser; bytes are a frame already."""
-    return frame if isinstance(frame, bytes) else b"".join(pieces(frame))
+class SharedChunk(Chunk):
+    """A chunk that several clients are sent: a frame is made of it once, where a stream needs its bytes in one."""
+
+    @functools.cached_property
+    def frame(self) -> bytes:
+        """What `serialise` gives."""
+        return b"".join(pieces(self))
+
+
+def serialise(frame: Frame | Chunk) -> bytes:
+    """gRPC's serialiser."""
+    return frame.frame if isinstance(frame, SharedChunk) else b"".join(pieces(frame))
 
 
 def pieces(frame: Frame | Chunk) -> list[bytes | memoryview]:

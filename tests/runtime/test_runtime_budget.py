@@ -105,28 +105,28 @@ def test_a_slot_is_free_again_while_a_write_hangs() -> None:
     asyncio.run(run())
 
 
-def test_what_many_are_sent_is_made_once_and_what_one_is_sent_is_not_kept() -> None:
-    """Frames are kept only while two are being sent the same buffers, the same objects."""
+def test_of_what_many_are_sent_a_frame_is_made_once_and_for_one_alone_nothing_is_kept() -> None:
+    """Chunks are kept only while two are being sent the same buffers, the same objects."""
     shared, most = SharedPayloads(), wire.TO_CLIENT.chunk_bytes
     buffers = [bytes(most), b"the rest"]
     expected = [wire.serialise(chunk) for chunk in wire.chunks(buffers, wire.TO_CLIENT)]
-    with shared.frames(buffers) as alone:
-        assert next(alone) == expected[0]
+    with shared.chunks(buffers) as alone:
+        assert wire.serialise(next(alone)) == expected[0]
         assert not shared._payloads[tuple(map(id, buffers))].made
-        with shared.frames(list(buffers)) as other, shared.frames([bytes(most)]) as equal:
+        with shared.chunks(list(buffers)) as other, shared.chunks([bytes(most)]) as equal:
             first, second = list(other)
-            assert [first, second] == expected
-            assert next(alone) is second
-            assert next(equal) == first
+            assert [wire.serialise(first), wire.serialise(second)] == expected
+            assert wire.serialise(next(alone)) is wire.serialise(second)
+            assert wire.serialise(next(equal)) == expected[0]
             assert len(shared._payloads) == 2
         assert not shared._payloads[tuple(map(id, buffers))].made
     assert not shared._payloads
 
 
-def test_a_payload_above_the_bound_is_made_frame_by_frame(monkeypatch) -> None:
+def test_of_a_payload_above_the_bound_no_frame_is_kept(monkeypatch) -> None:
     monkeypatch.setattr("fedkeras.runtime.shared_payloads.MOST_BYTES", 10)
-    shared = SharedPayloads()
-    with shared.frames([b"eleven byte"]) as one, shared.frames([b"eleven byte"]) as two:
+    shared, buffers = SharedPayloads(), [b"eleven byte"]
+    with shared.chunks(buffers) as one, shared.chunks(buffers) as two:
         assert list(one) == list(two) == [[b"eleven byte"]]
         assert not shared._payloads
 
