@@ -24,6 +24,7 @@ from fedkeras.checkout import look_in_working_directory, program
 from fedkeras.client_config import join_command, join_notes
 from fedkeras.config import Config, Value
 from fedkeras.errors import UserError, complain
+from fedkeras.federation import registry
 from fedkeras.flower import code_digest, ray_place, settings
 from fedkeras.mods.chain import make_mods
 from fedkeras.named_code import EVERYTHING_NAMED
@@ -107,7 +108,7 @@ def in_process(
     own = {"allow": EVERYTHING_NAMED, "trust-code": config.trust_code}
     of_files = {"data-dir": config.data_dir, "decimal": config.decimal, "thousands": config.thousands}
     own |= {name: value for name, value in of_files.items() if value}
-    told = scaling.resolved_by_client(data.told(config)).for_clients()
+    told = scaling.resolved_by_client(data.told(registry.with_mods(config))).for_clients()
     grid = InProcessGrid(client_app, config.num_partitions, told, own)
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
         how = {"threads": config.threads_per_client, "interruption": interruption}
@@ -167,6 +168,7 @@ def command(read: Callable[[], Config] = interactive.from_flags, name: str = "se
             return 0
         parent = Path(config.run_dir or "runs")
         settings.check_flags(config)
+        config = registry.with_mods(config)
         reports.check_extras(config)
         workflow: Workflow = workflow_of(config)
         check_flags(workflow, config)

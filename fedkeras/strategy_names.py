@@ -30,6 +30,8 @@ STRATEGIES = {
     "geometric_median": StrategyPage("fedkeras.strategies.geometric_median:GeometricMedian"),
     "centered_clipping": StrategyPage("fedkeras.strategies.centered_clipping:CenteredClipping", offline=False),
     "norm_bound": StrategyPage("fedkeras.strategies.norm_bound:NormBound", offline=False),
+    "scaffold": StrategyPage("fedkeras.strategies.scaffold:Scaffold", offline=False),
+    "fednova": StrategyPage("fedkeras.strategies.fednova:FedNova", offline=False),
     "fedavgm": StrategyPage("fedkeras.strategies.fedavgm:FedAvgM", offline=False),
     "fedadam": StrategyPage("fedkeras.strategies.fedopt:FedAdam", offline=False),
     "fedyogi": StrategyPage("fedkeras.strategies.fedopt:FedYogi", offline=False),

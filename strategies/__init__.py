@@ -2,6 +2,7 @@
 
     fedavg fedprox      --strategy
     fedmedian trimmed_mean krum multikrum bulyan geometric_median centered_clipping norm_bound     withstand liars
+    scaffold fednova                                for clients that differ
     qfedavg, fedavgm, and of fedopt.py fedadam fedyogi fedadagrad
     split_sequential splitfed_v1 splitfed_v2        --split sequential, splitfed, shared
 

@@ -57,19 +57,20 @@ class Federation(Callback):
         self.config = replace(self.config, min_available_nodes=count, central_evaluation=False, checkpoint_every=0)
         workflow = workflow_of(self.config)
         check_flags(workflow, self.config)
+        self.config = registry.with_mods(self.config)
         self.mods = make_mods(self.config.mods)
 
     def run(self) -> "Federation":
         """All rounds. Raises UserError and RunFailed as a run does."""
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        told = self.told or self.config
+        told = registry.with_mods(self.told or self.config)
         own = {"allow": EVERYTHING_NAMED, "trust-code": told.trust_code}
         own |= {"data-dir": told.data_dir} if told.data_dir else {}
         run_config = scaling.resolved_by_client(data.told(told)).for_clients()
         grid = InProcessGrid(self._answer, self.config.num_partitions, run_config, own, self.connected)
         with _silence():
             self.mods.choose(self.config)
-            strategy = registry.load(self.config.strategy, registry.options_of(self.config))
+            strategy = registry.for_run(self.config)
             run = bare_run(grid, self.config, strategy, mods=self.mods, callbacks=[*self.mods.callbacks(), self])
             arrays, claimed = initial_weights(run.grid, self.config, run.clients)
             self.trainable = tuple(arrays) if claimed is None else claimed

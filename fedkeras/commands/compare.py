@@ -20,7 +20,6 @@ from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings, check_alike, saved
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, complain
-from fedkeras.federation import registry
 from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, held
 from fedkeras.workflows.base import workflow_of
@@ -82,8 +81,6 @@ def check_arm(arm: Arm, config: Config) -> None:
     own = arm.configure(config, config.seed)
     factory.model_name(own)
     check_flags(workflow_of(own), own)
-    if arm.kind == "federated":
-        registry.load(own.strategy, registry.options_of(own))
 
 
 def make_folder(settings: Settings) -> Path:

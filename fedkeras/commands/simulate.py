@@ -29,7 +29,7 @@ from fedkeras.commands.simulation_ray import plan_of
 from fedkeras.config import EVALUATION, SECURITY, SERVER_LED, Config, Value, fields_of, flag
 from fedkeras.data.catalogue import kind_of_file
 from fedkeras.errors import RunFailed, UserError
-from fedkeras.federation import registry, round_clock
+from fedkeras.federation import round_clock
 from fedkeras.federation.client_speeds import with_absolute_path
 from fedkeras.fields import FlagGroup, embedded, setting
 from fedkeras.flags import parse_flags
@@ -98,7 +98,6 @@ def main(args: Sequence[str]) -> int:
     check_extras(config)
     check_flags(workflow_of(config), config)  # what needs no model is said now, and not by Ray in half a minute
     round_clock.refuse_turns(config, "in a simulation clients take turns")
-    registry.load(config.strategy, registry.options_of(config))
     plan = plan_of(flags.ray_address, config.gpus_per_client, config)
     config = replace(config, gpus_per_client=0.0)  # Ray is told, and the server has no processes to deal them out to
     if config.resume:

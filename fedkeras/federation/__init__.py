@@ -20,6 +20,7 @@ metric_names        which of the clients' own metrics are kept
 registry            strategies by name
 base_strategy       what the pages of strategies extend
 strategy_adapter    calling a strategy that anybody may have written
+local_steps         what a client's steps add up to
 strategy_state      its state, for a checkpoint
 trainable           which arrays are trained; the others are kept from a strategy and averaged
 messages            what is in a round's messages

@@ -4,16 +4,19 @@ A page extends `BaseStrategy` if it takes one update after the other, as FedAvg 
 updates together (a median, a distance between clients).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fedkeras.config import Config
+from fedkeras.errors import UserError
 from fedkeras.federation.aggregation import Mean, as_dtype
 from fedkeras.federation.messages import arrays_of, contents, mean_metrics, metrics_of, num_examples, to_all
 from fedkeras.federation.records import record, view, views
+from fedkeras.named_code import parse_specs
 
 Stack = np.ndarray
 """One array of all clients, shape (clients, *shape)."""
@@ -36,8 +39,16 @@ class BaseStrategy(Strategy):
     publishes, and the best checkpoint, are no more a liar's than its weights are."""
     moves_global_model = False
     """True: it moves the global model of the round before, so that it cannot combine models that were trained apart."""
+    mods = ""
+    """Mods that its clients need, as --mods names them: where it is chosen they are added, innermost, and said."""
     trainable: tuple[str, ...] | None = None
     """The names of the trainable arrays, set before the first round; None: nobody has said."""
+
+    def prepare(self, config: Config) -> None:
+        """Told the run's configuration when it is made: what its arithmetic needs of the clients' settings.
+
+        Raise UserError, in one line, for what it cannot go with.
+        """
 
     def check(self, clients: int) -> Iterable[str]:
         """What should be known before the first round, which asks `clients` clients to train: a warning a sentence.
@@ -82,6 +93,13 @@ class AllAtOnce(BaseStrategy):
             return None, None
         metrics = mean_metrics([metrics_of(content) for content in received])
         return record(self.combine([arrays_of(content) for content in received])), metrics
+
+
+def refuse_mods(config: Config, strategy: str, why: Mapping[str, str]) -> None:
+    """Raise UserError if --mods names one of those in `why`, {mod: reason}, with which this strategy does not go."""
+    named = [spec.name for spec in parse_specs(config.mods, "mods")]
+    if found := [name for name in named if name in why]:
+        raise UserError(f"--strategy {strategy} does not go with --mods {found[0]}: {why[found[0]]}")
 
 
 def mean_of(replies: Iterable[Message]) -> tuple[dict[str, np.ndarray], MetricRecord | None]:

@@ -1,5 +1,6 @@
 """Strategies by name."""
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 
@@ -7,7 +8,8 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkeras.config import Config, options_for_strategy
 from fedkeras.errors import UserError
-from fedkeras.named_code import find_class
+from fedkeras.federation.base_strategy import BaseStrategy
+from fedkeras.named_code import find_class, parse_specs
 from fedkeras.strategy_names import STRATEGIES, canonical
 
 BUILT_IN = {name: page.path for name, page in STRATEGIES.items()}
@@ -26,6 +28,29 @@ def options_of(config: Config) -> dict[str, object]:
     """The configured strategy's own options, those of its flags among them. Raises UserError."""
     page = STRATEGIES.get(canonical(config.strategy))
     return {name: getattr(config, name) for name in (page.takes if page else ())} | options_for_strategy(config)
+
+
+def with_mods(config: Config) -> Config:
+    """The configuration with the mods that its strategy needs (`mods` in its class), innermost, unless it has them.
+
+    Raises UserError if there is no such strategy.
+    """
+    kind = find_class(config.strategy, Strategy, BUILT_IN, "strategy")
+    named = parse_specs(config.mods, "mods")
+    missing = [
+        spec
+        for spec in parse_specs(getattr(kind, "mods", ""), "strategy")
+        if spec.name not in [each.name for each in named]
+    ]
+    return dataclasses.replace(config, mods="; ".join(map(str, (*named, *missing)))) if missing else config
+
+
+def for_run(config: Config) -> Strategy:
+    """The configured strategy, told what it needs of the configuration. Raises UserError."""
+    strategy = load(config.strategy, options_of(config))
+    if isinstance(strategy, BaseStrategy):
+        strategy.prepare(config)
+    return strategy
 
 
 def load(spec: str, args: Mapping[str, object] | None = None) -> Strategy:

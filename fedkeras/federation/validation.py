@@ -14,7 +14,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from fedkeras.errors import one_line
-from fedkeras.federation.messages import INITIAL_LOSS, LOSS_FIRST, NUM_EXAMPLES
+from fedkeras.federation.messages import INITIAL_LOSS, LOCAL_STEPS, LOSS_FIRST, MOST_STEPS, NUM_EXAMPLES
 from fedkeras.federation.metrics import column
 from fedkeras.federation.records import Record, of_kind, payload, view
 from fedkeras.reports.history import BYTES, KEYS, LEFT_OUT, SIMULATED_SECONDS
@@ -60,14 +60,23 @@ def fault_of_train(reply: Message, like: ArrayRecord) -> str | None:
 
 
 def fault_of_answer(reply: Message, sent: Message) -> str | None:
-    """What is wrong with what a train reply says because it was asked to: an initial loss below zero, or none."""
+    """What is wrong with what a train reply, which is right otherwise, says because it was asked to.
+
+    An initial loss below zero, or none; no steps, or not a number of them.
+    """
     asked = next(iter(of_kind(sent.content, ConfigRecord).values()), {})
-    if reply.has_error() or not asked.get(LOSS_FIRST):
+    if reply.has_error():
         return None
-    said = next(iter(of_kind(reply.content, MetricRecord).values()), {}).get(INITIAL_LOSS)
-    if isinstance(said, int | float) and 0 <= said < math.inf:
-        return None
-    return f"was asked for its loss before training, and says {said!r}"
+    told = next(iter(of_kind(reply.content, MetricRecord).values()), {})
+    if asked.get(LOSS_FIRST):
+        said = told.get(INITIAL_LOSS)
+        if not (isinstance(said, int | float) and 0 <= said < math.inf):
+            return f"was asked for its loss before training, and says {said!r}"
+    if MOST_STEPS in asked:
+        steps = told.get(LOCAL_STEPS)
+        if not (type(steps) is int and 0 < steps <= MAX_EXAMPLES):
+            return f"says that it did {steps!r} steps"
+    return None
 
 
 def fault_of_evaluate(reply: Message) -> str | None:

@@ -8,7 +8,6 @@ from fedkeras import data
 from fedkeras.checkout import typed
 from fedkeras.config import Config, flag
 from fedkeras.errors import UserError
-from fedkeras.federation import registry
 from fedkeras.fields import Value
 from fedkeras.interactive.answer_history import AnswerHistory
 from fedkeras.interactive.choices import plain
@@ -57,7 +56,6 @@ def check(config: Config) -> None:
     """Raise UserError for answers that do not go together, or with the model file and the data here."""
     workflow = workflow_of(config)
     check_flags(workflow, config)
-    registry.load(config.strategy, registry.options_of(config))
     open_provision(config)
     at_hand = data.needs_no_files(config.dataset) or data.is_file(config.dataset)
     if config.uses_catalogue and not config.only_takes_deliveries and at_hand:

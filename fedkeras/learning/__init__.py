@@ -5,6 +5,7 @@
     objectives          what is minimised, and how its gradients are had: the proximal term, and anybody's own
     trained_part        a part of the weights alone is trained: FedRep's phases
     anchored            the proximal term of given weights: Ditto's
+    gradient_correction gradients with a fixed array added to each: SCAFFOLD's
     dp_sgd              differential privacy of examples: gradients that are clipped for each and noised
     per_example         each example's own gradient, clipped, and their sum
     layer_gradients     the same by layers, for the models it knows: faster

@@ -21,6 +21,7 @@ from fedkeras.named_code import Permission, make, parse_spec
 BUILT_IN = {
     "anchored": "fedkeras.learning.anchored:Anchored",
     "dp-sgd": "fedkeras.learning.dp_sgd:DpSgd",
+    "gradient-correction": "fedkeras.learning.gradient_correction:GradientCorrection",
     "only": "fedkeras.learning.trained_part:TrainedPart",
     "proximal": "fedkeras.learning.objectives:Proximal",
 }

@@ -8,6 +8,7 @@ of ours is a file here, and a line in `chain.BUILT_IN`:
 
     attacks       clients that are made malicious, to study which strategies withstand them
     compression   updates and global weights in fewer bytes
+    control_variates  the clients' half of SCAFFOLD
     client_dp     differential privacy of clients: bounded updates, a noisy sum, and what that costs
     example_dp    differential privacy of examples on each client: DP-SGD, and what that costs
     secure_aggregation  the server is handed the sum of the clients' updates, and never one of them

@@ -44,10 +44,14 @@ class Exchange(Protocol):
 
 
 class ModelBytes(NamedTuple):
-    """Bytes of arrays: a model on its way to a client, and what a client that has trained sends back."""
+    """Bytes of arrays: a model on its way to a client, and what a client that has trained sends back.
+
+    `beside` is what travels down besides where a client is asked to train, and not where it is to test.
+    """
 
     down: int
     up: int
+    beside: int = 0
 
 
 class Mod(Stateful):

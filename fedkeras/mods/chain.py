@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BUILT_IN: Mapping[str, str] = {
     "alie": "fedkeras.mods.attacks.alie:Alie",
     "backdoor": "fedkeras.mods.attacks.backdoor:Backdoor",
+    "control-variates": "fedkeras.mods.control_variates:ControlVariates",
     "compress": "fedkeras.mods.compression.mod:Compression",
     "ditto": "fedkeras.mods.personalisation.ditto:Ditto",
     "dp": "fedkeras.mods.client_dp.mod:ClientDp",

@@ -5,7 +5,7 @@ from pathlib import Path
 from fedkeras import data
 from fedkeras.config import TIME, Config, fields_of, flag
 from fedkeras.errors import UserError
-from fedkeras.federation import simulated_clock
+from fedkeras.federation import registry, simulated_clock
 from fedkeras.fields import setting_of
 from fedkeras.models.file_info import SUFFIXES
 from fedkeras.models.requirements import require_trainable_file
@@ -25,6 +25,7 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     Nothing is built to find out; of the model file its configuration is read, if it lies on this machine.
     """
     check_keras()
+    config = registry.with_mods(config)
     _check_mode(config)
     if not config.evaluate:
         config.refuse(["evaluate_round", "evaluate_clients"], "says something of --evaluate RUN, which is missing")
@@ -42,6 +43,7 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     metrics_exporter.check(config)
     workflow.check(config)
     make_mods(config.mods).check(config, workflow.sends_updates)
+    registry.for_run(config)
     if config.model.endswith(SUFFIXES) and (path := Path(config.model).expanduser()).is_file():
         try:
             require_trainable_file(path)

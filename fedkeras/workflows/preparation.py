@@ -95,6 +95,7 @@ class Preparation:
 def prepare(workflow: Workflow, config: Config, threads: int = 0) -> Preparation:
     """Check and load everything; nothing is written. `threads`: see `Preparation.threads`. Raises UserError."""
     check_flags(workflow, config)
+    config = registry.with_mods(config)
     model = config.model if config.data_source or config.collect_only else factory.model_name(config)
     mods = make_mods(config.mods)
     choices = reports.Choices()
@@ -103,7 +104,10 @@ def prepare(workflow: Workflow, config: Config, threads: int = 0) -> Preparation
     given, config = config, scaling.resolved(config, threads=of_model)
     for name, text in mods.choose(config).items():
         choices.note(name, text)
-    strategy = mods.strategy(registry.load(config.strategy, registry.options_of(config)))
+    strategy = registry.for_run(config)
+    if brought := getattr(strategy, "mods", ""):
+        choices.note("strategy", f"{config.strategy} needs --mods {brought}, which is added")
+    strategy = mods.strategy(strategy)
     asked = cohort_size(config.num_partitions, config.fraction_train)
     warnings = [*mods.warnings(asked), *strategy_adapter.check(strategy, asked)]
     provision = open_provision(config)

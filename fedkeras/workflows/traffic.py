@@ -39,4 +39,4 @@ def of_rounds(config: Config, model: "keras.Model") -> Traffic:
     train, evaluate = cohorts(config)
     arrays = {name: variable.numpy() for name, variable in zip(models.names(model), model.weights, strict=True)}
     moved = make_mods(config.mods).model_bytes(arrays, models.trainable_names(model))
-    return Traffic(moved.down * (train + evaluate), moved.up * train)
+    return Traffic(moved.down * (train + evaluate) + moved.beside * train, moved.up * train)

@@ -19,6 +19,7 @@ OPTIONS = {
     "dp": "dp:epsilon=2,delta=1e-3",
     "dp-sgd": "dp-sgd:epsilon=2,delta=1e-3",
     "compress": "compress:up=int8",
+    "control-variates": "control-variates",
     "secure-aggregation": "secure-aggregation",
     "stragglers": "stragglers:share=0.3",
     "local-layers": "local-layers:keep=classifier",

@@ -107,6 +107,13 @@ def test_no_answer_holds_more_than_the_table_says(way, kinds, table, tmp_path):
         assert fields <= table[kind], kind
 
 
+def test_scaffold_adds_what_the_page_says(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path / "cache"))
+    found = answers(tmp_path / "runs", model="logistic_regression", strategy="scaffold")
+    assert found["train"] == table["train"] | {"state", "state-lost"}
+    assert "adds `state` and `state-lost`, the digest of the control variate" in PAGE.read_text()
+
+
 def test_a_release_that_is_new_is_refused_until_a_mod_has_an_answer_to_it(monkeypatch):
     releases.refuse(Config(), "mine")
     new = releases.Release("new", "--private, which is new", lambda config: config.private)

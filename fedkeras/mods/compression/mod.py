@@ -158,7 +158,7 @@ class Compression(Mod):
                 up = count_of(self.topk, array.size) * (size + 2) if self.topk else array.size * size
                 spared_down += array.nbytes - array.size * BYTES[self.down]
                 spared_up += array.nbytes - up
-        return ModelBytes(without.down - spared_down, without.up - spared_up)
+        return without._replace(down=without.down - spared_down, up=without.up - spared_up)
 
     def callbacks(self) -> Sequence[Callback]:
         """With top-k, one that knows which updates have been used."""

@@ -1,0 +1,95 @@
+"""SCAFFOLD: stochastic controlled averaging.
+
+Karimireddy, Kale, Mohri, Reddi, Stich, Suresh: SCAFFOLD: Stochastic Controlled Averaging for Federated Learning, ICML
+2020, https://arxiv.org/abs/1910.06378, algorithm 1 with option II.
+
+Where clients differ, each one's gradients lead away from what is best for all. The server keeps an estimate c of the
+mean gradient, each client one of its own, c_i, and a client steps along g + c - c_i: its own lean is taken out, and the
+mean's put in. After the round
+
+    x  <-  x + eta_g sum_i p_i (y_i - x)            Delta_i  =  - c + (x - y_i) / (eta_l K)
+    c  <-  c + |S| / N sum_i p_i Delta_i            c_i  <-  c_i + Delta_i
+
+over the |S| of N clients that answered. p_i counts a client by --client-weights; in the paper all count alike
+(`--client-weights uniform`). eta_g is `server_learning_rate`. c and all c_i begin at 0. The clients' half is the mod
+`control-variates`, which is added where this page is chosen: it has the K of momentum, and why Delta_i needs not be
+sent. c is float32, as clients are sent it; what is not trainable (BatchNormalization's statistics) is averaged.
+
+With one client c is c_1, to the bit, and it is SGD.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+
+from fedkeras.config import Config
+from fedkeras.federation.aggregation import Mean, as_dtype
+from fedkeras.federation.base_strategy import BaseStrategy
+from fedkeras.federation.local_steps import accumulated_steps, momentum_of
+from fedkeras.federation.messages import (
+    LOCAL_STEPS,
+    MOST_STEPS,
+    arrays_of,
+    contents,
+    mean_metrics,
+    metrics_of,
+    num_examples,
+)
+from fedkeras.federation.records import record, views
+from fedkeras.mods.control_variates import VARIATE, change_of, moved
+
+
+class Scaffold(BaseStrategy):
+    """FedAvg whose clients correct their gradients by control variates. Option: server_learning_rate, the paper's 1."""
+
+    moves_global_model = True
+    mods = "control-variates"
+
+    def __init__(self, server_learning_rate: float = 1.0) -> None:
+        if isinstance(server_learning_rate, bool) or not 0 < server_learning_rate < float("inf"):
+            raise ValueError(f"server_learning_rate must be above 0, not {server_learning_rate}")
+        self.server_learning_rate = float(server_learning_rate)
+        self.clients, self.momentum, self.learning_rate = 0, 0.0, 0.0  # the run's, by `prepare`
+        self.c: dict[str, np.ndarray] = {}
+        self.x: dict[str, np.ndarray] = {}
+
+    def prepare(self, config: Config) -> None:
+        """N, and the clients' optimizer. Raises UserError for one that option II does not hold of."""
+        self.clients, self.learning_rate = config.num_partitions, config.learning_rate
+        self.momentum = momentum_of(config, "scaffold")
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The global arrays and c to every client; x is kept until they answer."""
+        self.x = views(arrays)
+        self.c = self.c or {name: np.zeros(array.shape, np.float32) for name, array in self.x.items()}
+        config[MOST_STEPS] = 0
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        for content in {id(message.content): message.content for message in messages}.values():
+            content[VARIATE] = record(self.c)
+        return messages
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """x and c after the round; (None, None) without a reply."""
+        mean, change, metrics = Mean(), Mean(), []
+        for content in contents(replies):
+            table, y, weight = metrics_of(content), views(arrays_of(content)), num_examples(content)
+            steps = accumulated_steps(int(table[LOCAL_STEPS]), self.momentum)
+            mean.add(y, weight)
+            change.add(change_of(self.c, self.x, y, steps, self.learning_rate), weight)
+            metrics.append(table)
+        if not metrics:
+            return None, None
+        share = len(metrics) / self.clients
+        self.c = {name: moved(self.c[name], share * array) for name, array in change.exact().items()}
+        after = mean.exact()
+        if self.server_learning_rate != 1:
+            after = {name: x + self.server_learning_rate * (after[name] - x) for name, x in self.x.items()}
+        arrays = record({name: as_dtype(after[name], x.dtype) for name, x in self.x.items()})
+        self.x = {}  # the next round brings its own, and a checkpoint need not hold it
+        return arrays, mean_metrics(metrics)
