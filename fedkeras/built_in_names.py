@@ -16,8 +16,8 @@ MODELS = (
 )  # fmt: skip
 
 MODS = (
-    "alie", "backdoor", "compress", "ditto", "dp", "dp-sgd", "fine-tuning", "ipm", "label-flip", "local-layers",
-    "min-max", "noise", "secure-aggregation", "sign-flip", "stragglers",
+    "alie", "backdoor", "compress", "control-variates", "ditto", "dp", "dp-sgd", "fine-tuning", "ipm", "label-flip",
+    "local-layers", "min-max", "noise", "secure-aggregation", "sign-flip", "stragglers",
 )  # fmt: skip
 
 WORKFLOWS = ("federated", "collect", "fedbuff")

@@ -51,6 +51,7 @@ class FedNova(BaseStrategy):
     """Each client's change is divided by what its steps add up to. Option: proximal_mu."""
 
     moves_global_model = True
+    needs_rounds = True
 
     def __init__(self, proximal_mu: float = 0.0) -> None:
         if isinstance(proximal_mu, bool) or not 0 <= proximal_mu < float("inf"):

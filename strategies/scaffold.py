@@ -45,6 +45,7 @@ class Scaffold(BaseStrategy):
     """FedAvg whose clients correct their gradients by control variates. Option: server_learning_rate, the paper's 1."""
 
     moves_global_model = True
+    needs_rounds = True
     mods = "control-variates"
 
     def __init__(self, server_learning_rate: float = 1.0) -> None:

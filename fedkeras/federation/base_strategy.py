@@ -39,6 +39,8 @@ class BaseStrategy(Strategy):
     publishes, and the best checkpoint, are no more a liar's than its weights are."""
     moves_global_model = False
     """True: it moves the global model of the round before, so that it cannot combine models that were trained apart."""
+    needs_rounds = False
+    """True: all updates that it is handed together must begin at the same global arrays, as those of a round do."""
     mods = ""
     """Mods that its clients need, as --mods names them: where it is chosen they are added, innermost, and said."""
     trainable: tuple[str, ...] | None = None

@@ -37,7 +37,7 @@ def momentum_of(config: Config, strategy: str) -> float:
     """
     own = options(config.optimizer_args, "optimizer-args")
     kind = "sgd" if config.optimizer == "default" else config.optimizer.lower()
-    if kind != "sgd" or (config.data_source and config.optimizer == "default"):
+    if kind != "sgd" or (config.optimizer == "default" and not config.uses_catalogue):
         given = "the model file's own" if kind == "sgd" else config.optimizer
         raise UserError(
             f"--strategy {strategy} is for --optimizer sgd, with or without momentum, and not for {given}: it counts "

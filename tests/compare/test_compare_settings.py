@@ -32,7 +32,7 @@ DIGITS = ["digits", "--num-server-rounds", "1"]
         (["--arms", "+compress:up=int8"], "has a plus sign too many"),
         (["--arms", "local+compress:up=int8"], "mods stand between clients and server, and local has none"),
         (["--arms", "split-shared:share=1"], "split-shared has no options"),
-        (["--arms", "fedavg+nothing"], "--arms fedavg+nothing: --mods is 'nothing'; known are alie, compress"),
+        (["--arms", "fedavg+nothing"], "--arms fedavg+nothing: --mods is 'nothing'; known are"),
         (["--arms", "fedavg+compress:up=int9"], "--arms fedavg+compress:up=int9: --mods compress: up must be one of"),
         (["--arms", "trimmed_mean:beta=0.9"], "--arms trimmed_mean:beta=0.9: --strategy-args: beta must be"),
         (["--arms", "fedavg+compress:up=int8+compress:topk=0.1"], "named twice, and compress would be applied twice"),

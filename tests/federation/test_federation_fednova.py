@@ -75,6 +75,7 @@ def test_it_ends_nearer_to_where_the_mean_of_the_losses_is_least():
         ({"optimizer_args": "momentum=0.9", "strategy_args": "proximal_mu=0.1"}, "is for SGD without momentum"),
         ({"strategy_args": "proximal_mu=20"}, "each step would undo all before it"),
         ({"strategy_args": "proximal_mu=-1"}, "proximal_mu must be 0 or more"),
+        ({"mode": "fedbuff"}, "fednova is for rounds: updates of a version begin"),
         ({"mods": "secure-aggregation"}, "fednova does not go with --mods secure-aggregation"),
         ({"mods": "dp-sgd:epsilon=2,delta=1e-3", "fraction_evaluate": 0.0}, "does not go with --mods dp-sgd"),
     ],

@@ -170,6 +170,7 @@ def test_a_server_that_sends_control_variates_of_no_array_is_refused():
         ({"mods": "dp-sgd:epsilon=2,delta=1e-3"}, "does not go with"),
         ({"mods": "secure-aggregation"}, "does not go with"),
         ({"strategy_args": "server_learning_rate=0"}, "server_learning_rate must be above 0"),
+        ({"mode": "fedbuff"}, "--mods control-variates is for rounds, and --mode fedbuff has none"),
         ({"split": "shared"}, "--split shared takes no other strategy"),
     ],
 )

@@ -90,6 +90,10 @@ class FedBuffWorkflow(Workflow):
                 "(--strategy-args)"
             )
         strategy = registry.load(config.strategy, registry.options_of(config))
+        if getattr(strategy, "needs_rounds", False):
+            raise UserError(
+                f"--strategy {config.strategy} is for rounds: updates of a version begin at global models of unlike age"
+            )
         if strategy_adapter.is_robust(strategy) or any(
             getattr(each, "takes_all", False) or isinstance(each, strategy_adapter.TAKE_ALL)
             for each in strategy_adapter.nested(strategy)
