@@ -55,10 +55,8 @@ def test_what_was_added_is_said_and_bytes_are_twice_down(run):
         for each in (folder, plain)
     )
     assert ours["bytes_up"] == theirs["bytes_up"] and ours["bytes_down"] == 2 * theirs["bytes_down"]
-    assert (
-        ours["local_steps"] == -(-ours["num_examples"] // config["config"]["batch-size"])
-        and "local_steps" not in theirs
-    )
+    steps = -(-ours["num_examples"] // Config().batch_size)
+    assert ours["local_steps"] == steps and "local_steps" not in theirs
 
 
 @pytest.fixture(scope="module")
