@@ -2,9 +2,9 @@
 
     python -m benchmarks.references NAME [--quick] [--rounds N] [--seeds 42,43] [--settings a,b] [--out DIR] [--show]
 
-NAME is mcmahan, niid-bench, fedprox-synthetic, femnist or yin. Every run is a run folder below --out; started again,
-the command does what is left. Prints a table, which claims of the paper hold, and ends with one line of JSON, which is
-also OUT/table.json; OUT/rounds.csv has every round's figures. Data are looked for in FEDKERAS_DATA.
+NAME is mcmahan, niid-bench, fedprox-synthetic, femnist, yin or flanders. Every run is a run folder below --out; started
+again, the command does what is left. Prints a table, which claims of the paper hold, and ends with one line of JSON,
+which is also OUT/table.json; OUT/rounds.csv has every round's figures. Data are looked for in FEDKERAS_DATA.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from benchmarks.references.experiment import Curve, Reference, Setting
 from fedkeras.atomic import replace_file
 from fedkeras.errors import UserError, complain
 
-NAMES = ("mcmahan", "niid-bench", "fedprox-synthetic", "femnist", "yin")
+NAMES = ("mcmahan", "niid-bench", "fedprox-synthetic", "femnist", "yin", "flanders")
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "benchmarks.references"
 

@@ -12,6 +12,7 @@ from fedkeras.federation import registry
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.grids import federation_grid
 from fedkeras.federation.records import record, views
+from fedkeras.mods.attacks.sign_flip import SignFlip
 from fedkeras.mods.chain import make_mods
 from fedkeras.workflows.rounds.server import RoundsWorkflow
 
@@ -47,6 +48,19 @@ def run(mods, strategy="fedavg", train=step, order=None, clients=CLIENTS, rounds
 def mean_with(cids, lie):
     """10 and the mean of N + 1 of the honest clients and `lie(cid)` of the others."""
     return 10 + np.mean([lie(cid) if cid in cids else cid + 1 for cid in range(CLIENTS)])
+
+
+class OwnAttack(SignFlip):
+    """A user's, named by its path."""
+
+    name = "own"
+
+
+def test_an_attack_of_one_s_own_is_named_by_its_path():
+    mods = f"{__name__}:OwnAttack:malicious=0.4,scale=3"
+    make_mods(mods).check(Config(mods=mods, num_partitions=10))
+    with pytest.raises(UserError, match="own does not go with sign-flip: a run has one attack"):
+        make_mods(mods).check(Config(mods=f"{mods}; sign-flip"))
 
 
 def test_nobody_is_malicious_at_zero():

@@ -52,11 +52,12 @@ class AttackMod(Mod):
 
     def check(self, config: Config) -> None:
         """One attack a run, and nothing beside it whose meaning would be lost; somebody must be malicious."""
+        own = (self.name, f"{type(self).__module__}:{type(self).__name__}")
         names = [spec.name for spec in parse_specs(config.mods, "mods")]
-        if names.count(self.name) > 1:
+        if sum(name in own for name in names) > 1:
             raise UserError(f"--mods {self.name} does not go with another {self.name}: a run has one attack")
         for other in names:
-            if other not in (self.name, *BESIDE):
+            if other not in (*own, *BESIDE):
                 why = NO_PRIVACY.get(other, "a run has one attack, and nobody knows what other mods make of it")
                 raise UserError(f"--mods {self.name} does not go with {other}: {why}")
         if config.hands_out_model:
