@@ -42,8 +42,14 @@ _LENGTH = struct.Struct("<I")
 
 def inherited() -> socket.socket | None:
     """The pipe to the server that has started this process, for whoever asks first; else None."""
-    given = os.environ.pop(VARIABLE, "")  # what this process starts in its turn has no such descriptor
-    return socket.socket(fileno=int(given)) if given.isdecimal() else None
+    given = os.environ.pop(VARIABLE, "")
+    if not given.isdecimal():
+        return None
+    with contextlib.suppress(OSError):  # it was not handed on after all: the process takes the port
+        pipe = socket.socket(fileno=int(given))
+        pipe.set_inheritable(False)  # what this process starts in its turn has nothing to do with it
+        return pipe
+    return None
 
 
 class ServerPipe(asyncio.BufferedProtocol):

@@ -1,6 +1,7 @@
 """A process that the server has started has a stream of its own: the same messages, without gRPC."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from fedkeras.runtime import wire
 from fedkeras.runtime.federation_pb2 import Frame, Settled
 from fedkeras.runtime.grpc_grid import GrpcGrid
 from fedkeras.runtime.passphrase import Access
-from fedkeras.runtime.pipe import AHEAD, ClientPipe, ServerPipe
+from fedkeras.runtime.pipe import AHEAD, VARIABLE, ClientPipe, ServerPipe, inherited
 from fedkeras.runtime.tls_probe import Unreachable
 
 MEGABYTES = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(3_000_000, dtype=np.float32))})})
@@ -90,6 +91,25 @@ def test_where_connections_are_encrypted_a_spawned_client_takes_the_port(tmp_pat
     files = Files(tmp_path)
     access = Access(tls_cert=files.server, tls_key=key_of(files.server))
     assert GrpcGrid("127.0.0.1", 0, 1, {}, access=access).pipe() is None
+
+
+@pytest.mark.parametrize("given", ["", "none", "999999"])
+def test_a_descriptor_that_is_no_socket_is_no_pipe(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, given)
+    assert inherited() is None
+    assert VARIABLE not in os.environ
+
+
+def test_a_pipe_is_for_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        os.set_inheritable(ours.fileno(), True)
+        monkeypatch.setenv(VARIABLE, str(ours.detach()))
+        with inherited() as pipe:
+            assert not pipe.get_inheritable()
+            pipe.send(b"x")
+            assert theirs.recv(1) == b"x"
+            assert inherited() is None
 
 
 # The two ends without a grid
