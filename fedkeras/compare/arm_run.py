@@ -57,7 +57,8 @@ class ArmResult:
     held-out examples of the model that the arm gives this client; both by cid. `curve` has a point a round. `seconds`:
     the median round's time on the clock, times the rounds; `training_seconds`: what the clients computed in training,
     all together. `bytes_up` and `bytes_down`: arrays sent to and by the server, over all rounds. `test_examples`: how
-    many the central test set has.
+    many the central test set has; `own_examples`: how many each client has held out. `personal`: clients end with
+    models of their own, which `own` is of; `new`: those of clients that were not there in training, by cid.
     """
 
     arm: str
@@ -74,6 +75,21 @@ class ArmResult:
     central: dict[str, float] = field(default_factory=dict)
     curve: list[CurvePoint] = field(default_factory=list)
     test_examples: int | None = None
+    own_examples: dict[str, int] = field(default_factory=dict)
+    personal: bool = False
+    new: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def own_accuracy(self) -> float | None:
+        """The share of all clients' held-out examples that is right by the model that the arm gives each client.
+
+        None where it has no figures by client, or does not say how many examples they are of.
+        """
+        if not self.own or self.own.keys() - self.own_examples.keys():
+            return None
+        counts = [self.own_examples[cid] for cid in self.own]
+        right = math.fsum(share * count for share, count in zip(self.own.values(), counts, strict=True))
+        return right / sum(counts)
 
     def write(self, folder: Path) -> None:
         """Write result.json in one step. Raises UserError if the disk refuses."""

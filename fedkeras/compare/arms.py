@@ -16,6 +16,7 @@ from functools import cached_property
 from fedkeras.config import Config, Value, fields_of
 from fedkeras.errors import UserError
 from fedkeras.fields import ANY
+from fedkeras.mods.chain import make_mods
 from fedkeras.named_code import Spec, parse_spec, parse_specs
 
 SOLO = ("centralised", "local")
@@ -68,6 +69,14 @@ class Arm:
         if len(slug) <= LONGEST_SLUG:
             return slug
         return f"{slug[: LONGEST_SLUG - 9]}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+
+    def is_personal(self, mods: str) -> bool:
+        """Whether its clients end with models of their own; `mods` are those of all arms. Raises UserError."""
+        named = self.mods if self.kind in SOLO else "; ".join(filter(None, (mods, self.mods)))
+        try:
+            return make_mods(named).own_models
+        except UserError as error:
+            raise (UserError(f"--arms {self.name}: {error}") if self.mods else error) from error
 
     def check(self, mods: str) -> None:
         """Raise UserError for options and mods that have nobody here to take them; `mods` are those of all arms."""
@@ -126,6 +135,19 @@ def parse_arms(text: str) -> tuple[Arm, ...]:
         if not arm.slug or slugs.count(arm.slug) > 1:
             raise UserError(f"--arms: '{arm.name}' has the same folder as another arm; rename its class")
     return arms
+
+
+def with_those_beside(arms: Sequence[Arm], mods: str) -> tuple[Arm, ...]:
+    """These arms, and where clients end with models of their own what that is judged beside, if it is not named.
+
+    That is each client alone, and the same way to train with one model for all.
+    """
+    personal = [arm for arm in arms if arm.is_personal(mods)]
+    if not personal:
+        return tuple(arms)
+    shared = [arm.way for arm in personal if not make_mods(mods).own_models]
+    wanted = dict.fromkeys(["local", *map(str, shared)])
+    return (*arms, *(Arm(name) for name in wanted if name not in [arm.name for arm in arms]))
 
 
 def names_of(arms: Sequence[Arm]) -> str:

@@ -42,7 +42,8 @@ def train(job: BaselineJob) -> BaselineFigures:
             ]
         )
         curve.append({"round": done.number, "accuracy": done.tested.accuracy, "loss": done.tested.loss})
-    own = {str(cid): result.accuracy for cid, result in training.held_out().items()}
+    held_out = training.held_out()
+    own = {str(cid): result.accuracy for cid, result in held_out.items()}
     labels, predicted, _ = training.predictions() or (None, None, None)
     return BaselineFigures(
         curve=curve,
@@ -51,6 +52,7 @@ def train(job: BaselineJob) -> BaselineFigures:
         seconds=clock(seconds),
         training_seconds=training_seconds,
         test_examples=done.tested.num_examples,
+        own_examples={str(cid): result.num_examples for cid, result in held_out.items()},
     )
 
 

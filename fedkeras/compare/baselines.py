@@ -9,7 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,7 @@ class BaselineFigures:
     seconds: float
     training_seconds: float
     test_examples: int | None = None
+    own_examples: dict[str, int] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the file in one step. Raises UserError if the disk refuses."""
@@ -197,6 +198,7 @@ def result_of(run: ArmRun, processes: int) -> ArmResult:
         central=central if is_local else {},
         curve=[_point(points, is_local) for points in zip(*(one.curve for one in found.values()), strict=True)],
         test_examples=next(iter(found.values())).test_examples,
+        own_examples={cid: count for figures in found.values() for cid, count in figures.own_examples.items()},
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from fedkeras.compare import series
 from fedkeras.compare.arm_run import ArmResult
-from fedkeras.compare.differences import PairedDifference
+from fedkeras.compare.differences import PairedDifference, is_share
 from fedkeras.compare.pictures import CENTRAL, DIFFERENCES, MOST_BARS, OWN, end_of, height_of
 from fedkeras.reports.axes import INK, Axes, Axis, number_axis, round_axis
 from fedkeras.reports.charts import MOST_DOTS, Chart, Key, named_bars, run_keys, say_steps, values_said
@@ -99,7 +99,7 @@ def differences(results: Sequence[ArmResult], found: Sequence[PairedDifference])
     shown = [one for one in found if one.low is not None]
     if not shown:
         return []
-    keys, scale = legend(results), 100 if shown[0].metric == "accuracy" else 1
+    keys, scale = legend(results), 100 if is_share(shown[0].metric) else 1
     title, unit = DIFFERENCES[shown[0].metric]
     known = [scale * value for one in shown for value in (one.low, one.high, *one.values)]
     x = number_axis([0.0, *known], unit)

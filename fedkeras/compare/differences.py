@@ -64,7 +64,7 @@ class PairedDifference:
 
         Accuracy is given in points, hundredths. What is not zero is not shown as zero.
         """
-        scale, places = (100, 1) if self.metric == "accuracy" else (1, 2)
+        scale, places = (100, 1) if is_share(self.metric) else (1, 2)
         ends = () if self.low is None else (self.low, self.high)
         numbers = [0.0 if abs(value) < ROUNDING**2 else scale * value for value in (self.mean, *ends)]
         largest = max(map(abs, numbers))
@@ -91,8 +91,22 @@ def compared_pairs(kinds: Mapping[str, str]) -> list[tuple[str, str]]:
     return found if together else [*combinations(alone, 2)]
 
 
+OWN = "own accuracy"
+"""On what the clients hold out, each with the model that the arm gives it; all other figures are central."""
+
+
+def is_share(metric: str) -> bool:
+    """Whether it is an accuracy, of which more is better, and which is told in points."""
+    return metric != "loss"
+
+
 def metric_of(results: Sequence[ArmResult]) -> str:
-    """What is compared: accuracy, and only where no model has any, loss."""
+    """What is compared: accuracy, and only where no model has any, loss.
+
+    As soon as clients of one arm have models of their own, that on what they hold out.
+    """
+    if any(result.personal and result.own_accuracy is not None for result in results):
+        return OWN
     return "accuracy" if any(result.accuracy is not None for result in results) else "loss"
 
 
@@ -104,8 +118,9 @@ def figures_of(results: Sequence[ArmResult]) -> dict[str, dict[int, float]]:
     metric = metric_of(results)
     found: dict[str, dict[int, float]] = {result.arm: {} for result in results}
     for result in results:
-        value = getattr(result, metric)
-        if all(figure is not None and math.isfinite(figure) for figure in (value, result.loss)):
+        value = result.own_accuracy if metric == OWN else getattr(result, metric)
+        needed = (value,) if metric == OWN and result.personal else (value, result.loss)
+        if all(figure is not None and math.isfinite(figure) for figure in needed):
             found[result.arm][result.seed] = value
     return found
 
@@ -118,15 +133,15 @@ def paired_differences(results: Sequence[ArmResult]) -> list[PairedDifference]:
         for arm, other in compared_pairs({result.arm: result.kind for result in results})
     }
     comparisons = sum(len(seeds) > 1 for seeds in shared.values())
-    step = _step(results) if metric == "accuracy" else None
+    step = _step(results, metric) if is_share(metric) else None
     found = []
     for (arm, other), seeds in shared.items():
         if seeds:
             pairs = [(figures[arm][seed], figures[other][seed]) for seed in seeds]
-            values = tuple(one - two if metric == "accuracy" else two - one for one, two in pairs)
+            values = tuple(one - two if is_share(metric) else two - one for one, two in pairs)
             rounding = ROUNDING * max(abs(figure) for pair in pairs for figure in pair)
             ends = [float(end) for end in intervals(np.array(values), comparisons, step, rounding)]
-            if metric == "accuracy":
+            if is_share(metric):
                 ends = [min(max(end, -1.0), 1.0) for end in ends]  # no two accuracies lie further apart
             low, high = (None if math.isnan(end) else end for end in ends)
             found.append(PairedDifference(arm, other, metric, tuple(seeds), values, low, high))
@@ -162,7 +177,8 @@ def _quantile(freedom: int, comparisons: int) -> float:
     return float(stdtrit(freedom, 1 - (1 - CONFIDENCE) / (2 * comparisons)))
 
 
-def _step(results: Sequence[ArmResult]) -> float | None:
-    """An example's share of the central test set; None where no result says how many there were."""
-    sizes = [result.test_examples for result in results if result.test_examples]
+def _step(results: Sequence[ArmResult], metric: str) -> float | None:
+    """An example's share of the central test set, or of all that is held out; None where no result says how many."""
+    counts = [sum(one.own_examples.values()) if metric == OWN else one.test_examples for one in results]
+    sizes = [count for count in counts if count]
     return 1 / min(sizes) if sizes else None

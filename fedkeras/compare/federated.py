@@ -9,6 +9,7 @@ from fedkeras.compare.arm_run import ArmResult, ArmRun, clock, macro_f1
 from fedkeras.compare.children import Child
 from fedkeras.compare.settings import flags_of, flags_to_resume
 from fedkeras.errors import RunFailed
+from fedkeras.mods.chain import make_mods
 from fedkeras.reports.client_figures import client_rows
 from fedkeras.reports.divergence import DIVERGED
 from fedkeras.reports.headline import Headline, finite
@@ -47,9 +48,14 @@ def result_of(run: ArmRun, folder: RunFolder) -> ArmResult:
     """
     recorded = read_run(folder.path)
     diverged = recorded.status == DIVERGED
-    central = Headline("central").select(recorded.rows)
-    last = central[-1]
+    mods = make_mods(run.config.mods)
+    # Of a part of a model nothing is tested centrally, and the clients' figures say when the last round was
+    central = Headline("central").select(recorded.rows) if mods.whole_model else []
+    last = central[-1] if central else {"round": max(row["round"] for row in recorded.rows)}
     tested = [row for row in client_rows(recorded.rows, "evaluate") if row["round"] == last["round"]]
+    own = [row for row in tested if isinstance(row.get("accuracy"), Real)]
+    if mods.own_models and diverged:
+        own = []
     predictions = recorded.predictions or read_predictions(folder.predictions_path)
     computing = [row.get("seconds", 0.0) for row in client_rows(recorded.rows, "train")]
     return ArmResult(
@@ -64,13 +70,16 @@ def result_of(run: ArmRun, folder: RunFolder) -> ArmResult:
         training_seconds=None if run.arm.kind == "split" or not computing else sum(computing),
         bytes_up=_bytes(recorded, "bytes_up"),
         bytes_down=_bytes(recorded, "bytes_down"),
-        own={row["client"]: row["accuracy"] for row in tested if isinstance(row.get("accuracy"), Real)},
+        own={row["client"]: row["accuracy"] for row in own},
         curve=[
             {"round": row["round"], "accuracy": finite(row.get("accuracy")), "loss": finite(row.get("loss"))}
             for row in central
             if row["round"] > 0
         ],
         test_examples=last.get("num_examples"),
+        own_examples={row["client"]: row["num_examples"] for row in own},
+        personal=mods.own_models,
+        new={row["client"]: row["new_accuracy"] for row in tested if isinstance(row.get("new_accuracy"), Real)},
     )
 
 

@@ -31,7 +31,7 @@ PAGE = """
 
 <section><h2>Table</h2><div class="card">{% call pieces.table(0, True, "whole") %}
 <thead><tr><th></th><th colspan="3" style="text-align: center">central test set</th>
-<th colspan="6" style="text-align: center">own test sets, by client</th><th colspan="2"></th></tr>
+<th colspan="{{ heads|length - 6 }}" style="text-align: center">own test sets, by client</th><th colspan="2"></th></tr>
 <tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in rows %}<tr><th><i class="dot" style="background: {{ row.colour }}"></i>{{ row.cells[0] }}</th>
 {% for cell in row.cells[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
@@ -145,8 +145,8 @@ def page(settings: Settings, results: Sequence[ArmResult], failures: Mapping[str
         f"{config.num_server_rounds} rounds of {config.local_epochs} epochs, {_seeds(settings)}",
         notes=notes,
         words=" ".join(words.paragraph(results)),
-        heads=table.HEADS,
-        rows=[{"cells": table.cells_of(line), "colour": legend[line.arm][0]} for line in lines],
+        heads=table.heads_of(lines),
+        rows=[{"cells": table.cells_of(line, table.heads_of(lines)), "colour": legend[line.arm][0]} for line in lines],
         table_note=_note(settings),
         differences=charts.differences(results, found),
         difference_heads=table.difference_heads(metric_of(results)),

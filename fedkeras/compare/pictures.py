@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedkeras.compare import series
 from fedkeras.compare.arm_run import ArmResult
-from fedkeras.compare.differences import PairedDifference
+from fedkeras.compare.differences import PairedDifference, is_share
 from fedkeras.reports.charts import run_colours
 from fedkeras.reports.curves import GRID, INK, marker
 
@@ -27,6 +27,10 @@ ROW = 34
 """Points of height that a difference takes: its name, and below it its interval."""
 DIFFERENCES = {
     "accuracy": ("Differences in accuracy, same seed by same seed", "points that the first arm is above the second"),
+    "own accuracy": (
+        "Differences in accuracy on clients' own examples",
+        "points that the first arm is above the second",
+    ),
     "loss": ("Differences in loss, same seed by same seed", "loss that the first arm is below the second"),
 }
 
@@ -107,7 +111,7 @@ def _paint_differences(
     axes: "Axes", results: Sequence[ArmResult], found: Sequence[PairedDifference], unit: str
 ) -> None:
     """A row a difference: a dot a seed, the mean with its interval; filled where it excludes zero."""
-    colours, scale = colours_of(results), 100 if found[0].metric == "accuracy" else 1
+    colours, scale = colours_of(results), 100 if is_share(found[0].metric) else 1
     for place, one in enumerate(found):
         colour = colours[one.arm]
         axes.plot([scale * one.low, scale * one.high], [place, place], color=colour, linewidth=2, zorder=2)

@@ -54,8 +54,10 @@ class ComparisonProgress:
         self._finished += 1
         self._close(f"{result.arm}, seed {result.seed}")
         accuracy = "" if result.accuracy is None else f"accuracy {result.accuracy:.4f}, "
-        loss = "its loss is no number" if result.loss is None else f"loss {figure(result.loss)}"
-        figures = f"{accuracy}{loss}, {result.seconds:.1f} s"
+        loss = "its loss is no number, " if result.loss is None else f"loss {figure(result.loss)}, "
+        if result.personal and result.own_accuracy is not None:
+            accuracy, loss = f"own models' accuracy {result.own_accuracy:.4f}, ", ""
+        figures = f"{accuracy}{loss}{result.seconds:.1f} s"
         self.print_line(f"{result.arm}, seed {result.seed}: {figures} ({self._finished} of {self._runs})")
 
     def failed(self, run: ArmRun, reason: str) -> None:

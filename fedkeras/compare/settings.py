@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedkeras.atomic import replace_file
-from fedkeras.compare.arms import DEFAULT, Arm, names_of, parse_arms
+from fedkeras.compare.arms import DEFAULT, Arm, names_of, parse_arms, with_those_beside
 from fedkeras.config import EVALUATION, RULES, RULES_NUMBER, SECURITY, SERVER_LED, Config, fields_of, flag
 from fedkeras.errors import UserError
 from fedkeras.fields import ANY, MAY_CHANGE, FlagGroup, Value, embedded, setting
@@ -58,8 +58,8 @@ class Settings:
 
     @property
     def parsed_arms(self) -> tuple[Arm, ...]:
-        """The arms. Raises UserError."""
-        return parse_arms(self.arms)
+        """The arms, and what models of clients' own are judged beside. Raises UserError."""
+        return with_those_beside(parse_arms(self.arms), self.config.mods)
 
     @property
     def seeds(self) -> range:

@@ -1,18 +1,18 @@
 """The comparison's tables: a line an arm, with means over seeds; a line a difference; table.csv, a row an arm run."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedkeras import csv_text
-from fedkeras.compare.arm_run import ArmResult
+from fedkeras.compare.arm_run import ArmResult, common_clients
 from fedkeras.compare.differences import PairedDifference
 from fedkeras.reports.fairness import fairness_of
 
 COLUMNS = (
     "arm", "kind", "seed", "accuracy", "macro_f1", "loss", "seconds", "training_seconds", "bytes_up", "bytes_down",
     "own_min", "own_median", "own_max", "central_min", "central_median", "central_max",
-    "own_mean", "own_worst_tenth", "own_variance",
+    "own_mean", "own_worst_tenth", "own_variance", "own_accuracy", "new_accuracy",
 )  # fmt: skip
 
 
@@ -43,6 +43,10 @@ class TableLine:
     own: tuple[Figure, Figure, Figure] | None
     central: tuple[Figure, Figure, Figure] | None
     apart: tuple[Figure, Figure, Figure] | None = None
+    own_accuracy: Figure | None = None
+    new_accuracy: Figure | None = None
+    personal: bool = False
+    """Its clients end with models of their own."""
 
 
 def lines_of(results: Iterable[ArmResult]) -> list[TableLine]:
@@ -50,7 +54,8 @@ def lines_of(results: Iterable[ArmResult]) -> list[TableLine]:
     by_arm: dict[str, list[ArmResult]] = {}
     for result in results:
         by_arm.setdefault(result.arm, []).append(result)
-    return [_line(group) for group in by_arm.values()]
+    clients = common_clients(one for group in by_arm.values() for one in group)
+    return [_line(group, clients) for group in by_arm.values()]
 
 
 def mean_and_deviation(values: Iterable[float | None]) -> Figure | None:
@@ -79,11 +84,11 @@ def table_csv(results: Sequence[ArmResult]) -> str:
     for one in results:
         own, central = spread(one.own) or ("",) * 3, spread(one.central) or ("",) * 3
         cells = [getattr(one, name) for name in COLUMNS[:10]]
-        lines.append([*cells, *own, *central, *(between(one.own) or ("",) * 3)])
+        lines.append([*cells, *own, *central, *(between(one.own) or ("",) * 3), one.own_accuracy, _mean_of(one.new)])
     return csv_text.text_of(lines)
 
 
-def _line(group: Sequence[ArmResult]) -> TableLine:
+def _line(group: Sequence[ArmResult], clients: Mapping[int, set[str]]) -> TableLine:
     first = group[0]
     moved = [None if one.bytes_up is None else (one.bytes_up + one.bytes_down) / 1e6 for one in group]
     return TableLine(
@@ -99,7 +104,14 @@ def _line(group: Sequence[ArmResult]) -> TableLine:
         _spreads([spread(one.own) for one in group]),
         _spreads([spread(one.central) for one in group]),
         _spreads([between(one.own) for one in group]),
+        mean_and_deviation(one.own_accuracy_of(clients.get(one.seed, ())) for one in group),
+        mean_and_deviation(_mean_of(one.new) for one in group),
+        any(one.personal for one in group),
     )
+
+
+def _mean_of(clients: dict[str, float]) -> float | None:
+    return statistics.fmean(clients.values()) if clients else None
 
 
 def _spreads(spreads: Sequence[tuple[float, float, float] | None]) -> tuple[Figure, Figure, Figure] | None:
@@ -110,9 +122,16 @@ def _spreads(spreads: Sequence[tuple[float, float, float] | None]) -> tuple[Figu
 
 OWN_HEADS = ("mean", "worst 10 %", "lowest", "median", "highest", "variance")
 HEADS = ("", "accuracy", "macro F1", "loss", *OWN_HEADS, "seconds", "MB")
+OWN_HEAD, NEW_HEAD = "accuracy, all", "new clients"
 
 
-def cells_of(line: TableLine) -> tuple[str, ...]:
+def heads_of(lines: Sequence[TableLine]) -> tuple[str, ...]:
+    """Where clients of an arm have models of their own, what arms are compared by stands too; and new clients' mean."""
+    more = [OWN_HEAD] * any(line.personal for line in lines) + [NEW_HEAD] * any(line.new_accuracy for line in lines)
+    return (*HEADS[:4], *more, *HEADS[4:])
+
+
+def cells_of(line: TableLine, heads: Sequence[str] = HEADS) -> tuple[str, ...]:
     """The table as it is printed: the central test set's figures, the clients' own, what it cost."""
     own = (None,) * 3 if line.own is None else line.own
     mean, worst, variance = (None,) * 3 if line.apart is None else line.apart
@@ -121,6 +140,8 @@ def cells_of(line: TableLine) -> tuple[str, ...]:
         mean_text(line.accuracy),
         mean_text(line.macro_f1),
         mean_text(line.loss),
+        *([mean_text(line.own_accuracy)] if OWN_HEAD in heads else ()),
+        *([mean_text(line.new_accuracy)] if NEW_HEAD in heads else ()),
         *("-" if one is None else f"{one.mean:.4f}" for one in (mean, worst, *own)),
         "-" if variance is None else f"{1e4 * variance.mean:.3g}",
         f"{line.seconds.mean:.1f}",
@@ -137,16 +158,18 @@ def mean_text(one: Figure | None) -> str:
 
 def text(lines: Sequence[TableLine]) -> list[str]:
     """The table as aligned lines."""
-    rows = [HEADS, *map(cells_of, lines)]
+    heads = heads_of(lines)
+    rows = [heads, *(cells_of(line, heads) for line in lines)]
     widths = _widths(rows)
-    central, own = sum(widths[1:4]) + 4, sum(widths[4:10]) + 10
+    of_own = widths[4:-2]
+    central, own = sum(widths[1:4]) + 4, sum(of_own) + 2 * (len(of_own) - 1)
     top = f"{'':<{widths[0]}}  {'central test set':^{central}}  {'own test sets, by client':^{own}}"
     return [top.rstrip(), *_aligned(rows)]
 
 
 def difference_heads(metric: str) -> tuple[str, ...]:
     """Of the table of differences."""
-    return ("difference", "accuracy, points" if metric == "accuracy" else "lower loss by", "95 % interval", "pairs")
+    return ("difference", f"{metric}, points" if metric != "loss" else "lower loss by", "95 % interval", "pairs")
 
 
 def difference_cells(found: PairedDifference) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fedkeras.compare.arm_run import ArmResult
 from fedkeras.compare.arms import SOLO
-from fedkeras.compare.differences import PairedDifference, figures_of, metric_of, paired_differences
+from fedkeras.compare.differences import OWN, PairedDifference, figures_of, is_share, metric_of, paired_differences
 from fedkeras.compare.table import lines_of, spread
 
 Arms = dict[str, dict[int, ArmResult]]
@@ -52,7 +52,7 @@ def relation(found: PairedDifference) -> str:
     if found.identical:
         each = f"with seed {found.seeds[0]}" if count == 1 else f"with each of {count} seeds"
         return f"{one} and {other} have the same {found.metric} {each}"
-    points = found.metric == "accuracy"
+    points = is_share(found.metric)
     ahead = f"{one} is {mean} points above {other}" if points else f"{one}'s loss is {mean} below {other}'s"
     if count == 1:
         return f"{ahead} with seed {found.seeds[0]} (one pair, which is not judged)"
@@ -90,33 +90,37 @@ def _compared(
     arms: Arms, figures: dict[str, dict[int, float]], metric: str, found: Sequence[PairedDifference]
 ) -> list[str]:
     means = {arm: statistics.fmean(figures[arm][seed] for seed in group) for arm, group in arms.items()}
-    ranked = sorted(arms, key=lambda arm: means[arm], reverse=metric == "accuracy")
+    ranked = sorted(arms, key=lambda arm: means[arm], reverse=is_share(metric))
     together = [arm for arm in ranked if _kind(arms, arm) not in SOLO]
     local = next((arm for arm in arms if _kind(arms, arm) == "local"), None)
     pooled = next((arm for arm in arms if _kind(arms, arm) == "centralised"), None)
     best = together[0] if together else None
     related = {frozenset((one.arm, one.other)): relation(one) for one in found}
-    sentences = [] if metric == "accuracy" else ["The model has no accuracy, so losses are compared."]
+    sentences = [] if is_share(metric) else ["The model has no accuracy, so losses are compared."]
+    where = "on the central test set"
+    if metric == OWN:
+        where = "on what the clients hold out"
+        sentences = ["Clients of some arms end with models of their own: compared is accuracy on what each holds out."]
     if best and local:
         sentences += [_sentence("Together against alone", related.get(frozenset((best, local))))]
     first, mean = ranked[0], f"{means[ranked[0]]:.4f}"
     if len(ranked) == 1:
-        sentences += [f"{first} reaches a mean {metric} of {mean} on the central test set."]
+        sentences += [f"{first} reaches a mean {metric} of {mean} {where}."]
     else:
-        sentences += [f"{_highest(first, metric)} on the central test set, {mean}."]
+        sentences += [f"{_highest(first, metric)} {where}, {mean}."]
     if len(together) > 1:
         of_these = f"Of the arms trained together {_highest(together[0], metric)}"
         of_these = "The first two" if together == ranked else of_these
         sentences += [_sentence(of_these, related.get(frozenset(together[:2])))]
     if best and pooled:
         against = "Against pooled data"
-        if metric == "accuracy" and means[pooled]:
+        if is_share(metric) and means[pooled]:
             against = f"{best} reaches {100 * means[best] / means[pooled]:.1f} % of the centralised accuracy"
         sentences += [_sentence(against, related.get(frozenset((best, pooled))))]
     if local and pooled and not best:
         sentences += [_sentence("Pooled data against clients alone", related.get(frozenset((local, pooled))))]
-    if metric == "accuracy":
-        if local:
+    if is_share(metric):
+        if local and metric != OWN:
             sentences += [_weakest_alone(arms, local)]
         sentences += _own(arms, best, local)
     sentences += _cost(arms, [arm for arm in arms if arm in together], pooled)
@@ -128,7 +132,7 @@ def _sentence(start: str, said: str | None) -> str:
 
 
 def _highest(arm: str, metric: str) -> str:
-    return f"{arm} has the {'highest' if metric == 'accuracy' else 'lowest'} mean {metric}"
+    return f"{arm} has the {'highest' if is_share(metric) else 'lowest'} mean {metric}"
 
 
 def _weakest_alone(arms: Arms, local: str) -> str:

@@ -68,6 +68,10 @@ class Mod(Stateful):
     """False: who was asked to train in a round, and how many, stands in none of the run's tables. Failures are said on
     the server's terminal and in run.log alone."""
 
+    own_models = False
+    """True: clients end with models of their own and are tested with these, so that a comparison goes by what each
+    client holds out, and not by the central test set."""
+
     whole_model = True
     """False: clients keep a part of the model, so that the global arrays are none: nothing is tested on the server, and
     what the run leaves is no model.keras."""

@@ -125,6 +125,11 @@ class ModChain:
         return all(mod.shows_cohort for mod in self.mods)
 
     @property
+    def own_models(self) -> bool:
+        """True if under one of them clients end with models of their own."""
+        return any(mod.own_models for mod in self.mods)
+
+    @property
     def whole_model(self) -> bool:
         """False if under one of them the global arrays are a part of a model alone."""
         return all(mod.whole_model for mod in self.mods)

@@ -47,6 +47,7 @@ class PersonalMod(Mod):
     """
 
     needs_updates = True
+    own_models = True
     untracked = ("_cids",)
     name: str
     """In --mods."""
