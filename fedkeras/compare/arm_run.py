@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -85,16 +85,29 @@ class ArmResult:
 
         None where it has no figures by client, or does not say how many examples they are of.
         """
-        if not self.own or self.own.keys() - self.own_examples.keys():
+        return self.own_accuracy_of(self.own)
+
+    def own_accuracy_of(self, clients: Iterable[str]) -> float | None:
+        """The same over some clients alone."""
+        cids = [cid for cid in self.own if cid in set(clients)]
+        if not cids or any(cid not in self.own_examples for cid in cids):
             return None
-        counts = [self.own_examples[cid] for cid in self.own]
-        right = math.fsum(share * count for share, count in zip(self.own.values(), counts, strict=True))
-        return right / sum(counts)
+        right = math.fsum(self.own[cid] * self.own_examples[cid] for cid in cids)
+        return right / sum(self.own_examples[cid] for cid in cids)
 
     def write(self, folder: Path) -> None:
         """Write result.json in one step. Raises UserError if the disk refuses."""
         text = json.dumps(_plain(dataclasses.asdict(self)), indent=1, allow_nan=False)
         replace_file(folder / FILE, f"{text}\n".encode())
+
+
+def common_clients(results: Iterable[ArmResult]) -> dict[int, set[str]]:
+    """By seed, the clients that every arm with figures by client has tested: who is new to one arm is in another."""
+    found: dict[int, set[str]] = {}
+    for one in results:
+        if one.own:
+            found[one.seed] = found.get(one.seed, {*one.own}) & one.own.keys()
+    return found
 
 
 def read_result(folder: Path) -> ArmResult | None:

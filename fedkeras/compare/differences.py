@@ -18,7 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
-from fedkeras.compare.arm_run import ArmResult
+from fedkeras.compare.arm_run import ArmResult, common_clients
 from fedkeras.compare.arms import SOLO
 
 CONFIDENCE = 0.95
@@ -92,7 +92,7 @@ def compared_pairs(kinds: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 OWN = "own accuracy"
-"""On what the clients hold out, each with the model that the arm gives it; all other figures are central."""
+"""On what the clients hold out, each with the model that the arm gives it: of clients that every arm has tested."""
 
 
 def is_share(metric: str) -> bool:
@@ -115,10 +115,10 @@ def figures_of(results: Sequence[ArmResult]) -> dict[str, dict[int, float]]:
 
     A model whose loss is no number has diverged, and what it happens to guess right is no accuracy.
     """
-    metric = metric_of(results)
+    metric, clients = metric_of(results), common_clients(results)
     found: dict[str, dict[int, float]] = {result.arm: {} for result in results}
     for result in results:
-        value = result.own_accuracy if metric == OWN else getattr(result, metric)
+        value = result.own_accuracy_of(clients.get(result.seed, ())) if metric == OWN else getattr(result, metric)
         needed = (value,) if metric == OWN and result.personal else (value, result.loss)
         if all(figure is not None and math.isfinite(figure) for figure in needed):
             found[result.arm][result.seed] = value
