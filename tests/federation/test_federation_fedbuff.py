@@ -233,8 +233,10 @@ REFUSED = [
     ({"fraction_train": 0.5}, "--fraction-train is for rounds: --mode fedbuff has --concurrency"),
     ({"min_results": 2}, "--min-results is for rounds"),
     ({"concurrency": 9}, "--concurrency is 9, but there are only 3 clients"),
-    ({"strategy": "fedmedian"}, "--strategy fedmedian is for rounds: it compares clients"),
+    ({"strategy": "fedmedian"}, "--strategy fedmedian is for rounds: it compares what clients make of one"),
     ({"strategy": "krum"}, "--strategy krum is for rounds"),
+    ({"strategy": "qfedavg"}, "--strategy qfedavg is for rounds"),
+    ({"strategy": "flwr.serverapp.strategy:FedMedian"}, "FedMedian is for rounds"),
     (
         {"strategy": "fedadam", "server_learning_rate": 0.5},
         "--server-learning-rate is for --strategy fedavg and fedprox",

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.serverapp.strategy import Strategy
 
 from fedkeras import factory
 from fedkeras.config import TIME, Config, fields_of
@@ -27,6 +28,7 @@ from fedkeras.provisioning import provisioned_run
 from fedkeras.reports import ReportSection, RunFolder, simulated_time
 from fedkeras.reports.run_folder import Json
 from fedkeras.reports.server_view import UPDATE, Seen, Sight
+from fedkeras.strategy_names import STRATEGIES, canonical
 from fedkeras.workflows.base import RunContext, Summary, Workflow, workflow_of
 from fedkeras.workflows.fedbuff import report
 from fedkeras.workflows.fedbuff.clocks import Clock, RealClock, SimulatedClock
@@ -37,6 +39,9 @@ from fedkeras.workflows.traffic import Sizes, Traffic, cohorts, weight_bytes
 
 if TYPE_CHECKING:
     import keras
+
+OF_MEANS = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
+"""The pages that move the global model along a mean of updates, which is all that a buffer can give."""
 
 PAPERS_BUFFER = 10
 """K of the paper's experiments, whatever the concurrency."""
@@ -94,14 +99,10 @@ class FedBuffWorkflow(Workflow):
             raise UserError(
                 f"--strategy {config.strategy} is for rounds: updates of a version begin at global models of unlike age"
             )
-        if strategy_adapter.is_robust(strategy) or any(
-            getattr(each, "takes_all", False) or isinstance(each, strategy_adapter.TAKE_ALL)
-            for each in strategy_adapter.nested(strategy)
-        ):
+        if not _takes_means(config, strategy):
             raise UserError(
-                f"--strategy {config.strategy} is for rounds: it compares clients with each other, and a version may "
-                "hold several updates of one client, of different age; take fedavg, fedprox or an optimizer on the "
-                "server"
+                f"--strategy {config.strategy} is for rounds: it compares what clients make of one model, and a "
+                f"version has updates of several, and perhaps several of one client; take {', '.join(OF_MEANS)}"
             )
 
     def run_name(self, config: Config) -> str:
@@ -208,6 +209,15 @@ def terms_of(config: Config) -> BufferTerms:
         max_staleness=config.max_staleness,
         learning_rate=config.server_learning_rate,
     )
+
+
+def _takes_means(config: Config, strategy: Strategy) -> bool:
+    """Whether the strategy is a mean, or built on one; of somebody's own it is believed, unless it withstands liars."""
+    if canonical(config.strategy) in STRATEGIES:
+        return canonical(config.strategy) in OF_MEANS
+    found = strategy_adapter.nested(strategy)
+    takes_all = any(getattr(each, "takes_all", False) or isinstance(each, strategy_adapter.TAKE_ALL) for each in found)
+    return not (takes_all or strategy_adapter.is_robust(strategy))
 
 
 def clock_of(run: RunContext, seconds: float) -> Clock:

@@ -22,7 +22,7 @@ from fedkeras.federation.round_clock import RoundClock
 from fedkeras.federation.round_result import RoundResult, TooFewReplies
 from fedkeras.federation.sampling import sampling_order
 from fedkeras.federation.trainable import trainable_of
-from fedkeras.federation.validation import fault_of_size, fault_of_train, with_common_records
+from fedkeras.federation.validation import fault_of_answer, fault_of_size, fault_of_train, with_common_records
 from fedkeras.reports.history import PART_OF_PHASE, SIMULATED_SECONDS, UPDATES
 from fedkeras.workflows.base import RunContext, Workflow
 from fedkeras.workflows.fedbuff.buffer import STALENESS, Buffer, Update, from_newest, staleness_weight
@@ -232,9 +232,8 @@ class Versions:
             return arrival.reason
         self._exchange.sent[reply.metadata.src_node_id] = training.sent
         reply = self._exchange.decoded(reply)
-        fault = fault_of_size(reply, self._exchange.reply_limit(training.sent)) or fault_of_train(
-            reply, training.arrays
-        )
+        fault = fault_of_size(reply, self._exchange.reply_limit(training.sent))
+        fault = fault or fault_of_train(reply, training.arrays) or fault_of_answer(reply, training.sent)
         fault = fault or phase.fault_of_count(training.cid, reply) or self._fault_of_steps(training.cid, reply)
         if fault:
             return fault
@@ -288,7 +287,6 @@ class Versions:
         # A client counts for as much as it has updates in this version.
         weights = {cid: weight * counts[cid] for cid, weight in weighting.weights.items()}
         phase.weighting = Weighting(weighting.counts, weights, weighting.claims, weighting.median)
-        result.weightings[phase.name] = phase.weighting
         for cid, line in lines.items():
             phase.commit(cid, line)
         phase.note({*lines}, {cid: reason for cid, reason in failures.items() if cid not in lines})
