@@ -91,7 +91,10 @@ def main() -> None:
         then = [accuracy_at(points, seconds) for points, seconds in zip(of_seeds, whole, strict=True)]
         seconds, trainings = fmean(each for each, _ in until), fmean(count for _, count in until)
         ratio = fmean(all_of / own[0] for all_of, own in zip(whole, until, strict=True))
-        print(f"{name:<16}{seconds:>10.1f}{ratio:>8.2f}x{trainings:>11.0f}{fmean(then):>15.4f}")
+        if seconds == NEVER:
+            print(f"{name:<16}{'never':>10}{'':>9}{'':>11}{fmean(then):>15.4f}")  # with one seed or more
+        else:
+            print(f"{name:<16}{seconds:>10.1f}{ratio:>8.2f}x{trainings:>11.0f}{fmean(then):>15.4f}")
         simulated = [None if each == NEVER else each for each, _ in until]
         table[name] = {"simulated": simulated, "trainings": [count for _, count in until], "accuracy": then}
     print(json.dumps({"asynchronous": table}))
