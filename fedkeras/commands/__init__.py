@@ -7,6 +7,7 @@ supernode supernode_executor   Flower's SuperNode with an executor that stays
 data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split
+study                       attacks against defences
 evaluate                    a run's model, tested again
 audit                       a run's model, attacked
 train aggregate             one part trained by itself; model files that were trained apart, combined
@@ -64,6 +65,10 @@ COMMANDS = {
     "compare": Command(
         "is federated worth it? the same training pooled, alone, federated and split, in one table",
         "fedkeras.compare.settings:Settings",
+    ),
+    "study": Command(
+        "which defence withstands which attack, what it costs, and where it breaks",
+        "fedkeras.study.settings:StudySettings",
     ),
     "evaluate": Command(
         "test a run's model again, on its clients' held-out examples and the central test set",

@@ -50,7 +50,7 @@ def read(args: list[str]) -> tuple[Settings, Settings | None]:
     """What was typed, over the settings of the comparison in --out; and those settings. Raises UserError."""
     if args and not args[0].startswith("-"):
         args.insert(0, "--dataset")
-    out = _out_in(args)
+    out = out_in(args)
     before = saved(Path(out)) if out else None
     return parse_flags(Settings, args, PROG, before), before
 
@@ -149,7 +149,7 @@ def _show(state: comparison_state.ComparisonState) -> None:
     print(textwrap.fill(" ".join(words.paragraph(results)), WIDTH))
 
 
-def _out_in(args: Sequence[str]) -> str:
+def out_in(args: Sequence[str]) -> str:
     """The value of --out, looked for before the flags are read, whose defaults it decides."""
     out = ""
     for word, following in itertools.pairwise([*args, ""]):

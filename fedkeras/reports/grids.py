@@ -42,13 +42,13 @@ def heat_map(title: str, values: np.ndarray, first_round: int, clients: Sequence
                 number, share = first_round + column, (value - low) / span
                 place = (number - 0.5, number + 0.5), (row - 0.5, row + 0.5)
                 said = f"round {number}, client {clients[row]}: {figure(float(value))}"
-                axes.box(*place, f"#{bytes(_viridis(np.array(share))[:3]).hex()}", title=said)
+                axes.box(*place, f"#{bytes(viridis(np.array(share))[:3]).hex()}", title=said)
                 if few:
                     colour = DARK if share > 0.55 else LIGHT
                     axes.text(number, row, _short_number(value), colour=colour, size=FONT - 1.5 - (columns > 10))
     else:
         shown = shrink(shrink(np.where(np.isfinite(values), values, np.nan), 0), 1)
-        axes.image((x.low, x.high), (y.low, y.high), _viridis((shown - low) / span))
+        axes.image((x.low, x.high), (y.low, y.high), viridis((shown - low) / span))
         for row in range(0, rows, -(-rows // MOST_CELLS)):
             own = values[row][np.isfinite(values[row])]
             if own.size:
@@ -126,7 +126,7 @@ def _blue(shares: np.ndarray) -> np.ndarray:
     return np.concatenate([np.broadcast_to(BLUE_RGB, (*shares.shape, 3)), 255 * shares[..., None]], axis=-1)
 
 
-def _viridis(shares: np.ndarray) -> np.ndarray:
+def viridis(shares: np.ndarray) -> np.ndarray:
     """Shares (0 to 1) as colours (..., 4), whole numbers up to 255; transparent where there is none."""
     anchors = np.array([list(bytes.fromhex(colour)) for colour in VIRIDIS], float)
     known = np.nan_to_num(shares)
