@@ -55,7 +55,7 @@ SERVER_LED = FlagGroup(
 )
 EVALUATION = FlagGroup("evaluation", "Nothing is trained: a run's model is tested again. All else is as in that run.")
 ASYNCHRONOUS = FlagGroup(
-    "asynchronous", "Nobody waits for a slow client, and a version stands for a round: with --mode fedbuff."
+    "asynchronous", "With --mode fedbuff: nobody waits for a slow client, and a version stands for a round."
 )
 SPLIT = FlagGroup(
     "split learning", "Head and tail of the model stay with the clients, its body with the server: with --split."
