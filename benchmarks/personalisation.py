@@ -14,9 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.case import Case
-
-QUICK = [Case("--settings digits --seeds 1 --rounds 2 --arms fedavg+local-layers:keep=classifier --out {folder}", 40)]
 ARMS = (
     "local,fedavg,fedavg+local-layers:keep=classifier,fedavg+local-layers:keep=classifier,head-epochs=1,"
     "fedavg+ditto:lambda=0.1,fedavg+fine-tuning:epochs=5"
