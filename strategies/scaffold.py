@@ -26,7 +26,7 @@ from flwr.serverapp import Grid
 
 from fedkeras.config import Config
 from fedkeras.federation.aggregation import Mean, as_dtype
-from fedkeras.federation.base_strategy import BaseStrategy
+from fedkeras.federation.base_strategy import BaseStrategy, refuse_mods
 from fedkeras.federation.local_steps import accumulated_steps, momentum_of
 from fedkeras.federation.messages import (
     LOCAL_STEPS,
@@ -38,7 +38,7 @@ from fedkeras.federation.messages import (
     num_examples,
 )
 from fedkeras.federation.records import record, views
-from fedkeras.mods.control_variates import VARIATE, change_of, moved
+from fedkeras.mods.control_variates import UNSEEN, VARIATE, change_of, moved
 
 
 class Scaffold(BaseStrategy):
@@ -58,6 +58,7 @@ class Scaffold(BaseStrategy):
 
     def prepare(self, config: Config) -> None:
         """N, and the clients' optimizer. Raises UserError for one that option II does not hold of."""
+        refuse_mods(config, "scaffold", UNSEEN)
         self.clients, self.learning_rate = config.num_partitions, config.learning_rate
         self.momentum = momentum_of(config, "scaffold")
 

@@ -42,8 +42,8 @@ def check_flags(workflow: Workflow, config: Config) -> None:
     _check_time(workflow, config)
     metrics_exporter.check(config)
     workflow.check(config)
+    registry.for_run(config)  # before the mods: who has typed a strategy need not know what it has added
     make_mods(config.mods).check(config, workflow.sends_updates)
-    registry.for_run(config)
     if config.model.endswith(SUFFIXES) and (path := Path(config.model).expanduser()).is_file():
         try:
             require_trainable_file(path)

@@ -166,7 +166,7 @@ def test_a_server_that_sends_control_variates_of_no_array_is_refused():
         ({"optimizer_args": "nesterov=true"}, "no other option than momentum; leave out nesterov"),
         ({"optimizer_args": "weight-decay=0.1"}, "leave out weight_decay"),
         ({"optimizer_args": "momentum=1.5"}, "momentum must be at least 0 and below 1, not 1.5"),
-        ({"mods": "compress:up=int8"}, "control-variates does not go with compress"),
+        ({"mods": "compress:up=int8"}, "--strategy scaffold does not go with --mods compress"),
         ({"mods": "dp-sgd:epsilon=2,delta=1e-3"}, "does not go with"),
         ({"mods": "secure-aggregation"}, "does not go with"),
         ({"strategy_args": "server_learning_rate=0"}, "server_learning_rate must be above 0"),
