@@ -136,6 +136,20 @@ def test_a_run_that_goes_on_does_so_to_the_bit_by_a_simulated_clock(at):
     )
 
 
+def test_an_optimizer_on_the_server_steps_from_the_newest_version_where_nobody_was_given_it():
+    """Four clients finish at once and two updates make a version: no work is given out between versions 1 and 2.
+
+    FedAdam with both betas 0 and tau 1: a step of mean / (|mean| + 1), from the version before.
+    """
+    adam = FedAdam(eta=1.0, tau=1.0, beta_1=0.0, beta_2=0.0)
+    _, outcomes = run(
+        seconds(1.0, 1.0, 1.0, 1.0), strategy=adam, num_partitions=4, num_server_rounds=2, buffer_size=2,
+        staleness_exponent=0.0,
+    )  # fmt: skip
+    first = 5.5 / (5.5 + 1)
+    assert np.allclose(np.ravel(versions(outcomes)), [first, first + 550 / (550 + 1)], rtol=1e-5)
+
+
 def test_an_update_that_is_too_old_is_left_out_and_its_client_is_given_new_work():
     clients = ToyClients(add_one, loss_is_cid)
     workflow = workflow_of(configure(**ALIKE))
