@@ -134,6 +134,9 @@ def _without_collector() -> Iterator[None]:
         yield
     finally:
         if was_on:
+            # Half a million objects would be walked over twice more as young ones. Frozen and thawed, they are old.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 
