@@ -26,6 +26,7 @@
     head_and_tail       split learning: the client's half of a model
     body                split learning: the server's half
     segment             a part whose gradient comes later and from elsewhere
+    two_step_gradient   what a client waits for first, the weights' gradients later
     replicas            what both halves have in common
     nopeek              distance correlation of inputs and activations
     quantisation        activations and gradients in fewer bits

@@ -5,8 +5,12 @@ nothing is computed twice. Where a process does not live so long, `backward_agai
 in the graph of the gradient, from the same input and random states, and without touching BatchNorm's statistics again.
 While no update of the part comes between, both give the same. If one does (several batches in flight), the tape's
 gradient is that of the weights at forward, the other's that of the weights at backward.
+
+Where the part allows it (`two_step_gradient`), three graphs take the tape's place, and the gradients of the weights are
+left to `update`.
 """
 
+import contextlib
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 
@@ -16,6 +20,7 @@ import tensorflow as tf
 
 from fedkeras import models
 from fedkeras.learning.optimizers import build_fresh, make_fresh, require_separable
+from fedkeras.learning.two_step_gradient import CannotBeCut, TwoStepGradient
 
 _NAME = "FedkerasMaxPoolAgain"
 
@@ -69,7 +74,7 @@ class Segment:
         self._term = term or (lambda x, output: tf.constant(0.0))
         self._gradient_of_input = gradient_of_input
         self._kept: dict[Hashable, tuple] = {}
-        self._due: list[tf.Tensor] = []
+        self._due: Callable[[], list[tf.Tensor]] | None = None
         takes, gives, seeds = (
             spec(part.inputs[0]),
             spec(part.outputs[0]),
@@ -78,13 +83,18 @@ class Segment:
         self._forward = compiled(self._run, takes)
         self._test = compiled(self._run_test, takes)
         self._again = compiled(self._run_again, takes, gives, seeds)
+        self._two_steps: TwoStepGradient | None = None
+        if gradient_of_input and self._weights and not part.non_trainable_variables:
+            with contextlib.suppress(CannotBeCut):
+                weights = [weight.value for weight in self._weights]
+                self._two_steps = TwoStepGradient(self._run, takes, gives, weights)
         # Gradients of an embedding have as many rows as a batch has words, so there is no one signature.
         self._apply = tf.function(self._run_apply, autograph=False, jit_compile=False, reduce_retracing=True)
 
     def start(self) -> None:
         """Make the optimizer new, and forget the batches in flight."""
         self._kept.clear()
-        self._due = []
+        self._due = None
         make_fresh(self._fresh)
 
     def seeds(self) -> np.ndarray:
@@ -114,6 +124,10 @@ class Segment:
             return self._forward(x)
         if key in self._kept:
             raise ValueError(f"batch {key} is in flight already")
+        if self._two_steps:
+            results, for_gradient = self._two_steps.forward(x)
+            self._kept[key] = for_gradient, x, tuple(results)
+            return tuple(results)
         with tf.GradientTape() as tape:
             if self._gradient_of_input:
                 tape.watch(x)
@@ -131,24 +145,28 @@ class Segment:
         return of_input
 
     def gradient(self, gradient: np.ndarray | tf.Tensor, key: Hashable) -> tf.Tensor | None:
-        """The first half of `backward`: return the gradient of the input, and keep those of the weights for `update`.
+        """The first half of `backward`: return the gradient of the input, and leave those of the weights to `update`.
 
         Raises ValueError as `backward` does.
         """
         if key not in self._kept:
             raise ValueError(f"no batch {key} is in flight")
-        tape, x, results = self._kept[key]
+        kept, x, results = self._kept[key]
         gradient = to_tensor(gradient, self.part.outputs[0], len(x))
         del self._kept[key]
-        gradients = self._gradients(tape, x, [weight.value for weight in self._weights], results, gradient)
-        self._due = gradients[1:]
+        if two_steps := self._two_steps:
+            of_input, shared = two_steps.of_input(x, gradient, *kept)
+            self._due = lambda: two_steps.of_weights(x, gradient, *kept, *shared)
+            return of_input
+        gradients = self._gradients(kept, x, [weight.value for weight in self._weights], results, gradient)
+        self._due = lambda: gradients[1:]
         return gradients[0]
 
     def update(self) -> None:
         """The second half: update the part. To be called before anything else is done with it."""
-        if self._due:
-            self._apply(self._due)
-        self._due = []
+        due, self._due = self._due, None
+        if due and self._weights:
+            self._apply(due())
 
     def backward_again(
         self, x: np.ndarray | tf.Tensor, gradient: np.ndarray | tf.Tensor, seeds: np.ndarray
