@@ -65,10 +65,12 @@ def squared_distances(updates: list[ArrayRecord], names: Iterable[str]) -> np.nd
     distances = np.zeros((len(updates), len(updates)))
     for name in names:
         flat = [view(update[name]).ravel() for update in updates]
+        difference = np.empty(flat[0].size)
         for i, left in enumerate(flat):
             for j in range(i):
-                difference = np.subtract(left, flat[j], dtype=np.float64)
-                distances[i, j] += difference @ difference
+                np.subtract(left, flat[j], out=difference, dtype=np.float64)
+                # Not `@`: BLAS puts threads to it, which cost more than so few numbers take, and may change the bits
+                distances[i, j] += np.einsum("i,i", difference, difference)
     return distances + distances.T
 
 
