@@ -90,7 +90,7 @@ def main() -> None:
         until = [reached(points, flags.target) for points in of_seeds]
         then = [accuracy_at(points, seconds) for points, seconds in zip(of_seeds, whole, strict=True)]
         seconds, trainings = fmean(each for each, _ in until), fmean(count for _, count in until)
-        ratio = fmean(all_of / own[0] for all_of, own in zip(whole, until, strict=True))
+        ratio = fmean(whole) / seconds  # of the means: a mean of ratios would be the luckiest seed's
         if seconds == NEVER:
             print(f"{name:<16}{'never':>10}{'':>9}{'':>11}{fmean(then):>15.4f}")  # with one seed or more
         else:

@@ -27,8 +27,8 @@ SETTINGS = {
     "digits": "--dataset digits --num-partitions 10 --partitioner dirichlet --alpha 0.1 --batch-size 16 "
     "--learning-rate 0.05 --num-server-rounds 20",
     "mnist": f"--dataset mnist {IMAGES} --partitioner dirichlet --alpha 0.1 --model mlp --num-server-rounds 20",
-    "motionsense": "--dataset motionsense --num-partitions 18 --partitioner natural --batch-size 64 --optimizer adam "
-    "--learning-rate 0.001 --num-server-rounds 15",
+    "motionsense": "--dataset motionsense --num-partitions 18 --partitioner natural --test-split subject "
+    "--test-fraction 0.34 --batch-size 64 --optimizer adam --learning-rate 0.001 --num-server-rounds 15",
     "pfllib-labels": f"--dataset mnist {IMAGES} --partitioner shards --model mnist_cnn --num-server-rounds 200",
     "pfllib-dirichlet": f"--dataset mnist {IMAGES} --partitioner dirichlet --alpha 0.1 --model mnist_cnn "
     "--num-server-rounds 200",

@@ -120,7 +120,11 @@ def report(curves: Mapping[str, Sequence[Curve]], target: float) -> None:
         until = [each.until(target) for each in of_seeds]
         then = [each.at(seconds) for each, seconds in zip(of_seeds, whole, strict=True) if seconds is not None]
         both = [(seconds, own) for seconds, own in zip(whole, until, strict=True) if None not in (seconds, own)]
-        ratio = f"{fmean(seconds / own for seconds, own in both):.2f}x" if len(both) == len(until) else "-"
+        ratio = (
+            f"{fmean(seconds for seconds, _ in both) / fmean(own for _, own in both):.2f}x"
+            if len(both) == len(until)
+            else "-"
+        )
         mean = f"{fmean(own for _, own in both):.1f}" if len(both) == len(until) else "not all"
         last, unheard = [each.points[-1][1] for each in of_seeds], [each.unheard for each in of_seeds]
         shown = f"{fmean(then):.4f}" if then else "-"

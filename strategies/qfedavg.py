@@ -26,8 +26,11 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
+from fedkeras.config import Config
+from fedkeras.errors import UserError
 from fedkeras.federation.aggregation import as_dtype
 from fedkeras.federation.base_strategy import BaseStrategy
+from fedkeras.federation.local_steps import momentum_of
 from fedkeras.federation.messages import (
     INITIAL_LOSS,
     LOSS_FIRST,
@@ -61,6 +64,11 @@ class QFedAvg(BaseStrategy):
         """With q = 0 each client would test for nothing."""
         if self.q == 0:
             yield "qfedavg with q=0 is fedavg, whose clients need not say their loss before training"
+
+    def prepare(self, config: Config) -> None:
+        """Raise UserError for clients that do not take plain SGD: their steps would be no gradients times a rate."""
+        if momentum_of(config, "qfedavg"):
+            raise UserError("--strategy qfedavg is for SGD without momentum: a client's change stands for its gradient")
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

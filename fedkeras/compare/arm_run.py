@@ -59,6 +59,8 @@ class ArmResult:
     all together. `bytes_up` and `bytes_down`: arrays sent to and by the server, over all rounds. `test_examples`: how
     many the central test set has; `own_examples`: how many each client has held out. `personal`: clients end with
     models of their own, which `own` is of; `new`: those of clients that were not there in training, by cid.
+    `guess`: what a model has that names the central test set's commonest label always; `attack_success`: the share of
+    attacked test examples that end where a backdoor wants them.
     """
 
     arm: str
@@ -78,6 +80,8 @@ class ArmResult:
     own_examples: dict[str, int] = field(default_factory=dict)
     personal: bool = False
     new: dict[str, float] = field(default_factory=dict)
+    guess: float | None = None
+    attack_success: float | None = None
 
     @property
     def own_accuracy(self) -> float | None:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from numbers import Real
 
+import numpy as np
+
 from fedkeras.checkout import is_checkout, started
 from fedkeras.compare.arm_run import ArmResult, ArmRun, clock, macro_f1
 from fedkeras.compare.children import Child
@@ -79,8 +81,15 @@ def result_of(run: ArmRun, folder: RunFolder) -> ArmResult:
         test_examples=last.get("num_examples"),
         own_examples={row["client"]: row["num_examples"] for row in own},
         personal=mods.own_models,
+        guess=None if predictions is None else _guess(predictions.labels),
+        attack_success=finite(last.get("attack_success")),
         new={row["client"]: row["new_accuracy"] for row in tested if isinstance(row.get("new_accuracy"), Real)},
     )
+
+
+def _guess(labels: np.ndarray) -> float:
+    """The accuracy of who names the commonest label always."""
+    return float(np.unique(labels, return_counts=True)[1].max() / len(labels))
 
 
 def _serve(

@@ -72,7 +72,7 @@ def last_round(rows: Iterable[Row], metric: str = "accuracy") -> Fairness | None
     """
     tested = [row for row in rows if row["phase"] == "evaluate" and str(row["client"]) not in AGGREGATES]
     last = max((row["round"] for row in tested), default=0)
-    found = {str(row["client"]): row.get(metric) for row in tested if row["round"] == last}
+    found = {str(row["client"]): row.get(metric) for row in tested if row["round"] == last and metric in row}
     return fairness_of(found, "loss" not in metric) if len(found) > 1 else None
 
 

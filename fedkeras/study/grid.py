@@ -96,6 +96,10 @@ def parse_attacks(text: str) -> tuple[str, ...]:
     for name in names:
         if name.partition(":")[0] not in (NOBODY, *ATTACKS):
             raise UserError(f"--attacks: there is no '{name}'; known are {NOBODY}, {', '.join(ATTACKS)}")
+        if name.startswith("label-flip") and ("source=" in name or "target=" in name):
+            raise UserError(
+                f"--attacks {name}: it is aimed at one class, which accuracy hides; leave out source and target"
+            )
         if "malicious=" in name:
             raise UserError(f"--attacks {name}: --malicious says how many are malicious, for all attacks")
     return tuple(dict.fromkeys((NOBODY, *names)))

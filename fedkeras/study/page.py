@@ -1,7 +1,7 @@
 """study.html and the other files that a study leaves, written from the results of its finished cell runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from fedkeras.reports.report import setting_text
 from fedkeras.reports.run_folder import JsonTable
 from fedkeras.reports.summary import versions
 from fedkeras.study import charts, table, words
-from fedkeras.study.grid import Cell
+from fedkeras.study.grid import Cell, Condition
 from fedkeras.study.settings import StudySettings
 
 PAGE = """
@@ -60,7 +60,9 @@ METHOD = (
     "Cells with the same seed have the same partitions, initial weights and cohorts. Accuracy is the global model's on "
     "the central test set, which no client has seen; that of a run whose loss is no number counts as 0. The best round "
     "is chosen on that same test set, and so flatters every defence: published tables often show it; the last round is "
-    "what a run would have given.",
+    "what a run would have given. A defence is broken where less than --broken of its accuracy above a guess (naming "
+    "the commonest label) is left; by a backdoor, which leaves the accuracy alone, where more than half of the "
+    "attacked test examples end where it wants them.",
     "Two defences are compared by their differences with the same seed in the last round: mean, and 95 % interval by "
     "Student's t; all intervals of the study hold together, by Bonferroni's inequality.",
 )
@@ -107,6 +109,11 @@ def _cell(cell: Cell, results: table.Results) -> JsonTable:
     }
 
 
+def _success(cells: Sequence[Cell], results: table.Results, condition: Condition) -> list[tuple[str, list[list[str]]]]:
+    lines = table.success_lines(cells, results, condition)
+    return [("The attack's success, last round", lines)] if lines else []
+
+
 def page(settings: StudySettings, results: table.Results, failures: Mapping[Cell, str], title: str) -> str:
     """The page's text."""
     cells, config = settings.cells, settings.config
@@ -127,7 +134,8 @@ def page(settings: StudySettings, results: table.Results, failures: Mapping[Cell
             "tables": [
                 (f"Accuracy, {which} round", table.lines_of(cells, results, condition, which))
                 for which in ("last", "best")
-            ],
+            ]
+            + _success(cells, results, condition),
         }
         for condition in table.conditions_of(cells)
     ]

@@ -50,7 +50,7 @@ class StudySettings:
     repeats: int = setting(1, STUDY)
     """Seeds: --seed, and the following ones. One judges nothing, two or three show large differences only."""
     broken: float = setting(0.5, STUDY)
-    """A defence is broken where it is left with less than this share of its own accuracy with nobody malicious."""
+    """A defence is broken where less than this share of its accuracy above a guess is left."""
     out: str = setting("", STUDY)
     """The study's folder; unset: runs/<time>-study-<dataset>. The same again goes on where it stopped."""
     processes: int = setting(0, STUDY)

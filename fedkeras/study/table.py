@@ -18,14 +18,16 @@ Results = Mapping[tuple[Cell, int], ArmResult]
 Round = Literal["last", "best"]
 COLUMNS = (
     "condition", "defence", "attack", "malicious", "seed", "last_accuracy", "best_accuracy", "best_round", "loss",
-    "worst_tenth", "seconds",
+    "worst_tenth", "seconds", "attack_success",
 )  # fmt: skip
-DIVERGED = "diverged"
+LEAST_LEARNED = 0.1
+"""Accuracy above a guess that a defence must have with nobody malicious, or there is nothing to break."""
+SUCCEEDED = 0.5
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The smallest fraction tried at which a defence is broken by an attack, and the largest at which it is not.
+    """The smallest fraction tried at which a defence is broken by an attack, and the largest below it, where it is not.
 
     `fraction` is None where it withstood all that were tried, up to `withstood`; `withstood` is None where it broke at
     the first.
@@ -38,14 +40,12 @@ class Breakdown:
 
 
 def accuracy_of(result: ArmResult, which: Round) -> float | None:
-    """In the last round, or in the best one, as published tables often have it; 0 of a run that has diverged.
+    """In the last round, where a run that has diverged has 0, or in the best one, as published tables often have it.
 
     None for a model without an accuracy.
     """
-    if result.loss is None:
-        return 0.0
     if which == "last":
-        return result.accuracy
+        return 0.0 if result.loss is None else result.accuracy
     return max((point["accuracy"] for point in result.curve if point["accuracy"] is not None), default=None)
 
 
@@ -95,6 +95,9 @@ def text(cells: Sequence[Cell], results: Results, width: int | None) -> list[str
             under = f", {condition.name}" if condition.name else ""
             found += ["", f"accuracy on the central test set, {words}{under}"]
             found += text_table(lines_of(cells, results, condition, which), width=width)
+        if lines := success_lines(cells, results, condition):
+            found += ["", "share of attacked test examples that end where the attack wants them"]
+            found += text_table(lines, width=width)
     return found
 
 
@@ -106,30 +109,66 @@ def study_csv(cells: Sequence[Cell], results: Results) -> str:
         best = max(known, key=lambda number: (known[number], -number), default=None)
         own = sorted(one.own.values())
         worst = statistics.fmean(own[: -(-len(own) // 10)]) if own else None
-        figures = (accuracy_of(one, "last"), accuracy_of(one, "best"), best, one.loss, worst, one.seconds)
+        figures = (
+            accuracy_of(one, "last"),
+            accuracy_of(one, "best"),
+            best,
+            one.loss,
+            worst,
+            one.seconds,
+            one.attack_success,
+        )
         named = (cell.condition.name, cell.defence, cell.attack, cell.malicious, seed)
         lines.append([*named, *("" if value is None else value for value in figures)])
     return csv_text.text_of(lines)
 
 
 def breakdowns(cells: Sequence[Cell], results: Results, condition: Condition, share: float) -> list[Breakdown]:
-    """By defence and attack; none for what is not finished.
+    """By defence and attack; none for what is not finished, and for a defence that learns little with nobody malicious.
 
-    A defence is broken where its mean accuracy in the last round is below `share` of its own with nobody malicious.
+    A defence is broken where its mean accuracy in the last round, above that of a guess, is below `share` of its own
+    with nobody malicious. An attack that is not aimed at the accuracy (it has an `attack_success`) has broken it where
+    it succeeds on more than half of the test examples that it is aimed at.
     """
     found = []
+    guess = max((result.guess or 0.0 for result in results.values()), default=0.0)
     for defence in defences_of(cells):
         honest = figure_of(results, Cell(condition, defence, NOBODY, 0.0), "last")
+        if honest is None or honest.mean - guess < LEAST_LEARNED:
+            continue
         for attack in dict.fromkeys(cell.attack for cell in cells if not cell.nobody):
             fractions = sorted({cell.malicious for cell in cells if cell.attack == attack})
-            own = [figure_of(results, Cell(condition, defence, attack, fraction), "last") for fraction in fractions]
-            if honest is None or None in own:
+            own = [Cell(condition, defence, attack, fraction) for fraction in fractions]
+            figures = [figure_of(results, cell, "last") for cell in own]
+            if None in figures:
                 continue
-            broken = [one.mean < share * honest.mean for one in own]
+            succeeded = [success_of(results, cell) for cell in own]
+            if None in succeeded:
+                broken = [one.mean - guess < share * (honest.mean - guess) for one in figures]
+            else:
+                broken = [one.mean > SUCCEEDED for one in succeeded]
             first = broken.index(True) if any(broken) else len(broken)
             fraction = fractions[first] if first < len(fractions) else None
             found.append(Breakdown(defence, attack, fraction, fractions[first - 1] if first else None))
     return found
+
+
+def success_of(results: Results, cell: Cell) -> Figure | None:
+    """The mean success of an attack that is not aimed at the accuracy; None for one that is."""
+    return mean_and_deviation([result.attack_success for (own, _), result in results.items() if own == cell])
+
+
+def success_lines(cells: Sequence[Cell], results: Results, condition: Condition) -> list[list[str]]:
+    """A line a defence, a column an attack that says its success by a fraction; no line where none does."""
+    columns = [
+        column
+        for column in columns_of(cells)
+        if any(success_of(results, Cell(condition, defence, *column)) for defence in defences_of(cells))
+    ]
+    lines = [["", *map(head_of, columns)]]
+    for defence in defences_of(cells):
+        lines.append([defence, *(mean_text(success_of(results, Cell(condition, defence, *one))) for one in columns)])
+    return lines if columns else []
 
 
 def differences(

@@ -16,6 +16,7 @@ from fedkeras.study.table import (
     differences,
     figure_of,
     head_of,
+    success_of,
 )
 
 
@@ -61,6 +62,11 @@ def _attacks(cells: Sequence[Cell], results: Results, condition: Condition, foun
         }
         if len(means) < len(defences_of(cells)):
             continue
+        success = {defence: success_of(results, Cell(condition, defence, *column)) for defence in means}
+        if None not in success.values():
+            named = ", ".join(f"{one.mean:.2f} with {defence}" for defence, one in success.items())
+            sentences.append(f"{head_of(column)} succeeds on attacked examples: {named}.")
+            continue
         best = max(means, key=means.get)
         sentence = f"Under {head_of(column)} {best} has the highest mean, {means[best]:.4f}"
         own = next((one for one in found.get(column, ()) if one.arm == best), None)
@@ -80,6 +86,7 @@ def _breaks(cells: Sequence[Cell], results: Results, condition: Condition, share
             sentences.append(f"{defence} {' and '.join(words)}.")
     if sentences:
         sentences.append(
-            f"Broken: less than {share:g} of its own accuracy with nobody malicious, in the mean over seeds."
+            f"Broken: less than {share:g} of its accuracy above a guess is left, or a backdoor succeeds on more than "
+            "half."
         )
     return sentences

@@ -102,3 +102,9 @@ def test_protections_do_not_go_with_it():
         releases.refuse(
             Config(strategy="qfedavg"), "dp", [each.name for each in releases.RELEASES if each.name != "initial losses"]
         )
+
+
+@pytest.mark.parametrize("own", [{"optimizer": "adam"}, {"optimizer_args": "momentum=0.9"}])
+def test_its_clients_take_plain_sgd(own):
+    with pytest.raises(UserError, match="--strategy qfedavg is for"):
+        QFedAvg().prepare(Config(strategy="qfedavg", **own))

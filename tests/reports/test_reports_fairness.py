@@ -57,6 +57,8 @@ def test_the_last_round_with_a_test_counts():
     assert fairness.last_round(history, "loss").worst_tenth == 0.5, "of a loss the highest"
     assert fairness.last_round(rows(c0=0.5)) is None, "one client has no others"
     assert fairness.last_round([*rows(c0=0.5), *rows(c1=float("nan"))]) is None
+    new = {"round": 2, "phase": "evaluate", "client": "9", "num_examples": 5, "new_accuracy": 0.1}
+    assert fairness.last_round([*history, new]).clients == 2, "who was not there in training is not of the mean"
 
 
 def test_a_summary_and_its_last_lines_say_it(tmp_path):

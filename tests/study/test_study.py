@@ -103,6 +103,7 @@ def test_a_condition_is_settings_and_mods():
         ({"malicious": "0"}, "nobody is malicious: name an attack"),
         ({"attacks": "magic"}, "--attacks: there is no 'magic'; known are none, alie"),
         ({"attacks": "alie:malicious=0.1"}, "--malicious says how many"),
+        ({"attacks": "label-flip:source=1,target=2"}, "aimed at one class, which accuracy hides"),
         ({"malicious": "1.0"}, "give fractions of the clients from 0 to below 1"),
         ({"malicious": "many"}, "give fractions"),
         ({"malicious": "0.05"}, "--malicious 0.05 of 10 clients is none"),
@@ -135,7 +136,8 @@ def test_means_by_hand(results):
 def test_the_best_round_is_another_figure_and_a_diverged_run_has_none():
     one = result("fedavg", 1, 0.3, best=0.7)
     assert (table.accuracy_of(one, "last"), table.accuracy_of(one, "best")) == (0.3, 0.7)
-    assert table.accuracy_of(result("fedavg", 1, None, loss=None, best=0.7), "last") == 0.0
+    gone = result("fedavg", 1, None, loss=None, best=0.7)
+    assert (table.accuracy_of(gone, "last"), table.accuracy_of(gone, "best")) == (0.0, 0.7)
 
 
 def test_breakdown_points_by_hand(results):
@@ -183,6 +185,36 @@ def test_csv_and_page_hold_all(results, tmp_path):
 def test_a_cell_of_the_map_says_its_number(results):
     drawn = charts.heat_map(SETTINGS.cells, results, AS_IT_IS, "last").svg
     assert "fedmedian, alie 20 %: 0.7500" in drawn and ">0.75<" in drawn
+
+
+def test_a_guess_is_no_accuracy():
+    """Two classes: 0.9 with nobody malicious and 0.5, a guess, under attack is broken, though 0.5 is more than half."""
+    cells = cells_of(["fedavg"], ["none", "sign-flip"], [0.2], [AS_IT_IS])
+    two = {}
+    for cell, value in zip(cells, (0.9, 0.5), strict=True):
+        two[cell, 7] = dataclasses.replace(result(cell.arm.name, 7, value), guess=0.5)
+    (found,) = table.breakdowns(cells, two, AS_IT_IS, 0.5)
+    assert (found.fraction, found.withstood) == (0.2, None)
+    near = {key: dataclasses.replace(value, accuracy=0.55) for key, value in two.items()}
+    assert table.breakdowns(cells, near, AS_IT_IS, 0.5) == [], "it has learned nothing that could be broken"
+
+
+def test_a_backdoor_is_judged_by_its_success():
+    """It leaves the accuracy alone."""
+    cells = cells_of(["fedavg", "multikrum"], ["none", "backdoor"], [0.3], [AS_IT_IS])
+    found = {}
+    for cell in cells:
+        success = None if cell.nobody else 0.81 if cell.defence == "fedavg" else 0.0
+        found[cell, 7] = dataclasses.replace(result(cell.arm.name, 7, 0.93), attack_success=success)
+    broken = {one.defence: one.fraction for one in table.breakdowns(cells, found, AS_IT_IS, 0.5)}
+    assert broken == {"fedavg": 0.3, "multikrum": None}
+    said = " ".join(words.paragraphs(cells, found, 0.5))
+    assert "backdoor 30 % succeeds on attacked examples: 0.81 with fedavg, 0.00 with multikrum." in said
+    assert table.success_lines(cells, found, AS_IT_IS) == [
+        ["", "backdoor 30 %"],
+        ["fedavg", "0.8100"],
+        ["multikrum", "0.0000"],
+    ]
 
 
 # Going on
