@@ -8,17 +8,22 @@ mean gradient, each client one of its own, c_i, and a client steps along g + c -
 mean's put in. After the round
 
     x  <-  x + eta_g sum_i p_i (y_i - x)            Delta_i  =  - c + (x - y_i) / (eta_l K)
-    c  <-  c + |S| / N sum_i p_i Delta_i            c_i  <-  c_i + Delta_i
+    c  <-  c + sum_i (n_i / n) Delta_i              c_i  <-  c_i + Delta_i
 
-over the |S| of N clients that answered. p_i counts a client by --client-weights; in the paper all count alike
-(`--client-weights uniform`). eta_g is `server_learning_rate`. c and all c_i begin at 0. The clients' half is the mod
-`control-variates`, which is added where this page is chosen: it has the K of momentum, and why Delta_i needs not be
-sent. c is float32, as clients are sent it; what is not trainable (BatchNormalization's statistics) is averaged.
+over the clients that answered. n_i counts a client by --client-weights, p_i is its share of those that answered, and n
+is the sum of all N clients' n_i. So c is the weighted mean of all clients' c_i, whoever answers in a round, and the
+rounds end where the weighted mean of the losses is least. In the paper all count alike (`--client-weights uniform`),
+and n_i / n is 1 / N. Of clients that have never answered n_i is taken to be the mean of the others'; their c_i is 0, so
+that c is put right when they are heard. For c a client counts for good by its first answer's n_i, since another n_i
+would leave in c some of what the first has put there. eta_g is `server_learning_rate`. c and all c_i begin at 0. The
+clients' half is the mod `control-variates`, which is added where this page is chosen: it has the K of momentum, and why
+Delta_i needs not be sent. c is float32, as clients are sent it; what is not trainable (BatchNormalization's statistics)
+is averaged.
 
 With one client c is c_1, to the bit, and it is SGD.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -32,7 +37,6 @@ from fedkeras.federation.messages import (
     LOCAL_STEPS,
     MOST_STEPS,
     arrays_of,
-    contents,
     mean_metrics,
     metrics_of,
     num_examples,
@@ -53,6 +57,8 @@ class Scaffold(BaseStrategy):
             raise ValueError(f"server_learning_rate must be above 0, not {server_learning_rate}")
         self.server_learning_rate = float(server_learning_rate)
         self.clients, self.momentum, self.learning_rate = 0, 0.0, 0.0  # the run's, by `prepare`
+        self.cid_of: Mapping[int, int] = {}  # node id -> cid of a round's cohort, by the run
+        self.n: dict[int, int] = {}  # by cid
         self.c: dict[str, np.ndarray] = {}
         self.x: dict[str, np.ndarray] = {}
 
@@ -79,19 +85,29 @@ class Scaffold(BaseStrategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """x and c after the round; (None, None) without a reply."""
         mean, change, metrics = Mean(), Mean(), []
-        for content in contents(replies):
+        before = self._total()
+        for reply in replies:
+            if reply.has_error():
+                continue
+            content, node_id = reply.content, reply.metadata.src_node_id
             table, y, weight = metrics_of(content), views(arrays_of(content)), num_examples(content)
             steps = accumulated_steps(int(table[LOCAL_STEPS]), self.momentum)
             mean.add(y, weight)
-            change.add(change_of(self.c, self.x, y, steps, self.learning_rate), weight)
+            n = self.n.setdefault(self.cid_of.get(node_id, node_id), weight)
+            change.add(change_of(self.c, self.x, y, steps, self.learning_rate), n)
             metrics.append(table)
         if not metrics:
             return None, None
-        share = len(metrics) / self.clients
-        self.c = {name: moved(self.c[name], share * array) for name, array in change.exact().items()}
+        total = self._total()
+        for name, array in change.exact().items():  # n c is the sum of all n_i c_i, though more of n be known by now
+            self.c[name] = moved(self.c[name] * (before / total), change.total / total * array)
         after = mean.exact()
         if self.server_learning_rate != 1:
             after = {name: x + self.server_learning_rate * (after[name] - x) for name, x in self.x.items()}
         arrays = record({name: as_dtype(after[name], x.dtype) for name, x in self.x.items()})
         self.x = {}  # the next round brings its own, and a checkpoint need not hold it
         return arrays, mean_metrics(metrics)
+
+    def _total(self) -> float:
+        """n, as far as clients were heard."""
+        return sum(self.n.values()) * self.clients / max(1, len(self.n))

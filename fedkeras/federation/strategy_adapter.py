@@ -74,6 +74,14 @@ def tell(strategy: Strategy, trainable: Trainable) -> None:
                 each.trainable = trainable
 
 
+def tell_cohort(strategy: Strategy, cohort: Mapping[int, int]) -> None:
+    """Tell the strategy, and those in it, whose the nodes of a round's cohort {cid: node id} are, if they keep that."""
+    for each in nested(strategy):
+        if hasattr(each, "cid_of"):
+            with contextlib.suppress(AttributeError):
+                each.cid_of = {node_id: cid for cid, node_id in cohort.items()}
+
+
 def check(strategy: Strategy, clients: int) -> list[str]:
     """Warnings, a sentence each, before a run whose rounds ask `clients` clients to train.
 

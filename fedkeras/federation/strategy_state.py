@@ -25,8 +25,8 @@ CODE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type, logging
 """What a strategy calls, and no state of its own."""
 
 
-TOLD = ("trainable",)
-"""Attributes that the run sets before its first round, and keeps at a place of its own: no state."""
+TOLD = ("trainable", "cid_of")
+"""Attributes that the run sets before its first round, or before each, and keeps at a place of its own: no state."""
 
 
 class Stateful:

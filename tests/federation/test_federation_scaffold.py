@@ -86,6 +86,37 @@ def test_of_clients_that_are_drawn_the_share_of_all_counts():
     assert federation.page.c["w"] == pytest.approx(2 / 4 * -1.0), "each has the gradient -1"
 
 
+def sizes_and_optima(seed, **own):
+    clients = [Parabola(1, t, 10, n) for t, n in zip((3, -1, 0, -4), (8, 1, 1, 2), strict=True)]
+    return Federation(clients, "scaffold", {"fraction_train": 0.5, "seed": seed, **own})
+
+
+def test_where_half_of_the_clients_answer_it_ends_where_the_weighted_mean_of_the_losses_is_least(cache):
+    """(8 x 3 - 1 + 0 - 2 x 4) / 12, whoever is drawn; the server's c is the weighted mean of all clients'."""
+    federation = sizes_and_optima(1)
+    assert federation.run(30) == pytest.approx(1.25, abs=1e-3)
+    own = of_clients(federation, cache)
+    assert federation.page.c["w"] == pytest.approx((8 * own[0] + own[1] + own[2] + 2 * own[3]) / 12, abs=1e-5)
+    assert federation.page.n == {0: 8, 1: 1, 2: 1, 3: 2}
+
+
+def test_clients_that_are_cut_down_in_some_rounds_leave_nothing_behind(cache):
+    """Beside one of 1 a client of 8 counts for 2; for c it is what it was in its first round, and so is the end."""
+    federation = sizes_and_optima(1, max_client_weight=2.0)
+    end, n = federation.run(30), federation.page.n
+    assert n != {0: 8, 1: 1, 2: 1, 3: 2}
+    expected = sum(n[cid] * client.t for cid, client in enumerate(federation.clients)) / sum(n.values())
+    assert end == pytest.approx(expected, abs=1e-3)
+
+
+def test_half_a_cohort_after_a_checkpoint_has_the_same_bits():
+    whole, first, second = (sizes_and_optima(2, checkpoint_every=3) for _ in range(3))
+    w = first.run(3)
+    snapshot = first.state.snapshot()
+    second.state.restore(snapshot.arrays, snapshot.table)
+    assert second.run(6, first=4, w=w).tobytes() == whole.run(6).tobytes()
+
+
 def test_what_travels_is_twice_fedavgs_down_and_no_more_up():
     plain, federation = Federation(TWO, "fedavg"), Federation(TWO, "scaffold")
     plain.run(1), federation.run(1)

@@ -135,6 +135,7 @@ def one_round(
     result = RoundResult(server_round, config.num_server_rounds)
     kept = _kept(run, arrays)
     phase = open_phase(run, result, MessageType.TRAIN, failed)
+    strategy_adapter.tell_cohort(strategy, phase.cohort)
     replies = good_replies(workflow, phase, arrays, lambda reply, sent: _fault_of(reply, sent, arrays))
     if not getattr(strategy, "streams", False):
         # A strategy may change its own state when it aggregates, so it sees nothing of a round that is to be repeated.
