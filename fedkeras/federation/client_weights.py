@@ -12,7 +12,7 @@ there, ours, Flower's and the user's.
 
 import math
 from collections.abc import Collection, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median_low
 from typing import Generic, TypeVar
 
@@ -44,11 +44,6 @@ class Weighting(Generic[Key]):
     weights: Mapping[Key, int]
     claims: Mapping[Key, int] = field(default_factory=dict)
     median: int = 0
-
-    def limited(self, key: Key, used: int) -> "Weighting[Key]":
-        """The same where this client has trained on so many of its examples alone: it counts for no more than these."""
-        counts = {**self.counts, key: min(self.counts[key], used)}
-        return replace(self, counts=counts, weights={**self.weights, key: min(self.weights[key], used)})
 
     def heaviest(self, keys: Collection[Key]) -> tuple[Key, float] | None:
         """Which of those that answered carries most of their weight, and its share of it; None: nobody answered."""

@@ -5,6 +5,9 @@ K. Bonawitz, H. Eichner, W. Grieskamp, D. Huba, et al., "Towards Federated Learn
 for the others no longer than a deadline. T. Li et al. (FedProx, arXiv:1812.06127), section 3.2: who cannot do all of
 its work until then sends what it has.
 
+Partial work counts for all of a client's examples, as in FedProx's paper and FedNova's: by the examples that its steps
+have used it would weigh less for being slow, and the rounds would end where the fast clients want to be.
+
 Whose work does not count for such a reason is left out of the round, and has not failed: nobody is suspended for being
 slow. The same by a simulated clock is in `simulated_clock`.
 """
@@ -82,10 +85,6 @@ class RoundClock:
         if self.over:
             return f"was sent home: {self.wanted} others had answered before it (--over-select)"
         return f"no answer within {self.seconds:g} s (--round-deadline)" if self._deadline else None
-
-    def examples_used(self, line: RowTable) -> int | None:
-        """How many different examples a client has trained on, by the steps that it did; None: on all it has."""
-        return int(line[STEPS]) * self.config.batch_size if self._partial else None
 
     def close(self, line: RowTable) -> None:
         """The phase is over; `line` is that of all clients."""

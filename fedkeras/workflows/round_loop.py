@@ -141,8 +141,6 @@ class Phase:
 
     def commit(self, cid: int, line: RowTable) -> None:
         """Take the line of a good answer into the round, with as many examples as count."""
-        if (used := self.clock.examples_used(line)) is not None:
-            self.weighting = self.result.weightings[self.name] = self.weighting.limited(cid, used)
         line["num_examples"] = self.weighting.counts.get(cid, line["num_examples"])
         self.result.rows.append(line)
 

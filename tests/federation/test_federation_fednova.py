@@ -68,6 +68,15 @@ def test_it_ends_nearer_to_where_the_mean_of_the_losses_is_least():
     assert abs(nova) < 0.1 < 0.7 < abs(average)
 
 
+def test_who_is_stopped_by_a_deadline_counts_for_all_its_examples():
+    """Two clients alike in examples, of 150 steps and of 12 in time: the least is in the middle, where it begins."""
+    clients = (Parabola(0.02, 1, 150, examples=2400), Parabola(0.02, -1, 12, examples=2400))
+    federation = Federation(clients, "fednova", {"clients": "slow=none", "round_deadline": 15.0})
+    assert abs(federation.run(10)[0]) < 0.1
+    rows = [row for row in federation.results[0].rows if row["phase"] == "train"]
+    assert [(row["local_steps"], row["num_examples"]) for row in rows] == [(150, 2400), (12, 2400), (162, 4800)]
+
+
 @pytest.mark.parametrize(
     ("own", "said"),
     [

@@ -92,14 +92,14 @@ def test_nobody_sets_the_clock_but_the_server():
 # Deadlines
 
 
-def test_who_is_slow_stops_at_its_last_whole_step_in_time_and_counts_for_what_it_used(speeds):
-    """5 s are 50, 25 and 12 steps: client 2 does 12 of its 30, on 96 of its 240 examples."""
+def test_who_is_slow_stops_at_its_last_whole_step_in_time_and_counts_for_all_its_examples(speeds):
+    """5 s are 50, 25 and 12 steps: client 2 does 12 of its 30, and has 240 examples."""
     final, [result] = run(speeds=speeds, round_deadline=5.0)
     assert lines(result, "local_steps", "num_examples", "simulated_seconds") == {
-        "0": (10, 80, pytest.approx(1.0)), "1": (20, 160, pytest.approx(4.0)), "2": (12, 96, pytest.approx(4.8)),
-        "all": (42, 336, pytest.approx(4.8)),
+        "0": (10, 80, pytest.approx(1.0)), "1": (20, 160, pytest.approx(4.0)), "2": (12, 240, pytest.approx(4.8)),
+        "all": (42, 480, pytest.approx(4.8)),
     }  # fmt: skip
-    assert final["w"][0] == pytest.approx((10 * 80 + 20 * 160 + 12 * 96) / 336)
+    assert final["w"][0] == pytest.approx((10 * 80 + 20 * 160 + 12 * 240) / 480)
     assert not result.failures and not result.left_out and (result.asked, result.answered) == (3, 3)
 
 
@@ -121,7 +121,7 @@ def test_who_has_no_time_for_a_step_is_not_asked_and_the_round_ends_at_the_deadl
     assert results[3].left_out == {2: "has no time for a step within 0.3 s (--round-deadline)"}
     assert not results[3].failures and (results[3].asked, results[3].answered) == (3, 2), "nobody is suspended for it"
     assert lines(results[3], "left_out", "simulated_seconds")["all"] == (1, 0.3)
-    assert final["w"][0] == pytest.approx(4 * (3 * 24 + 1 * 8) / 32)
+    assert final["w"][0] == pytest.approx(4 * (3 * 80 + 1 * 160) / 240)
 
 
 def test_who_is_late_can_be_left_out(speeds):
@@ -131,13 +131,13 @@ def test_who_is_late_can_be_left_out(speeds):
     assert lines(result, "simulated_seconds")["all"] == (5.0,), "the server waits until then"
 
 
-def test_uniform_weights_stay_uniform_and_facts_are_cut_down_as_claims_are(speeds):
+def test_uniform_weights_stay_uniform_and_facts_are_facts(speeds):
     final, _ = run(speeds=speeds, round_deadline=5.0, client_weights="uniform")
     assert final["w"][0] == pytest.approx((10 + 20 + 12) / 3)
     dealt = {"train": {0: 80, 1: 160, 2: 240}}
     final, [result] = run(speeds=speeds, round_deadline=5.0, dealt=dealt)
-    assert final["w"][0] == pytest.approx((10 * 80 + 20 * 160 + 12 * 96) / 336)
-    assert result.weightings["train"].counts == {0: 80, 1: 160, 2: 96}
+    assert final["w"][0] == pytest.approx((10 * 80 + 20 * 160 + 12 * 240) / 480)
+    assert result.weightings["train"].counts == {0: 80, 1: 160, 2: 240}
 
 
 def test_more_steps_than_allowed_are_a_fault(speeds):
@@ -265,7 +265,7 @@ def test_by_the_real_clock_who_does_not_answer_is_left_out_and_asked_again():
     for result in results:
         assert result.left_out == {2: "no answer within 0.3 s (--round-deadline)"} and not result.failures
         assert (result.asked, result.answered) == (3, 2) and 0.3 <= result.seconds < 2
-        assert lines(result, "num_examples", "left_out") == {"0": (8, None), "1": (8, None), "all": (16, 1)}
+        assert lines(result, "num_examples", "left_out") == {"0": (10, None), "1": (10, None), "all": (20, 1)}
 
 
 def test_by_the_real_clock_the_first_to_answer_make_the_round():
