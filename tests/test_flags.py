@@ -151,7 +151,7 @@ def test_the_servers_help_has_all_groups_in_their_order(capsys, monkeypatch):
     text = capsys.readouterr().out
     groups = list(dict.fromkeys(setting_of(field).group for field in dataclasses.fields(Config)))
     places = [text.index(f" {group.name} options ") for group in groups]
-    assert len(groups) == 12 and places == sorted(places)
+    assert len(groups) == 14 and places == sorted(places)
     assert sorted(entries(text)) == sorted([*(f"--{flag(name)}" for name in fields_of()), "--interactive"])
     assert all(" ".join(group.purpose.split()[:3]) in text for group in groups)
 

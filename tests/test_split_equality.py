@@ -240,6 +240,7 @@ def test_sequential_is_its_plain_loop():
     same(plain_sequential(config), final, 0)
 
 
+@pytest.mark.slow
 def test_splitfed_is_federated_averaging():
     config = configure(split="splitfed", partitioner="sizes", sizes="4,2,1")
     final, _ = run(config)

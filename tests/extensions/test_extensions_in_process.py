@@ -137,7 +137,7 @@ def test_the_first_mod_is_the_outermost_on_both_sides():
     assert seen == ["a in", "b in", "handler", "b out", "a out"]
     exchange = chain.over(None, lambda message: None)
     seen.clear()
-    exchange._encoded("message")
+    exchange.encoded("message")
     assert seen == ["b encodes", "a encodes"], "what leaves the server last is what a client sees first"
 
 

@@ -127,6 +127,15 @@ def belongs_to(start: Starter) -> list[str]:
     return found
 
 
+BROKEN = """
+from fedkeras.strategies.fedavg import FedAvg
+
+class Broken(FedAvg):
+    def configure_train(self, *args):
+        raise ValueError("no such option")
+"""
+
+
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -134,10 +143,11 @@ def children(pid: int) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for child processes in Linux's /proc")
 @pytest.mark.parametrize("ending", ["fails", signal.SIGTERM])
 def test_spawned_clients_end_with_a_server_that_does_not_finish(start: Starter, ending: object) -> None:
-    """It fails over its strategy, or is sent SIGTERM, as soon as it has started them."""
+    """It fails over its strategy, or is sent SIGTERM, when it has started them."""
     flags = ("--spawn", 2, "--num-server-rounds", 1000)
     if ending == "fails":
-        flags += ("--strategy-args", "no_such_option=1")
+        (start.folder / "broken.py").write_text(BROKEN)
+        flags += ("--strategy", "broken:Broken")
     server, _ = start.server(*flags)
     if ending != "fails":
         spawned = until(lambda: children(server.popen.pid), "spawned clients")
@@ -145,7 +155,7 @@ def test_spawned_clients_end_with_a_server_that_does_not_finish(start: Starter, 
         assert server.ended(60) == 130
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in spawned), "the end of the spawned clients", 5)
     else:
-        assert server.ended(60) == 2
+        assert server.ended(60) == 3
     assert "Traceback" not in server.err
     until(lambda: not belongs_to(start), "no process of this test's folder is left", 5)
 

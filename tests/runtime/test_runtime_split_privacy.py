@@ -81,12 +81,8 @@ def recorded(start: Starter, monkeypatch, script: Path, *flags: object) -> dict[
         return {direction: bytes(content) for direction, content in proxy.recorded.items()}
 
 
-SLOW = pytest.mark.slow  # the clients' half, which must not leak, is the same in all three
-
-
-@pytest.mark.parametrize(
-    "mode", ["shared", pytest.param("sequential", marks=SLOW), pytest.param("splitfed", marks=SLOW)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["shared", "sequential", "splitfed"])
 def test_no_example_and_no_label_leaves_a_client(start: Starter, monkeypatch, mode: str) -> None:
     recording = recorded(start, monkeypatch, ROOT / "client.py", "--split", mode)
     assert len(recording[UP]) > 36 * 4 * 4 * 4 * 2, "the activations of all examples passed"

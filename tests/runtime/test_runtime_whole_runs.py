@@ -55,6 +55,7 @@ def test_spawned_clients_do_the_same(spawned_run: SimpleNamespace) -> None:
     assert spawned_run.server.complaints == []
 
 
+@pytest.mark.slow
 def test_a_client_killed_in_mid_run_is_named_and_the_others_finish(start: Starter) -> None:
     rounds = 25
     server, address = start.server("--num-server-rounds", rounds, "--no-central-evaluation", "--reconnect-grace", 1)
