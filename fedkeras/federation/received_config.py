@@ -15,7 +15,7 @@ from fedkeras.errors import UserError
 from fedkeras.federation import registry
 from fedkeras.fields import SERVER_ONLY, setting_of
 from fedkeras.named_code import OWN_FLAGS, Permission, in_simulation, parse_specs
-from fedkeras.strategy_names import STRATEGIES
+from fedkeras.strategy_names import STRATEGIES, canonical
 
 MOST_THREADS = 1024
 """TensorFlow makes as many threads as it is told."""
@@ -72,7 +72,7 @@ def _checked(table: tuple[tuple[str, Value], ...], permission: Permission, own: 
             theirs = getattr(told, kind) or "unset"
             raise UserError(f"this client is started with --{kind} {name}, and the server's run has --{kind} {theirs}")
     # Our own server has added what its strategy needs; Flower tells clients what was typed
-    return registry.with_mods(config) if config.strategy in STRATEGIES or in_simulation() else config
+    return registry.with_mods(config) if canonical(config.strategy) in STRATEGIES or in_simulation() else config
 
 
 def _permitted(field: Field, told: Config, permission: Permission) -> Value:

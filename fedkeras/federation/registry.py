@@ -35,7 +35,7 @@ def with_mods(config: Config) -> Config:
 
     Raises UserError if there is no such strategy.
     """
-    kind = find_class(config.strategy, Strategy, BUILT_IN, "strategy")
+    kind = find_class(canonical(config.strategy), Strategy, BUILT_IN, "strategy")
     named = parse_specs(config.mods, "mods")
     missing = [
         spec

@@ -7,7 +7,9 @@ from hypothesis import strategies as some
 from toy_federation import ToyClients, content, federate, floats, reply
 
 from fedkeras import strategies
+from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.federation import registry
 from fedkeras.federation.records import record, views
 from fedkeras.strategies.bulyan import nearest_mean, selected
 from fedkeras.strategies.geometric_median import GeometricMedian
@@ -203,3 +205,10 @@ def test_one_liar_moves_it_out_of_the_others_range_by_little(spec, numbers, lie)
     updates = [floats(x=[number]) for number in (*numbers, lie)]
     found = float(combined(spec, replies(updates), origin)[0]["x"][0])
     assert low - room <= found <= high + room
+
+
+@pytest.mark.parametrize("name", ["centered-clipping", "geometric-median", "norm-bound", "trimmed-mean"])
+def test_a_run_takes_a_name_in_either_spelling(name):
+    config = Config(strategy=name, num_partitions=10)
+    assert registry.with_mods(config) == config
+    assert type(registry.for_run(config)) is type(strategies.load(name.replace("-", "_")))
