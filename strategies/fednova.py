@@ -13,7 +13,8 @@ multiplies the mean by the mean of these:
 (p_i is what --client-weights makes of a client's examples.) With equal |a_i| it is FedAvg, but for rounding: the result
 is computed in float64 and is float32's nearest, or the one beside it. Clients differ in their steps where they have
 unlike numbers of examples, or manage fewer epochs (--mods stragglers). They say how many they did, and nothing else
-more than in FedAvg; an answer that does not is that client's failure. Momentum of the clients' SGD is taken from
+more than in FedAvg; an answer that does not, or another number than they were to do
+(`fedkeras.federation.claimed_steps`), is that client's failure. Momentum of the clients' SGD is taken from
 --optimizer-args. `proximal_mu` is the paper's proximal variant, for SGD without momentum.
 """
 
@@ -27,6 +28,7 @@ from fedkeras.config import Config
 from fedkeras.errors import UserError
 from fedkeras.federation.aggregation import as_dtype
 from fedkeras.federation.base_strategy import BaseStrategy, refuse_mods
+from fedkeras.federation.claimed_steps import warnings_of
 from fedkeras.federation.local_steps import accumulated_steps, momentum_of
 from fedkeras.federation.messages import (
     LOCAL_STEPS,
@@ -59,10 +61,12 @@ class FedNova(BaseStrategy):
         self.proximal_mu = float(proximal_mu)
         self.momentum = self.learning_rate = 0.0  # the clients', by `prepare`
         self.x: dict[str, np.ndarray] = {}
+        self.warnings: list[str] = []
 
     def prepare(self, config: Config) -> None:
         """Take the clients' momentum and learning rate. Raises UserError for what their steps cannot be counted of."""
         refuse_mods(config, "fednova", UNSEEN)
+        self.warnings = warnings_of(config, "fednova")
         self.momentum, self.learning_rate = momentum_of(config, "fednova"), config.learning_rate
         if self.momentum and self.proximal_mu:
             raise UserError("--strategy fednova: proximal_mu is for SGD without momentum, as in the paper")
@@ -71,6 +75,10 @@ class FedNova(BaseStrategy):
                 f"--strategy fednova: proximal_mu {self.proximal_mu:g} times learning rate {self.learning_rate:g} is 1 "
                 "or more, so that each step would undo all before it"
             )
+
+    def check(self, clients: int) -> list[str]:
+        """Steps that must be believed."""
+        return [*super().check(clients), *self.warnings]
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

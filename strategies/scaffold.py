@@ -32,6 +32,7 @@ from flwr.serverapp import Grid
 from fedkeras.config import Config
 from fedkeras.federation.aggregation import Mean, as_dtype
 from fedkeras.federation.base_strategy import BaseStrategy, refuse_mods
+from fedkeras.federation.claimed_steps import warnings_of
 from fedkeras.federation.local_steps import accumulated_steps, momentum_of
 from fedkeras.federation.messages import (
     LOCAL_STEPS,
@@ -61,12 +62,18 @@ class Scaffold(BaseStrategy):
         self.n: dict[int, int] = {}  # by cid
         self.c: dict[str, np.ndarray] = {}
         self.x: dict[str, np.ndarray] = {}
+        self.warnings: list[str] = []
 
     def prepare(self, config: Config) -> None:
         """N, and the clients' optimizer. Raises UserError for one that option II does not hold of."""
         refuse_mods(config, "scaffold", UNSEEN)
+        self.warnings = warnings_of(config, "scaffold")
         self.clients, self.learning_rate = config.num_partitions, config.learning_rate
         self.momentum = momentum_of(config, "scaffold")
+
+    def check(self, clients: int) -> list[str]:
+        """Steps that must be believed."""
+        return [*super().check(clients), *self.warnings]
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -2,6 +2,7 @@
 
 grids               what a grid can do: ours, Flower's, and the cohort that a strategy is shown
 client_weights      what each client counts for
+claimed_steps       what clients say of their local steps, and what they were to do
 client_manager      which clients are connected, and waiting for them
 sampling            the cohort of a round, and who is suspended after failures
 client_speeds       how fast simulated clients are

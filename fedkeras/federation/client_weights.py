@@ -87,6 +87,11 @@ class ClientWeights:
         """Whether this client's examples are known before it is asked to train on them."""
         return self._known(MessageType.TRAIN, cid) is not None
 
+    def examples(self, phase: str, cid: int, stated: int) -> int:
+        """How many examples a client has, which states so many: what is known of it goes before that."""
+        known = self._known(phase, cid) if self._fixed else None
+        return stated if known is None else known
+
     def fault(self, phase: str, cid: int, count: int) -> str | None:
         """What is wrong with a client's stated count, in one line, or None."""
         if self._policy == "uniform":

@@ -20,7 +20,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from fedkeras.config import Config, flag
 from fedkeras.errors import UserError
 from fedkeras.federation.grids import FederationGrid
-from fedkeras.federation.messages import LOCAL_STEPS, MOST_SECONDS, metrics_of
+from fedkeras.federation.messages import LOCAL_STEPS, MOST_SECONDS
 from fedkeras.federation.metrics import RowTable, column
 from fedkeras.federation.sampling import cohort_size
 from fedkeras.reports.history import LEFT_OUT
@@ -60,10 +60,6 @@ class RoundClock:
         if not self._partial:
             return messages
         return with_limits(messages, {cid: {MOST_SECONDS: self._deadline} for cid in messages})
-
-    def fault(self, cid: int, reply: Message) -> str | None:
-        """What is wrong with what a checked reply says of its steps, in one line, or None."""
-        return fault_of_steps(reply) if self._partial else None
 
     def arrived(self, cid: int, line: RowTable) -> None:
         """A good answer has arrived, with its line of history.csv."""
@@ -109,14 +105,6 @@ def with_limits(messages: Mapping[int, Message], limits: Mapping[int, Mapping[st
             contents[key] = RecordDict(records)
         found[cid] = Message(contents[key], metadata=message.metadata)
     return found
-
-
-def fault_of_steps(reply: Message, most: int = 0) -> str | None:
-    """What is wrong with the number of steps that a checked reply says it did, of `most` (0: any number)."""
-    steps = metrics_of(reply.content).get(LOCAL_STEPS)
-    if type(steps) is not int or steps < 1:
-        return f"says that it did {steps!r} steps"
-    return f"says that it did {steps} steps, and was to do {most} at most" if 0 < most < steps else None
 
 
 def refuse_turns(config: Config, where: str) -> None:

@@ -14,13 +14,7 @@ from fedkeras.federation.client_speeds import ClientSpeeds, in_time
 from fedkeras.federation.messages import MOST_STEPS
 from fedkeras.federation.metrics import RowTable
 from fedkeras.federation.records import payload
-from fedkeras.federation.round_clock import (
-    STEPS,
-    RoundClock,
-    fault_of_steps,
-    refuse_what_makes_no_sense,
-    with_limits,
-)
+from fedkeras.federation.round_clock import STEPS, RoundClock, refuse_what_makes_no_sense, with_limits
 from fedkeras.reports.history import BYTES, SIMULATED_SECONDS
 
 
@@ -34,7 +28,6 @@ class SimulatedRoundClock(RoundClock):
         super().__init__(config, MessageType.TRAIN, wanted)
         self.holds = config.over_select > 1
         self._speeds = speeds
-        self._most: dict[int, int] = {}
         self._took: dict[int, float] = {}
 
     def prepare(self, messages: Mapping[int, Message]) -> Mapping[int, Message]:
@@ -48,12 +41,8 @@ class SimulatedRoundClock(RoundClock):
                 if not most:
                     self.left_out[cid] = f"has no time for a step within {self._deadline:g} s (--round-deadline)"
                     continue
-            self._most[cid], limits[cid] = most, {MOST_STEPS: most}
+            limits[cid] = {MOST_STEPS: most}
         return with_limits(messages, limits)
-
-    def fault(self, cid: int, reply: Message) -> str | None:
-        """It must say its steps, and have done no more than it was to do."""
-        return fault_of_steps(reply, self._most[cid])
 
     def arrived(self, cid: int, line: RowTable) -> None:
         """Its time goes into its line."""

@@ -11,6 +11,7 @@ from fedkeras.callbacks import Row
 from fedkeras.errors import UserError
 from fedkeras.factory import WeightNames
 from fedkeras.federation import records, strategy_adapter
+from fedkeras.federation.claimed_steps import fault_of_steps
 from fedkeras.federation.client_weights import Weighting
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.initial_weights import initial_weights
@@ -129,6 +130,11 @@ class Phase:
     def fault_of_count(self, cid: int, reply: Message) -> str | None:
         """What is wrong with the number of examples that a client states, in one line, or None."""
         return self.run.client_weights.fault(self.name, cid, num_examples(reply.content))
+
+    def fault_of_steps(self, cid: int, reply: Message, sent: Message) -> str | None:
+        """What is wrong with the number of steps that a client states, in one line, or None."""
+        examples = self.run.client_weights.examples(self.name, cid, num_examples(reply.content))
+        return fault_of_steps(reply, sent, self.run.config, examples)
 
     def weigh(self, cids: Collection[int], claims: Mapping[int, int]) -> None:
         """Settle what the clients `cids` that were asked count for, by what those that answered well have stated."""

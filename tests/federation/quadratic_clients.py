@@ -1,21 +1,22 @@
 """Clients whose loss is a parabola, h/2 (w - t)^2: whole rounds of SGD by numpy, that anyone can follow by hand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from bare_runs import run_of
-from flwr.app import Context, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 
 from fedkeras.callbacks import Callbacks
 from fedkeras.config import Config
 from fedkeras.federation import registry
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.grids import federation_grid
-from fedkeras.federation.messages import OBJECTIVE_ARRAYS
+from fedkeras.federation.messages import LOCAL_EPOCHS, OBJECTIVE_ARRAYS
 from fedkeras.federation.records import record, views
 from fedkeras.federation.round_result import RoundResult
 from fedkeras.federation.strategy_state import StrategyState
+from fedkeras.flower.identity import cid_of
 from fedkeras.mods.chain import ModChain, make_mods
 from fedkeras.runtime.in_process import InProcessGrid
 from fedkeras.workflows.rounds.server import RoundsWorkflow
@@ -44,13 +45,20 @@ class Federation:
     """Changes an answer before it is sent: (cid, round, content)."""
 
     def __post_init__(self) -> None:
-        own = {"num_partitions": len(self.clients), "learning_rate": RATE, "fraction_evaluate": 0.0, "seed": 1}
+        own = {
+            "num_partitions": len(self.clients),
+            "learning_rate": RATE,
+            "fraction_evaluate": 0.0,
+            "seed": 1,
+            "batch_size": 10**6,
+        }
         config = Config(**{**own, "strategy": self.strategy, **self.settings})
         self.config = registry.with_mods(config)
         self.mods: ModChain = make_mods(self.config.mods)
         self.mods.check(self.config)
         self.page = registry.for_run(self.config)
         self.whole = self.mods.strategy(self.page)
+        self._configure, self.page.configure_train = self.page.configure_train, self._with_epochs
         self.state = StrategyState(self.whole, self.mods.mods)
         self.results: list[RoundResult] = []
         self.sent: list[Message] = []
@@ -68,6 +76,13 @@ class Federation:
         found = views(RoundsWorkflow().train(run, record(start), first))
         self.statistic = found["moving_mean"]
         return found["w"]
+
+    def _with_epochs(self, *asked: object) -> Iterator[Message]:
+        """Each client is asked for as many epochs as it is to do steps, of one batch each."""
+        for message in self._configure(*asked):
+            steps = self.clients[cid_of(message.metadata.dst_node_id)].steps
+            config = ConfigRecord({**message.content["config"], LOCAL_EPOCHS: steps})
+            yield Message(RecordDict({**message.content, "config": config}), metadata=message.metadata)
 
     def answer(self, message: Message, context: Context) -> Message:
         """A client's, with its mods."""

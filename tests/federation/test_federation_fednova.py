@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quadratic_clients import RATE, Federation, Parabola
 
 from fedkeras.config import Config
 from fedkeras.errors import UserError
+from fedkeras.federation import registry
+from fedkeras.federation.claimed_steps import fault_of_steps
+from fedkeras.federation.client_weights import ClientWeights
 from fedkeras.federation.local_steps import accumulated_steps
 from fedkeras.workflows.base import workflow_of
 from fedkeras.workflows.flag_checks import check_flags
@@ -66,6 +70,63 @@ def test_it_ends_nearer_to_where_the_mean_of_the_losses_is_least():
     clients = (Parabola(0.3, 1, 1), Parabola(0.3, -1, 10))
     nova, average = (Federation(clients, name).run(20)[0] for name in ("fednova", "fedavg"))
     assert abs(nova) < 0.1 < 0.7 < abs(average)
+
+
+@pytest.mark.parametrize("strategy", ["fednova", "scaffold"])
+@pytest.mark.parametrize("weights", ["examples", "uniform"])
+def test_who_says_other_steps_than_it_was_to_do_has_failed(strategy, weights, tmp_path, monkeypatch):
+    """One step in the place of ten would move the others' weights ten times as far. Batches of 4: 3 an epoch."""
+    monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path))
+    clients, said = [Parabola(1, t, 4, examples=n) for t, n in ((1, 12), (1, 12), (-1, 9), (1, 12))], (12, 1, 12, 13)
+
+    def lie(cid, server_round, content):
+        content["metrics"]["local-steps"] = said[cid]
+
+    federation = Federation(clients, strategy, {"batch_size": 4, "client_weights": weights}, change=lie)
+    federation.run(1)
+    assert federation.results[0].failures == {
+        1: "says that it did 1 steps, and was to do 12 (12 examples, --local-epochs 4)",
+        3: "says that it did 13 steps, and was to do 12 at most",
+    }
+
+
+def test_what_is_known_of_a_clients_examples_goes_before_its_word():
+    """Under uniform weights nobody's count is held against it, and may not decide its steps either."""
+    known = ClientWeights(Config(client_weights="uniform"))
+    assert known.examples("train", 0, 7) == 7
+    known.deal({"train": {0: 80}})
+    assert known.examples("train", 0, 7) == 80
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps", "said"),
+    [
+        ({"most-steps": 0}, 10, None),
+        ({"most-steps": 0}, 9, "says that it did 9 steps, and was to do 10 (73 examples, --local-epochs 2)"),
+        ({"most-steps": 0, "local-epochs": 1}, 5, None),
+        ({"most-steps": 7}, 7, None),
+        ({"most-steps": 7}, 6, "says that it did 6 steps, and was to do 7 (73 examples, --local-epochs 2)"),
+        ({"most-steps": 7}, 8, "says that it did 8 steps, and was to do 7 at most"),
+        ({"most-steps": 70}, 10, None),
+        ({"most-steps": 0, "most-seconds": 2.0}, 1, None),
+        ({"most-steps": 0, "most-seconds": 2.0}, 11, "says that it did 11 steps, and was to do 10 at most"),
+        ({"most-seconds": 2.0}, 2.5, "says that it did 2.5 steps"),
+        ({}, None, None),
+    ],
+)
+def test_steps_are_held_against_epochs_and_batches(asked, steps, said):
+    """73 examples in batches of 16 are 5 steps an epoch."""
+    sent = Message(RecordDict({"config": ConfigRecord(asked)}), dst_node_id=5, message_type="train")
+    told = {} if steps is None else {"local-steps": steps}
+    answer = Message(RecordDict({"metrics": MetricRecord({"num-examples": 73, **told})}), reply_to=sent)
+    assert fault_of_steps(answer, sent, Config(local_epochs=2), 73) == said
+
+
+def test_steps_that_must_be_believed_are_a_warning():
+    for strategy in ("fednova", "scaffold"):
+        for own, words in (({"round_deadline": 9.0}, 1), ({"round_deadline": 9.0, "late": "drop"}, 0), ({}, 0)):
+            found = registry.for_run(registry.with_mods(Config(strategy=strategy, **own))).check(3)
+            assert len(found) == words and all("one that says fewer" in line for line in found)
 
 
 def test_who_is_stopped_by_a_deadline_counts_for_all_its_examples():

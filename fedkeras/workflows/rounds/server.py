@@ -203,7 +203,7 @@ def good_replies(
             result.took(PART_OF_PHASE[phase.name])
             cid, sent = cid_of[reply.metadata.src_node_id], exchange.sent[reply.metadata.src_node_id]
             fault = fault_of_size(reply, exchange.reply_limit(sent)) or fault_of(reply, sent)
-            fault = fault or phase.fault_of_count(cid, reply) or clock.fault(cid, reply)
+            fault = fault or phase.fault_of_count(cid, reply) or phase.fault_of_steps(cid, reply, sent)
             if fault:
                 faults[cid] = fault
                 phase.failed(cid, fault)
