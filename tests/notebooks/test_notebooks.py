@@ -22,7 +22,7 @@ OF_A_MACHINE = re.compile(
 LONGEST = {"00": 15}
 """Lines of a cell in the notebook that begins with nothing; in all others:"""
 LONGEST_ELSEWHERE = 25
-WITH_EXERCISES = ("00", "02", "04", "05", "07")
+WITH_EXERCISES = ("00", "02", "04", "05", "07", "08")
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 
