@@ -35,6 +35,8 @@ class Budget:
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled():
                 self.release(count)
+            else:
+                self._next()  # who waited behind it need not wait for a release
             raise
 
     def take(self, count: int) -> bool:
@@ -54,9 +56,10 @@ class Budget:
         self._next()
 
     def _next(self) -> None:
-        while self._queue and self._fits(self._queue[0][2]):
+        # A waiting task that was cancelled leaves the queue, whether or not there would have been room for it.
+        while self._queue and (self._queue[0][3].done() or self._fits(self._queue[0][2])):
             *_, count, granted = heapq.heappop(self._queue)
-            if not granted.done():  # else the waiting task was cancelled
+            if not granted.done():
                 self._used += count
                 granted.set_result(None)
 

@@ -236,10 +236,13 @@ class GrpcGrid(OwnGrid):
         """Serve the process at the other end, from its first word on."""
         pipe = ServerPipe(f"spawned:{len(self._pipes) + 1}")
         self._pipes.append(pipe)
-        await self._loop.create_unix_connection(lambda: pipe, sock=ours)
         try:
+            await self._loop.create_unix_connection(lambda: pipe, sock=ours)
             if await pipe.begins():
                 await self._service.join(None, pipe)
+        except Exception:  # nobody waits for this task, so nobody else would tell
+            log.exception("the server's end of a pipe to a process of its own failed")
+            ours.close()  # also where no transport has it yet; else `close` below sends what is queued first
         finally:
             pipe.close()
 

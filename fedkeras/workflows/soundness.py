@@ -1,6 +1,8 @@
 """The callback that warns at once of what cannot be right: a loss that is no number, a variance below zero, a client
 that has most of the weight."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fedkeras.callbacks import Callback, FinishedRound
@@ -10,6 +12,7 @@ from fedkeras.federation.round_result import RoundResult
 from fedkeras.federation.trainable import Trainable, variances_below_zero
 from fedkeras.reports import Recorder
 from fedkeras.reports.headline import SOURCES, diverged
+from fedkeras.reports.history import UPDATES
 
 if TYPE_CHECKING:
     from fedkeras.workflows.base import RunContext
@@ -21,6 +24,27 @@ NEARLY_ALL = 0.9
 """Share of the weight above which one client of two decides."""
 
 
+FEW = 0.2
+"""Share of the clients that are a few of them, where these made more than half of all updates."""
+
+
+def mostly_of_few(updates: Mapping[str, int], clients: int) -> str | None:
+    """A line where a few of so many clients made most of an asynchronous run's updates, by client; else None."""
+    total, made, few = sum(updates.values()), 0, 0
+    if total < clients:
+        return None  # too early to tell
+    for count in sorted(updates.values(), reverse=True):
+        made, few = made + count, few + 1
+        if 2 * made > total:
+            break
+    if clients < 2 or few > max(1, FEW * clients) or (clients == 2 and made <= NEARLY_ALL * total):
+        return None
+    return (
+        f"{few} of {clients} clients made {100 * made / total:.3g} % of the updates, so that the model is mostly "
+        "theirs; a larger --buffer-size takes from more of them"
+    )
+
+
 class Soundness(Callback):
     """Looks at each round's losses and global arrays; the recorder says the first of each kind."""
 
@@ -28,11 +52,13 @@ class Soundness(Callback):
         self._recorder = recorder
         self._trainable: Trainable = ()
         self._shows_clients, self._robust = True, False
+        self._updates, self._clients = Counter[str](), 0
 
     def on_run_begin(self, run: "RunContext") -> None:
         """Which arrays are trained is known by now."""
         self._trainable, self._shows_clients = run.trainable or (), run.mods.shows_clients
         self._robust = strategy_adapter.is_robust(run.strategy)
+        self._clients = run.config.num_partitions
 
     def on_round_end(self, result: FinishedRound) -> bool:
         """It never ends the run: later rounds may mend it, and its user may end it."""
@@ -40,6 +66,11 @@ class Soundness(Callback):
         self._look_at_variances(result)
         for phase, weighting in result.weightings.items():
             self._look_at_weights(result, phase, weighting)
+        for row in result.rows:
+            if UPDATES in row and row["client"] != "all":
+                self._updates[str(row["client"])] += int(row[UPDATES])
+        if self._updates and (told := mostly_of_few(self._updates, self._clients)):
+            self._recorder.warn(result.round, "few", f"until version {result.round}, {told}")
         for source, (phase, client) in SOURCES.items():
             if any(diverged(row) for row in result.rows if (row["phase"], row["client"]) == (phase, client)):
                 self._recorder.warn(

@@ -165,6 +165,8 @@ def test_alie_of_so_few_that_its_lie_is_none_says_so():
         ("alie:omniscient=2", {}, "omniscient must be true or false, not 2"),
         ("min-max:perturbation=best", {}, "perturbation must be one of deviation, sign, unit, not best"),
         ("ipm; dp:epsilon=2,delta=1e-3", {}, "does not go with"),
+        ("ipm", {"over_select": 1.5}, "ipm does not go with --over-select by the real clock"),
+        ("alie", {"round_deadline": 9.0}, "alie does not go with --round-deadline by the real clock"),
         ("ipm", {"data_source": "server", "model": "m.keras"}, "does not go with --data-source"),
     ],
 )

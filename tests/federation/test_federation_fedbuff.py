@@ -23,6 +23,7 @@ from fedkeras.workflows.fedbuff.buffer import from_newest, staleness_weight
 from fedkeras.workflows.fedbuff.clocks import SimulatedClock
 from fedkeras.workflows.flag_checks import check_flags
 from fedkeras.workflows.rounds.server import RoundsWorkflow
+from fedkeras.workflows.soundness import mostly_of_few
 
 ALIKE = {"client_weights": "uniform", "mode": "fedbuff", "fraction_evaluate": 0.0}
 
@@ -53,20 +54,40 @@ def versions(outcomes):
 
 
 def test_a_fast_client_does_not_wait_for_a_slow_one_whose_update_counts_less():
-    """Seconds: client 0 takes 1, client 1 takes 2.5. Two updates make a version.
+    """Seconds: clients take 1, 1.5 and 3.5. Two updates make a version, one of a client.
 
-    At 1 and 2 client 0 has finished twice, from version 0: 0 + (1 + 1) / 2 = 1. At 2.5 client 1 is there, from version
-    0 too: one version old. At 3 client 0, from version 1: 1 + (10 / sqrt 2 + 1) / 2.
+    At 1.5 clients 0 and 1 have made 0 + (1 + 10) / 2 = 5.5, at 3 the same again. At 3.5 client 2 is there, from version
+    0: two versions old. At 4 client 0, from version 2: 11 + (100 / sqrt 3 + 1) / 2.
     """
-    _, outcomes = run(seconds(1.0, 2.5), num_partitions=2, num_server_rounds=2, buffer_size=2)
-    first = 1.0
-    second = first + (10 / 2**0.5 + 1) / 2
-    assert np.allclose(np.ravel(versions(outcomes)), [first, second], rtol=1e-6)
-    lines = {(row["round"], row["client"]): row for row in outcomes[0].rows + outcomes[1].rows}
-    assert lines[1, "0"]["updates"] == 2 and lines[1, "0"]["staleness"] == 0
-    assert lines[2, "1"]["updates"] == 1 and lines[2, "1"]["staleness"] == 1
-    assert lines[2, "all"]["updates"] == 2 and lines[2, "all"]["staleness"] == 0.5
-    assert (1, "1") not in lines
+    _, outcomes = run(seconds(1.0, 1.5, 3.5), num_partitions=3, num_server_rounds=3, buffer_size=2)
+    third = 11 + (100 / 3**0.5 + 1) / 2
+    assert np.allclose(np.ravel(versions(outcomes)), [5.5, 11.0, third], rtol=1e-6)
+    lines = {(row["round"], row["client"]): row for outcome in outcomes for row in outcome.rows}
+    assert lines[1, "0"]["updates"] == 1 and lines[1, "0"]["staleness"] == 0
+    assert lines[3, "2"]["updates"] == 1 and lines[3, "2"]["staleness"] == 2
+    assert lines[3, "all"]["updates"] == 2 and lines[3, "all"]["staleness"] == 1
+    assert (1, "2") not in lines
+
+
+def test_one_fast_client_does_not_make_the_whole_model():
+    _, outcomes = run(seconds(0.001, *[1.0] * 9), num_partitions=10, num_server_rounds=4, buffer_size=5)
+    assert [outcome.answered for outcome in outcomes] == [5] * 4
+
+
+def test_where_the_buffer_is_larger_than_the_concurrency_a_client_has_its_share_and_then_waits():
+    """Three updates of two clients: at most two are client 0's, however fast it is. (1 + 1 + 10) / 3 = 4."""
+    _, outcomes = run(seconds(1.0, 10.0), num_partitions=2, num_server_rounds=1, buffer_size=3)
+    assert np.allclose(np.ravel(versions(outcomes)), [4.0])
+    counts = {row["client"]: row["updates"] for row in outcomes[0].rows if "updates" in row}
+    assert counts == {"0": 2, "1": 1, "all": 3}
+
+
+def test_it_is_said_when_a_few_clients_made_most_updates():
+    assert "1 of 10 clients made 90 %" in mostly_of_few({"0": 90, "1": 10}, 10)
+    assert "2 of 10 clients made 60 %" in mostly_of_few({"0": 30, "1": 30, "2": 20, "3": 20}, 10)
+    assert mostly_of_few({str(cid): 10 for cid in range(10)}, 10) is None
+    assert mostly_of_few({"0": 9}, 10) is None  # too early
+    assert mostly_of_few({"0": 6, "1": 4}, 2) is None and mostly_of_few({"0": 19, "1": 1}, 2)
 
 
 @pytest.mark.parametrize(("exponent", "counts"), [(0.0, 1.0), (0.5, 2**-0.5), (1.0, 0.5)])
@@ -134,6 +155,27 @@ def test_a_run_that_goes_on_does_so_to_the_bit_by_a_simulated_clock(at):
     assert stale == [[line.get("staleness") for line in each.rows] for each in rest] and any(
         max(each) for each in stale
     )
+
+
+def test_work_under_way_of_a_client_that_is_gone_is_given_up_aloud(caplog):
+    fields = {"num_partitions": 3, "num_server_rounds": 2, "buffer_size": 1, "min_available_nodes": 2}
+    workflow = workflow_of(configure(**ALIKE | fields))
+    kept = {}
+
+    def keep(result):
+        kept.setdefault("arrays", views(result.arrays))
+        kept.setdefault("state", state.snapshot())
+
+    strategy = FedAvg()
+    state = StrategyState(strategy, workflow.state)
+    run(seconds(1.0, 2.0, 3.0), strategy=strategy, workflow=workflow, callbacks=[keep], **fields)
+    again, config = workflow_of(configure(**ALIKE | fields)), configure(**ALIKE | fields)
+    StrategyState(FedAvg(), again.state).restore(kept["state"].arrays, kept["state"].table)
+    grid = InProcessGrid(ToyClients(add_one, loss_is_cid), 2, {})
+    own = run_of(grid, config, FedAvg(), clients=ClientManager(grid, config))
+    again.train(own, record(kept["arrays"]), 2, dataclasses.replace(seconds(1.0, 2.0, 3.0), now=1.0))
+    assert "1 trainings that were under way" in caplog.text and "(2)" in caplog.text
+    assert again.state[0].given_up == 1
 
 
 def test_an_optimizer_on_the_server_steps_from_the_newest_version_where_nobody_was_given_it():
@@ -268,3 +310,20 @@ def test_what_it_would_ignore_is_refused_in_a_line(fields, told):
     with pytest.raises(UserError, match=told) as refused:
         check_flags(workflow_of(config), config)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("claim", [1, 10**12])
+def test_a_client_that_claims_other_steps_than_its_examples_make_has_failed_at_once(claim):
+    """Four examples in batches of two, one epoch: two steps, 0.2 simulated seconds."""
+
+    def claiming(cid, server_round, weights, config):
+        return content({"w": weights["w"] + np.float32(1)}, 4, loss=1.0, **{"local-steps": claim if cid == 0 else 2})
+
+    own = {"clients": "slow=none", "batch_size": 2, "local_epochs": 1, "num_partitions": 3, "num_server_rounds": 2}
+    config, outcomes = configure(**ALIKE | own | {"buffer_size": 2}), []
+    grid = InProcessGrid(ToyClients(claiming, loss_is_cid), 3, {})
+    bare = run_of(grid, config, FedAvg(), [outcomes.append], clients=ClientManager(grid, config))
+    workflow_of(config).train(bare, record(floats(w=[0.0])))
+    assert all("steps, and was to do 2" in outcome.failures[0] for outcome in outcomes)
+    took = [row["simulated_seconds"] for outcome in outcomes for row in outcome.rows if row["client"] == "all"]
+    assert np.allclose(took, 0.2)

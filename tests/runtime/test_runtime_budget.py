@@ -217,3 +217,19 @@ def test_a_last_word_is_heard_before_the_connection_is_closed(grid: GrpcGrid, ca
             connection.close()
         until(lambda: not grid.cids(), "the end of all")
     assert sum("leaves: its work is done" in message for message in caplog.messages) == 20
+
+
+def test_a_cancelled_wait_at_the_head_of_the_queue_holds_nobody_up() -> None:
+    async def run() -> None:
+        for before in (True, False):  # who comes after waits already when it is cancelled, or comes then
+            budget = Budget(64)
+            await budget.acquire(30, 5)
+            large = asyncio.create_task(budget.acquire(60, 0))
+            await asyncio.sleep(0)
+            small = asyncio.create_task(budget.acquire(10, 9)) if before else None
+            await asyncio.sleep(0)
+            large.cancel()
+            await asyncio.sleep(0)
+            await asyncio.wait_for(small or budget.acquire(10, 9), 1)
+
+    asyncio.run(run())

@@ -202,3 +202,14 @@ def test_a_server_that_closes_is_out_of_reach() -> None:
     with pytest.raises(Unreachable, match="closed the connection"):
         pipe.next()
     pipe.close()
+
+
+def test_a_failure_of_the_servers_end_is_told_and_ends_the_pipe(caplog, monkeypatch) -> None:
+    async def fail(self: ServerPipe) -> bool:
+        raise ValueError("its own fault")
+
+    monkeypatch.setattr(ServerPipe, "begins", fail)
+    with GrpcGrid("127.0.0.1", 0, 1, {}) as grid, grid.pipe() as theirs:
+        theirs.settimeout(5)
+        assert theirs.recv(1) == b""
+        until(lambda: "its own fault" in caplog.text, "the fault in the log")

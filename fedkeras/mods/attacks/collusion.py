@@ -18,6 +18,8 @@ import numpy as np
 from flwr.app import Message, MessageType
 
 from fedkeras.callbacks import Callback
+from fedkeras.config import Config
+from fedkeras.errors import UserError
 from fedkeras.federation.messages import arrays_of
 from fedkeras.federation.validation import fault_of_train
 from fedkeras.mods.attacks.attack import AttackMod
@@ -44,6 +46,16 @@ class ColludingAttack(AttackMod):
             raise ValueError(f"omniscient must be true or false, not {omniscient}")
         self.omniscient = omniscient
         self.cid_of: dict[int, int] = {}  # of node ids, in the phase that goes on
+
+    def check(self, config: Config) -> None:
+        """Their answers wait for each other, which a real clock could cut short."""
+        super().check(config)
+        if not config.clients and (config.over_select > 1 or config.round_deadline):
+            flag = "--over-select" if config.over_select > 1 else "--round-deadline"
+            raise UserError(
+                f"--mods {self.name} does not go with {flag} by the real clock: its clients wait for each other, and "
+                "the round could end before their lie is sent; add a simulated clock (--clients slow=lognormal)"
+            )
 
     def lie(self, known: Sequence[Update], asked: Round) -> Update:
         """What all of them send, from the updates that they know, in the order of cid."""

@@ -48,6 +48,13 @@ class Arrival:
     reason: str = ""
 
 
+FaultOfSteps = Callable[[Assignment, Message], str | None]
+
+
+def no_fault(training: Assignment, reply: Message) -> None:
+    """For answers whose steps nobody knows."""
+
+
 UnderWay = Mapping[int, Assignment]
 """By cid."""
 
@@ -55,6 +62,7 @@ UnderWay = Mapping[int, Assignment]
 class Clock(Protocol):
     """Says what comes next, and when it is."""
 
+    fault_of_steps: FaultOfSteps
     repeatable: bool
     """The same seed gives the same order."""
     now: float
@@ -78,6 +86,7 @@ class RealClock:
     repeatable = False
 
     def __init__(self, clock: Callable[[], float], before: float = 0.0) -> None:
+        self.fault_of_steps = no_fault
         self._clock, self._start = clock, clock() - before
 
     @property
@@ -115,6 +124,8 @@ class SimulatedClock:
     """By cid, what its trainings take; known when it has done one."""
     _early: dict[int, Arrival] = field(default_factory=dict)
     """Answers that were looked at before their time, by cid."""
+    fault_of_steps: FaultOfSteps = no_fault
+    """Says what is wrong with the steps that an answer claims, before they decide when it comes."""
 
     repeatable = True
 
@@ -139,7 +150,7 @@ class SimulatedClock:
             self.seconds[cid] = 1.0
         elif cid not in self.seconds:
             arrival = self._early[cid] = _taken(training, dispatcher)
-            if arrival.reply is None:
+            if arrival.reply is None or self.fault_of_steps(training, arrival.reply):
                 training.finished = training.started
                 return
             moved = dispatcher.up[cid] + dispatcher.down[cid]

@@ -30,6 +30,8 @@ class Progress(Stateful):
         self.bases: dict[int, ArrayRecord] = {}
         """The global arrays of the versions that these began from."""
         self.num_under_way = 0
+        self.given_up = 0
+        """Trainings that were under way by a simulated clock, and not sent again, for their clients were gone."""
         self.too_stale = 0
         """Updates that were left out for their staleness."""
 

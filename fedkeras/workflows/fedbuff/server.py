@@ -7,6 +7,7 @@ the newest model at once; `--buffer-size` updates make the next version. The ari
 
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
@@ -35,10 +36,13 @@ from fedkeras.workflows.fedbuff.clocks import Clock, RealClock, SimulatedClock
 from fedkeras.workflows.fedbuff.progress import Progress
 from fedkeras.workflows.fedbuff.versions import BufferTerms, Versions
 from fedkeras.workflows.round_loop import repeat_rounds, run_rounds
+from fedkeras.workflows.soundness import mostly_of_few
 from fedkeras.workflows.traffic import Sizes, Traffic, cohorts, weight_bytes
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger("fedkeras")
 
 OF_MEANS = ("fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi")
 """The pages that move the global model along a mean of updates, which is all that a buffer can give."""
@@ -155,10 +159,10 @@ class FedBuffWorkflow(Workflow):
         """All versions."""
         terms, table = terms_of(run.config), report.path_of(run.folder)
         report.UPDATES_TABLE.cut(table, run.start.round if run.start else 0)
-        repeatable = clock_of(run, 0.0).repeatable
+        clock_repeats = clock_of(run, 0.0).repeatable
         said = f"{terms.buffer_size} updates make a version, {terms.concurrency} clients train at once"
         run.choices.note("buffer", said)
-        if not repeatable:
+        if not clock_repeats:
             run.choices.note("order", "by arrival, so this run cannot be repeated to the bit (with --clients it can)")
             if run.config.fraction_evaluate:
                 run.choices.note("clients test", "the last version alone, for until then they are training")
@@ -173,6 +177,9 @@ class FedBuffWorkflow(Workflow):
 
         def finish(status: str = "finished", **more: Json) -> Summary:
             own = report.figures(report.UPDATES_TABLE.read(table))
+            if told := mostly_of_few(own.get("updates_of_clients", {}), run.config.num_partitions):
+                log.warning("of the whole run: %s", told)
+            repeatable = clock_repeats and not self._progress.given_up
             about = {**dataclasses.asdict(terms), **own, "too_stale": self._progress.too_stale}
             return run.finish(status, fedbuff={**about, "repeatable": repeatable}, **more)
 

@@ -5,6 +5,7 @@ aggregations; who is given work while it is the newest is told `server-round` t 
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fedkeras.federation import strategy_adapter
+from fedkeras.federation.claimed_steps import fault_of_steps
 from fedkeras.federation.client_speeds import ClientSpeeds
 from fedkeras.federation.client_weights import Weighting
 from fedkeras.federation.dispatcher import Dispatcher
 from fedkeras.federation.grids import CohortGrid
-from fedkeras.federation.messages import LOCAL_STEPS, MOST_STEPS, TRAINING_NUMBER, arrays_of, metrics_of
+from fedkeras.federation.messages import LOCAL_STEPS, MOST_STEPS, TRAINING_NUMBER, arrays_of, metrics_of, num_examples
 from fedkeras.federation.records import of_kind
 from fedkeras.federation.round_clock import RoundClock
 from fedkeras.federation.round_result import RoundResult, TooFewReplies
@@ -44,6 +46,11 @@ class BufferTerms:
     """0: any."""
     learning_rate: float
 
+    @property
+    def share(self) -> int:
+        """Updates of a version after which a client waits for it, as long as others are at work."""
+        return max(1, math.ceil(self.buffer_size / self.concurrency))
+
 
 @dataclass
 class Versions:
@@ -63,6 +70,7 @@ class Versions:
             self.dispatcher, lambda message: self.rounds.reply_limit(self.run.config, message)
         )
         self.speeds = ClientSpeeds.of(self.run.config)
+        self.clock.fault_of_steps = self._fault_of_claimed
         self._buffer = Buffer()
         self.taken: list[Update] = []
         """The updates of the last version."""
@@ -124,6 +132,14 @@ class Versions:
         if not self.progress.under_way:
             return
         self._connected = self.run.clients.wait()
+        if gone := sorted({int(each[0]) for each in self.progress.under_way} - {*self._connected}):
+            self.progress.given_up += len(gone)
+            log.warning(
+                "%d trainings that were under way at the checkpoint are given up, for their clients are not connected "
+                "(%s): the run goes on otherwise than it would have, and is not repeatable",
+                len(gone),
+                ", ".join(map(str, gone[:10])),
+            )
         for base, begun_from in sorted(self.progress.bases.items()):
             if base != version:
                 self._begin(base, begun_from)
@@ -155,9 +171,15 @@ class Versions:
         self._failed &= {*self._connected}  # who was gone and is back is asked again
         idle = {*self.run.failures.eligible(self._connected, MessageType.TRAIN, phase.result.round)}
         idle -= {*self.under_way} | self._failed
+        has_its_share = {cid for cid, count in self._buffer.counts().items() if count >= self.terms.share}
         config = self.run.config
         while idle and len(self.under_way) < self.terms.concurrency:
-            order = sampling_order(idle, config.num_partitions, config.seed, self.progress.given, MessageType.TRAIN)
+            wanted = idle - has_its_share
+            if not wanted and self.under_way:
+                return  # one fast client would fill the buffer alone, while all others are at work
+            order = sampling_order(
+                wanted or idle, config.num_partitions, config.seed, self.progress.given, MessageType.TRAIN
+            )
             cid = order[0]
             idle.discard(cid)
             if self._content_for(self._connected[cid]) is not None:
@@ -235,6 +257,7 @@ class Versions:
         fault = fault_of_size(reply, self._exchange.reply_limit(training.sent))
         fault = fault or fault_of_train(reply, training.arrays) or fault_of_answer(reply, training.sent)
         fault = fault or phase.fault_of_count(training.cid, reply) or self._fault_of_steps(training.cid, reply)
+        fault = fault or phase.fault_of_steps(training.cid, reply, training.sent)
         if fault:
             return fault
         staleness = self._version - training.version
@@ -256,6 +279,13 @@ class Versions:
         )
         self._buffer.add(update, reply, arrays)
         return None
+
+    def _fault_of_claimed(self, training: Assignment, reply: Message) -> str | None:
+        """What is wrong with the steps of an answer that is only now looked at for its time; a bad one takes none."""
+        if self.speeds is None or fault_of_train(reply, training.arrays) is not None:
+            return None  # no steps were asked for, or `_take` says what is wrong
+        examples = self.run.client_weights.examples(MessageType.TRAIN, training.cid, num_examples(reply.content))
+        return fault_of_steps(reply, training.sent, self.run.config, examples)
 
     def _fault_of_steps(self, cid: int, reply: Message) -> str | None:
         """What is wrong with what a client says of its steps: they decide when it comes by a simulated clock."""
