@@ -72,6 +72,10 @@ class Callback:
         """A round is over. True: it was the last one, whatever the configuration says."""
         return False
 
+    def on_checkpoint(self, server_round: int, on_disk: bool) -> None:
+        """A checkpoint of this round begins to be written, or, later, is on the disk whole; of one that could not be
+        written nothing more is said."""
+
     def on_rounds_end(self) -> None:
         """No other round follows: all are done, a callback ended the run, or one failed."""
 
@@ -123,6 +127,10 @@ class Callbacks(Callback):
 
     def on_round_end(self, result: FinishedRound) -> bool:
         return any([callback.on_round_end(result) for callback in self])  # noqa: C419 - a list: all are told
+
+    def on_checkpoint(self, server_round: int, on_disk: bool) -> None:
+        for callback in self:
+            callback.on_checkpoint(server_round, on_disk)
 
     def on_rounds_end(self) -> None:
         for callback in self:

@@ -88,7 +88,8 @@ class Mod(Stateful):
     examples, or the number is masked), so that a changed count is nobody's fault."""
 
     keeps_client_state = False
-    """True: a client is half-way between two messages, so that one process must answer all of its messages."""
+    """True: a client is half-way between two messages, or keeps what it goes on from (`client_state`), so that one
+    process must answer all of its messages: two would remove each other's."""
 
     trainable: tuple[str, ...] | None = None
     """On the server, from `on_run_begin` on: the names of the trainable arrays; the others are BatchNormalization's

@@ -72,6 +72,7 @@ class ControlVariates(Mod):
     """`--strategy scaffold` adds it. It sends nothing up but the digest of what a client keeps."""
 
     needs_updates = True
+    keeps_client_state = True
 
     def __init__(self) -> None:
         self.states = CommittedStates("its control variate")
@@ -104,7 +105,7 @@ class ControlVariates(Mod):
             return call_next(message, context)
         request = ClientRequest(context, message)
         table = of_kind(message.content, ConfigRecord).get(STATE, ConfigRecord())
-        state, c, x = KeptState.asked_for(table, context), views(variate), views(request.arrays)
+        state, c, x = KeptState.asked_for(table, context, NAME), views(variate), views(request.arrays)
         _require_alike(c, x)
         own = state.recall(like=c)
         if not own:

@@ -148,6 +148,8 @@ class Checkpoints:
         self._best = lowest_loss if by_loss else best
         self._rows = [row for row in rows if row["client"] in AGGREGATES]
         self._thread: threading.Thread | None = None
+        self.written = -1
+        """The round of the newest one that this has brought to the disk whole."""
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -174,6 +176,7 @@ class Checkpoints:
             # First the rows, then the checkpoint that refers to them
             sync(self._folder.history_path)
             write(path_of(self._folder, checkpoint.round), checkpoint)
+            self.written = checkpoint.round
             self._remove_others(checkpoint.round)
         except (UserError, OSError) as error:
             log.warning("no checkpoint of round %d: %s; the run goes on without", checkpoint.round, error)

@@ -68,6 +68,8 @@ class Checkpointer(Callback):
         self._holders: Callable[[], HoldersTable] = dict
         self._last: RoundResult | None = None
         self._kept: RoundResult | None = None
+        self._told = -1
+        self._callbacks: Callback = Callback()
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -81,7 +83,7 @@ class Checkpointer(Callback):
 
     def on_run_begin(self, run: "RunContext") -> None:
         """Which arrays are trained is known by now."""
-        self._trainable, self._holders = run.trainable, run.grid.holders
+        self._trainable, self._holders, self._callbacks = run.trainable, run.grid.holders, run.callbacks
 
     def on_round_end(self, result: FinishedRound) -> bool:
         """Look at a round that has been recorded; a run that collects has no global arrays, and nothing to keep."""
@@ -89,6 +91,7 @@ class Checkpointer(Callback):
         if result.arrays is None:
             return False
         self._last = result
+        self._tell_of_written()
         every = self._config.checkpoint_every
         if every and (result.round % every == 0 or result.round == self._config.num_server_rounds):
             self._keep(result)
@@ -103,8 +106,17 @@ class Checkpointer(Callback):
         if self._config.checkpoint_every and self._last is not None and self._last is not self._kept:
             self._keep(self._last)
 
+    def _tell_of_written(self) -> None:
+        """What the thread that writes has done is told from the workflow's own."""
+        if self._checkpoints.written != self._told:
+            self._told = self._checkpoints.written
+            self._callbacks.on_checkpoint(self._told, on_disk=True)
+
     def _keep(self, result: RoundResult) -> None:
+        self._checkpoints.wait()
+        self._tell_of_written()
         self._kept = result
+        self._callbacks.on_checkpoint(result.round, on_disk=False)
         state = self._state.snapshot()
         checkpoint = Checkpoint(
             round=result.round,

@@ -291,11 +291,11 @@ def test_only_the_residuals_before_and_after_the_newest_update_are_kept(cache):
 
 
 def test_what_nobody_goes_on_with_is_removed_after_a_month(cache):
-    first = run("compress:topk=0.1")[3].mods[0].residuals.run
+    first = run("compress:topk=0.1")[3].mods[0].residuals.run + "-compress"
     for place in (cache / first).iterdir():
         if place.name != "1":
             os.utime(place, (0, 0))
-    second = run("compress:topk=0.1")[3].mods[0].residuals.run
+    second = run("compress:topk=0.1")[3].mods[0].residuals.run + "-compress"
     left = {path.parent.relative_to(cache).as_posix() for path in files(cache)}
     assert left == {f"{first}/1", *(f"{second}/{cid}" for cid in range(3))}
 

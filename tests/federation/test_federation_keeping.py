@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bare_runs import run_rounds
 from toy_federation import ToyClients, Weights, configure, content, floats
 
+from fedkeras.callbacks import Callback
 from fedkeras.federation.client_manager import ClientManager
 from fedkeras.federation.records import record, views
 from fedkeras.federation.registry import load
@@ -26,7 +28,19 @@ def train(cid: int, server_round: int, weights: Weights, config: dict):
     return content({name: array * 0.9 + (cid + 1) / 7 for name, array in weights.items()}, cid + 1, loss=float(cid))
 
 
-def go(folder: RunFolder, rounds: int, resume: bool = False, stop_in: int = 0, **fields) -> tuple[Weights, ToyClients]:
+class Told(Callback):
+    """What is said of checkpoints."""
+
+    def __init__(self) -> None:
+        self.begun, self.on_disk = [], []
+
+    def on_checkpoint(self, server_round: int, on_disk: bool) -> None:
+        (self.on_disk if on_disk else self.begun).append(server_round)
+
+
+def go(
+    folder: RunFolder, rounds: int, resume: bool = False, stop_in: int = 0, told=None, **fields
+) -> tuple[Weights, ToyClients]:
     """One part of a run, as server.py makes it."""
     settings = {"strategy": "fedadam", "num_server_rounds": rounds, "rest_after": 1, "rest_rounds": 3, **fields}
     config = configure(**settings, resume=str(folder.path) if resume else "")
@@ -40,6 +54,8 @@ def go(folder: RunFolder, rounds: int, resume: bool = False, stop_in: int = 0, *
         Recorder(folder, config, live=False) as recorder,
         checkpointer.Checkpointer(folder, config, memory, rests, recorder, weights) as keeper,
     ):
+        hung = SimpleNamespace(trainable=None, grid=SimpleNamespace(holders=dict), callbacks=told or Told())
+        keeper.on_run_begin(hung)
         callbacks = [recorder, keeper, lambda outcome: asked.append(outcome.round)]
         final = run_rounds(
             strategy, grid, ClientManager(grid, config), start, config, None, callbacks,
@@ -84,6 +100,19 @@ def test_when_a_checkpoint_is_made(new, every, rounds, stop_in, expected) -> Non
     folder = new()
     go(folder, rounds, stop_in=stop_in, checkpoint_every=every, keep_checkpoints=9)
     assert rounds_of(folder) == expected
+
+
+def test_callbacks_are_told_what_is_on_the_disk(new) -> None:
+    folder, told = new(), Told()
+    go(folder, 4, told=told)
+    assert told.begun == [1, 2, 3, 4] and told.on_disk == [1, 2, 3]
+
+
+def test_callbacks_are_told_nothing_more_of_a_checkpoint_that_fails(new) -> None:
+    folder, told = new(), Told()
+    folder.checkpoints_path.write_text("no folder")
+    go(folder, 3, told=told)
+    assert told.begun == [1, 2, 3] and told.on_disk == []
 
 
 def test_falling_back_computes_the_lost_rounds_again(new) -> None:

@@ -32,7 +32,7 @@ def of_clients(federation, cache):
     """Each client's control variate that counts, by cid."""
     states = federation.mods.mods[-1].states
     return {
-        cid: from_bytes((cache / states.run / str(cid) / digest).read_bytes())["w"]
+        cid: from_bytes((cache / f"{states.run}-control-variates" / str(cid) / digest).read_bytes())["w"]
         for cid, digest in states.used.items()
     }
 

@@ -7,9 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedkeras.config import Config
+from fedkeras.errors import UserError
 from fedkeras.mods.client_state import CommittedStates, KeptState
-from fedkeras.mods.client_state.memory import FolderMemory, digest_of, from_bytes, to_bytes
+from fedkeras.mods.client_state.memory import ContextMemory, FolderMemory, digest_of, from_bytes, memory_of, to_bytes
+from fedkeras.mods.compression.client_half import ErrorFeedback
+from fedkeras.mods.compression.mod import Compression
+from fedkeras.mods.control_variates import ControlVariates
+from fedkeras.mods.personalisation.ditto import Ditto
 
 ANY = hnp.arrays(st.sampled_from(["f4", "f8", "i4", "u1"]), hnp.array_shapes(min_dims=0, min_side=0))
 
@@ -28,10 +32,22 @@ def test_arrays_come_back_as_they_were(arrays):
 class OneClient:
     """CommittedStates in rounds of one client, whose node is 7, and that client."""
 
-    def __init__(self, tmp_path, checkpoint_every=1):
+    def __init__(self, tmp_path):
         self.states, self.folder = CommittedStates("its numbers"), tmp_path / "root" / "run" / "0"
-        config = Config(checkpoint_every=checkpoint_every)
-        self.states.on_run_begin(type("Run", (), {"config": config}))
+        self.states.on_run_begin(type("Run", (), {"start": None}))
+
+    def checkpoint(self, server_round, on_disk=True):
+        """What is in it."""
+        self.states.on_checkpoint(server_round, on_disk=False)
+        if on_disk:
+            self.states.on_checkpoint(server_round, on_disk=True)
+        return dict(self.states.used)
+
+    def go_on(self, used):
+        """Killed, and begun again from a checkpoint."""
+        self.states = CommittedStates("its numbers")
+        self.states.used = dict(used)
+        self.states.on_run_begin(type("Run", (), {"start": "a checkpoint"}))
 
     def state(self):
         told = self.states.told(7)
@@ -74,17 +90,44 @@ def test_a_client_is_tested_with_what_it_has_just_come_to(tmp_path):
 
 def test_what_the_newest_checkpoint_has_is_kept_until_the_next_one(tmp_path):
     """Killed in round 6, with a checkpoint of round 3: rounds 4 and 5 are repeated from what was kept then."""
-    server = OneClient(tmp_path, checkpoint_every=3)
+    server = OneClient(tmp_path)
     for server_round in (1, 2, 3):
         server.train(server_round)
-    used, saved = dict(server.states.used), dict(server.states.saved)
-    assert used == saved
+    kept = server.checkpoint(3)
     assert [server.train(server_round) for server_round in (4, 5)] == [2, 3]
     assert len(list(server.folder.iterdir())) == 3
-    server.states.used, server.states.saved = used, saved
+    server.go_on(kept)
     assert [server.train(server_round) for server_round in (4, 5, 6)] == [2, 3, 4] and server.states.lost == 0
+    server.checkpoint(6)
     server.train(7)
     assert len(list(server.folder.iterdir())) == 2, "what no checkpoint has is removed"
+
+
+def test_a_run_that_goes_on_keeps_what_it_went_on_from(tmp_path):
+    """A checkpoint by Ctrl-C in round 7; then rounds 8 and 9 and `kill -9`, twice."""
+    server = OneClient(tmp_path)
+    for server_round in range(1, 8):
+        server.train(server_round)
+    kept = server.checkpoint(7)
+    for _ in range(2):
+        server.go_on(kept)
+        assert [server.train(server_round) for server_round in (8, 9)] == [6, 7] and server.states.lost == 0
+
+
+def test_a_checkpoint_that_is_not_written_yet_or_never_does_away_with_nothing(tmp_path):
+    server = OneClient(tmp_path)
+    server.train(1)
+    kept = server.checkpoint(1)
+    server.train(2)
+    written_later = server.checkpoint(2, on_disk=False)
+    for server_round in (3, 4, 5):
+        server.train(server_round)
+    for checkpoint, first in ((written_later, 1), (kept, 0)):
+        state = KeptState(checkpoint[0], "", FolderMemory(server.folder, 10**9))
+        assert state.recall()["n"].tolist() == first
+    server.checkpoint(5, on_disk=False)
+    server.train(6)
+    assert KeptState(kept[0], "", FolderMemory(server.folder, 10**9)).recall(), "that of round 2 has failed"
 
 
 def test_a_damaged_state_and_one_of_another_shape_are_lost(tmp_path):
@@ -102,19 +145,74 @@ def test_a_damaged_state_and_one_of_another_shape_are_lost(tmp_path):
 def test_flowers_context_keeps_the_states_of_several_mods_apart():
     context = Context(1, 2, {}, RecordDict(), {})
     tables = [{"state-run": run * 32, "state": "", "state-saved": ""} for run in "ab"]
-    kept = [KeptState.asked_for(ConfigRecord(table), context) for table in tables]
+    kept = [KeptState.asked_for(ConfigRecord(table), context, "test") for table in tables]
     digests = [state.keep({"n": np.full(2, i, "f")})["state"] for i, state in enumerate(kept)]
     for i, (table, digest) in enumerate(zip(tables, digests, strict=True)):
-        again = KeptState.asked_for(ConfigRecord({**table, "state": digest}), context)
+        again = KeptState.asked_for(ConfigRecord({**table, "state": digest}), context, "test")
         assert again.recall()["n"].tolist() == [i, i] and not again.lost
-        assert (
-            again.keep({"n": np.ones(1)}) and again.recall() and len(context.state[f"client-state-{'ab'[i] * 32}"]) == 2
-        )
+        assert again.keep({"n": np.ones(1)}) and again.recall()
+        assert len(context.state[f"client-state-{'ab'[i] * 32}-test"]) == 2
 
 
-@pytest.mark.parametrize("own", [{"state": "../x"}, {"state-saved": 7}, {"state-run": "../../etc"}, {"state": None}])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"state": "../x"},
+        {"state-saved": 7},
+        {"state-saved": "../x"},
+        {"state-saved": f"{'a' * 32} {'b' * 32} {'c' * 32}"},
+        {"state-run": "../../etc"},
+        {"state": None},
+    ],
+)
 def test_a_server_that_names_what_is_no_state_is_refused(own):
     table = {"state-run": "a" * 32, "state": "", "state-saved": ""} | own
     table = ConfigRecord({name: value for name, value in table.items() if value is not None})
     with pytest.raises(ValueError, match=r"which state of this client counts|names its run"):
-        KeptState.asked_for(table, Context(1, 2, {}, RecordDict(), {}))
+        KeptState.asked_for(table, Context(1, 2, {}, RecordDict(), {}), "test")
+
+
+@pytest.mark.parametrize("node_config", [{}, {"allow": "", "partition-id": 3}])
+def test_what_one_mod_keeps_is_nothing_another_can_be_told_to_send(node_config, tmp_path, monkeypatch):
+    """A server that names ditto's run and digest to compress, which would add the arrays to what it sends."""
+    monkeypatch.setenv("FEDKERAS_CACHE", str(tmp_path))
+    context = Context(1, 1, node_config | ({} if node_config else {"partition-id": 3}), RecordDict(), {})
+    own = {"w": np.float32([1, 2, 3, 4])}
+    table = {"state-run": "b" * 32, "state": "", "state-saved": ""}
+    digest = KeptState.asked_for(ConfigRecord(table), context, "ditto").keep(own)["state"]
+    table |= {"state": digest, "topk": 0.5}
+    assert KeptState.asked_for(ConfigRecord(table), context, "ditto").recall().keys() == {"w"}
+    feedback = ErrorFeedback.asked_for(ConfigRecord(table), context)
+    assert feedback.state.recall() == {} and feedback.state.lost
+    with pytest.raises(ValueError, match=r"asks for 0\.75 of the numbers"):
+        ErrorFeedback.asked_for(ConfigRecord(table | {"topk": 0.75}), context)
+
+
+def test_no_update_makes_clients_keep_more_than_is_permitted(tmp_path):
+    """Folders begun with little, and then filled."""
+    memories = [FolderMemory(tmp_path / "root" / f"run{i}" / "0", 2_000) for i in range(3)]
+    digests = [memory.keep({"n": np.zeros(1)}, []) for memory in memories]
+    with pytest.raises(UserError, match="--max-download-mb"):
+        for i, memory in enumerate(memories):
+            memory.keep({"n": np.full(60, i, "f8")}, [digests[i]])
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 2_000
+    memory = memories[0]
+    for _ in range(5):  # what replaces as much as it takes always has room
+        digests[0] = memory.keep({"n": np.full(1, _, "f8")}, [digests[0]])
+
+
+def test_flowers_context_keeps_no_more_than_is_permitted():
+    context = Context(1, 2, {"max-download-mb": 1}, RecordDict(), {})
+    for run in "ab":
+        memory = memory_of(context, run * 32, "test")
+        assert isinstance(memory, ContextMemory)
+        if run == "a":
+            memory.keep({"n": np.zeros(100_000, "f4")}, [])
+    with pytest.raises(UserError, match=r"1\.2 MB, above 1"):
+        memory.keep({"n": np.zeros(200_000, "f4")}, [])
+
+
+def test_one_process_answers_for_a_client_that_keeps_a_state():
+    """Two would remove each other's: the slower one knows not yet what the server has made of the other's."""
+    assert all(mod.keeps_client_state for mod in (Compression(topk=0.1), ControlVariates(), Ditto()))
+    assert not Compression(up="int8").keeps_client_state

@@ -2,7 +2,8 @@
 
 A client's state counts from the moment a round that has used its update is finished. Until then, and after a round
 that failed or an answer that was bad or late, the one before counts. The table goes into the checkpoint, so that a run
-that goes on says the same; what the newest checkpoint has is told to clients too, and they keep it that long.
+that goes on says the same; what the newest checkpoint on the disk has, and the one that is being written, is told to
+clients too, and they keep it that long.
 """
 
 import logging
@@ -27,18 +28,19 @@ class CommittedStates(Stateful, Callback):
     """Digests by client id; a callback of the run. `what` are the words for a state in a warning; `run` names the run
     towards clients, which keep files by it."""
 
-    untracked = ("_what", "_nodes", "_pending", "_phase", "_checkpoint_every")
+    untracked = ("_what", "_nodes", "_pending", "_phase", "_saved", "_written")
 
     def __init__(self, what: str) -> None:
         self._what = what
         self.run = secrets.token_hex(16)
         self.used: dict[int, str] = {}
-        self.saved: dict[int, str] = {}
         self.lost = 0
         """How often a client had to begin without the state that was meant."""
         self._nodes: dict[int, int] = {}
         self._pending: dict[int, str] = {}
-        self._phase, self._checkpoint_every = "", 0
+        self._phase = ""
+        self._saved: dict[int, str] = {}
+        self._written: dict[int, str] = {}
 
     def told(self, node_id: int) -> dict[str, str]:
         """What a message to this node says, for a record of it.
@@ -49,7 +51,8 @@ class CommittedStates(Stateful, Callback):
         used = self.used.get(cid, "")
         if self._phase == MessageType.EVALUATE:
             used = self._pending.get(cid, used)
-        return {RUN: self.run, STATE: used, SAVED: self.saved.get(cid, "")}
+        saved = {self._saved.get(cid, ""), self._written.get(cid, "")}
+        return {RUN: self.run, STATE: used, SAVED: " ".join(sorted(saved - {""}))}
 
     def has(self, cid: int) -> bool:
         """Whether this client has a state, one that counts as soon as its round is over included."""
@@ -71,8 +74,16 @@ class CommittedStates(Stateful, Callback):
             )  # fmt: skip
 
     def on_run_begin(self, run: "RunContext") -> None:
-        """How often a checkpoint is made."""
-        self._checkpoint_every = run.config.checkpoint_every
+        """A run that goes on begins with what its checkpoint has."""
+        if run.start is not None:
+            self._written = dict(self.used)
+
+    def on_checkpoint(self, server_round: int, on_disk: bool) -> None:
+        """Until a checkpoint is on the disk, a run may have to go back to the one before."""
+        if on_disk:
+            self._written = self._saved
+        else:
+            self._saved = dict(self.used)
 
     def on_phase_begin(
         self, server_round: int, phase: str, cohort: Mapping[int, int], suspended: Collection[int]
@@ -95,6 +106,4 @@ class CommittedStates(Stateful, Callback):
         """What was pending has been used; the checkpointer is called afterwards."""
         self.used |= self._pending
         self._pending = {}
-        if self._checkpoint_every and result.round % self._checkpoint_every == 0:
-            self.saved = dict(self.used)
         return False

@@ -42,15 +42,15 @@ class ClientMemory(Protocol):
         """Keep new ones, and the `others` by their digests, and nothing else; the new digest."""
 
 
-def memory_of(context: Context, run: str) -> ClientMemory:
-    """That of the client `context` is of. Raises ValueError for a run's token that is none."""
+def memory_of(context: Context, run: str, purpose: str) -> ClientMemory:
+    """What the client `context` is of keeps for one purpose. Raises ValueError for a run's token that is none."""
     if not NAMES.fullmatch(run):
         raise ValueError(f"the server names its run {run[:50]!r}")
     # Our own runtimes say in a node's settings what it permits, and Flower's do not
     if "allow" not in context.node_config:
-        return ContextMemory(context, run)
+        return ContextMemory(context, run, purpose)
     client = ClientContext(context)
-    return FolderMemory(cache.folder() / FOLDER / run / str(client.cid), client.download_bytes)
+    return FolderMemory(cache.folder() / FOLDER / f"{run}-{purpose}" / str(client.cid), client.download_bytes)
 
 
 def to_bytes(arrays: Arrays) -> bytes:
@@ -93,8 +93,7 @@ class FolderMemory:
         data = to_bytes(arrays)
         digest = digest_of(data)
         try:
-            if not self._folder.is_dir():
-                self._begin(len(data))
+            self._make_room(digest, len(data), others)
             atomic.replace_file(self._folder / digest, data)
             for path in self._folder.iterdir():
                 if path.name != digest and path.name not in others:
@@ -103,18 +102,35 @@ class FolderMemory:
             raise UserError(f"cannot keep its state in {self._folder}: {error.strerror or error}") from error
         return digest
 
-    def _begin(self, size: int) -> None:
-        """Make the folder, if there is room in it for the states before and after an update."""
+    def _make_room(self, digest: str, size: int, others: Collection[str]) -> None:
+        """See that a state of so many bytes may be kept beside the `others`, and that there is a folder for it.
+
+        There must be room for the states before and after an update. Everybody's files are counted only where this
+        client's grow, which they do in its first updates and not from then on.
+        """
         everybodys = self._folder.parents[1]
-        _remove_stale(everybodys)
-        held = sum(path.stat().st_size for path in everybodys.glob("*/*/*"))
-        if held + 2 * size > self._most:
+        now = {path.name: _size(path) for path in self._folder.glob("*")}
+        then = max(2 * size, size + sum(now.get(other, 0) for other in others if other != digest))
+        if now and then <= sum(now.values()):
+            return
+        if not now:
+            _remove_stale(everybodys)
+        held = sum(map(_size, everybodys.glob("*/*/*"))) - sum(now.values())
+        if held + then > self._most:
             raise UserError(
-                f"clients' states take {held / 1e6:.3g} MB in {everybodys}, and with {2 * size / 1e6:.3g} more it "
+                f"clients' states take {held / 1e6:.3g} MB in {everybodys}, and with {then / 1e6:.3g} more it "
                 f"would be above {self._most / 1e6:.3g} MB (--max-download-mb): what lies there may be deleted"
             )
         everybodys.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is in there comes of examples
         self._folder.mkdir(parents=True, exist_ok=True)
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 for what another process has just removed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _remove_stale(folder: Path) -> None:
@@ -130,8 +146,9 @@ def _remove_stale(folder: Path) -> None:
 class ContextMemory:
     """Flower's state of a client; several mods of one run have tokens of their own, so that none takes another's."""
 
-    def __init__(self, context: Context, run: str) -> None:
-        self._state, self._name = context.state, f"{FOLDER}-{run}"
+    def __init__(self, context: Context, run: str, purpose: str) -> None:
+        self._state, self._name = context.state, f"{FOLDER}-{run}-{purpose}"
+        self._most = ClientContext(context).download_bytes
 
     def recall(self, digest: str) -> dict[str, np.ndarray] | None:
         """As it was kept."""
@@ -139,11 +156,17 @@ class ContextMemory:
         return from_bytes(kept[digest].data) if digest in kept else None
 
     def keep(self, arrays: Arrays, others: Collection[str]) -> str:
-        """It lasts as long as Flower keeps the client's Context."""
+        """It lasts as long as Flower keeps the client's Context. Raises UserError where it would be too large."""
         data, kept = to_bytes(arrays), self._kept()
         digest = digest_of(data)
         whole = {other: kept[other] for other in others if other in kept}
         whole[digest] = Array("uint8", (len(data),), FOLDER, data)
+        sizes = [len(state.data) for state in whole.values()]
+        for name, entry in self._state.items():
+            if name.startswith(FOLDER) and name != self._name and isinstance(entry, ArrayRecord):
+                sizes += [len(state.data) for state in entry.values()]
+        if sum(sizes) > self._most:
+            raise UserError(f"this client's states would take {sum(sizes) / 1e6:.3g} MB, above {self._most / 1e6:.3g}")
         self._state[self._name] = ArrayRecord(whole)
         return digest
 

@@ -15,6 +15,7 @@ from fedkeras.mods.compression.forms import EXACT
 from fedkeras.mods.compression.wire import (
     DOWN,
     GAPS,
+    MOST,
     SCALES,
     TABLE,
     TOPK,
@@ -69,9 +70,9 @@ class ErrorFeedback:
     def asked_for(cls, table: ConfigRecord, context: Context) -> "ErrorFeedback":
         """As the server's message has it. Raises ValueError for what nobody can have meant."""
         share = table.get(TOPK)
-        if type(share) is not float or not 0 < share < 1:
+        if type(share) is not float or not 0 < share <= MOST:
             raise ValueError(f"a compressed message asks for {share!r} of the numbers")
-        return cls(share, KeptState.asked_for(table, context))
+        return cls(share, KeptState.asked_for(table, context, "compress"))
 
     def records(
         self, key: str, moved: Mapping[str, np.ndarray], forms: Sequence[str], rounding: Chance

@@ -27,6 +27,7 @@ from fedkeras.mods.compression.sparsification import count_of
 from fedkeras.mods.compression.wire import (
     DOWN,
     GAPS,
+    MOST,
     SCALES,
     TABLE,
     TOPK,
@@ -46,8 +47,6 @@ from fedkeras.reports.server_view import UPDATE, Sight
 log = logging.getLogger("fedkeras")
 
 NAME = "compress"
-MOST = 0.5
-"""Above half of all numbers, numbers and places take more bytes than the array."""
 
 
 class Compression(Mod):
@@ -58,7 +57,7 @@ class Compression(Mod):
     """
 
     needs_updates = True
-    untracked = ("_encoded",)
+    untracked = ("_encoded", "keeps_client_state")
 
     def __init__(self, up: str = "float32", down: str = "float32", topk: float = 0.0) -> None:
         for name, number_format in (("up", up), ("down", down)):
@@ -69,6 +68,7 @@ class Compression(Mod):
         if up == down == "float32" and not topk:
             raise ValueError("nothing is compressed; say up=float16, bfloat16 or int8, down=..., topk=0.01, or several")
         self.up, self.down, self.topk = up, down, float(topk)
+        self.keeps_client_state = bool(topk)
         self.residuals = CommittedStates("what it had not sent yet") if topk else None
         self.bytes = dict.fromkeys(("down", "down_plain", "up", "up_plain"), 0)
         self._encoded = _Encoded()

@@ -22,6 +22,8 @@ TABLE = "compression"
 """Name of the record beside the arrays."""
 DOWN, UP, SCALES = "down", "up", "scales"
 TOPK = "topk"
+MOST = 0.5
+"""The largest topk: above half of all numbers, numbers and places take more bytes than the array."""
 GAPS = "compression-gaps"
 """Name of the record of places."""
 

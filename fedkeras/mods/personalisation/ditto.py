@@ -43,7 +43,7 @@ class Ditto(PersonalMod):
 
     def round_answer(self, handlers: OwnHandlers, table: ConfigRecord) -> Message:
         """Both models are trained, or tested; the global one alone is sent."""
-        shared, state = handlers.arrays, KeptState.asked_for(table, handlers.context)
+        shared, state = handlers.arrays, KeptState.asked_for(table, handlers.context, "ditto")
         own = state.recall()
         if handlers.message.metadata.message_type == MessageType.EVALUATE:
             if not own:

@@ -79,7 +79,8 @@ class LocalLayers(PersonalMod):
 
     def round_answer(self, handlers: OwnHandlers, table: ConfigRecord) -> Message:
         """Complete the shared arrays by this client's own; keep its own back from the answer."""
-        message, shared, state = handlers.message, handlers.arrays, KeptState.asked_for(table, handlers.context)
+        message, shared = handlers.message, handlers.arrays
+        state = KeptState.asked_for(table, handlers.context, "local-layers")
         own = state.recall()
         if message.metadata.message_type == MessageType.EVALUATE:
             if not own:

@@ -48,7 +48,7 @@ class PersonalMod(Mod):
 
     needs_updates = True
     own_models = True
-    untracked = ("_cids",)
+    untracked = ("_cids", "keeps_client_state")
     name: str
     """In --mods."""
 
@@ -56,6 +56,7 @@ class PersonalMod(Mod):
         for option, value, least in (("new-clients", new_clients, 0), ("new-epochs", new_epochs, 1)):
             require_count(option, value, least)
         self.new_clients, self.new_epochs = new_clients, new_epochs
+        self.keeps_client_state = keeps_state
         self.own = CommittedStates("its own layers or model") if keeps_state else None
         self.clients, self.rounds, self.seed, self.fractions = 0, 0, 0, {}  # the run's, when it begins
         self._cids: dict[int, int] = {}
