@@ -8,6 +8,7 @@ data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split
 study                       attacks against defences
+sweep                       hyperparameters, searched
 evaluate                    a run's model, tested again
 audit                       a run's model, attacked
 train aggregate             one part trained by itself; model files that were trained apart, combined
@@ -69,6 +70,10 @@ COMMANDS = {
     "study": Command(
         "which defence withstands which attack, what it costs, and where it breaks",
         "fedkeras.study.settings:StudySettings",
+    ),
+    "sweep": Command(
+        "which hyperparameters? searched on the clients' held-out parts, tested centrally once",
+        "fedkeras.sweep.settings:SweepSettings",
     ),
     "evaluate": Command(
         "test a run's model again, on its clients' held-out examples and the central test set",

@@ -94,3 +94,16 @@ def _optuna():  # noqa: ANN202
         raise UserError("sweep needs Optuna: pip install 'fedkeras[sweep]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
+
+
+def best(folder: Path) -> "optuna.trial.FrozenTrial":
+    """The complete trial with the best accuracy. Raises UserError if none came to its end."""
+    complete = [trial for trial in ended(open_study(folder)) if trial.state.name == "COMPLETE"]
+    if not complete:
+        raise UserError("no trial came to its end with a finite loss: there is no winner; search other values")
+    return max(complete, key=lambda trial: trial.value)
+
+
+def check_installed() -> None:
+    """Raise UserError without Optuna."""
+    _optuna()

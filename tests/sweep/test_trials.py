@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from fedkeras.commands.sweep import main
 from fedkeras.errors import UserError
 from fedkeras.sweep.search_space import Choices, Range, parse_search
 from fedkeras.sweep.trials import ended, open_study, search
@@ -89,3 +90,34 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path):
     assert len(tried(tmp_path / "interrupted")) == 7
     search(SPACE, TRIALS, 7, tmp_path / "interrupted", toy)
     assert tried(tmp_path / "interrupted") == tried(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--trials", "0"], "--trials must be at least 1"),
+        (["--mods", "dp:noise=1,norm=1"], "privacy that every trial spends"),
+        (["--split", "sequential"], "searches federated training"),
+        (["--learning-rate", "0.1"], "is searched"),
+        (["--search", "seed=1/2"], "cannot be searched"),
+        (["--test-fraction", "0"], "chooses on what the clients hold out"),
+        (["--no-central-evaluation"], "is not for sweep"),
+    ],
+)
+def test_what_a_sweep_cannot_do_is_refused(flags, said, capsys):
+    assert main(["digits", *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_sweep_on_real_processes_tests_the_winner_alone_centrally(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["digits", "--search", "batch-size=16/32", "--num-server-rounds", "1", "--num-partitions", "2"]
+    assert main([*flags, "--trials", "1", "--out", "swept"]) == 0
+    assert "central test set: 0." in capsys.readouterr().out
+    trial, winner = (next((tmp_path / "swept" / name).glob("*/*-run/history.csv")) for name in ("trials", "winner"))
+    assert ",server," not in trial.read_text()
+    assert ",server," in winner.read_text()
+    assert main([*flags, "--trials", "2", "--search", "batch-size=8/16", "--out", "swept"]) == 2
