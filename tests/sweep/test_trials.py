@@ -98,7 +98,7 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path):
         (["--trials", "0"], "--trials must be at least 1"),
         (["--mods", "dp:noise=1,norm=1"], "privacy that every trial spends"),
         (["--split", "sequential"], "searches federated training"),
-        (["--learning-rate", "0.1"], "is searched"),
+        (["--learning-rate", "0.2"], "is searched"),
         (["--search", "seed=1/2"], "cannot be searched"),
         (["--test-fraction", "0"], "chooses on what the clients hold out"),
         (["--no-central-evaluation"], "is not for sweep"),
