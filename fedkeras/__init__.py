@@ -5,6 +5,7 @@
 for them. In this folder, from the top floor down; a floor imports those below it:
 
     commands        `fedkeras COMMAND`
+    sweep           hyperparameters searched for on clients' held-out parts
     study           attacks against defences, by cells of a grid
     audit           attacks on a run, and the lower bounds on epsilon that follow
     interactive     `server.py --interactive`

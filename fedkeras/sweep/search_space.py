@@ -19,7 +19,7 @@ SEARCHED = (
 
 
 @dataclass(frozen=True)
-class Choices:
+class Alternatives:
     """One of several values."""
 
     values: tuple[Value, ...]
@@ -34,7 +34,7 @@ class Range:
     log: bool = False
 
 
-Space = dict[str, Choices | Range]
+Space = dict[str, Alternatives | Range]
 """By field of Config, in snake case."""
 
 
@@ -58,11 +58,11 @@ def parse_search(text: str) -> Space:
     return space
 
 
-def _choices(part: str, values: str, kind: type[Value]) -> Choices:
+def _choices(part: str, values: str, kind: type[Value]) -> Alternatives:
     found = tuple(_value(part, word, kind) for word in values.split("/"))
     if len(set(found)) < len(found):
         raise UserError(f"--search {part} names a value twice")
-    return Choices(found)
+    return Alternatives(found)
 
 
 def _range(part: str, values: str, kind: type[Value]) -> Range:

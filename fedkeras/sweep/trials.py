@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedkeras.config import Value
 from fedkeras.errors import UserError
-from fedkeras.sweep.search_space import Choices, Range, Space
+from fedkeras.sweep.search_space import Alternatives, Range, Space
 
 if TYPE_CHECKING:
     import optuna
@@ -79,8 +79,8 @@ def ended(study: "optuna.Study") -> "list[optuna.trial.FrozenTrial]":
     return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
 
 
-def _suggest(trial: "optuna.Trial", name: str, one: Choices | Range) -> Value:
-    if isinstance(one, Choices):
+def _suggest(trial: "optuna.Trial", name: str, one: Alternatives | Range) -> Value:
+    if isinstance(one, Alternatives):
         return trial.suggest_categorical(name, one.values)
     if isinstance(one.low, int):
         return trial.suggest_int(name, one.low, one.high, log=one.log)

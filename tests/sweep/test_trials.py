@@ -6,7 +6,7 @@ import pytest
 
 from fedkeras.commands.sweep import main
 from fedkeras.errors import UserError
-from fedkeras.sweep.search_space import Choices, Range, parse_search
+from fedkeras.sweep.search_space import Alternatives, Range, parse_search
 from fedkeras.sweep.trials import ended, open_study, search
 
 SPACE = parse_search("learning-rate=log:1e-3..1,batch-size=16/32/64")
@@ -27,10 +27,10 @@ def tried(folder):
 
 
 def test_a_search_space_is_read():
-    assert {"learning_rate": Range(0.001, 1.0, log=True), "batch_size": Choices((16, 32, 64))} == SPACE
+    assert {"learning_rate": Range(0.001, 1.0, log=True), "batch_size": Alternatives((16, 32, 64))} == SPACE
     assert parse_search("local-epochs=1..5, strategy=fedavg/fedprox") == {
         "local_epochs": Range(1, 5),
-        "strategy": Choices(("fedavg", "fedprox")),
+        "strategy": Alternatives(("fedavg", "fedprox")),
     }
 
 
