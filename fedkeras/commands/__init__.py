@@ -8,6 +8,7 @@ data                        how a data set is divided among clients
 runs history report curves  what runs have left behind
 compare                     the same data pooled, local, federated, split
 study                       attacks against defences
+resumable                   what these share: a folder in which they go on
 sweep                       hyperparameters, searched
 evaluate                    a run's model, tested again
 audit                       a run's model, attacked

@@ -1,18 +1,15 @@
 """`fedkeras compare`: is federated worth it? The same data trained pooled, alone, federated and split."""
 
-import contextlib
 import dataclasses
-import itertools
 import shlex
-import signal
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
 
-from fedkeras import atomic, data, factory
+from fedkeras import atomic, factory
 from fedkeras.checkout import program
+from fedkeras.commands.resumable import check_test_sets, ending_by_signal, make_folder, read_flags
 from fedkeras.compare import comparison_state, page, table, words
 from fedkeras.compare.arms import Arm
 from fedkeras.compare.differences import paired_differences
@@ -20,7 +17,6 @@ from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.compare.settings import Settings, check_alike, saved
 from fedkeras.config import Config
 from fedkeras.errors import RunFailed, UserError, complain
-from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, held
 from fedkeras.workflows.base import workflow_of
 from fedkeras.workflows.flag_checks import check_flags
@@ -38,7 +34,7 @@ def main(args: Sequence[str]) -> int:
             check_alike(before, settings)
         check_arms(settings)
         with atomic.private(settings.config.private, Path(settings.out) if settings.out else None):
-            folder = make_folder(settings)
+            folder = make_folder(settings.out, settings.config.dataset, "compare", "comparison", saved)
             with held(RunFolder(folder)), ending_by_signal():
                 settings.save(folder)
                 return compare(settings, folder)
@@ -48,11 +44,7 @@ def main(args: Sequence[str]) -> int:
 
 def read(args: list[str]) -> tuple[Settings, Settings | None]:
     """What was typed, over the settings of the comparison in --out; and those settings. Raises UserError."""
-    if args and not args[0].startswith("-"):
-        args.insert(0, "--dataset")
-    out = out_in(args)
-    before = saved(Path(out)) if out else None
-    return parse_flags(Settings, args, PROG, before), before
+    return read_flags(Settings, saved, args, PROG)
 
 
 def check_arms(settings: Settings) -> None:
@@ -60,15 +52,7 @@ def check_arms(settings: Settings) -> None:
     if not settings.config.deals:
         raise UserError("--partitioner own: an arm has all data in one process, and clients bring files of their own")
     for seed in settings.seeds:
-        description = data.describe(dataclasses.replace(settings.config, seed=seed))
-        if not description.central_test_size:
-            raise UserError(f"--dataset {settings.config.dataset} has no central test set: arms are compared on it")
-        without = [cid for cid, size in enumerate(description.test_sizes) if not size]
-        if settings.config.test_fraction and without:
-            raise UserError(
-                f"with seed {seed} client {without[0]} has too little to hold any of it out; lower --num-partitions, "
-                "or leave the clients' own test sets out with --test-fraction 0"
-            )
+        check_test_sets(dataclasses.replace(settings.config, seed=seed), "arms are compared")
     for arm in settings.parsed_arms:
         try:
             check_arm(arm, settings.config)
@@ -81,19 +65,6 @@ def check_arm(arm: Arm, config: Config) -> None:
     own = arm.configure(config, config.seed)
     factory.model_name(own)
     check_flags(workflow_of(own), own)
-
-
-def make_folder(settings: Settings) -> Path:
-    """--out, or a new one below runs. Raises UserError for a folder that holds something else."""
-    name = Path(settings.config.dataset).stem.replace(":", "-")
-    folder = Path(settings.out or f"runs/{datetime.now():%Y%m%d-%H%M%S}-compare-{name}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if saved(folder) is None and any(path.name != ".lock" for path in folder.iterdir()):
-            raise UserError(f"--out {folder} holds other files, and is no comparison: choose another")
-    except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror or error}; choose another --out") from error
-    return folder
 
 
 def compare(settings: Settings, folder: Path) -> int:
@@ -121,20 +92,6 @@ def compare(settings: Settings, folder: Path) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def ending_by_signal() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _write(settings: Settings, state: comparison_state.ComparisonState, folder: Path) -> None:
     if state.results:
         page.write_all(settings, state.in_order(), state.failures, folder)
@@ -147,14 +104,3 @@ def _show(state: comparison_state.ComparisonState) -> None:
             print("", *lines, sep="\n")
     print()
     print(textwrap.fill(" ".join(words.paragraph(results)), WIDTH))
-
-
-def out_in(args: Sequence[str]) -> str:
-    """The value of --out, looked for before the flags are read, whose defaults it decides."""
-    out = ""
-    for word, following in itertools.pairwise([*args, ""]):
-        if word == "--out":
-            out = following
-        elif word.startswith("--out="):
-            out = word.removeprefix("--out=")
-    return out

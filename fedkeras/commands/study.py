@@ -4,15 +4,15 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 
-from fedkeras import atomic, data
+from fedkeras import atomic
 from fedkeras.checkout import program
-from fedkeras.commands.compare import check_arm, ending_by_signal, out_in
+from fedkeras.commands.compare import check_arm
+from fedkeras.commands.resumable import check_test_sets, ending_by_signal, make_folder, read_flags
 from fedkeras.compare.progress import ComparisonProgress
 from fedkeras.errors import RunFailed, UserError, complain
-from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, held
 from fedkeras.reports.text_table import terminal_width
 from fedkeras.study import page, state, table, words
@@ -31,7 +31,7 @@ def main(args: Sequence[str]) -> int:
             check_alike(before, settings)
         check_cells(settings)
         with atomic.private(settings.config.private, Path(settings.out) if settings.out else None):
-            folder = make_folder(settings)
+            folder = make_folder(settings.out, settings.config.dataset, "study", "study", saved)
             with held(RunFolder(folder)), ending_by_signal():
                 settings.save(folder)
                 return study(settings, folder)
@@ -41,11 +41,7 @@ def main(args: Sequence[str]) -> int:
 
 def read(args: list[str]) -> tuple[StudySettings, StudySettings | None]:
     """What was typed, over the settings of the study in --out; and those settings. Raises UserError."""
-    if args and not args[0].startswith("-"):
-        args.insert(0, "--dataset")
-    out = out_in(args)
-    before = saved(Path(out)) if out else None
-    return parse_flags(StudySettings, args, PROG, before), before
+    return read_flags(StudySettings, saved, args, PROG)
 
 
 def check_cells(settings: StudySettings) -> None:
@@ -54,15 +50,8 @@ def check_cells(settings: StudySettings) -> None:
         raise UserError("--partitioner own: a study deals the data out, and clients bring files of their own")
     for condition in table.conditions_of(settings.cells):
         own = condition.configure(settings.config)
-        description = data.describe(own)
-        if not description.central_test_size:
-            raise UserError(f"--dataset {own.dataset} has no central test set: defences are compared on it")
-        without = [cid for cid, size in enumerate(description.test_sizes) if not size]
-        if own.test_fraction and without:
-            raise UserError(
-                f"client {without[0]} has too little to hold any of it out ({condition.name or 'as it is'}); lower "
-                "--num-partitions, or leave the clients' own test sets out with --test-fraction 0"
-            )
+        for seed in settings.seeds:
+            check_test_sets(replace(own, seed=seed), "defences are compared", condition.name)
     for cell in settings.cells:
         try:
             cell.arm.check(cell.condition.configure(settings.config).mods)
@@ -70,19 +59,6 @@ def check_cells(settings: StudySettings) -> None:
         except UserError as error:
             under = f" under {cell.condition.name}" if cell.condition.name else ""
             raise UserError(f"{cell.arm.name}{under}: {error}") from error
-
-
-def make_folder(settings: StudySettings) -> Path:
-    """--out, or a new one below runs. Raises UserError for a folder that holds something else."""
-    name = Path(settings.config.dataset).stem.replace(":", "-")
-    folder = Path(settings.out or f"runs/{datetime.now():%Y%m%d-%H%M%S}-study-{name}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if saved(folder) is None and any(path.name != ".lock" for path in folder.iterdir()):
-            raise UserError(f"--out {folder} holds other files, and is no study: choose another")
-    except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror or error}; choose another --out") from error
-    return folder
 
 
 def study(settings: StudySettings, folder: Path) -> int:

@@ -5,14 +5,13 @@ import io
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
-from fedkeras import atomic, data
+from fedkeras import atomic
 from fedkeras.checkout import program
-from fedkeras.commands.compare import ending_by_signal, out_in
+from fedkeras.commands.resumable import check_test_sets, ending_by_signal, make_folder, read_flags
+from fedkeras.config import Value, flag
 from fedkeras.errors import UserError, complain
-from fedkeras.flags import parse_flags
 from fedkeras.reports import RunFolder, held
 from fedkeras.sweep import trials
 from fedkeras.sweep.settings import SweepSettings, check_alike, saved
@@ -31,7 +30,7 @@ def main(args: Sequence[str]) -> int:
         check_data(settings)
         trials.check_installed()
         with atomic.private(settings.config.private, Path(settings.out) if settings.out else None):
-            folder = make_folder(settings)
+            folder = make_folder(settings.out, settings.config.dataset, "sweep", "sweep", saved)
             with held(RunFolder(folder)), ending_by_signal():
                 settings.save(folder)
                 return sweep(settings, folder)
@@ -41,48 +40,21 @@ def main(args: Sequence[str]) -> int:
 
 def read(args: list[str]) -> tuple[SweepSettings, SweepSettings | None]:
     """What was typed, over the settings of the sweep in --out; and those settings. Raises UserError."""
-    if args and not args[0].startswith("-"):
-        args.insert(0, "--dataset")
-    out = out_in(args)
-    before = saved(Path(out)) if out else None
-    return parse_flags(SweepSettings, args, PROG, before), before
+    return read_flags(SweepSettings, saved, args, PROG)
 
 
 def check_data(settings: SweepSettings) -> None:
     """Raise UserError where the data has not both test sets a sweep needs."""
     if not settings.config.deals:
         raise UserError("--partitioner own: a sweep deals the data out, and clients bring files of their own")
-    if not data.describe(settings.config).central_test_size:
-        raise UserError(f"--dataset {settings.config.dataset} has no central test set: the winner is tested on it")
-
-
-def make_folder(settings: SweepSettings) -> Path:
-    """--out, or a new one below runs. Raises UserError for a folder that holds something else."""
-    name = Path(settings.config.dataset).stem.replace(":", "-")
-    folder = Path(settings.out or f"runs/{datetime.now():%Y%m%d-%H%M%S}-sweep-{name}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if saved(folder) is None and any(path.name != ".lock" for path in folder.iterdir()):
-            raise UserError(f"--out {folder} holds other files, and is no sweep: choose another")
-    except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror or error}; choose another --out") from error
-    return folder
+    check_test_sets(settings.config, "the winner is tested")
 
 
 def sweep(settings: SweepSettings, folder: Path) -> int:
     """Search, write sweep.csv after each trial, and report the winner's central accuracy."""
 
-    def objective(values, report):  # noqa: ANN001, ANN202
-        print(
-            ", ".join(
-                f"{name.replace('_', '-')} {value:.4g}"
-                if isinstance(value, float)
-                else f"{name.replace('_', '-')} {value}"
-                for name, value in values.items()
-            ),
-            end=": ",
-            flush=True,
-        )
+    def objective(values: dict[str, Value], report: trials.Report) -> float | None:
+        print(", ".join(f"{flag(name)} {_short(value)}" for name, value in values.items()), end=": ", flush=True)
         accuracy = train_trial(settings, folder, values, report, print)
         if accuracy is not None:
             print(f"clients' accuracy {accuracy:.4f}", flush=True)
@@ -98,11 +70,15 @@ def sweep(settings: SweepSettings, folder: Path) -> int:
         print(f"\nto go on: {PROG} --out {shlex.quote(str(folder))}", flush=True)
         print(f"{PROG}: interrupted", file=sys.stderr)
         return 130
-    words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in best.params.items())
+    words = " ".join(f"--{flag(name)} {value}" for name, value in best.params.items())
     print(f"best of {settings.trials} by the clients' held-out parts ({best.value:.4f}): {words}")
     print("its loss is no number" if result.accuracy is None else f"central test set: {result.accuracy:.4f}")
     print(folder / "sweep.csv")
     return 0
+
+
+def _short(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def write_csv(folder: Path) -> None:

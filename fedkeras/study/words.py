@@ -3,8 +3,9 @@
 Which of two is better is said by paired differences and no further than their intervals go (compare.differences).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from fedkeras.compare.differences import PairedDifference
 from fedkeras.compare.words import relation
 from fedkeras.study.grid import NOBODY, Cell, Condition
 from fedkeras.study.table import (
@@ -18,6 +19,9 @@ from fedkeras.study.table import (
     head_of,
     success_of,
 )
+
+Differences = Mapping[tuple[str, float], Sequence[PairedDifference]]
+"""By attack and fraction: each defence against the reference."""
 
 
 def reference_of(cells: Sequence[Cell]) -> str:
@@ -45,12 +49,12 @@ def paragraphs(cells: Sequence[Cell], results: Results, share: float) -> list[st
     return made or ["No attack is finished with all of its fractions yet."]
 
 
-def _costs(found: Sequence[object]) -> list[str]:
+def _costs(found: Sequence[PairedDifference]) -> list[str]:
     said = [relation(one) for one in found]
     return [f"With nobody malicious {'; '.join(said)}."] if said else []
 
 
-def _attacks(cells: Sequence[Cell], results: Results, condition: Condition, found: dict) -> list[str]:
+def _attacks(cells: Sequence[Cell], results: Results, condition: Condition, found: Differences) -> list[str]:
     """Each attack by its largest fraction: the defence with the highest mean, and its difference from the reference."""
     sentences = []
     for attack in dict.fromkeys(attack for attack, _ in columns_of(cells) if attack != NOBODY):

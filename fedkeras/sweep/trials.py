@@ -7,6 +7,7 @@ search was interrupted: one that was killed and goes on proposes what it would h
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fedkeras.config import Value
@@ -87,7 +88,7 @@ def _suggest(trial: "optuna.Trial", name: str, one: Alternatives | Range) -> Val
     return trial.suggest_float(name, one.low, one.high, log=one.log)
 
 
-def _optuna():  # noqa: ANN202
+def _optuna() -> ModuleType:
     try:
         import optuna
     except ModuleNotFoundError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fedkeras.commands.study import main, make_folder, study
+from fedkeras.commands.resumable import make_folder
+from fedkeras.commands.study import main, study
 from fedkeras.compare.arm_run import ArmResult
 from fedkeras.config import Config
 from fedkeras.errors import UserError
@@ -235,7 +236,7 @@ def test_cells_are_added_and_not_taken_away(tmp_path):
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files, and is no study"):
-        make_folder(StudySettings(out=str(tmp_path)))
+        make_folder(str(tmp_path), "digits", "study", "study", saved)
 
 
 def test_a_finished_study_trains_nothing_again(results, tmp_path, capsys):
